@@ -1,0 +1,135 @@
+package block
+
+import "time"
+
+// Protection is a policy: volumes of a type in a source zone are replicated to
+// a backup backend in another zone. It is one row of `GET /api/kvol/list`.
+type Protection struct {
+	Seq         int64 // order and identity among all zones
+	SourceZone  Zone
+	SourceType  TypeID
+	Source      Backend // of the source type
+	Destination Zone
+	Backup      Backend // in the destination zone
+	Interval    time.Duration
+	Retention   Retention
+	Enabled     bool
+}
+
+// Retention says how recovery points thin out. Each tier keeps the newest
+// point of every Step for For; points older than all tiers go, the newest
+// committed one and named ones never.
+type Retention struct {
+	Tiers []RetentionTier
+}
+
+// RetentionTier is one step of a Retention.
+type RetentionTier struct {
+	Step, For time.Duration
+}
+
+// Point is a recovery point: a moment of a volume that both ends name alike.
+// It is whole or absent, never half.
+type Point struct {
+	ID       PointID
+	Volume   VolumeID // in the source zone
+	Epoch    uint64
+	Sequence uint64    // rises by one with each point of a volume's epoch
+	At       time.Time // the instant on the source's clock at which it was cut
+	Size     int64     // bytes
+	Root     RootHash  // of the content; checked at both ends before commit
+	Parent   PointID   // the base it was sent from; "" for a full copy
+	Name     string    // a tenant's snapshot keeps its id here; "" otherwise
+}
+
+// RootHash names a volume's whole content.
+type RootHash [32]byte
+
+// Replica is the copy of a protected volume in a backup zone: its bytes in a
+// store, and everything the source's catalog knew of it. It is no volume.
+type Replica struct {
+	ID         VolumeID // the volume in the backup store, under its own id
+	SourceZone Zone
+	Source     VolumeID // the volume it copies
+	Protection int64    // Seq
+	Backend    string   // backup backend, in this zone
+	Epoch      uint64   // the highest epoch seen or given; a sender with a lower one is refused
+	Entry      Entry    // the source's catalog entry as of the newest point
+	Newest     Point    // newest committed point; zero before the first
+	Pending    *Step    // a step that was begun and not committed
+	DeletedAt  time.Time
+	UpdatedAt  time.Time
+	CreatedAt  time.Time
+}
+
+// Entry is a volume's catalog entry as it travels with its points.
+type Entry struct {
+	Volume    Volume
+	TypeName  string
+	Snapshots []Snapshot
+}
+
+// Step is one transfer: from a base point (zero for a full copy) to a target
+// point under an epoch.
+type Step struct {
+	Base, Target Point
+	Epoch        uint64
+}
+
+// Fence tells a zone that a volume of its own was recovered elsewhere.
+type Fence struct {
+	SourceZone Zone
+	Source     VolumeID
+	Recovered  Recovered
+}
+
+// DRKind is what a job of the kvol API does.
+type DRKind string
+
+// The two kinds, each with rowkeys of its own.
+const (
+	DRCreate   DRKind = "create"
+	DRRecovery DRKind = "recovery"
+)
+
+// DRRequest is a call of kvol's create or recovery.
+type DRRequest struct {
+	Kind            DRKind     `json:"kind"`
+	SourceZone      Zone       `json:"source_zone"`
+	SourceType      TypeID     `json:"source_type"`
+	SourceVolume    VolumeID   `json:"source_volume,omitempty"`   // recovery
+	SourceSnapshot  SnapshotID `json:"source_snapshot,omitempty"` // create
+	Bootable        bool       `json:"bootable"`
+	Destination     Zone       `json:"destination"`
+	Project         ProjectID  `json:"project"`
+	DestinationType TypeID     `json:"destination_type"`
+	IdempotencyKey  string     `json:"idempotency_key,omitempty"`
+}
+
+// DRStatus is the state of a DRJob as the kvol document spells it.
+type DRStatus string
+
+// The states of a DRJob.
+const (
+	DRReady   DRStatus = "READY"
+	DRRunning DRStatus = "RUNNING"
+	DRSuccess DRStatus = "SUCCESS"
+	DRFail    DRStatus = "FAIL"
+)
+
+// DRJob is a row of createlist or recoverylist, with the evidence behind it.
+type DRJob struct {
+	Rowkey         int64     `json:"rowkey"`
+	Request        DRRequest `json:"request"`
+	Status         DRStatus  `json:"status"`
+	Message        string    `json:"message"`         // "OK", a reason, or ""
+	NewVolume      VolumeID  `json:"new_volume"`      // "" until known
+	ReplicaZone    Zone      `json:"replica_zone"`    // src_zone_id: where the copy lies
+	ReplicaSVM     string    `json:"replica_svm"`     // src_svm_name: the backup backend
+	DestinationSVM string    `json:"destination_svm"` // dst_svm_name: the destination type's backend
+	Point          *Point    `json:"point,omitempty"` // the recovery point that was used
+	BytesDone      int64     `json:"bytes_done"`
+	BytesTotal     int64     `json:"bytes_total"`
+	Start          time.Time `json:"start"`
+	End            time.Time `json:"end"` // zero until ended
+}

@@ -1,0 +1,37 @@
+package block
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// JobState is where a job stands.
+type JobState string
+
+// The states of a job. A running job whose lease ran out is claimed again.
+const (
+	JobReady   JobState = "ready"
+	JobRunning JobState = "running"
+	JobDone    JobState = "done"
+	JobFailed  JobState = "failed"
+)
+
+// Job is durable work: enqueued in the transaction that states the intent, and
+// run until it is done or given up.
+type Job struct {
+	ID       JobID
+	Kind     string          // names the handler: "volume.create"
+	Subject  string          // id of the thing it works on
+	Args     json.RawMessage // what the handler needs besides
+	State    JobState
+	Step     string // what it is doing now, for people
+	Done     int64  // bytes
+	Total    int64  // bytes; 0 if unknown
+	Attempts int
+	Error    string          // of the last attempt, for the operator
+	Evidence json.RawMessage // what was seen when it ended: hashes, counts
+	RunAt    time.Time       // not before
+	Created  time.Time
+	Started  time.Time // of the last attempt
+	Ended    time.Time
+}

@@ -1,0 +1,20 @@
+package block
+
+// ListQuery selects and orders a page of volumes, snapshots or types. The
+// catalog applies it; the front end has validated it.
+type ListQuery struct {
+	Project ProjectID // "" for all projects
+	Sort    []SortKey // created_at desc, id desc is appended where missing
+	Limit   int       // at most this many; negative for no limit
+	Offset  int
+	Marker  string            // id of the last item of the page before; "" for none
+	Filters map[string]string // API column name -> exact text; columns that the lister does not know are dropped
+	// Metadata filters by exact key and value.
+	Metadata map[string]string
+}
+
+// SortKey is one column of an order.
+type SortKey struct {
+	Column string // API name: "name", "created_at", "size", ...
+	Desc   bool
+}

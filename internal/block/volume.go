@@ -1,0 +1,115 @@
+package block
+
+import "time"
+
+// Volume is what the catalog knows of a volume. Pointers are nullable fields
+// of the APIs, kept as they were sent: a nil name is not an empty name.
+type Volume struct {
+	ID                 VolumeID
+	Project            ProjectID
+	User               UserID
+	Name, Description  *string
+	Size               int64 // GiB
+	Status             VolumeStatus
+	TypeID             TypeID // "" for none
+	TypeName           string // filled in when read; "" for none
+	Backend            string // name of the backend that holds the bytes
+	AvailabilityZone   string
+	Bootable           bool
+	Multiattach        bool
+	Encrypted          bool
+	Readonly           bool // admin metadata "readonly"
+	SnapshotID         *SnapshotID
+	SourceVolumeID     *VolumeID
+	ConsistencyGroupID *string
+	Metadata           map[string]string // never nil when read from the catalog
+	ImageMetadata      map[string]string // "volume_image_metadata"; empty for none
+	ReplicationStatus  string            // "disabled", "enabled", ...; Cinder objects/fields.py ReplicationStatus
+
+	// Epoch numbers the right to write the volume; it rises at each promotion.
+	Epoch uint64
+	// RecoveredTo is set when the volume was recovered in another zone under a
+	// higher epoch: this side is a stale primary and is never served for
+	// writing again.
+	RecoveredTo *Recovered
+
+	// Attachments are filled in when volumes are read one by one or in detail.
+	Attachments []Attachment
+
+	CreatedAt, UpdatedAt time.Time // UTC; UpdatedAt is zero before the first change
+}
+
+// Recovered says where a volume lives on after its zone was given up.
+type Recovered struct {
+	Zone   Zone
+	Volume VolumeID // in that zone
+	Epoch  uint64
+	At     time.Time
+}
+
+// Attached reports whether some host holds the volume now (attach status
+// "attached"), which decides between "in-use" and "available".
+func (v Volume) Attached() bool {
+	for _, a := range v.Attachments {
+		if a.Status == "attached" {
+			return true
+		}
+	}
+	return false
+}
+
+// Snapshot is what the catalog knows of a tenant's snapshot.
+type Snapshot struct {
+	ID                SnapshotID
+	VolumeID          VolumeID
+	Project           ProjectID
+	User              UserID
+	Name, Description *string
+	Size              int64 // GiB, of the volume when it was taken
+	Status            SnapshotStatus
+	Progress          string // "0%" to "100%"
+	Metadata          map[string]string
+
+	CreatedAt, UpdatedAt time.Time
+}
+
+// Attachment is a host's use of a volume (Cinder's volume_attachment row).
+type Attachment struct {
+	ID         AttachmentID
+	VolumeID   VolumeID
+	ServerID   *string // instance uuid; nil when a host attached it itself
+	HostName   *string
+	Device     *string // mountpoint as the host names it, "/dev/vdb"
+	Mode       string  // "rw" or "ro"
+	Status     string  // attached, detached, attaching, ... (Cinder attach_status)
+	AttachedAt time.Time
+	DetachedAt time.Time
+}
+
+// Connection is a network path to a volume that was given to a host
+// (os-initialize_connection). Its secret is derived from the zone's key, so
+// nothing at rest tells it.
+type Connection struct {
+	ID        string
+	VolumeID  VolumeID
+	Connector map[string]any // as the host sent it, unknown keys included
+	Protocol  string         // "nbd"
+	Readonly  bool
+	CreatedAt time.Time
+}
+
+// VolumeType is what tenants choose; it lies on one backend.
+type VolumeType struct {
+	ID          TypeID
+	Name        string
+	Description *string
+	Public      bool
+	ExtraSpecs  map[string]string // volume_backend_name among them
+	QoSSpecsID  *string
+
+	CreatedAt, UpdatedAt time.Time
+}
+
+// BackendName is the backend that volumes of this type lie on; "" if the type
+// names none (then the zone's default backend is meant).
+func (t VolumeType) BackendName() string { return t.ExtraSpecs["volume_backend_name"] }
