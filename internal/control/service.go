@@ -1,0 +1,81 @@
+package control
+
+import (
+	"log/slog"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+	"kvol/internal/job"
+)
+
+// Config is what a Service works with.
+type Config struct {
+	Catalog  *catalog.Catalog
+	Backends *driver.Set
+	Zone     block.Zone
+	Region   string
+	// ZoneIndex is this zone's residue class among rowkeys, 0 to 63.
+	ZoneIndex int
+	// DefaultType is the name of the type of volumes that ask for none; "" for
+	// no type.
+	DefaultType string
+	// DefaultBackend holds volumes of no type and of types that name no backend.
+	// Where it is "" and the zone has one backend, that one.
+	DefaultBackend string
+	// AvailabilityZones are the names that tenants may use; the first is the
+	// default.
+	AvailabilityZones []string
+	Images            Images // nil: no image service
+	// ExportAddress is where hosts reach the NBD exports, as "host:port"; "" if
+	// they are not served on TCP. UnixSocket is the path of a local listener, if
+	// there is one, and ExportTLS says whether TCP is served with TLS.
+	ExportAddress func() string
+	UnixSocket    func() string
+	ExportTLS     bool
+	Key           [32]byte // the zone's key; names of exports are derived from it
+	// Protections lists the policies as they are now; nil for none.
+	Protections func() []block.Protection
+	// TempDir is where images are converted; the system's if "".
+	TempDir string
+	// QemuImg is the path of qemu-img, looked up in PATH if "".
+	QemuImg string
+	// OnChange, if set, is called after a commit that created or deleted a
+	// volume or a snapshot of it. It must not block.
+	OnChange func(block.VolumeID)
+	Now      func() time.Time // time.Now if nil
+	Log      *slog.Logger     // discarded if nil
+}
+
+// Service is the rules of one zone. Its methods may be called at once from
+// many goroutines. Errors carry a block.Kind: Invalid for a request that is
+// wrong or that the state does not allow (as Cinder answers), NotFound for what
+// is not there or belongs to another project, OverLimit for quotas, Forbidden
+// for what the caller's roles do not allow, Conflict only where Cinder answers
+// 409, Unavailable where a part that is needed can't be reached.
+type Service struct {
+	cfg      Config
+	catalog  *catalog.Catalog
+	backends *driver.Set
+	log      *slog.Logger
+	now      func() time.Time
+}
+
+// New makes a Service. It refuses a configuration that names a default type or
+// backend that can't be, with Invalid.
+func New(cfg Config) (*Service, error) {
+	s := &Service{cfg: cfg, catalog: cfg.Catalog, backends: cfg.Backends, log: cfg.Log, now: cfg.Now}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return s, nil
+}
+
+// Handlers returns the handlers of the jobs that the Service enqueues, by kind.
+func (s *Service) Handlers() map[string]job.Handler {
+	return map[string]job.Handler{}
+}
