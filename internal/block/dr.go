@@ -1,6 +1,9 @@
 package block
 
-import "time"
+import (
+	"encoding/hex"
+	"time"
+)
 
 // Protection is a policy: volumes of a type in a source zone are replicated to
 // a backup backend in another zone. It is one row of `GET /api/kvol/list`.
@@ -44,6 +47,20 @@ type Point struct {
 
 // RootHash names a volume's whole content.
 type RootHash [32]byte
+
+// String is the hash in hexadecimal digits.
+func (h RootHash) String() string { return hex.EncodeToString(h[:]) }
+
+// MarshalText writes the hash in hexadecimal digits.
+func (h RootHash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads 64 hexadecimal digits; all else is Invalid.
+func (h *RootHash) UnmarshalText(text []byte) error {
+	if n, err := hex.Decode(h[:], text[:min(len(text), 64)]); err != nil || n != len(h) || len(text) != 64 {
+		return Errorf(Invalid, "a root hash has 64 hexadecimal digits")
+	}
+	return nil
+}
 
 // Replica is the copy of a protected volume in a backup zone: its bytes in a
 // store, and everything the source's catalog knew of it. It is no volume.
@@ -130,6 +147,7 @@ type DRJob struct {
 	Point          *Point    `json:"point,omitempty"` // the recovery point that was used
 	BytesDone      int64     `json:"bytes_done"`
 	BytesTotal     int64     `json:"bytes_total"`
+	Notes          []string  `json:"notes,omitempty"` // what was out of the ordinary: "over quota: ..."
 	Start          time.Time `json:"start"`
 	End            time.Time `json:"end"` // zero until ended
 }
