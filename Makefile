@@ -1,0 +1,37 @@
+# make help lists what there is.
+SHELL := /bin/bash
+export CGO_ENABLED ?= 0
+GO ?= go
+FUZZTIME ?= 5s
+
+.PHONY: help build demo test check lint fuzz race bench setup clean
+
+help: ## list these targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build ./kvol
+	$(GO) build -trimpath -o kvol ./cmd/kvol
+
+demo: build ## three zones on this machine: write, replicate, kill one, recover, compare
+	./kvol demo $(DEMOFLAGS)
+
+setup: ## install the Debian packages that the tests use (needs root and apt; says so elsewhere)
+	@test/setup.sh
+
+test: setup ## every test: unit, end to end with real clients, the demo, short fuzzing, linters
+	test/run.sh
+
+lint: ## gofmt, go vet, staticcheck, the rules of tidy_test.go
+	test/lint.sh
+
+fuzz: ## each fuzz target for FUZZTIME (default 5s)
+	test/fuzz.sh $(FUZZTIME)
+
+race: ## the tests of the concurrent packages under the race detector (needs gcc)
+	CGO_ENABLED=1 $(GO) test -race -short ./internal/...
+
+bench: build setup ## speed and size as ratios against peers in the same run
+	test/bench.sh
+
+clean: ## remove what was built
+	rm -rf kvol bin

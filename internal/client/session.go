@@ -1,0 +1,146 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Auth says who logs in, and where. Project is an id or a name.
+type Auth struct {
+	URL      string // of the identity service, with or without /v3
+	User     string
+	Password string
+	Project  string
+	Domain   string // "Default" if empty
+	Region   string // the only region if empty
+	HTTP     *http.Client
+}
+
+// Session is a logged-in user in a project. It may be used by many goroutines.
+type Session struct {
+	http      *http.Client
+	Token     string
+	Expires   time.Time
+	ProjectID string
+	UserID    string
+	Roles     []string
+	Catalog   []Service
+	region    string
+}
+
+// Service is an entry of the service catalog.
+type Service struct {
+	Type, Name string
+	Endpoints  []Endpoint
+}
+
+// Endpoint is one URL of a Service.
+type Endpoint struct {
+	Interface, Region, URL string
+}
+
+type named struct {
+	ID   string `json:"id,omitempty"`
+	Name string `json:"name,omitempty"`
+}
+
+// Login gets a token scoped to a project from POST /v3/auth/tokens.
+func Login(ctx context.Context, a Auth) (*Session, error) {
+	if a.HTTP == nil {
+		a.HTTP = &http.Client{Timeout: time.Minute}
+	}
+	if a.Domain == "" {
+		a.Domain = "Default"
+	}
+	request, err := loginRequest(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	return request.login(ctx, a)
+}
+
+func loginRequest(_ context.Context, a Auth) (exchange, error) {
+	if a.URL == "" || a.User == "" || a.Project == "" {
+		return exchange{}, fmt.Errorf("an identity URL, a user and a project are needed (OS_AUTH_URL, OS_USERNAME, OS_PROJECT_NAME)")
+	}
+	domain := map[string]any{"name": a.Domain}
+	project := map[string]any{"name": a.Project, "domain": domain}
+	if isHexID(a.Project) {
+		project = map[string]any{"id": a.Project}
+	}
+	in := map[string]any{"auth": map[string]any{
+		"identity": map[string]any{
+			"methods":  []string{"password"},
+			"password": map[string]any{"user": map[string]any{"name": a.User, "domain": domain, "password": a.Password}},
+		},
+		"scope": map[string]any{"project": project},
+	}}
+	base := strings.TrimSuffix(strings.TrimSuffix(a.URL, "/"), "/v3")
+	return exchange{http: a.HTTP, method: http.MethodPost, url: base + "/v3/auth/tokens", in: in}, nil
+}
+
+func (x exchange) login(ctx context.Context, a Auth) (*Session, error) {
+	var answer struct {
+		Token struct {
+			Expires time.Time `json:"expires_at"`
+			Project named     `json:"project"`
+			User    named     `json:"user"`
+			Roles   []named   `json:"roles"`
+			Catalog []Service `json:"catalog"`
+		} `json:"token"`
+	}
+	x.out = &answer
+	header, _, err := x.do(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("log in at %s: %w", x.url, err)
+	}
+	s := &Session{http: a.HTTP, Token: header.Get("X-Subject-Token"), Expires: answer.Token.Expires, region: a.Region,
+		ProjectID: answer.Token.Project.ID, UserID: answer.Token.User.ID, Catalog: answer.Token.Catalog}
+	for _, r := range answer.Token.Roles {
+		s.Roles = append(s.Roles, r.Name)
+	}
+	return s, nil
+}
+
+func isHexID(s string) bool {
+	return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// URL returns the public endpoint of a service type in the session's region.
+func (s *Session) URL(serviceType string) (string, error) {
+	for _, service := range s.Catalog {
+		for _, e := range service.Endpoints {
+			if service.Type == serviceType && e.Interface == "public" && (s.region == "" || e.Region == s.region) {
+				return strings.TrimSuffix(e.URL, "/"), nil
+			}
+		}
+	}
+	return "", fmt.Errorf("the service catalog has no %s endpoint in region %q", serviceType, s.region)
+}
+
+// call sends one request to a service's endpoint.
+func (s *Session) call(ctx context.Context, method, serviceType, path string, in, out any) error {
+	base, err := s.URL(serviceType)
+	if err != nil {
+		return err
+	}
+	x := exchange{http: s.http, method: method, url: base + path, in: in, out: out,
+		header: http.Header{"X-Auth-Token": {s.Token}}}
+	_, _, err = x.do(ctx)
+	return err
+}
+
+// Revoke gives the token up.
+func (s *Session) Revoke(ctx context.Context) error {
+	base, err := s.URL("identity")
+	if err != nil {
+		return err
+	}
+	base = strings.TrimSuffix(base, "/v3")
+	_, _, err = exchange{http: s.http, method: http.MethodDelete, url: base + "/v3/auth/tokens",
+		header: http.Header{"X-Auth-Token": {s.Token}, "X-Subject-Token": {s.Token}}}.do(ctx)
+	return err
+}

@@ -1,0 +1,261 @@
+package zone
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"kvol/internal/block"
+)
+
+// Config is what a zone's configuration file says. Relative paths are taken
+// from the file's own directory. docs/operating.md explains each key.
+type Config struct {
+	Zone              block.Zone `yaml:"zone"`
+	Index             int        `yaml:"index"` // 0..63, of its own in each zone; rowkeys are drawn from it
+	Region            string     `yaml:"region"`
+	Listen            string     `yaml:"listen"`     // host:port of the APIs
+	PublicURL         string     `yaml:"public_url"` // how users reach Listen; http://Listen if empty
+	TLS               *TLSFiles  `yaml:"tls"`        // of the APIs; plain HTTP if absent
+	DataDir           string     `yaml:"data_dir"`
+	AvailabilityZones []string   `yaml:"availability_zones"`
+	DefaultVolumeType string     `yaml:"default_volume_type"` // a name
+
+	Peer    PeerConfig   `yaml:"peer"`
+	Peers   []PeerZone   `yaml:"peers"`
+	Exports ExportConfig `yaml:"exports"`
+
+	Stores      []StoreConfig      `yaml:"stores"`
+	Backends    []BackendConfig    `yaml:"backends"`
+	VolumeTypes []TypeConfig       `yaml:"volume_types"`
+	Protections []ProtectionConfig `yaml:"protections"`
+
+	Identity IdentityConfig `yaml:"identity"`
+	KvolAPI  KvolAPIConfig  `yaml:"kvol_api"`
+	Block    BlockAPIConfig `yaml:"block_api"`
+
+	// IsolatedStart says what happens to exports of protected volumes while no
+	// peer can be asked whether they were recovered elsewhere: "wait" (the
+	// default: their exports stay closed until a backup zone of theirs answers)
+	// or "serve".
+	IsolatedStart string `yaml:"isolated_start"`
+	// MetricsToken, if set, must be given as Bearer token to read /metrics.
+	MetricsToken string `yaml:"metrics_token"`
+}
+
+// TLSFiles are PEM files. ClientCA, if set, makes client certificates needed.
+type TLSFiles struct {
+	Cert     string `yaml:"cert"`
+	Key      string `yaml:"key"`
+	ClientCA string `yaml:"client_ca"`
+}
+
+// PeerConfig is this zone's end of the zone-to-zone listener (mutual TLS only).
+type PeerConfig struct {
+	Listen string `yaml:"listen"`
+	Cert   string `yaml:"cert"`
+	Key    string `yaml:"key"`
+	CA     string `yaml:"ca"`
+}
+
+// PeerZone is another zone and the URL of its peer listener.
+type PeerZone struct {
+	Zone block.Zone `yaml:"zone"`
+	URL  string     `yaml:"url"`
+}
+
+// ExportConfig says how hosts reach the bytes.
+type ExportConfig struct {
+	NBD        string    `yaml:"nbd"`         // host:port
+	NBDSocket  string    `yaml:"nbd_socket"`  // path of a Unix socket beside it; none if empty
+	PublicHost string    `yaml:"public_host"` // host that connection_info names; NBD's host if empty
+	TLS        *TLSFiles `yaml:"tls"`
+	RequireTLS bool      `yaml:"require_tls"`
+}
+
+// StoreConfig is a place where one driver keeps bytes.
+type StoreConfig struct {
+	Name       string `yaml:"name"`
+	Driver     string `yaml:"driver"` // logstore, or mem for trials
+	Dir        string `yaml:"dir"`
+	SegmentMiB int64  `yaml:"segment_mib"`
+	CacheMiB   int64  `yaml:"cache_mib"`
+	MaxGiB     int64  `yaml:"max_gib"` // 0: the file system's room
+}
+
+// BackendConfig is a share of a store; see block.Backend.
+type BackendConfig struct {
+	Name      string `yaml:"name"`
+	Store     string `yaml:"store"`
+	SVMName   string `yaml:"svm_name"`
+	SVMIP     string `yaml:"svm_ip"`
+	ClusterIP string `yaml:"cluster_ip"`
+	Path      string `yaml:"path"`
+}
+
+// TypeConfig is a volume type.
+type TypeConfig struct {
+	ID          block.TypeID      `yaml:"id"`
+	Name        string            `yaml:"name"`
+	Description *string           `yaml:"description"`
+	Private     bool              `yaml:"private"`
+	ExtraSpecs  map[string]string `yaml:"extra_specs"`
+}
+
+// ProtectionConfig is a policy of this zone as the source; see
+// block.Protection. The destination's backend is named as the destination
+// names it; its addresses are learnt from that zone.
+type ProtectionConfig struct {
+	Seq           int64             `yaml:"seq"`
+	VolumeType    string            `yaml:"volume_type"` // name or id
+	Destination   block.Zone        `yaml:"destination"`
+	BackupBackend BackendConfig     `yaml:"backup_backend"`
+	Interval      time.Duration     `yaml:"interval"` // 1s if absent
+	Retention     []RetentionConfig `yaml:"retention"`
+	Disabled      bool              `yaml:"disabled"`
+}
+
+// RetentionConfig is one tier: the newest point of every Step, kept For.
+type RetentionConfig struct {
+	Step time.Duration `yaml:"step"`
+	For  time.Duration `yaml:"for"`
+}
+
+// IdentityConfig is what the embedded identity service starts with.
+type IdentityConfig struct {
+	TokenTTL time.Duration   `yaml:"token_ttl"` // 12h if absent
+	Projects []ProjectConfig `yaml:"projects"`
+	Users    []UserConfig    `yaml:"users"`
+}
+
+// ProjectConfig is a tenant.
+type ProjectConfig struct {
+	ID          block.ProjectID `yaml:"id"`
+	Name        string          `yaml:"name"`
+	Description string          `yaml:"description"`
+}
+
+// UserConfig is a user. Password may be given in clear in a file that only the
+// operator reads, or as the argon2id hash that `kvol user hash` prints.
+type UserConfig struct {
+	ID           block.UserID `yaml:"id"`
+	Name         string       `yaml:"name"`
+	Password     string       `yaml:"password"`
+	PasswordHash string       `yaml:"password_hash"`
+	Roles        []RoleConfig `yaml:"roles"`
+}
+
+// RoleConfig gives a user a role in a project, named by name or id.
+type RoleConfig struct {
+	Project string `yaml:"project"`
+	Role    string `yaml:"role"` // admin, member, reader
+}
+
+// KvolAPIConfig is about the kvol API.
+type KvolAPIConfig struct {
+	Users               []KvolUser    `yaml:"users"`
+	TokenTTL            time.Duration `yaml:"token_ttl"`             // 1h if absent
+	TimeZone            string        `yaml:"time_zone"`             // of its times; UTC if absent
+	InternalErrorStatus int           `yaml:"internal_error_status"` // 405 as documented, or 500
+}
+
+// KvolUser is a user of the kvol API.
+type KvolUser struct {
+	Name         string `yaml:"name"`
+	Password     string `yaml:"password"`
+	PasswordHash string `yaml:"password_hash"`
+}
+
+// BlockAPIConfig is about the block storage API.
+type BlockAPIConfig struct {
+	V2ExtraFields      bool   `yaml:"v2_extra_fields"`
+	V2UploadTypeFormat string `yaml:"v2_upload_type_format"` // rows or map
+}
+
+// LoadConfig reads and checks a zone's configuration file. Errors name the
+// line.
+func LoadConfig(path string) (Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	c, err := ParseConfig(text, dir)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// ParseConfig reads a configuration; unknown keys are errors. Relative paths
+// are taken from dir.
+func ParseConfig(text []byte, dir string) (Config, error) {
+	var c Config
+	if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict()); err != nil {
+		return Config{}, errors.New(yaml.FormatError(err, false, true))
+	}
+	c.defaults(dir)
+	if err := c.check(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+func (c *Config) defaults(dir string) {
+	abs := func(p *string) {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	or := func(p *string, value string) {
+		if *p == "" {
+			*p = value
+		}
+	}
+	or(&c.Region, string(c.Zone))
+	or(&c.DataDir, "data")
+	or(&c.IsolatedStart, "wait")
+	or(&c.KvolAPI.TimeZone, "UTC")
+	or(&c.Block.V2UploadTypeFormat, "rows")
+	abs(&c.DataDir)
+	abs(&c.Exports.NBDSocket)
+	files := []*string{&c.Peer.Cert, &c.Peer.Key, &c.Peer.CA}
+	for _, t := range []*TLSFiles{c.TLS, c.Exports.TLS} {
+		if t != nil {
+			files = append(files, &t.Cert, &t.Key, &t.ClientCA)
+		}
+	}
+	for _, f := range files {
+		abs(f)
+	}
+	for i := range c.Stores {
+		or(&c.Stores[i].Dir, c.Stores[i].Name)
+		if !filepath.IsAbs(c.Stores[i].Dir) {
+			c.Stores[i].Dir = filepath.Join(c.DataDir, c.Stores[i].Dir)
+		}
+	}
+	for i := range c.Protections {
+		if c.Protections[i].Interval == 0 {
+			c.Protections[i].Interval = time.Second
+		}
+	}
+	if len(c.AvailabilityZones) == 0 {
+		c.AvailabilityZones = []string{string(c.Zone)}
+	}
+	if c.KvolAPI.TokenTTL == 0 {
+		c.KvolAPI.TokenTTL = time.Hour
+	}
+	if c.KvolAPI.InternalErrorStatus == 0 {
+		c.KvolAPI.InternalErrorStatus = 405
+	}
+	if c.Identity.TokenTTL == 0 {
+		c.Identity.TokenTTL = 12 * time.Hour
+	}
+}

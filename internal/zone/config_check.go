@@ -1,0 +1,157 @@
+package zone
+
+import (
+	"fmt"
+	"time"
+
+	"kvol/internal/block"
+)
+
+// check refuses a configuration that could not work, with a sentence that
+// says what to change.
+func (c *Config) check() error {
+	switch {
+	case c.Zone == "":
+		return fmt.Errorf("zone: a zone needs a name, such as mitaka1")
+	case c.Index < 0 || c.Index > 63:
+		return fmt.Errorf("index: %d is not between 0 and 63", c.Index)
+	case c.Listen == "":
+		return fmt.Errorf("listen: the address of the APIs is missing, such as 127.0.0.1:8776")
+	case len(c.Stores) == 0:
+		return fmt.Errorf("stores: at least one store is needed")
+	case len(c.VolumeTypes) == 0:
+		return fmt.Errorf("volume_types: at least one volume type is needed")
+	case c.IsolatedStart != "wait" && c.IsolatedStart != "serve":
+		return fmt.Errorf("isolated_start: %q is neither wait nor serve", c.IsolatedStart)
+	case c.KvolAPI.InternalErrorStatus != 405 && c.KvolAPI.InternalErrorStatus != 500:
+		return fmt.Errorf("kvol_api.internal_error_status: %d is neither 405 nor 500", c.KvolAPI.InternalErrorStatus)
+	case c.Block.V2UploadTypeFormat != "rows" && c.Block.V2UploadTypeFormat != "map":
+		return fmt.Errorf("block_api.v2_upload_type_format: %q is neither rows nor map", c.Block.V2UploadTypeFormat)
+	case len(c.Peers) > 0 && (c.Peer.Listen == "" || c.Peer.Cert == "" || c.Peer.Key == "" || c.Peer.CA == ""):
+		return fmt.Errorf("peer: listen, cert, key and ca are needed where there are peers")
+	}
+	if _, err := time.LoadLocation(c.KvolAPI.TimeZone); err != nil {
+		return fmt.Errorf("kvol_api.time_zone: %w", err)
+	}
+	if err := c.checkTypes(); err != nil {
+		return err
+	}
+	return c.checkProtections()
+}
+
+func (c *Config) checkTypes() error {
+	stores, backends := map[string]bool{}, map[string]bool{}
+	for _, s := range c.Stores {
+		if s.Driver != "logstore" && s.Driver != "mem" {
+			return fmt.Errorf("stores: %s: there is no driver %q", s.Name, s.Driver)
+		}
+		if stores[s.Name] {
+			return fmt.Errorf("stores: %s is there twice", s.Name)
+		}
+		stores[s.Name] = true
+	}
+	for _, b := range c.Backends {
+		if !stores[b.Store] {
+			return fmt.Errorf("backends: %s lies on store %q, which is not among the stores", b.Name, b.Store)
+		}
+		if backends[b.Name] {
+			return fmt.Errorf("backends: %s is there twice", b.Name)
+		}
+		backends[b.Name] = true
+	}
+	found := c.DefaultVolumeType == ""
+	for _, t := range c.VolumeTypes {
+		if _, ok := block.ParseID(string(t.ID)); !ok {
+			return fmt.Errorf("volume_types: %s: id %q is no UUID", t.Name, t.ID)
+		}
+		if !backends[t.ExtraSpecs["volume_backend_name"]] {
+			return fmt.Errorf("volume_types: %s: extra_specs.volume_backend_name %q is not among the backends",
+				t.Name, t.ExtraSpecs["volume_backend_name"])
+		}
+		found = found || t.Name == c.DefaultVolumeType
+	}
+	if !found {
+		return fmt.Errorf("default_volume_type: %q is not among the volume types", c.DefaultVolumeType)
+	}
+	return nil
+}
+
+func (c *Config) checkProtections() error {
+	peers, seqs := map[block.Zone]bool{}, map[int64]bool{}
+	for _, p := range c.Peers {
+		if p.Zone == c.Zone {
+			return fmt.Errorf("peers: %s is this zone", p.Zone)
+		}
+		peers[p.Zone] = true
+	}
+	for _, p := range c.Protections {
+		_, known := c.typeNamed(p.VolumeType)
+		switch {
+		case !known:
+			return fmt.Errorf("protections: seq %d: volume type %q is not among the volume types", p.Seq, p.VolumeType)
+		case !peers[p.Destination]:
+			return fmt.Errorf("protections: seq %d: destination %q is not among the peers", p.Seq, p.Destination)
+		case p.BackupBackend.Name == "":
+			return fmt.Errorf("protections: seq %d: backup_backend.name is missing", p.Seq)
+		case p.Seq <= 0 || seqs[p.Seq]:
+			return fmt.Errorf("protections: seq %d: a seq is a number from 1 that no other protection has", p.Seq)
+		case p.Interval < 100*time.Millisecond:
+			return fmt.Errorf("protections: seq %d: an interval under 100ms is not supported", p.Seq)
+		}
+		seqs[p.Seq] = true
+	}
+	return nil
+}
+
+// typeNamed finds a volume type by name or id.
+func (c *Config) typeNamed(nameOrID string) (TypeConfig, bool) {
+	for _, t := range c.VolumeTypes {
+		if t.Name == nameOrID || string(t.ID) == nameOrID {
+			return t, true
+		}
+	}
+	return TypeConfig{}, false
+}
+
+// protections are the configured policies as the other rooms know them.
+func (c *Config) protections() []block.Protection {
+	out := make([]block.Protection, 0, len(c.Protections))
+	for _, p := range c.Protections {
+		t, _ := c.typeNamed(p.VolumeType)
+		retention := block.Retention{}
+		for _, tier := range p.Retention {
+			retention.Tiers = append(retention.Tiers, block.RetentionTier{Step: tier.Step, For: tier.For})
+		}
+		if len(retention.Tiers) == 0 {
+			retention = DefaultRetention
+		}
+		out = append(out, block.Protection{
+			Seq: p.Seq, SourceZone: c.Zone, SourceType: t.ID, Source: c.backend(t.ExtraSpecs["volume_backend_name"]),
+			Destination: p.Destination, Backup: p.BackupBackend.backend(), Interval: p.Interval,
+			Retention: retention, Enabled: !p.Disabled,
+		})
+	}
+	return out
+}
+
+// DefaultRetention is what a protection without tiers keeps: every second for
+// an hour, every minute for a day, every hour for a month.
+var DefaultRetention = block.Retention{Tiers: []block.RetentionTier{
+	{Step: time.Second, For: time.Hour},
+	{Step: time.Minute, For: 24 * time.Hour},
+	{Step: time.Hour, For: 30 * 24 * time.Hour},
+}}
+
+func (c *Config) backend(name string) block.Backend {
+	for _, b := range c.Backends {
+		if b.Name == name {
+			return b.backend()
+		}
+	}
+	return block.Backend{}
+}
+
+func (b BackendConfig) backend() block.Backend {
+	return block.Backend{Name: b.Name, Store: b.Store, SVMName: b.SVMName, SVMIP: b.SVMIP,
+		ClusterIP: b.ClusterIP, Path: b.Path}
+}
