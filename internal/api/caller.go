@@ -1,0 +1,43 @@
+package api
+
+import (
+	"context"
+
+	"kvol/internal/block"
+)
+
+// Authenticator tells who a token belongs to. An unknown, expired or revoked
+// token is block.Unauthorized; an identity service that does not answer is
+// block.Unavailable. It may be called by many at once.
+type Authenticator interface {
+	Authenticate(ctx context.Context, token string) (block.Caller, error)
+}
+
+type callerKey struct{}
+
+// WithCaller returns a context that carries the caller, and notes it for the
+// access log. The caller's RequestID is the request's if it has none.
+func WithCaller(ctx context.Context, c block.Caller) context.Context {
+	if c.RequestID == "" {
+		c.RequestID = RequestID(ctx)
+	}
+	if rec, ok := ctx.Value(recordKey{}).(*record); ok {
+		rec.project, rec.user = c.Project, c.User
+	}
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerOf returns the caller that WithCaller put into ctx.
+func CallerOf(ctx context.Context) (block.Caller, bool) {
+	c, ok := ctx.Value(callerKey{}).(block.Caller)
+	return c, ok
+}
+
+// RequestID returns the id of the request that ctx belongs to, "req-<uuid>";
+// "" outside of Wrap.
+func RequestID(ctx context.Context) string {
+	if rec, ok := ctx.Value(recordKey{}).(*record); ok {
+		return rec.id
+	}
+	return ""
+}
