@@ -1,0 +1,152 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"kvol/internal/block"
+)
+
+// Tx is a transaction. It belongs to the function it was given to and to one
+// goroutine.
+type Tx struct {
+	// Now is the time of everything the transaction writes: UTC, whole
+	// microseconds.
+	Now time.Time
+
+	ctx  context.Context //nolint:containedctx // a Tx lives no longer than the call it was made for
+	tx   *sql.Tx
+	jobs bool // a job was enqueued or made due
+	dialect
+}
+
+// scanner is a row: *sql.Row or *sql.Rows.
+type scanner interface{ Scan(into ...any) error }
+
+func (tx *Tx) exec(query string, args ...any) (sql.Result, error) {
+	return tx.tx.ExecContext(tx.ctx, query, args...)
+}
+
+func (tx *Tx) query(query string, args ...any) (*sql.Rows, error) {
+	return tx.tx.QueryContext(tx.ctx, query, args...)
+}
+
+func (tx *Tx) queryRow(query string, args ...any) *sql.Row {
+	return tx.tx.QueryRowContext(tx.ctx, query, args...)
+}
+
+// collect runs a query and passes every row through scan.
+func collect[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) (_ []T, err error) {
+	rows, err := tx.query(query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var all []T
+	for rows.Next() {
+		one, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+// notFound turns sql.ErrNoRows into a block.NotFound with a sentence for the
+// user, and passes every other error on.
+func notFound(err error, format string, args ...any) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return block.Errorf(block.NotFound, format, args...)
+	}
+	return err
+}
+
+// changed is notFound for the results of exec: no row changed means that the
+// thing isn't there.
+func changed(res sql.Result, err error, format string, args ...any) error {
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err == nil && n == 0 {
+		return block.Errorf(block.NotFound, format, args...)
+	}
+	return err
+}
+
+// micros is the form of a time in a BIGINT column: NULL for the zero time.
+func micros(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+// jsonText is the form of a document in a TEXT column. It is meant for values
+// that always have a JSON form; for others the statement it is an argument of
+// fails.
+func jsonText(v any) any { return jsonArg{v} }
+
+// column adapts a function to sql.Scanner.
+type column func(src any) error
+
+// Scan hands the column's value over.
+func (c column) Scan(src any) error { return c(src) }
+
+// asTime reads a column that micros wrote.
+func asTime(into *time.Time) sql.Scanner {
+	return column(func(src any) error {
+		switch v := src.(type) {
+		case nil:
+			*into = time.Time{}
+		case int64:
+			*into = time.UnixMicro(v).UTC()
+		default:
+			return fmt.Errorf("a time is kept as %T", src)
+		}
+		return nil
+	})
+}
+
+// asJSON reads a column that jsonText wrote. NULL and "null" leave into as it
+// is.
+func asJSON(into any) sql.Scanner {
+	return column(func(src any) error {
+		switch v := src.(type) {
+		case nil:
+			return nil
+		case string:
+			return json.Unmarshal([]byte(v), into)
+		case []byte:
+			return json.Unmarshal(v, into)
+		default:
+			return fmt.Errorf("a document is kept as %T", src)
+		}
+	})
+}
+
+// nullable reads a column that may be NULL into a value that can't be: NULL is
+// the zero value.
+func nullable[T any](into *T) sql.Scanner {
+	return column(func(src any) error {
+		var v sql.Null[T]
+		if err := v.Scan(src); err != nil {
+			return err
+		}
+		*into = v.V
+		return nil
+	})
+}
+
+// orNull is the form of a text for a column in which none is NULL.
+func orNull[S ~string](s S) any {
+	if s == "" {
+		return nil
+	}
+	return string(s)
+}
