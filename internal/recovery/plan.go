@@ -1,0 +1,72 @@
+package recovery
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"kvol/internal/block"
+)
+
+// JobKind names the handler of both kinds of recovery.
+const JobKind = "dr.recover"
+
+// Order is what a job of JobKind works by. All that a crash must not change is
+// in it: the point and the new volume's id were chosen before it was enqueued.
+type Order struct {
+	Kind    block.DRKind   `json:"kind"`
+	Rowkey  int64          `json:"rowkey"`
+	Replica block.VolumeID `json:"replica"`
+	Backup  string         `json:"backup"` // backend of the replica
+	Point   block.PointID  `json:"point"`
+	Volume  block.VolumeID `json:"volume"` // the new one
+}
+
+// Holder names the pin that keeps the order's point while the job is under
+// way.
+func (o Order) Holder() string { return fmt.Sprintf("%s/%d", o.Kind, o.Rowkey) }
+
+// Newest returns a replica's newest committed point; Unavailable where none
+// was committed yet. Points that were begun and not committed never count.
+func Newest(r block.Replica) (block.Point, error) {
+	if r.Newest.ID == "" {
+		return block.Point{}, block.Errorf(block.Unavailable,
+			"Volume %s of zone %s has no recovery point yet.", r.Source, r.SourceZone)
+	}
+	return r.Newest, nil
+}
+
+// OfSnapshot returns the committed point of a tenant's snapshot among a
+// replica's points; Unavailable where the snapshot was not replicated yet.
+func OfSnapshot(r block.Replica, points []block.Point, id block.SnapshotID) (block.Point, error) {
+	i := slices.IndexFunc(points, func(p block.Point) bool { return p.ID == block.PointID(id) })
+	if i < 0 {
+		return block.Point{}, block.Errorf(block.Unavailable,
+			"Snapshot %s of zone %s is not replicated yet.", id, r.SourceZone)
+	}
+	return points[i], nil
+}
+
+// Knows reports whether a replica's entry names a tenant's snapshot, replicated
+// or not.
+func Knows(r block.Replica, id block.SnapshotID) bool {
+	return slices.ContainsFunc(r.Entry.Snapshots, func(s block.Snapshot) bool { return s.ID == id })
+}
+
+// Volume is the new volume of a request, in status creating: the replica's
+// entry in the tenant's hands, with the size of the point. It gets no status
+// of the source and no link to things that only the source has.
+func Volume(id block.VolumeID, req block.DRRequest, r block.Replica, p block.Point) block.Volume {
+	from := r.Entry.Volume
+	v := block.Volume{
+		ID: id, Project: req.Project, User: from.User, Name: from.Name, Description: from.Description,
+		Size: (p.Size + block.GiB - 1) / block.GiB, Status: block.VolumeCreating, TypeID: req.DestinationType,
+		Bootable: req.Bootable || from.Bootable, Multiattach: from.Multiattach,
+		Metadata: maps.Clone(from.Metadata), ImageMetadata: maps.Clone(from.ImageMetadata),
+		ReplicationStatus: "disabled", Epoch: 1,
+	}
+	if v.Metadata == nil {
+		v.Metadata = map[string]string{}
+	}
+	return v
+}
