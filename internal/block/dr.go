@@ -67,13 +67,14 @@ func (h *RootHash) UnmarshalText(text []byte) error {
 type Replica struct {
 	ID         VolumeID // the volume in the backup store, under its own id
 	SourceZone Zone
-	Source     VolumeID // the volume it copies
-	Protection int64    // Seq
-	Backend    string   // backup backend, in this zone
-	Epoch      uint64   // the highest epoch seen or given; a sender with a lower one is refused
-	Entry      Entry    // the source's catalog entry as of the newest point
-	Newest     Point    // newest committed point; zero before the first
-	Pending    *Step    // a step that was begun and not committed
+	Source     VolumeID  // the volume it copies
+	Protection int64     // Seq
+	Backend    string    // backup backend, in this zone
+	Epoch      uint64    // the highest epoch seen or given; a sender with a lower one is refused
+	Entry      Entry     // the source's catalog entry as of the newest point
+	Newest     Point     // newest committed point; zero before the first
+	Current    time.Time // the source's content was that of Newest as of this instant of its clock
+	Pending    *Step     // a step that was begun and not committed
 	DeletedAt  time.Time
 	UpdatedAt  time.Time
 	CreatedAt  time.Time

@@ -1,0 +1,136 @@
+package catalog
+
+import (
+	"time"
+
+	"kvol/internal/block"
+)
+
+// LinkState says how a link stands.
+type LinkState string
+
+// The states of a link. A link in LinkError is tried again by itself; one in
+// LinkFenced never sends again.
+const (
+	LinkNew     LinkState = "new"     // no point is confirmed yet
+	LinkCurrent LinkState = "current" // the newest point that was cut is confirmed
+	LinkSending LinkState = "sending" // a point is under way
+	LinkError   LinkState = "error"   // the last attempt failed
+	LinkFenced  LinkState = "fenced"  // the volume was recovered in another zone
+)
+
+// Link is the source's side of a volume under a protection.
+type Link struct {
+	Volume     block.VolumeID
+	Protection int64 // Seq
+	State      LinkState
+	// Confirmed is the newest point that the target holds for certain; zero
+	// before the first. Sum is its root sum and Changes the driver's change count
+	// when it was cut.
+	Confirmed block.Point
+	Sum       block.RootHash
+	Changes   uint64
+	// Target is a point that was cut and is not confirmed; TargetChanges is the
+	// driver's change count when it was cut.
+	Target        *block.Point
+	TargetChanges uint64
+	// Current is the instant on this zone's clock as of which the target is known
+	// to have the volume's content.
+	Current   time.Time
+	EntryHash string // of the catalog entry that the target has
+	Error     string // of the last attempt, for operators; "" after one that succeeded
+	BytesSent int64  // on the wire, since the link was made
+	Gone      bool   // the volume was deleted; the target must still be told
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+const linkColumns = `volume_id, protection, state, confirmed, sum, changes, target, target_changes, current_at,
+	entry_hash, error, bytes_sent, gone, created_at, updated_at`
+
+func scanLink(row scanner) (l Link, err error) {
+	var confirmed *block.Point
+	var changes, targetChanges int64 // bits of unsigned numbers
+	err = row.Scan(&l.Volume, &l.Protection, &l.State, asJSON(&confirmed), asRoot(&l.Sum), &changes,
+		asJSON(&l.Target), &targetChanges, asTime(&l.Current), &l.EntryHash, &l.Error, &l.BytesSent, &l.Gone,
+		asTime(&l.CreatedAt), asTime(&l.UpdatedAt))
+	if confirmed != nil {
+		l.Confirmed = *confirmed
+	}
+	l.Changes, l.TargetChanges = uint64(changes), uint64(targetChanges)
+	return l, err
+}
+
+// PutLink writes a link, new or not, and sets UpdatedAt to Now. It never takes
+// back that the volume is gone.
+func (tx *Tx) PutLink(l Link) error {
+	var target any
+	if l.Target != nil {
+		target = jsonText(l.Target)
+	}
+	_, err := tx.exec(`INSERT INTO links (`+linkColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)
+		ON CONFLICT (volume_id, protection) DO UPDATE SET state = $3, confirmed = $4, sum = $5, changes = $6,
+		target = $7, target_changes = $8, current_at = $9, entry_hash = $10, error = $11, bytes_sent = $12,
+		gone = links.gone OR $13, updated_at = $14`,
+		string(l.Volume), l.Protection, string(l.State), pointOrNull(l.Confirmed), l.Sum.String(), int64(l.Changes),
+		target, int64(l.TargetChanges), micros(l.Current), l.EntryHash, l.Error, l.BytesSent, l.Gone,
+		tx.Now.UnixMicro())
+	return err
+}
+
+// Link returns the link of a volume under a protection.
+func (tx *Tx) Link(volume block.VolumeID, protection int64) (Link, error) {
+	l, err := scanLink(tx.queryRow(`SELECT `+linkColumns+` FROM links WHERE volume_id = $1 AND protection = $2`,
+		string(volume), protection))
+	return l, notFound(err, "Volume %s has no link for protection %d.", volume, protection)
+}
+
+// Links lists all links in order of volume and protection.
+func (tx *Tx) Links() ([]Link, error) {
+	return collect(tx, scanLink, `SELECT `+linkColumns+` FROM links ORDER BY volume_id, protection`)
+}
+
+// LinksOf lists a volume's links in order of protection.
+func (tx *Tx) LinksOf(volume block.VolumeID) ([]Link, error) {
+	return collect(tx, scanLink, `SELECT `+linkColumns+` FROM links WHERE volume_id = $1 ORDER BY protection`,
+		string(volume))
+}
+
+// DeleteLink removes a link.
+func (tx *Tx) DeleteLink(volume block.VolumeID, protection int64) error {
+	_, err := tx.exec(`DELETE FROM links WHERE volume_id = $1 AND protection = $2`, string(volume), protection)
+	return err
+}
+
+// VolumeGone notes that a volume was deleted. It belongs into the transaction
+// that removes the volume's row; the links stay until each target was told.
+// The driver's snapshots went with the volume, so nothing is left to be pinned.
+func (tx *Tx) VolumeGone(volume block.VolumeID) error {
+	_, err := tx.exec(`UPDATE links SET gone = TRUE, updated_at = $2 WHERE volume_id = $1`, string(volume),
+		tx.Now.UnixMicro())
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`DELETE FROM cuts WHERE volume_id = $1`, string(volume))
+	return err
+}
+
+// InsertCut notes that replication is about to make a driver snapshot of a
+// volume, or made it.
+func (tx *Tx) InsertCut(volume block.VolumeID, point block.PointID) error {
+	_, err := tx.exec(`INSERT INTO cuts (volume_id, point_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+		string(volume), string(point))
+	return err
+}
+
+// DeleteCut notes that a driver snapshot of replication's is gone.
+func (tx *Tx) DeleteCut(volume block.VolumeID, point block.PointID) error {
+	_, err := tx.exec(`DELETE FROM cuts WHERE volume_id = $1 AND point_id = $2`, string(volume), string(point))
+	return err
+}
+
+// Cuts lists the driver snapshots that replication made of a volume.
+func (tx *Tx) Cuts(volume block.VolumeID) ([]block.PointID, error) {
+	return collect(tx, scanPointID, `SELECT point_id FROM cuts WHERE volume_id = $1 ORDER BY point_id`, string(volume))
+}

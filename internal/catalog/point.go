@@ -1,0 +1,89 @@
+package catalog
+
+import (
+	"kvol/internal/block"
+)
+
+const pointColumns = `id, epoch, sequence, at, size, root, parent, name`
+
+func scanPoint(row scanner) (p block.Point, err error) {
+	err = row.Scan(&p.ID, &p.Epoch, &p.Sequence, asTime(&p.At), &p.Size, asRoot(&p.Root), nullable((*string)(&p.Parent)),
+		nullable(&p.Name))
+	return p, err
+}
+
+// InsertPoint writes a committed recovery point of a replica; sum is its root
+// sum, from which the sums of later points are computed. A point that is there
+// already is a Conflict.
+func (tx *Tx) InsertPoint(replica block.VolumeID, p block.Point, sum block.RootHash) error {
+	_, err := tx.exec(`INSERT INTO points (replica_id, id, epoch, sequence, at, size, root, sum, parent, name, committed_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		string(replica), string(p.ID), p.Epoch, p.Sequence, p.At.UnixMicro(), p.Size, p.Root.String(), sum.String(),
+		orNull(p.Parent), orNull(p.Name), tx.Now.UnixMicro())
+	if tx.duplicate(err) {
+		return block.Wrap(block.Conflict, err, "Recovery point %s is committed already.", p.ID)
+	}
+	return err
+}
+
+// Points lists a replica's committed points from old to new. Their Volume is
+// the source volume.
+func (tx *Tx) Points(replica block.VolumeID) ([]block.Point, error) {
+	r, err := tx.Replica(replica)
+	if err != nil {
+		return nil, err
+	}
+	points, err := collect(tx, scanPoint, `SELECT `+pointColumns+` FROM points WHERE replica_id = $1
+		ORDER BY epoch, sequence, id`, string(replica))
+	for i := range points {
+		points[i].Volume = r.Source
+	}
+	return points, err
+}
+
+// Point returns a committed point of a replica and its root sum.
+func (tx *Tx) Point(replica block.VolumeID, id block.PointID) (p block.Point, sum block.RootHash, err error) {
+	row := tx.queryRow(`SELECT `+pointColumns+`, sum, (SELECT source_id FROM replicas WHERE id = replica_id)
+		FROM points WHERE replica_id = $1 AND id = $2`, string(replica), string(id))
+	p, err = scanPoint(withMore{row, []any{asRoot(&sum), &p.Volume}})
+	return p, sum, notFound(err, "Recovery point %s could not be found.", id)
+}
+
+// withMore is a row with columns after those that a scan function reads.
+type withMore struct {
+	scanner
+	more []any
+}
+
+// Scan reads the row's columns.
+func (w withMore) Scan(into ...any) error { return w.scanner.Scan(append(into, w.more...)...) }
+
+// SetPointName changes a point's name; "" makes it one that thins out.
+func (tx *Tx) SetPointName(replica block.VolumeID, id block.PointID, name string) error {
+	n, err := tx.exec(`UPDATE points SET name = $3 WHERE replica_id = $1 AND id = $2`, string(replica), string(id),
+		orNull(name))
+	return changed(n, err, "Recovery point %s could not be found.", id)
+}
+
+// DeletePoint removes a committed point of a replica. The driver's snapshot is
+// the caller's to delete afterwards.
+func (tx *Tx) DeletePoint(replica block.VolumeID, id block.PointID) error {
+	_, err := tx.exec(`DELETE FROM points WHERE replica_id = $1 AND id = $2`, string(replica), string(id))
+	return err
+}
+
+// PinnedPoints returns which snapshots of a volume, or points of a replica,
+// somebody holds a pin on.
+func (tx *Tx) PinnedPoints(volume block.VolumeID) (map[block.PointID]bool, error) {
+	names, err := collect(tx, scanPointID, `SELECT DISTINCT name FROM pins WHERE volume_id = $1`, string(volume))
+	pinned := make(map[block.PointID]bool, len(names))
+	for _, name := range names {
+		pinned[name] = true
+	}
+	return pinned, err
+}
+
+func scanPointID(row scanner) (id block.PointID, err error) {
+	err = row.Scan(&id)
+	return id, err
+}
