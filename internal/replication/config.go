@@ -1,0 +1,61 @@
+package replication
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+)
+
+// PeerDialer opens streams to other zones. It is called by many goroutines at
+// once.
+type PeerDialer interface {
+	// Replicate opens a stream to a zone's Receiver; Unavailable if the zone
+	// can't be reached.
+	Replicate(ctx context.Context, zone block.Zone) (net.Conn, error)
+}
+
+// SenderConfig is what a Sender works with.
+type SenderConfig struct {
+	Catalog  *catalog.Catalog
+	Backends *driver.Set
+	Zone     block.Zone // this one; it is the source
+	// Protections lists the policies as they are now; those of other source
+	// zones are passed over.
+	Protections func() []block.Protection
+	Dialer      PeerDialer
+	// Fenced is told that a volume of this zone was recovered in another one. It
+	// marks the volume as a stale primary; it may be told again.
+	Fenced func(ctx context.Context, f block.Fence) error
+
+	Now func() time.Time // the system's clock if nil
+	Log *slog.Logger     // discarded if nil
+	// Rand returns a number in [0, 1) for jitter; math/rand's if nil.
+	Rand func() float64
+
+	Sessions  int           // volumes that are sent to one zone at a time; 4 if 0
+	Heartbeat time.Duration // the least time between two heartbeats of an idle volume; 5 s if 0
+	ScanEvery time.Duration // how often volumes that are new to it are looked for; 5 s if 0
+	Patience  time.Duration // how long a peer may say nothing; 1 min if 0
+}
+
+// ReceiverConfig is what a Receiver works with.
+type ReceiverConfig struct {
+	Catalog  *catalog.Catalog
+	Backends *driver.Set
+	Zone     block.Zone // this one; it is the destination
+	// Protections lists the policies as they are now. Streams for others are
+	// refused.
+	Protections func() []block.Protection
+
+	Now func() time.Time // the system's clock if nil
+	Log *slog.Logger     // discarded if nil
+
+	AfterDelete time.Duration // how long the replica of a deleted volume is kept; 24 h if 0, not at all if negative
+	KeepEvery   time.Duration // how often replicas are tidied by Run; 1 min if 0
+	Patience    time.Duration // how long a stream may stand still; 1 min if 0
+}
