@@ -86,7 +86,7 @@ func (d *device) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (d *device) WriteAt(p []byte, off int64) (int, error) {
-	if err := d.v.store.reserve(int64(len(p))); err != nil {
+	if err := d.v.store.reserve(d.v.cost(off, int64(len(p)))); err != nil {
 		return 0, err
 	}
 	d.v.mu.Lock()
@@ -191,11 +191,28 @@ func pagesOf(bytes int64) int64 { return (bytes + driver.BlockSize - 1) / driver
 
 func errClosed() error { return block.Errorf(block.Unavailable, "it was closed already") }
 
-// reserve asks for room for n more bytes. What was written since the last count
-// is taken as new, overwritten or not; the store is counted when that seems
-// full.
-func (s *Store) reserve(n int64) error {
-	room := pagesOf(n) * driver.BlockSize
+// cost returns the bytes of new pages that a write would make.
+func (v *volume) cost(off, n int64) int64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if driver.CheckRange(off, n, v.now.size) != nil {
+		return 0 // it will be refused
+	}
+	fresh := int64(0)
+	for i := off / driver.BlockSize; i < pagesOf(off+n); i++ {
+		if l := v.now.leaves[i/leafBlocks]; l == nil || l.edit != v.now.edit || !l.own[i%leafBlocks] {
+			fresh++
+		}
+	}
+	return fresh * driver.BlockSize
+}
+
+// reserve asks for room for new pages. Pages that were given up count until the
+// store seems full and is counted.
+func (s *Store) reserve(room int64) error {
+	if room == 0 {
+		return nil
+	}
 	if s.used.Add(room) <= s.capacity {
 		return nil
 	}
