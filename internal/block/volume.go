@@ -39,6 +39,14 @@ type Volume struct {
 	CreatedAt, UpdatedAt time.Time // UTC; UpdatedAt is zero before the first change
 }
 
+// Replication statuses that this product gives (of Cinder's
+// objects/fields.py ReplicationStatus).
+const (
+	ReplicationDisabled = "disabled"
+	ReplicationEnabled  = "enabled"
+	FailedOver          = "failed-over" // recovered in another zone: a stale primary
+)
+
 // Recovered says where a volume lives on after its zone was given up.
 type Recovered struct {
 	Zone   Zone

@@ -1,0 +1,101 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Point is a recovery point. At is the instant on the source's clock.
+type Point struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	At       time.Time `json:"at"`
+	Sequence uint64    `json:"sequence"`
+	Epoch    uint64    `json:"epoch"`
+	Size     int64     `json:"size"` // bytes
+	Root     string    `json:"root"` // hex
+	Newest   bool      `json:"newest"`
+}
+
+// Replica is the copy of a protected volume in the session's zone.
+type Replica struct {
+	SourceZone string  `json:"source_zone"`
+	VolumeID   string  `json:"volume_id"`
+	Backend    string  `json:"backend"`
+	Epoch      uint64  `json:"epoch"`
+	Points     []Point `json:"points"`
+}
+
+// Link is the source's side of a pair: how far its replication is.
+type Link struct {
+	VolumeID       string    `json:"volume_id"`
+	Destination    string    `json:"destination"`
+	ReplicatedUpTo time.Time `json:"replicated_up_to"`
+	LastError      string    `json:"last_error"`
+}
+
+// Operation is a create or a recovery, with the evidence of what it did.
+type Operation struct {
+	Kind      string `json:"kind"`
+	Rowkey    int64  `json:"rowkey"`
+	Status    string `json:"status"`
+	Message   string `json:"message"`
+	NewVolume string `json:"new_volume"`
+	Point     *Point `json:"point"`
+}
+
+// dr sends a request to the disaster recovery API, which lies beside the
+// block storage API at the zone's address.
+func (s *Session) dr(ctx context.Context, path string, out any) error {
+	base, err := s.URL(blockStorage)
+	if err != nil {
+		return err
+	}
+	root, _, found := strings.Cut(base, "/v2/")
+	if !found {
+		return fmt.Errorf("the block storage endpoint %s has no /v2/ in it", base)
+	}
+	_, _, err = exchange{http: s.http, method: http.MethodGet, url: root + "/api/dr/v1" + path, out: out,
+		header: http.Header{"X-Auth-Token": {s.Token}}}.do(ctx)
+	return err
+}
+
+// Replicas lists the replicas that the zone keeps.
+func (s *Session) Replicas(ctx context.Context) ([]Replica, error) {
+	var out struct {
+		Replicas []Replica `json:"replicas"`
+	}
+	err := s.dr(ctx, "/replicas", &out)
+	return out.Replicas, err
+}
+
+// Replica shows a replica with its points, by the source's zone and volume.
+func (s *Session) Replica(ctx context.Context, zone, volume string) (Replica, error) {
+	var out struct {
+		Replica Replica `json:"replica"`
+	}
+	err := s.dr(ctx, "/replicas/"+url.PathEscape(zone)+"/"+url.PathEscape(volume), &out)
+	return out.Replica, err
+}
+
+// Links lists how far the zone's own volumes are replicated.
+func (s *Session) Links(ctx context.Context) ([]Link, error) {
+	var out struct {
+		Links []Link `json:"links"`
+	}
+	err := s.dr(ctx, "/links", &out)
+	return out.Links, err
+}
+
+// Operation shows a create or a recovery by its rowkey.
+func (s *Session) Operation(ctx context.Context, kind string, rowkey int64) (Operation, error) {
+	var out struct {
+		Operation Operation `json:"operation"`
+	}
+	err := s.dr(ctx, fmt.Sprintf("/operations/%s/%d", kind, rowkey), &out)
+	return out.Operation, err
+}
