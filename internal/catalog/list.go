@@ -1,0 +1,251 @@
+package catalog
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"kvol/internal/block"
+)
+
+// lister knows how the rows of a table are listed: by which of the API's
+// columns they can be ordered and filtered. The rules are those of
+// cinder/db/sqlalchemy/api.py (_generate_paginate_query) but for one: an order
+// stays right where values are equal or NULL at the end of a page.
+type lister struct {
+	table    string // has id, created_at, and project_id unless shared
+	shared   bool   // the rows belong to no project
+	missing  string // sentence for a marker that isn't there, with a %s
+	metadata string // column with a JSON object; "" for none
+	columns  map[string]listColumn
+}
+
+type columnKind uint8
+
+const (
+	textColumn columnKind = iota
+	numberColumn
+	boolColumn
+	timeColumn
+	noColumn // known to the API, but no row has a value: equal to nothing
+)
+
+// listColumn is a column of an API: an SQL expression, how a filter's text is
+// read for it, and whether it can be NULL. match, if set, makes the filter's
+// condition instead.
+type listColumn struct {
+	sql      string
+	kind     columnKind
+	nullable bool
+	match    func(s *statement, value string) string
+}
+
+// statement is a query while it is put together.
+type statement struct {
+	dialect
+	where []string
+	args  []any
+}
+
+// arg adds an argument and returns its placeholder.
+func (s *statement) arg(v any) string {
+	s.args = append(s.args, v)
+	return "$" + strconv.Itoa(len(s.args))
+}
+
+func (s *statement) and(condition string) { s.where = append(s.where, condition) }
+
+// sortBy is one column of a complete order.
+type sortBy struct {
+	listColumn
+	desc bool
+}
+
+// page makes the query for a page: head ("SELECT ... FROM ..."), then what q
+// selects, in q's order. more are conditions without arguments.
+func (l lister) page(tx *Tx, q block.ListQuery, head string, more ...string) (query string, args []any, err error) {
+	order, err := l.order(q.Sort)
+	if err != nil {
+		return "", nil, err
+	}
+	s := &statement{dialect: tx.dialect, where: more}
+	if q.Project != "" && !l.shared {
+		s.and(l.table + ".project_id = " + s.arg(q.Project))
+	}
+	l.filter(s, q)
+	if q.Marker != "" {
+		if err := l.seek(tx, s, q, order); err != nil {
+			return "", nil, err
+		}
+	}
+	var b strings.Builder
+	b.WriteString(head)
+	for i, condition := range s.where {
+		b.WriteString([]string{" WHERE ", " AND "}[min(i, 1)] + condition)
+	}
+	b.WriteString(orderBy(order))
+	if q.Limit >= 0 || q.Offset > 0 {
+		limit := int64(q.Limit)
+		if limit < 0 {
+			limit = math.MaxInt64
+		}
+		b.WriteString(" LIMIT " + s.arg(limit) + " OFFSET " + s.arg(q.Offset))
+	}
+	return b.String(), s.args, nil
+}
+
+// order completes what was asked for: created_at and id follow with the
+// direction of the first key (cinder/common/sqlalchemyutils.py,
+// process_sort_params), so that no two rows are equal.
+func (l lister) order(keys []block.SortKey) ([]sortBy, error) {
+	desc := len(keys) == 0 || keys[0].Desc
+	keys = slices.Clone(keys)
+	for _, last := range []string{"created_at", "id"} {
+		if !slices.ContainsFunc(keys, func(k block.SortKey) bool { return k.Column == last }) {
+			keys = append(keys, block.SortKey{Column: last, Desc: desc})
+		}
+	}
+	var order []sortBy
+	for _, k := range keys {
+		c, ok := l.columns[k.Column]
+		if !ok || c.sql == "" {
+			return nil, block.Errorf(block.Invalid, "Sort key supplied is invalid: %s", k.Column)
+		}
+		order = append(order, sortBy{c, k.Desc})
+	}
+	return order, nil
+}
+
+func orderBy(order []sortBy) string {
+	var terms []string
+	for _, o := range order {
+		term := o.sql
+		if o.desc {
+			term += " DESC"
+		}
+		// NULL counts as the smallest value, as in MySQL and SQLite.
+		switch {
+		case o.nullable && o.desc:
+			term += " NULLS LAST"
+		case o.nullable:
+			term += " NULLS FIRST"
+		}
+		terms = append(terms, term)
+	}
+	return " ORDER BY " + strings.Join(terms, ", ")
+}
+
+func (l lister) filter(s *statement, q block.ListQuery) {
+	for _, name := range slices.Sorted(maps.Keys(q.Filters)) {
+		if c, ok := l.columns[name]; ok {
+			s.and(c.condition(s, q.Filters[name]))
+		}
+	}
+	if l.metadata == "" {
+		return
+	}
+	for _, key := range slices.Sorted(maps.Keys(q.Metadata)) {
+		s.and(s.hasPair(l.metadata, s.arg(key), s.arg(q.Metadata[key])))
+	}
+}
+
+// never is a condition that no row meets: what a text that can't be a value
+// of its column is equal to.
+const never = "1 = 0"
+
+func (c listColumn) condition(s *statement, text string) string {
+	if c.match != nil {
+		return c.match(s, text)
+	}
+	var value any
+	var err error
+	switch c.kind {
+	case textColumn:
+		value = text
+	case numberColumn:
+		value, err = strconv.ParseInt(text, 10, 64)
+	case boolColumn:
+		value, err = strconv.ParseBool(text)
+	case timeColumn:
+		var t time.Time
+		t, err = time.Parse("2006-01-02T15:04:05", strings.TrimSuffix(text, "Z"))
+		value = t.UnixMicro()
+	case noColumn:
+		return never
+	}
+	if err != nil {
+		return never
+	}
+	return c.sql + " = " + s.arg(value)
+}
+
+// seek adds the condition that leaves only what follows the marker's row.
+func (l lister) seek(tx *Tx, s *statement, q block.ListQuery, order []sortBy) error {
+	at, err := l.position(tx, q, order)
+	if err != nil {
+		return err
+	}
+	params := make([]string, len(order))
+	for i, v := range at {
+		if v != nil {
+			params[i] = s.arg(v)
+		}
+	}
+	var either []string
+	var equal string // all columns before the i-th are equal to the marker's
+	for i, o := range order {
+		if after := o.after(params[i]); after != "" {
+			either = append(either, "("+equal+after+")")
+		}
+		if params[i] == "" {
+			equal += o.sql + " IS NULL AND "
+		} else {
+			equal += o.sql + " = " + params[i] + " AND "
+		}
+	}
+	// What an index can use: the first column never goes back.
+	if first := order[0]; !first.nullable {
+		s.and(first.sql + map[bool]string{false: " >= ", true: " <= "}[first.desc] + params[0])
+	}
+	s.and("(" + strings.Join(either, " OR ") + ")")
+	return nil
+}
+
+// position reads the marker's row: its value in each column of the order, nil
+// for NULL.
+func (l lister) position(tx *Tx, q block.ListQuery, order []sortBy) ([]any, error) {
+	var columns []string
+	at, into := make([]any, len(order)), make([]any, len(order))
+	for i, o := range order {
+		columns = append(columns, o.sql)
+		into[i] = &at[i]
+	}
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s.id = $1", strings.Join(columns, ", "), l.table, l.table)
+	args := []any{q.Marker}
+	if q.Project != "" && !l.shared {
+		query += " AND project_id = $2"
+		args = append(args, q.Project)
+	}
+	return at, notFound(tx.queryRow(query, args...).Scan(into...), l.missing, q.Marker)
+}
+
+// after is the condition that a row follows the marker by this column alone;
+// "" if none can. param is "" where the marker has NULL.
+func (o sortBy) after(param string) string {
+	switch {
+	case param == "" && o.desc:
+		return ""
+	case param == "":
+		return o.sql + " IS NOT NULL"
+	case !o.desc:
+		return o.sql + " > " + param
+	case o.nullable:
+		return "(" + o.sql + " < " + param + " OR " + o.sql + " IS NULL)"
+	default:
+		return o.sql + " < " + param
+	}
+}

@@ -1,0 +1,64 @@
+package catalog
+
+import "kvol/internal/block"
+
+// QuotaLimits returns the limits that were set for a project, by resource name;
+// what was never set is missing.
+func (tx *Tx) QuotaLimits(project block.ProjectID) (map[string]int64, error) {
+	limits := map[string]int64{}
+	_, err := collect(tx, func(row scanner) (struct{}, error) {
+		var name string
+		var limit int64
+		err := row.Scan(&name, &limit)
+		limits[name] = limit
+		return struct{}{}, err
+	}, "SELECT resource, max FROM quotas WHERE project_id = $1", project)
+	return limits, err
+}
+
+// SetQuota sets a project's limit; block.Unlimited is one too.
+func (tx *Tx) SetQuota(project block.ProjectID, resource string, limit int64) error {
+	_, err := tx.exec(`INSERT INTO quotas (project_id, resource, max) VALUES ($1, $2, $3)
+		ON CONFLICT (project_id, resource) DO UPDATE SET max = excluded.max`, project, resource, limit)
+	return err
+}
+
+// DeleteQuotas forgets all limits that were set for a project.
+func (tx *Tx) DeleteQuotas(project block.ProjectID) error {
+	_, err := tx.exec("DELETE FROM quotas WHERE project_id = $1", project)
+	return err
+}
+
+// Usage counts what a project holds: "volumes", "snapshots", "gigabytes" (of
+// both) and each of these with "_<type name>". Every row counts, whatever its
+// status, until it goes (cinder/db/sqlalchemy/api.py, _volume_data_get_for_project).
+// In an Update the result stays true until it commits.
+func (tx *Tx) Usage(project block.ProjectID) (block.Usage, error) {
+	u := block.Usage{"volumes": 0, "snapshots": 0, "gigabytes": 0}
+	err := tx.count(u, "volumes", `SELECT volume_types.name, COUNT(*), SUM(volumes.size) FROM volumes
+		LEFT JOIN volume_types ON volume_types.id = volumes.type_id
+		WHERE volumes.project_id = $1 GROUP BY volume_types.name`, project)
+	if err != nil {
+		return nil, err
+	}
+	return u, tx.count(u, "snapshots", `SELECT volume_types.name, COUNT(*), SUM(snapshots.size) FROM snapshots
+		LEFT JOIN volumes ON volumes.id = snapshots.volume_id
+		LEFT JOIN volume_types ON volume_types.id = volumes.type_id
+		WHERE snapshots.project_id = $1 GROUP BY volume_types.name`, project)
+}
+
+func (tx *Tx) count(u block.Usage, resource, query string, project block.ProjectID) error {
+	_, err := collect(tx, func(row scanner) (struct{}, error) {
+		var typeName string
+		var n, gigabytes int64
+		err := row.Scan(nullable(&typeName), &n, &gigabytes)
+		u[resource] += n
+		u["gigabytes"] += gigabytes
+		if typeName != "" {
+			u[resource+"_"+typeName] += n
+			u["gigabytes_"+typeName] += gigabytes
+		}
+		return struct{}{}, err
+	}, query, project)
+	return err
+}

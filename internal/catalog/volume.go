@@ -1,0 +1,203 @@
+package catalog
+
+import (
+	"kvol/internal/block"
+)
+
+const (
+	noVolume = "Volume %s could not be found."
+
+	volumeColumns = `volumes.id, volumes.project_id, volumes.user_id, volumes.name, volumes.description,
+		volumes.size, volumes.status, volumes.type_id, volumes.backend, volumes.availability_zone,
+		volumes.bootable, volumes.multiattach, volumes.encrypted, volumes.readonly, volumes.snapshot_id,
+		volumes.source_volume_id, volumes.group_id, volumes.metadata, volumes.image_metadata,
+		volumes.replication_status, volumes.epoch, volumes.recovered_to, volumes.created_at,
+		volumes.updated_at, volume_types.name`
+
+	selectVolumes = "SELECT " + volumeColumns +
+		" FROM volumes LEFT JOIN volume_types ON volume_types.id = volumes.type_id"
+)
+
+var volumeList = lister{
+	table: "volumes", missing: noVolume, metadata: "volumes.metadata",
+	columns: map[string]listColumn{
+		"id":                  {sql: "volumes.id"},
+		"project_id":          {sql: "volumes.project_id"},
+		"user_id":             {sql: "volumes.user_id"},
+		"name":                {sql: "volumes.name", nullable: true},
+		"display_name":        {sql: "volumes.name", nullable: true},
+		"description":         {sql: "volumes.description", nullable: true},
+		"display_description": {sql: "volumes.description", nullable: true},
+		"size":                {sql: "volumes.size", kind: numberColumn},
+		"status":              {sql: "volumes.status"},
+		"volume_type_id":      {sql: "volumes.type_id", nullable: true},
+		"volume_type":         {match: volumeOfType},
+		"availability_zone":   {sql: "volumes.availability_zone"},
+		"bootable":            {sql: "volumes.bootable", kind: boolColumn},
+		"multiattach":         {sql: "volumes.multiattach", kind: boolColumn},
+		"encrypted":           {sql: "volumes.encrypted", kind: boolColumn},
+		"snapshot_id":         {sql: "volumes.snapshot_id", nullable: true},
+		"source_volid":        {sql: "volumes.source_volume_id", nullable: true},
+		"consistencygroup_id": {sql: "volumes.group_id", nullable: true},
+		"replication_status":  {sql: "volumes.replication_status"},
+		"attach_status":       {match: volumeAttachStatus},
+		"migration_status":    {kind: noColumn},
+		"group_id":            {kind: noColumn},
+		"created_at":          {sql: "volumes.created_at", kind: timeColumn},
+		"updated_at":          {sql: "volumes.updated_at", kind: timeColumn, nullable: true},
+	},
+}
+
+// volumeOfType takes a type's id or name.
+func volumeOfType(s *statement, value string) string {
+	p := s.arg(value)
+	return "volumes.type_id IN (SELECT id FROM volume_types WHERE id = " + p + " OR name = " + p + ")"
+}
+
+func volumeAttachStatus(s *statement, value string) string {
+	const some = "EXISTS (SELECT 1 FROM attachments WHERE attachments.volume_id = volumes.id AND attachments.status = "
+	if value == "detached" {
+		return "NOT " + some + "'attached')"
+	}
+	return some + s.arg(value) + ")"
+}
+
+// InsertVolume adds a volume. CreatedAt is Now unless it is given. An id that
+// exists is a Conflict. Attachments and TypeName are not looked at.
+func (tx *Tx) InsertVolume(v block.Volume) error {
+	if v.CreatedAt.IsZero() {
+		v.CreatedAt = tx.Now
+	}
+	_, err := tx.exec(`INSERT INTO volumes (id, project_id, user_id, name, description, size, status, type_id,
+			backend, availability_zone, bootable, multiattach, encrypted, readonly, snapshot_id,
+			source_volume_id, group_id, metadata, image_metadata, replication_status, epoch, recovered_to,
+			created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+			$21, $22, $23, $24)`,
+		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, v.Status, orNull(v.TypeID), v.Backend,
+		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
+		v.SourceVolumeID, v.ConsistencyGroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
+		v.ReplicationStatus, v.Epoch, recoveredTo(v), micros(v.CreatedAt), micros(v.UpdatedAt))
+	if tx.duplicate(err) {
+		return block.Wrap(block.Conflict, err, "Volume %s exists already.", v.ID)
+	}
+	return err
+}
+
+// Volume returns a volume with its attachments and the name of its type.
+func (tx *Tx) Volume(id block.VolumeID) (block.Volume, error) {
+	v, err := scanVolume(tx.queryRow(selectVolumes+" WHERE volumes.id = $1", id))
+	if err != nil {
+		return v, notFound(err, noVolume, id)
+	}
+	v.Attachments, err = tx.Attachments(id)
+	return v, err
+}
+
+// Volumes lists volumes with their attachments and the names of their types.
+// A marker that isn't there, or is another project's, is NotFound; a sort
+// column that isn't known is Invalid.
+func (tx *Tx) Volumes(q block.ListQuery) ([]block.Volume, error) {
+	query, args, err := volumeList.page(tx, q, selectVolumes)
+	if err != nil {
+		return nil, err
+	}
+	all, err := collect(tx, scanVolume, query, args...)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	ids := make([]block.VolumeID, len(all))
+	for i, v := range all {
+		ids[i] = v.ID
+	}
+	attachments, err := tx.attachmentsOf(ids)
+	for i := range all {
+		all[i].Attachments = attachments[all[i].ID]
+	}
+	return all, err
+}
+
+// UpdateVolume writes all columns of a volume but its id, its status and when
+// it was created. UpdatedAt becomes Now.
+func (tx *Tx) UpdateVolume(v block.Volume) error {
+	res, err := tx.exec(`UPDATE volumes SET project_id = $2, user_id = $3, name = $4, description = $5, size = $6,
+			type_id = $7, backend = $8, availability_zone = $9, bootable = $10, multiattach = $11,
+			encrypted = $12, readonly = $13, snapshot_id = $14, source_volume_id = $15, group_id = $16,
+			metadata = $17, image_metadata = $18, replication_status = $19, epoch = $20,
+			recovered_to = $21, updated_at = $22
+		WHERE id = $1`,
+		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, orNull(v.TypeID), v.Backend,
+		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
+		v.SourceVolumeID, v.ConsistencyGroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
+		v.ReplicationStatus, v.Epoch, recoveredTo(v), micros(tx.Now))
+	return changed(res, err, noVolume, v.ID)
+}
+
+// MoveVolume lets an event happen to a volume and returns it as it is then.
+// It is the only way that its status moves, but for ResetVolumeStatus. Whether
+// a host holds the volume is read from its attachments, so they are written
+// first. A volume that is gone after the event is deleted, and returned as it
+// was with the status "". An event that the status does not allow is a
+// Conflict.
+func (tx *Tx) MoveVolume(id block.VolumeID, e block.Event) (block.Volume, error) {
+	v, err := tx.Volume(id)
+	if err != nil {
+		return v, err
+	}
+	to, err := v.Status.After(e, v.Attached())
+	if err != nil {
+		return v, err
+	}
+	v.Status, v.UpdatedAt = to, tx.Now
+	if to == "" {
+		return v, tx.DeleteVolume(id)
+	}
+	return v, tx.ResetVolumeStatus(id, to)
+}
+
+// ResetVolumeStatus sets a volume's status without asking its table: what an
+// administrator's os-reset_status does.
+func (tx *Tx) ResetVolumeStatus(id block.VolumeID, to block.VolumeStatus) error {
+	res, err := tx.exec("UPDATE volumes SET status = $2, updated_at = $3 WHERE id = $1", id, to, micros(tx.Now))
+	return changed(res, err, noVolume, id)
+}
+
+// DeleteVolume removes a volume with its snapshots, attachments, connections
+// and pins. One that is gone already stays gone, without an error.
+func (tx *Tx) DeleteVolume(id block.VolumeID) error {
+	for _, statement := range []string{
+		"DELETE FROM attachments WHERE volume_id = $1", "DELETE FROM connections WHERE volume_id = $1",
+		"DELETE FROM snapshots WHERE volume_id = $1", "DELETE FROM pins WHERE volume_id = $1",
+		"DELETE FROM released_snapshots WHERE volume_id = $1", "DELETE FROM volumes WHERE id = $1",
+	} {
+		if _, err := tx.exec(statement, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func scanVolume(row scanner) (block.Volume, error) {
+	var v block.Volume
+	err := row.Scan(&v.ID, &v.Project, &v.User, &v.Name, &v.Description, &v.Size, &v.Status, nullable(&v.TypeID),
+		&v.Backend, &v.AvailabilityZone, &v.Bootable, &v.Multiattach, &v.Encrypted, &v.Readonly,
+		&v.SnapshotID, &v.SourceVolumeID, &v.ConsistencyGroupID, asJSON(&v.Metadata),
+		asJSON(&v.ImageMetadata), &v.ReplicationStatus, &v.Epoch, asJSON(&v.RecoveredTo),
+		asTime(&v.CreatedAt), asTime(&v.UpdatedAt), nullable(&v.TypeName))
+	return v, err
+}
+
+func recoveredTo(v block.Volume) any {
+	if v.RecoveredTo == nil {
+		return nil
+	}
+	return jsonText(v.RecoveredTo)
+}
+
+// pairs is jsonText of a map that reads back as empty, not as nil.
+func pairs(m map[string]string) any {
+	if m == nil {
+		return "{}"
+	}
+	return jsonText(m)
+}
