@@ -1,0 +1,176 @@
+package job
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+const (
+	defaultWorkers = 8
+	defaultLease   = 30 * time.Second
+	poll           = 5 * time.Second        // how long to sleep at most: other processes enqueue jobs too
+	progressPause  = 200 * time.Millisecond // between two writes of a job's progress
+)
+
+// Config is what a Runner needs. Catalog, Handlers, Log and Owner must be set.
+type Config struct {
+	Catalog  *catalog.Catalog
+	Handlers map[string]Handler // by kind of job; jobs of other kinds are left alone
+	Log      *slog.Logger
+	// Owner names this process among those that share the catalog. It is the
+	// same after a restart: what it held when it was killed is run again at once.
+	Owner   string
+	Workers int              // jobs that run at once; 0 for a default
+	Lease   time.Duration    // how long a job is held without a sign of life; 0 for a default
+	Now     func() time.Time // nil for the system's clock
+	// Observe, if set, is told of every attempt that ended. It must be quick.
+	Observe func(Attempt)
+}
+
+// Attempt says how an attempt at a job ended, for metrics.
+type Attempt struct {
+	Kind    string
+	Outcome Outcome
+	Took    time.Duration
+}
+
+// Outcome is how an attempt ended.
+type Outcome string
+
+// The outcomes of an attempt.
+const (
+	Succeeded Outcome = "done"
+	Retried   Outcome = "retried"
+	Snoozed   Outcome = "snoozed"
+	Failed    Outcome = "failed"    // given up
+	Stopped   Outcome = "stopped"   // the process stops; run again after its start
+	Abandoned Outcome = "abandoned" // the lease was lost, or the catalog could not be written
+)
+
+// Runner runs jobs.
+type Runner struct {
+	Config
+	kinds []string
+	freed chan struct{} // gets a token when a worker is free again
+
+	mu      sync.Mutex // guards running
+	running map[block.JobID]bool
+}
+
+// New makes a Runner. Nothing runs before Run.
+func New(c Config) *Runner {
+	if c.Workers == 0 {
+		c.Workers = defaultWorkers
+	}
+	if c.Lease == 0 {
+		c.Lease = defaultLease
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Observe == nil {
+		c.Observe = func(Attempt) {}
+	}
+	return &Runner{
+		Config: c, kinds: slices.Sorted(maps.Keys(c.Handlers)),
+		freed: make(chan struct{}, 1), running: map[block.JobID]bool{},
+	}
+}
+
+// Run runs jobs until ctx ends, and then waits for the handlers that are at
+// work; their jobs can be claimed at once. It is called once.
+func (r *Runner) Run(ctx context.Context) error {
+	err := r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.ReclaimJobs(r.Owner) })
+	if err != nil {
+		return fmt.Errorf("reclaim jobs: %w", err)
+	}
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	for ctx.Err() == nil {
+		if r.busy() == r.Workers {
+			r.rest(ctx, poll)
+			continue
+		}
+		j, ok, wait, err := r.claim(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.Log.Warn("jobs can't be claimed", "err", err)
+		}
+		if !ok {
+			r.rest(ctx, wait)
+			continue
+		}
+		if !r.begin(j.ID) {
+			continue // we stalled past the end of our own lease, and hold it anew
+		}
+		workers.Go(func() {
+			defer r.end(j.ID)
+			r.attempt(ctx, j)
+		})
+	}
+	return nil
+}
+
+// claim takes a job that is due. Where there is none, wait is how long to rest
+// before looking again.
+func (r *Runner) claim(ctx context.Context) (j block.Job, ok bool, wait time.Duration, err error) {
+	wait = poll
+	err = r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		var err error
+		if j, ok, err = tx.ClaimJob(r.Owner, r.Lease, r.kinds); ok || err != nil {
+			return err
+		}
+		at, some, err := tx.NextJobAt()
+		if due := at.Sub(tx.Now); some && due > 0 { // what is due and not claimed is for another process
+			wait = min(due, poll)
+		}
+		return err
+	})
+	return j, ok && err == nil, wait, err
+}
+
+// rest waits until there may be something to claim.
+func (r *Runner) rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-r.freed:
+	case <-r.Catalog.JobsChanged():
+	}
+}
+
+func (r *Runner) busy() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.running)
+}
+
+// begin notes that a job runs here; false if it does already.
+func (r *Runner) begin(id block.JobID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running[id] {
+		return false
+	}
+	r.running[id] = true
+	return true
+}
+
+func (r *Runner) end(id block.JobID) {
+	r.mu.Lock()
+	delete(r.running, id)
+	r.mu.Unlock()
+	select {
+	case r.freed <- struct{}{}:
+	default: // a token is waiting already
+	}
+}
