@@ -55,14 +55,14 @@ func Login(ctx context.Context, a Auth) (*Session, error) {
 	if a.Domain == "" {
 		a.Domain = "Default"
 	}
-	request, err := loginRequest(ctx, a)
+	request, err := loginRequest(a)
 	if err != nil {
 		return nil, err
 	}
 	return request.login(ctx, a)
 }
 
-func loginRequest(_ context.Context, a Auth) (exchange, error) {
+func loginRequest(a Auth) (exchange, error) {
 	if a.URL == "" || a.User == "" || a.Project == "" {
 		return exchange{}, fmt.Errorf("an identity URL, a user and a project are needed (OS_AUTH_URL, OS_USERNAME, OS_PROJECT_NAME)")
 	}

@@ -1,0 +1,48 @@
+package demo
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+func TestTreeSurvivesAndDamageIsSeen(t *testing.T) {
+	image, files, err := makeImage(t.TempDir(), rand.New(rand.NewPCG(1, 2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(image) != imageSize || len(files) != 32 {
+		t.Fatalf("image of %d bytes with %d files", len(image), len(files))
+	}
+	if err := checkTree(t.TempDir(), image, files); err != nil {
+		t.Fatal(err)
+	}
+	files["/dir2/file3.bin"][17] ^= 1
+	if err := checkTree(t.TempDir(), image, files); err == nil {
+		t.Fatal("a changed file was not noticed")
+	}
+}
+
+func TestPrefixTellsAnyOtherContent(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	var j journal
+	for range 200 {
+		j.writes = append(j.writes, churn{off: churnAt + rnd.Int64N(64)*blockSize})
+	}
+	region := make([]byte, churnSize)
+	for n, w := range j.writes[:150] {
+		copy(region[w.off-churnAt:], w.block(n))
+	}
+	k, err := j.prefix(region)
+	if err != nil || k != 150 {
+		t.Fatalf("prefix %d, %v", k, err)
+	}
+	region[5] ^= 0x80
+	if _, err := j.prefix(region); err == nil {
+		t.Fatal("a flipped bit was not noticed")
+	}
+	region[5] ^= 0x80
+	copy(region[j.writes[149].off-churnAt:], make([]byte, blockSize)) // the newest one lost, older ones kept
+	if k, err := j.prefix(region); err == nil && k == 150 {
+		t.Fatal("a lost write was not noticed")
+	}
+}

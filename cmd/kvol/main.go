@@ -1,0 +1,47 @@
+// Command kvol runs a zone of a cloud's block storage (kvol serve), shows what
+// it can do on one machine (kvol demo), and is a client of its APIs.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "kvol: "+err.Error())
+		stop()
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "kvol",
+		Short: "Block storage for clouds of several zones, with disaster recovery built in",
+		Long: `kvol gives each zone of a cloud a block storage service, and keeps its volumes
+alive when a whole zone dies.
+
+Run a zone:      kvol serve --config zone.yaml
+See it work:     kvol demo
+Use a zone:      kvol volume list      (after: source openrc-<zone>)
+
+The client commands log in as OpenStack's do, from the environment: OS_AUTH_URL,
+OS_USERNAME, OS_PASSWORD, OS_PROJECT_NAME or OS_PROJECT_ID, OS_REGION_NAME. The
+kvol API behind "kvol dr" also wants KVOL_URL, KVOL_USER and KVOL_PASSWORD.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	var out output
+	c.PersistentFlags().StringVarP(&out.format, "output", "o", "table", "how to print: table or json")
+	c.AddCommand(serveCommand(), demoCommand(), versionCommand(), userCommand(&out), tokenCommand(&out), typeCommand(&out),
+		volumeCommand(&out), snapshotCommand(&out), imageCommand(&out), drCommand(&out))
+	return c
+}
