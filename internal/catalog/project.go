@@ -1,0 +1,105 @@
+package catalog
+
+import (
+	"database/sql"
+	"errors"
+	"time"
+
+	"kvol/internal/block"
+)
+
+// Project is a tenant.
+type Project struct {
+	ID                block.ProjectID
+	Name, Description string
+	Enabled           bool
+	Configured        bool // named by the configuration
+	CreatedAt         time.Time
+}
+
+const projectColumns = `id, name, description, enabled, configured, created_at`
+
+func scanProject(row interface{ Scan(...any) error }) (Project, error) {
+	var (
+		p  Project
+		at int64
+	)
+	err := row.Scan(&p.ID, &p.Name, &p.Description, &p.Enabled, &p.Configured, &at)
+	p.CreatedAt = time.UnixMicro(at).UTC()
+	return p, err
+}
+
+// Project returns a project; NotFound with Keystone's sentence.
+func (tx *Tx) Project(id block.ProjectID) (Project, error) {
+	return tx.projectBy(`id`, string(id))
+}
+
+// ProjectNamed returns the project of a name; NotFound if there is none.
+func (tx *Tx) ProjectNamed(name string) (Project, error) {
+	return tx.projectBy(`name`, name)
+}
+
+func (tx *Tx) projectBy(column, value string) (Project, error) {
+	p, err := scanProject(tx.queryRow(`SELECT `+projectColumns+` FROM projects WHERE `+column+` = $1`, value))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Project{}, block.Errorf(block.NotFound, "Could not find project: %s.", value)
+	}
+	return p, err
+}
+
+// Projects returns all projects, by name.
+func (tx *Tx) Projects() ([]Project, error) {
+	rows, err := tx.query(`SELECT ` + projectColumns + ` FROM projects ORDER BY name`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []Project
+	for rows.Next() {
+		p, err := scanProject(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, rows.Err()
+}
+
+// InsertProject adds a project; Conflict if the name is taken.
+func (tx *Tx) InsertProject(p Project) error {
+	if err := tx.freeName("projects", "project", string(p.ID), p.Name); err != nil {
+		return err
+	}
+	_, err := tx.exec(`INSERT INTO projects (`+projectColumns+`) VALUES ($1, $2, $3, $4, $5, $6)`,
+		string(p.ID), p.Name, p.Description, p.Enabled, p.Configured, p.CreatedAt.UnixMicro())
+	return err
+}
+
+// UpdateProject changes everything of a project but its id and the time it was
+// made. Conflict if the name is another's.
+func (tx *Tx) UpdateProject(p Project) error {
+	if err := tx.freeName("projects", "project", string(p.ID), p.Name); err != nil {
+		return err
+	}
+	_, err := tx.exec(`UPDATE projects SET name = $2, description = $3, enabled = $4, configured = $5 WHERE id = $1`,
+		string(p.ID), p.Name, p.Description, p.Enabled, p.Configured)
+	return err
+}
+
+// DeleteProject removes a project with the roles and tokens in it; NotFound if
+// it is gone. What the project owns elsewhere stays, as with Keystone.
+func (tx *Tx) DeleteProject(id block.ProjectID) error {
+	if _, err := tx.Project(id); err != nil {
+		return err
+	}
+	for _, statement := range []string{
+		`DELETE FROM tokens WHERE project_id = $1`,
+		`DELETE FROM role_grants WHERE project_id = $1`,
+		`DELETE FROM projects WHERE id = $1`,
+	} {
+		if _, err := tx.exec(statement, string(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
