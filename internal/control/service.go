@@ -44,6 +44,7 @@ type Config struct {
 	// OnChange, if set, is called after a commit that created or deleted a
 	// volume or a snapshot of it. It must not block.
 	OnChange func(block.VolumeID)
+	DR       DR               // what it knows of other zones
 	Now      func() time.Time // time.Now if nil
 	Log      *slog.Logger     // discarded if nil
 }
@@ -60,6 +61,7 @@ type Service struct {
 	backends *driver.Set
 	log      *slog.Logger
 	now      func() time.Time
+	peers    peerBook
 }
 
 // New makes a Service. It refuses a configuration that names a default type or

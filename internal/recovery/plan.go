@@ -11,6 +11,10 @@ import (
 // JobKind names the handler of both kinds of recovery.
 const JobKind = "dr.recover"
 
+// ReleaseStep marks a job of JobKind that only takes the pin of a failed one
+// off.
+const ReleaseStep = "release"
+
 // Order is what a job of JobKind works by. All that a crash must not change is
 // in it: the point and the new volume's id were chosen before it was enqueued.
 type Order struct {

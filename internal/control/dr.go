@@ -1,0 +1,167 @@
+package control
+
+import (
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/job"
+	"kvol/internal/recovery"
+)
+
+// DR is the part of a Config that is about other zones. Its zero value is a
+// zone that is alone.
+type DR struct {
+	Peers Peers  // nil: no other zones
+	URL   string // of this zone's APIs, told to the others
+	// PeerTimeout is how long a list waits for another zone; 800 ms if zero.
+	PeerTimeout time.Duration
+	// Exchange is how often documents are exchanged without a change; 10 s if
+	// zero.
+	Exchange time.Duration
+	// KeepAudit is how long calls of the kvol API are kept; 400 days if zero.
+	KeepAudit time.Duration
+	// Hash computes the root hash of size bytes, as replication does; volumes
+	// that were filled by copying are checked with it. Where it is nil their
+	// bytes are compared with the point's.
+	Hash func(ctx context.Context, from io.ReaderAt, size int64) (block.RootHash, error)
+}
+
+const (
+	exchangeTimeout = 5 * time.Second
+	forwardTimeout  = 10 * time.Second
+	downFor         = 2 * time.Second
+	pruneEvery      = time.Hour
+)
+
+func (d DR) peerTimeout() time.Duration { return orDefault(d.PeerTimeout, 800*time.Millisecond) }
+func (d DR) exchange() time.Duration    { return orDefault(d.Exchange, 10*time.Second) }
+func (d DR) keepAudit() time.Duration   { return orDefault(d.KeepAudit, 400*24*time.Hour) }
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
+}
+
+// Freshness says whether an answer is the zones' own or was in part made from
+// the copies that this zone keeps of unreachable ones.
+type Freshness struct {
+	Copy  bool
+	AsOf  time.Time    // of the oldest copy; zero if there was none
+	Zones []block.Zone // that did not answer
+}
+
+// missed notes that a zone did not answer.
+func (f *Freshness) missed(zone block.Zone, asOf time.Time) {
+	if f.AsOf.IsZero() || asOf.Before(f.AsOf) && !asOf.IsZero() {
+		f.AsOf = asOf
+	}
+	f.Copy = true
+	f.Zones = append(f.Zones, zone)
+}
+
+// DRHandlers returns the handlers of the jobs that StartDR enqueues.
+func (s *Service) DRHandlers() map[string]job.Handler {
+	return map[string]job.Handler{recovery.JobKind: recovery.New(recovery.Config{
+		Catalog: s.catalog, Backends: s.backends, Hash: s.cfg.DR.Hash, Changed: s.DRChanged, Log: s.log,
+	})}
+}
+
+// KnownProtections are the policies of which this zone is an end: the
+// configured ones, where it is the source, and those that other zones told of,
+// where it is the destination. Backends are filled in as far as they are
+// known. The slice is the caller's.
+func (s *Service) KnownProtections() []block.Protection {
+	var copies []Document
+	if err := s.book(context.Background(), func(b *peerBook) {
+		for _, d := range b.copies {
+			copies = append(copies, d)
+		}
+	}); err != nil {
+		s.log.Error("the documents of peers could not be read", "err", err)
+	}
+	all := s.ownProtections()
+	for i := range all {
+		s.fillBackends(&all[i], copies)
+	}
+	for _, d := range copies {
+		for _, p := range d.Protections {
+			if p.Protection.Destination == s.cfg.Zone && p.Protection.SourceZone == d.Zone {
+				s.fillBackends(&p.Protection, copies)
+				all = append(all, p.Protection)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b block.Protection) int { return int(a.Seq - b.Seq) })
+	return all
+}
+
+func (s *Service) ownProtections() []block.Protection {
+	if s.cfg.Protections == nil {
+		return nil
+	}
+	return slices.Clone(s.cfg.Protections())
+}
+
+// fillBackends completes the backends of a policy from what their zones say.
+func (s *Service) fillBackends(p *block.Protection, copies []Document) {
+	s.fillBackend(&p.Source, p.SourceZone, copies)
+	s.fillBackend(&p.Backup, p.Destination, copies)
+}
+
+func (s *Service) fillBackend(b *block.Backend, zone block.Zone, copies []Document) {
+	if zone == s.cfg.Zone {
+		if own, ok := s.backends.Backend(b.Name); ok {
+			*b = own
+		}
+		return
+	}
+	for _, d := range copies {
+		if d.Zone != zone {
+			continue
+		}
+		if i := slices.IndexFunc(d.Backends, func(x block.Backend) bool { return x.Name == b.Name }); i >= 0 {
+			*b = d.Backends[i]
+		}
+	}
+}
+
+// Audit appends a call of the kvol API to the audit log.
+func (s *Service) Audit(ctx context.Context, a block.Audit) error {
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.InsertAudit(a) })
+}
+
+// Audits returns the newest calls of the kvol API, to administrators.
+func (s *Service) Audits(ctx context.Context, c block.Caller, limit int) (calls []block.Audit, err error) {
+	if !c.Admin() {
+		return nil, errDRAdmin()
+	}
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		calls, err = tx.Audits(limit)
+		return err
+	})
+	return calls, err
+}
+
+func (s *Service) runAuditPruning(ctx context.Context) error {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+			return tx.PruneAudit(tx.Now.Add(-s.cfg.DR.keepAudit()))
+		})
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("the audit log could not be pruned", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

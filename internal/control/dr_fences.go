@@ -1,0 +1,69 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// FencesFor lists which volumes of a zone were recovered here.
+func (s *Service) FencesFor(ctx context.Context, zone block.Zone) (fences []block.Fence, err error) {
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		fences, err = tx.FencesFor(zone)
+		return err
+	})
+	return fences, err
+}
+
+// LearnFences asks all other zones which volumes of this one were recovered
+// there, and fences those here. It returns the zones that answered and whose
+// fences hold; a zone that does not answer costs a few seconds at most and is
+// not an error. A zone calls it before it serves anything.
+func (s *Service) LearnFences(ctx context.Context) ([]block.Zone, error) {
+	zones := s.otherZones()
+	answers, errs := make([][]block.Fence, len(zones)), make([]error, len(zones))
+	query := url.Values{"zone": {string(s.cfg.Zone)}}
+	limited, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i, zone := range zones {
+		wg.Go(func() {
+			errs[i] = s.cfg.DR.Peers.Call(limited, zone, http.MethodGet, PathFences+"?"+query.Encode(), nil, &answers[i])
+		})
+	}
+	wg.Wait()
+	var answered []block.Zone
+	var failed []error
+	for i, zone := range zones {
+		if errs[i] != nil {
+			s.log.Warn("a peer could not be asked for fences", "zone", zone, "err", errs[i])
+			continue
+		}
+		if err := s.fenceAll(ctx, zone, answers[i]); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		answered = append(answered, zone)
+	}
+	return slices.Clip(answered), errors.Join(failed...)
+}
+
+// fenceAll believes a zone about recoveries in itself, and about nothing else.
+func (s *Service) fenceAll(ctx context.Context, from block.Zone, fences []block.Fence) error {
+	for _, f := range fences {
+		if f.SourceZone != s.cfg.Zone || f.Recovered.Zone != from {
+			s.log.Warn("a peer told of a fence that is not its own to tell", "zone", from, "volume", f.Source)
+			continue
+		}
+		if err := s.Fence(ctx, f); err != nil && !block.Is(err, block.NotFound) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"net/url"
+	"slices"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// Pair is a policy with its status: a row of the kvol API's list and show.
+type Pair struct {
+	block.Protection
+	Status string // PairActive or PairInactive
+}
+
+// The statuses of a Pair.
+const (
+	PairActive   = "active"
+	PairInactive = "inactive"
+)
+
+// PairHealth is what the source of a policy knows of its replication.
+type PairHealth struct {
+	// LastGood is the oldest of the instants at which the volumes' replicas were
+	// last known to be current, or under way; that of the last contact with the
+	// destination where there is no volume to replicate.
+	LastGood time.Time `json:"last_good"`
+	Error    string    `json:"error"` // of a volume that is not replicated for it; "" for none
+	Volumes  int       `json:"volumes"`
+}
+
+// pairPatience is the least time for which nothing may be heard of a pair
+// before it counts as inactive.
+const pairPatience = time.Minute
+
+// PairStatus decides whether a pair is active: it is enabled, no volume's
+// replication fails, and the last sign of life is recent (within a minute or
+// four intervals). It is judged when it is shown, so that the copy of a dead
+// zone's word does not stay active.
+func PairStatus(p block.Protection, h PairHealth, now time.Time) string {
+	if p.Enabled && h.Error == "" && now.Sub(h.LastGood) <= max(pairPatience, 4*p.Interval) {
+		return PairActive
+	}
+	return PairInactive
+}
+
+// healthOf judges the links of one policy at the source. contact is when the
+// destination was last heard.
+func healthOf(p block.Protection, links []catalog.Link, contact, now time.Time) PairHealth {
+	h := PairHealth{LastGood: now}
+	for _, l := range links {
+		if l.Protection != p.Seq || l.Gone || l.State == catalog.LinkFenced {
+			continue
+		}
+		h.Volumes++
+		good := l.Current
+		switch l.State {
+		case catalog.LinkSending, catalog.LinkNew:
+			good = l.UpdatedAt
+		case catalog.LinkError:
+			h.Error = cmp.Or(h.Error, l.Error, "replication fails")
+		}
+		if good.Before(h.LastGood) {
+			h.LastGood = good
+		}
+	}
+	if h.Volumes == 0 {
+		h.LastGood = contact
+	}
+	return h
+}
+
+// OwnProtections are the policies of which this zone is the source, with their
+// health, in order of seq.
+func (s *Service) OwnProtections(ctx context.Context) ([]DocumentProtection, error) {
+	var links []catalog.Link
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		links, err = tx.Links()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := []DocumentProtection{}
+	for _, p := range s.KnownProtections() {
+		if p.SourceZone != s.cfg.Zone {
+			continue
+		}
+		_, contact, _, err := s.PeerCopy(ctx, p.Destination)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, DocumentProtection{Protection: p, Health: healthOf(p, links, contact, s.now())})
+	}
+	return out, nil
+}
+
+// Backups lists the policies of a type in a zone, in order of seq, with their
+// status now; dst chooses one destination, "" all. It is empty for an unknown
+// zone or type. A zone that can't be reached is answered for from its copy.
+func (s *Service) Backups(ctx context.Context, zone block.Zone, typeID block.TypeID, dst block.Zone) (
+	[]Pair, Freshness, error,
+) {
+	var fresh Freshness
+	found, err := s.protectionsOf(ctx, zone, &fresh)
+	if err != nil {
+		return nil, fresh, err
+	}
+	copies, err := s.copies(ctx)
+	if err != nil {
+		return nil, fresh, err
+	}
+	var pairs []Pair
+	for _, f := range found {
+		p := f.Protection
+		if p.SourceZone == zone && p.SourceType == typeID && (dst == "" || p.Destination == dst) {
+			s.fillBackends(&p, copies)
+			pairs = append(pairs, Pair{p, PairStatus(p, f.Health, s.now())})
+		}
+	}
+	slices.SortFunc(pairs, func(a, b Pair) int { return cmp.Compare(a.Seq, b.Seq) })
+	return pairs, fresh, nil
+}
+
+// protectionsOf asks a zone for its policies, or its copy.
+func (s *Service) protectionsOf(ctx context.Context, zone block.Zone, fresh *Freshness) ([]DocumentProtection, error) {
+	if zone == s.cfg.Zone {
+		return s.OwnProtections(ctx)
+	}
+	var found []DocumentProtection
+	err := s.ask(ctx, zone, PathPairs, url.Values{}, &found)
+	if !block.Is(err, block.Unavailable) {
+		if block.Is(err, block.NotFound) { // an unknown zone has no policies
+			return nil, nil
+		}
+		return found, err
+	}
+	d, _, _, err := s.PeerCopy(ctx, zone)
+	fresh.missed(zone, d.At)
+	return d.Protections, err
+}
+
+// copies are the documents of all other zones that ever told one.
+func (s *Service) copies(ctx context.Context) (copies []Document, err error) {
+	err = s.book(ctx, func(b *peerBook) {
+		for _, d := range b.copies {
+			copies = append(copies, d)
+		}
+	})
+	return copies, err
+}

@@ -1,0 +1,319 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/recovery"
+)
+
+// ForwardedDR is a request on its way to the zone in which it runs.
+type ForwardedDR struct {
+	Request block.DRRequest `json:"request"`
+	User    string          `json:"user"` // of the kvol API, as the first zone knew it
+}
+
+// StartedDR is the answer to a ForwardedDR.
+type StartedDR struct {
+	Rowkey int64 `json:"rowkey"`
+}
+
+// forwardAttempts is how often a request is handed to its zone before the
+// caller hears that it can't be reached.
+const forwardAttempts = 2
+
+// StartDR starts a create or a recovery in its destination zone, wherever it
+// is called, and returns the new job's rowkey. NotFound is for a zone, type,
+// volume, snapshot or policy that is unknown, Invalid for a request that can't
+// be meant, Unavailable for a destination that does not answer. What only the
+// data can tell (no recovery point yet, no room in the tenant's quota) fails
+// the job, not the call. A request with an idempotency key starts one job
+// however often it is made.
+func (s *Service) StartDR(ctx context.Context, req block.DRRequest, remoteUser string) (rowkey int64, err error) {
+	if err := checkDR(req); err != nil {
+		return 0, err
+	}
+	if req.Destination == s.cfg.Zone {
+		return s.startHere(ctx, req, remoteUser)
+	}
+	if !slices.Contains(s.otherZones(), req.Destination) {
+		return 0, block.Errorf(block.NotFound, "Zone %s is unknown here.", req.Destination)
+	}
+	if req.IdempotencyKey == "" {
+		// Of a request whose answer was lost nobody knows whether it ran.
+		req.IdempotencyKey = "forwarded/" + block.NewID()
+	}
+	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	defer cancel()
+	forward := ForwardedDR{Request: req, User: remoteUser}
+	var started StartedDR
+	for range forwardAttempts {
+		attempt, done := context.WithTimeout(ctx, forwardTimeout/forwardAttempts)
+		err = s.cfg.DR.Peers.Call(attempt, req.Destination, http.MethodPost, PathDR, forward, &started)
+		done()
+		if !block.Is(err, block.Unavailable) {
+			break
+		}
+	}
+	return started.Rowkey, err
+}
+
+// ReceiveDR starts a request that another zone passed on. It is never passed
+// on again.
+func (s *Service) ReceiveDR(ctx context.Context, from block.Zone, f ForwardedDR) (StartedDR, error) {
+	if err := checkDR(f.Request); err != nil {
+		return StartedDR{}, err
+	}
+	if f.Request.Destination != s.cfg.Zone {
+		return StartedDR{}, block.Errorf(block.Invalid, "This is zone %s, not %s.", s.cfg.Zone, f.Request.Destination)
+	}
+	rowkey, err := s.startHere(ctx, f.Request, string(from)+"/"+f.User)
+	return StartedDR{Rowkey: rowkey}, err
+}
+
+func checkDR(req block.DRRequest) error {
+	switch {
+	case req.Kind != block.DRCreate && req.Kind != block.DRRecovery:
+		return block.Errorf(block.Invalid, "There is no job of kind %q.", req.Kind)
+	case req.SourceZone == req.Destination:
+		return block.Errorf(block.Invalid, "dst-zone must not be src-zone.")
+	case req.SourceZone == "" || req.SourceType == "" || req.Destination == "" || req.Project == "" ||
+		req.DestinationType == "":
+		return block.Errorf(block.Invalid, "Source and destination zone, both types and the tenant are needed.")
+	case (req.Kind == block.DRCreate) != (req.SourceSnapshot != "") ||
+		(req.Kind == block.DRRecovery) != (req.SourceVolume != ""):
+		return block.Errorf(block.Invalid, "A create names a snapshot, a recovery a volume.")
+	}
+	return nil
+}
+
+// startHere starts a request in this zone. A source that no replica here knows
+// of may be too new to be replicated: then its zone is asked, and if that knows
+// it, there is a job, which fails.
+func (s *Service) startHere(ctx context.Context, req block.DRRequest, user string) (int64, error) {
+	start := drStart{s: s, req: req}
+	for _, p := range s.KnownProtections() {
+		if p.SourceZone == req.SourceZone && p.SourceType == req.SourceType && p.Destination == s.cfg.Zone {
+			start.pairs = append(start.pairs, p)
+		}
+	}
+	err := s.catalog.Update(ctx, start.run)
+	if start.unknown && s.sourceKnows(ctx, req) {
+		start.sourceKnows = true
+		err = s.catalog.Update(ctx, start.run)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if start.volume != "" && s.cfg.OnChange != nil {
+		s.cfg.OnChange(start.volume)
+	}
+	s.DRChanged()
+	s.log.Info("a job of the kvol API was started", "kind", req.Kind, "rowkey", start.rowkey, "zone", req.SourceZone,
+		"volume", start.volume, "user", user)
+	return start.rowkey, nil
+}
+
+// drStart is one attempt to start a request in this zone. run may be run again.
+type drStart struct {
+	s           *Service
+	req         block.DRRequest
+	pairs       []block.Protection // between the request's zones and types
+	sourceKnows bool               // the source zone has the volume or snapshot
+
+	rowkey  int64          // results
+	volume  block.VolumeID // "" if none was made
+	unknown bool           // no replica here knows of the source
+}
+
+func (d *drStart) run(tx *catalog.Tx) error {
+	d.rowkey, d.volume, d.unknown = 0, "", false
+	if again, err := d.again(tx); again || err != nil {
+		return err
+	}
+	t, err := tx.Type(d.req.DestinationType)
+	if err != nil {
+		return err
+	}
+	if len(d.pairs) == 0 {
+		return block.Errorf(block.NotFound, "Volumes of type %s in zone %s are not replicated to zone %s.",
+			d.req.SourceType, d.req.SourceZone, d.s.cfg.Zone)
+	}
+	j, err := d.newJob(tx, t)
+	if err != nil {
+		return err
+	}
+	r, p, err := d.choose(tx)
+	d.unknown = block.Is(err, block.NotFound)
+	if d.unknown && d.sourceKnows {
+		err = block.Errorf(block.Unavailable, "Nothing of it is replicated to zone %s yet.", d.s.cfg.Zone)
+	}
+	if r.ID != "" {
+		j.ReplicaSVM = d.pair(r.Protection).Backup.SVMName
+	}
+	if err == nil {
+		err = d.room(tx, &j, t, p)
+	}
+	if block.Is(err, block.Unavailable) || block.Is(err, block.OverLimit) {
+		j.Status, j.End = block.DRFail, tx.Now
+		j.Message, _ = block.UserMessage(err)
+		return tx.InsertDRJob(j)
+	}
+	if err != nil {
+		return err
+	}
+	return d.begin(tx, j, t, r, p)
+}
+
+// again finds the job that a request with the same idempotency key started.
+func (d *drStart) again(tx *catalog.Tx) (bool, error) {
+	if d.req.IdempotencyKey == "" {
+		return false, nil
+	}
+	j, err := tx.DRJobWithKey(d.req.Kind, d.req.IdempotencyKey)
+	if block.Is(err, block.NotFound) {
+		return false, nil
+	}
+	if err == nil && j.Request != d.req {
+		err = block.Errorf(block.Invalid, "The Idempotency-Key was used for another request.")
+	}
+	d.rowkey = j.Rowkey
+	return err == nil, err
+}
+
+func (d *drStart) newJob(tx *catalog.Tx, t block.VolumeType) (block.DRJob, error) {
+	n, err := tx.Next("dr." + string(d.req.Kind))
+	if err != nil {
+		return block.DRJob{}, err
+	}
+	d.rowkey = n*zoneClasses + int64(d.s.cfg.ZoneIndex)
+	j := block.DRJob{
+		Rowkey: d.rowkey, Request: d.req, Status: block.DRReady, ReplicaZone: d.s.cfg.Zone,
+		ReplicaSVM: d.pairs[0].Backup.SVMName, Start: tx.Now,
+	}
+	name, err := d.s.backendOf(&t)
+	if err != nil {
+		return block.DRJob{}, err
+	}
+	b, _ := d.s.backends.Backend(name)
+	j.DestinationSVM = b.SVMName
+	return j, nil
+}
+
+func (d *drStart) pair(seq int64) block.Protection {
+	i := slices.IndexFunc(d.pairs, func(p block.Protection) bool { return p.Seq == seq })
+	if i < 0 {
+		return block.Protection{}
+	}
+	return d.pairs[i]
+}
+
+// choose finds the replica and the recovery point. Where several policies
+// brought the volume here, the newest point wins.
+func (d *drStart) choose(tx *catalog.Tx) (best block.Replica, point block.Point, err error) {
+	candidates, err := d.candidates(tx)
+	if err != nil {
+		return best, point, err
+	}
+	err = block.Errorf(block.NotFound, "This zone has no replica of it.")
+	for _, r := range candidates {
+		p, why := recovery.Newest(r)
+		if d.req.Kind == block.DRCreate {
+			points, err := tx.Points(r.ID)
+			if err != nil {
+				return best, point, err
+			}
+			p, why = recovery.OfSnapshot(r, points, d.req.SourceSnapshot)
+			if why != nil && !recovery.Knows(r, d.req.SourceSnapshot) {
+				continue // its text only looks like that
+			}
+		}
+		switch {
+		case why == nil && (err != nil || p.At.After(point.At)):
+			best, point, err = r, p, nil
+		case why != nil && err != nil:
+			best, err = r, why
+		}
+	}
+	return best, point, err
+}
+
+func (d *drStart) candidates(tx *catalog.Tx) (found []block.Replica, err error) {
+	if d.req.Kind == block.DRCreate {
+		named, err := tx.ReplicasNaming(d.req.SourceZone, block.PointID(d.req.SourceSnapshot))
+		for _, r := range named {
+			if d.pair(r.Protection).Seq == r.Protection {
+				found = append(found, r)
+			}
+		}
+		return found, err
+	}
+	for _, p := range d.pairs {
+		r, err := tx.ReplicaOf(d.req.SourceZone, d.req.SourceVolume, p.Seq)
+		if block.Is(err, block.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, r)
+	}
+	return found, nil
+}
+
+// room checks the tenant's quota. A create that does not fit fails; a recovery
+// goes on, and its evidence says so: see docs/adr/0004-recovery-quota.md.
+func (d *drStart) room(tx *catalog.Tx, j *block.DRJob, t block.VolumeType, p block.Point) error {
+	size := (p.Size + block.GiB - 1) / block.GiB
+	err := checkVolumeSize(tx, d.req.Project, size)
+	if err == nil {
+		err = checkQuota(tx, d.req.Project, volumeDelta(1, size, t.Name))
+	}
+	if d.req.Kind == block.DRRecovery && block.Is(err, block.OverLimit) {
+		message, _ := block.UserMessage(err)
+		j.Notes = append(j.Notes, "recovered over quota: "+message)
+		return nil
+	}
+	return err
+}
+
+// begin writes the intent: the right to write, the volume, the row and the job
+// that fills the volume.
+func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r block.Replica, p block.Point) error {
+	d.volume = block.VolumeID(block.NewID())
+	v := recovery.Volume(d.volume, d.req, r, p)
+	var err error
+	if v.Backend, err = d.s.backendOf(&t); err != nil {
+		return err
+	}
+	if len(d.s.cfg.AvailabilityZones) > 0 {
+		v.AvailabilityZone = d.s.cfg.AvailabilityZones[0]
+	}
+	if d.req.Kind == block.DRRecovery {
+		v.Epoch, err = tx.RaiseEpoch(r.ID, block.Recovered{Zone: d.s.cfg.Zone, Volume: v.ID, At: tx.Now})
+		if err != nil {
+			return err
+		}
+	}
+	if err := tx.InsertVolume(v); err != nil {
+		return err
+	}
+	order := recovery.Order{Kind: d.req.Kind, Rowkey: d.rowkey, Replica: r.ID, Backup: r.Backend, Point: p.ID, Volume: v.ID}
+	if err := tx.Pin(r.ID, p.ID, order.Holder()); err != nil {
+		return err
+	}
+	args, err := json.Marshal(order)
+	if err != nil {
+		return err
+	}
+	j.Point, j.BytesTotal, j.NewVolume = &p, p.Size, v.ID
+	if err := tx.InsertDRJob(j); err != nil {
+		return err
+	}
+	_, err = tx.EnqueueJob(block.Job{Kind: recovery.JobKind, Subject: string(v.ID), Args: args, Total: p.Size})
+	return err
+}

@@ -1,0 +1,94 @@
+package recovery
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+)
+
+// Hash computes the root hash of size bytes as replication does.
+type Hash func(ctx context.Context, from io.ReaderAt, size int64) (block.RootHash, error)
+
+// copying fills a volume from a point that lies in another store. It may be
+// repeated: the volume either reads as zeros where nothing was copied yet, or
+// as the same point.
+type copying struct {
+	from, to driver.Driver
+	ref      driver.SnapshotRef
+	volume   block.VolumeID
+	size     int64 // of the volume, bytes
+	point    block.Point
+	hash     Hash
+}
+
+// run copies and checks, and says how it checked. progress is told bytes.
+func (c copying) run(ctx context.Context, progress func(step string, done, total int64)) (verified string, err error) {
+	if err := c.to.CreateVolume(ctx, c.volume, c.size); err != nil {
+		return "", err
+	}
+	from, err := c.from.OpenSnapshot(ctx, c.ref)
+	if err != nil {
+		return "", err
+	}
+	defer from.Close()
+	to, err := c.to.OpenVolume(ctx, c.volume)
+	if err != nil {
+		return "", err
+	}
+	defer to.Close()
+	total := from.Size()
+	if err := driver.Copy(ctx, to, from, func(done int64) { progress("copy", done, total) }); err != nil {
+		return "", err
+	}
+	progress("verify", total, total)
+	if c.hash == nil {
+		return "every byte compared with the point's", compare(ctx, to, from)
+	}
+	root, err := c.hash(ctx, io.NewSectionReader(to, 0, c.point.Size), c.point.Size)
+	if err == nil && root != c.point.Root {
+		err = block.Errorf(block.Corrupt, "The copy's root hash is not that of recovery point %s.", c.point.ID)
+	}
+	return "root hash of the copy", err
+}
+
+const compareSize = 256 * driver.BlockSize
+
+// compare reads both back.
+func compare(ctx context.Context, to driver.Device, from driver.Reader) error {
+	a, b := make([]byte, compareSize), make([]byte, compareSize)
+	for off := int64(0); off < from.Size(); off += compareSize {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := min(compareSize, from.Size()-off)
+		if _, err := from.ReadAt(a[:n], off); err != nil {
+			return err
+		}
+		if _, err := to.ReadAt(b[:n], off); err != nil {
+			return err
+		}
+		if !bytes.Equal(a[:n], b[:n]) {
+			return block.Errorf(block.Corrupt, "The copy differs from the recovery point at byte %d.", off)
+		}
+	}
+	return nil
+}
+
+// checkSize makes sure that a volume is there in its full size.
+func checkSize(ctx context.Context, d driver.Driver, id block.VolumeID, size int64) error {
+	v, err := d.OpenVolume(ctx, id)
+	if err != nil {
+		return err
+	}
+	got := v.Size()
+	if err := v.Close(); err != nil {
+		return err
+	}
+	if got != size {
+		return block.Errorf(block.Corrupt, "The new volume has %d bytes and not %d.", got, size)
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+	"kvol/internal/job"
+)
+
+// Config is what a Handler works with. Catalog, Backends and Log are needed.
+type Config struct {
+	Catalog  *catalog.Catalog
+	Backends *driver.Set
+	// Hash computes the root hash of size bytes; see control.DR.
+	Hash Hash
+	// Changed, if set, is called after a commit that changed a job of the kvol
+	// API. It must not block.
+	Changed func()
+	Log     *slog.Logger
+}
+
+// Evidence is what a recovery leaves behind: what shows that the new volume has
+// the bytes of the point.
+type Evidence struct {
+	Point    block.PointID  `json:"point"`
+	At       time.Time      `json:"at"` // the instant on the source's clock that was recovered
+	Root     block.RootHash `json:"root"`
+	Way      string         `json:"way"`      // "clone" or "copy"
+	Verified string         `json:"verified"` // how the bytes were checked
+	Bytes    int64          `json:"bytes"`    // of the point
+	Over     []string       `json:"notes,omitempty"`
+}
+
+// Handler fills the volumes of recoveries. It implements job.Handler.
+type Handler struct{ cfg Config }
+
+// New makes a Handler.
+func New(cfg Config) *Handler { return &Handler{cfg: cfg} }
+
+// Retries are short at first: somebody waits for a recovery.
+func (h *Handler) Retries() job.Retries {
+	return job.Retries{Attempts: 12, First: 200 * time.Millisecond, Max: time.Minute}
+}
+
+// Run fills the volume, and ends the job of the kvol API and the volume's
+// creation in one transaction. Each part may be repeated: the order names the
+// point and the volume, so a second run can make no other.
+func (h *Handler) Run(ctx context.Context, t *job.Task) error {
+	var o Order
+	if err := t.Args(&o); err != nil {
+		return err
+	}
+	row, v, err := h.start(ctx, o)
+	if err != nil {
+		return err
+	}
+	if row.End.IsZero() {
+		e := Evidence{Point: row.Point.ID, At: row.Point.At, Root: row.Point.Root, Bytes: row.Point.Size, Over: row.Notes}
+		if err := h.fill(ctx, t, o, v, *row.Point, &e); err != nil {
+			return h.judge(ctx, o, v, err)
+		}
+		t.Evidence(e)
+		if err := h.finish(ctx, o); err != nil {
+			return h.judge(ctx, o, v, err)
+		}
+	}
+	return h.release(ctx, o)
+}
+
+// start marks the job of the kvol API as running and returns it and the volume.
+func (h *Handler) start(ctx context.Context, o Order) (row block.DRJob, v block.Volume, err error) {
+	err = h.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		if row, err = tx.DRJob(o.Kind, o.Rowkey); err != nil {
+			return err
+		}
+		if !row.End.IsZero() {
+			return nil
+		}
+		if v, err = tx.Volume(o.Volume); err != nil {
+			return err
+		}
+		row.Status = block.DRRunning
+		return tx.UpdateDRJob(row)
+	})
+	if block.Is(err, block.NotFound) {
+		return row, v, job.GiveUp(block.Wrap(block.NotFound, err, "The new volume was deleted before it was filled."))
+	}
+	if err == nil {
+		h.changed()
+	}
+	return row, v, err
+}
+
+// fill puts the point's bytes into the volume, and checks them.
+func (h *Handler) fill(ctx context.Context, t *job.Task, o Order, v block.Volume, p block.Point, e *Evidence) error {
+	from, err := h.cfg.Backends.Of(o.Backup)
+	if err != nil {
+		return err
+	}
+	to, err := h.cfg.Backends.Of(v.Backend)
+	if err != nil {
+		return err
+	}
+	ref, size := driver.SnapshotRef{Volume: o.Replica, Name: o.Point}, v.Size*block.GiB
+	if h.cfg.Backends.Shared(o.Backup, v.Backend) {
+		e.Way = "clone"
+		t.Progress(e.Way, 0, p.Size)
+		if err := from.CloneSnapshot(ctx, v.ID, ref, size); err != nil {
+			return err
+		}
+		e.Verified = "size; the root hash was checked when the point was committed"
+		return checkSize(ctx, to, v.ID, size)
+	}
+	e.Way = "copy"
+	c := copying{from: from, to: to, ref: ref, volume: v.ID, size: size, point: p, hash: h.cfg.Hash}
+	e.Verified, err = c.run(ctx, t.Progress)
+	return err
+}
+
+// finish makes the volume available and the job of the kvol API a success.
+func (h *Handler) finish(ctx context.Context, o Order) error {
+	err := h.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		row, err := tx.DRJob(o.Kind, o.Rowkey)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.MoveVolume(o.Volume, block.Done); err != nil {
+			return err
+		}
+		row.Status, row.Message, row.End, row.BytesDone = block.DRSuccess, "OK", tx.Now, row.BytesTotal
+		return tx.UpdateDRJob(row)
+	})
+	if err == nil {
+		h.changed()
+	}
+	return err
+}
+
+// judge decides whether it helps to try again. A volume whose row went while
+// its bytes came leaves no bytes behind.
+func (h *Handler) judge(ctx context.Context, o Order, v block.Volume, cause error) error {
+	err := h.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
+		_, err := tx.Volume(o.Volume)
+		return err
+	})
+	if block.Is(err, block.NotFound) {
+		to, err := h.cfg.Backends.Of(v.Backend)
+		if err == nil {
+			err = to.DeleteVolume(ctx, v.ID)
+		}
+		if err != nil && !block.Is(err, block.NotFound) {
+			return err
+		}
+		return job.GiveUp(block.Wrap(block.NotFound, cause, "The new volume was deleted before it was filled."))
+	}
+	switch block.KindOf(cause) {
+	case block.NotFound, block.Corrupt, block.Invalid:
+		return job.GiveUp(cause)
+	}
+	return cause
+}
+
+// release takes the order's pin off the point, and deletes the point where it
+// was only kept for the order.
+func (h *Handler) release(ctx context.Context, o Order) error {
+	var last bool
+	err := h.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) (err error) {
+		last, err = tx.Unpin(o.Replica, o.Point, o.Holder())
+		return err
+	})
+	if err != nil || !last {
+		return err
+	}
+	d, err := h.cfg.Backends.Of(o.Backup)
+	if err != nil {
+		return err
+	}
+	err = d.DeleteSnapshot(ctx, driver.SnapshotRef{Volume: o.Replica, Name: o.Point})
+	if block.Is(err, block.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// GaveUp fails the job of the kvol API and the volume, in the transaction that
+// fails the job. The pin is left to a job of its own, since a driver may have
+// to be asked.
+func (h *Handler) GaveUp(tx *catalog.Tx, j block.Job, cause error) error {
+	var o Order
+	if err := json.Unmarshal(j.Args, &o); err != nil {
+		return err
+	}
+	row, err := tx.DRJob(o.Kind, o.Rowkey)
+	if err != nil {
+		return err
+	}
+	if !row.End.IsZero() {
+		return nil // it succeeded, and only its pin could not be taken off
+	}
+	message, ok := block.UserMessage(cause)
+	if !ok {
+		message = "The volume could not be filled."
+	}
+	row.Status, row.Message, row.End, row.BytesDone = block.DRFail, message, tx.Now, j.Done
+	if err := tx.UpdateDRJob(row); err != nil {
+		return err
+	}
+	_, err = tx.MoveVolume(o.Volume, block.Fail)
+	if err != nil && !block.Is(err, block.NotFound) && !block.Is(err, block.Conflict) {
+		return err
+	}
+	_, err = tx.EnqueueJob(block.Job{Kind: JobKind, Subject: j.Subject, Args: j.Args, Step: ReleaseStep})
+	return err
+}
+
+func (h *Handler) changed() {
+	if h.cfg.Changed != nil {
+		h.cfg.Changed()
+	}
+}
