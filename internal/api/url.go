@@ -20,7 +20,7 @@ func PublicURL(r *http.Request, configured string) string {
 	if p := strings.ToLower(first(r.Header.Get("X-Forwarded-Proto"))); p == "http" || p == "https" {
 		scheme = p
 	}
-	if h := first(r.Header.Get("X-Forwarded-Host")); h != "" && !strings.ContainsAny(h, "/?#\"<> ") {
+	if h := first(r.Header.Get("X-Forwarded-Host")); h != "" && !strings.ContainsFunc(h, notHost) {
 		host = h
 	}
 	return scheme + "://" + host
@@ -29,4 +29,9 @@ func PublicURL(r *http.Request, configured string) string {
 func first(list string) string {
 	head, _, _ := strings.Cut(list, ",")
 	return strings.TrimSpace(head)
+}
+
+// notHost reports whether r stands in no host name, address or port.
+func notHost(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune(".-_:[]", r)
 }

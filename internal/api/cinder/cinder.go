@@ -1,0 +1,162 @@
+package cinder
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"kvol/internal/api"
+	"kvol/internal/block"
+	"kvol/internal/control"
+)
+
+// The forms of volume_type in the answer to os-volume_upload_image.
+const (
+	// UploadTypeRows shows extra_specs as a list of database rows, as the guide does.
+	UploadTypeRows = "rows"
+	// UploadTypeMap shows extra_specs as an object, as newer Cinders do and
+	// gophercloud expects.
+	UploadTypeMap = "map"
+)
+
+// Config is what the front end works with.
+type Config struct {
+	Control *control.Service
+	Auth    api.Authenticator
+	// PublicURL is the address that links begin with; "" for the one that the
+	// request came to.
+	PublicURL string
+	// AuthURL is where a caller without a token is sent (WWW-Authenticate).
+	AuthURL string
+	Region  string
+	// Host is the name before the @ in os-vol-host-attr:host; "" for "kvol".
+	Host string
+	// DefaultType is the name of the type that types/default shows; "" for none.
+	DefaultType string
+	// V2ExtraFields adds Cinder's keys that the guide does not name.
+	V2ExtraFields bool
+	// V2UploadTypeFormat is UploadTypeRows or UploadTypeMap; "" for rows.
+	V2UploadTypeFormat string
+	Log                *slog.Logger // nil: silent
+}
+
+type server struct {
+	cfg    Config
+	router *api.Router
+}
+
+// New returns the front end as a handler of "/", "/v2" and all below "/v2/".
+// Other paths are answered 404. It may serve many requests at once.
+func New(cfg Config) http.Handler {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Host == "" {
+		cfg.Host = "kvol"
+	}
+	s := &server{cfg: cfg}
+	s.router = api.NewRouter(s.handle(func(*call) error { return errNoResource }),
+		s.handle(func(*call) error { return errBadMethod }))
+	for _, rt := range routes {
+		if rt.since == 0 {
+			s.router.Handle(rt.method, "/v2/{project}"+rt.pattern, s.handle(rt.serve))
+		}
+	}
+	return s
+}
+
+// ServeHTTP authenticates whatever is not a versions document.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/":
+		s.versions(w, r, http.StatusMultipleChoices)
+		return
+	case "/v2", "/v2/":
+		s.versions(w, r, http.StatusOK)
+		return
+	}
+	if !strings.HasPrefix(r.URL.Path, "/v2/") {
+		s.fail(w, r, errNoResource)
+		return
+	}
+	caller, err := s.authenticate(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	r = r.WithContext(api.WithCaller(r.Context(), caller))
+	s.router.ServeHTTP(w, withoutSuffix(r))
+}
+
+// authenticate asks who the token in X-Auth-Token belongs to.
+func (s *server) authenticate(r *http.Request) (block.Caller, error) {
+	token := r.Header.Get("X-Auth-Token")
+	if token == "" {
+		return block.Caller{}, block.Errorf(block.Unauthorized, "no token")
+	}
+	return s.cfg.Auth.Authenticate(r.Context(), token)
+}
+
+// withoutSuffix returns r with ".json" cut from its path, which Cinder's
+// routes accept everywhere.
+func withoutSuffix(r *http.Request) *http.Request {
+	cut, ok := strings.CutSuffix(r.URL.Path, ".json")
+	if !ok {
+		return r
+	}
+	u := *r.URL
+	u.Path = cut
+	u.RawPath = strings.TrimSuffix(u.RawPath, ".json")
+	short := *r
+	short.URL = &u
+	return &short
+}
+
+// call is one authenticated request on its way to its answer.
+type call struct {
+	s      *server
+	w      http.ResponseWriter
+	r      *http.Request
+	caller block.Caller
+	view   view
+}
+
+// handle makes a handler of fn. The project in the path must be the token's,
+// for administrators too (cinder/api/openstack/wsgi.py, _process_stack).
+func (s *server) handle(fn func(*call) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		caller, _ := api.CallerOf(r.Context())
+		c := &call{s: s, w: w, r: r, caller: caller, view: s.viewFor(r, caller)}
+		if p := r.PathValue("project"); p != "" && p != string(caller.Project) {
+			s.fail(w, r, errBadURL)
+			return
+		}
+		if err := fn(c); err != nil {
+			s.fail(w, r, err)
+		}
+	}
+}
+
+func (c *call) volumeID() block.VolumeID     { return block.VolumeID(c.r.PathValue("id")) }
+func (c *call) snapshotID() block.SnapshotID { return block.SnapshotID(c.r.PathValue("id")) }
+
+// answer writes v with a status. It returns nil so that handlers can end with it.
+func (c *call) answer(status int, v any) error {
+	api.WriteJSON(c.w, status, v)
+	return nil
+}
+
+// empty answers without a body.
+func (c *call) empty(status int) error {
+	c.w.Header().Set("Content-Length", "0")
+	c.w.WriteHeader(status)
+	return nil
+}
+
+// accepted answers 202 without a body, or returns err.
+func (c *call) accepted(err error) error {
+	if err != nil {
+		return err
+	}
+	return c.empty(http.StatusAccepted)
+}

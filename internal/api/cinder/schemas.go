@@ -1,0 +1,116 @@
+package cinder
+
+import "regexp"
+
+// The schemas of request bodies: cinder/api/schemas/*.py at 3.0, which is what
+// v2 was checked against once it was checked at all. They are never written to.
+var (
+	anything    = &schema{}
+	nameText    = &schema{kinds: []string{"string", "null"}, text: "name"}
+	description = &schema{kinds: []string{"string", "null"}, text: "description"}
+	optionalID  = &schema{uuid: true, orNull: true}
+	requiredID  = &schema{kinds: []string{"string"}, uuid: true}
+	boolean     = &schema{kinds: []string{"boolean", "string"}, booly: true}
+	boolOrNull  = &schema{kinds: []string{"boolean", "string", "null"}, booly: true}
+	zoneName    = &schema{kinds: []string{"string", "null"}, minLen: 1, maxLen: 255}
+	shortText   = &schema{kinds: []string{"string", "null"}, maxLen: 255}
+
+	digits       = regexp.MustCompile(`^[0-9]+$`)
+	size         = &schema{kinds: []string{"integer", "string"}, whole: true, pattern: digits}
+	sizeOrNull   = &schema{kinds: []string{"integer", "string", "null"}, whole: true, pattern: digits}
+	metaKey      = regexp.MustCompile(`^[a-zA-Z0-9-_:. /]{1,255}$`)
+	metaValue    = &schema{kinds: []string{"string"}, maxLen: 255}
+	metadata     = &schema{kinds: []string{"object"}, keys: metaKey, values: metaValue}
+	metaOrNull   = &schema{kinds: []string{"object", "null"}, keys: metaKey, values: metaValue}
+	metadataBody = envelope("metadata", metadata)
+	metaItemBody = envelope("meta", &schema{kinds: []string{"object"}, keys: metaKey, values: metaValue, minMembers: 1})
+)
+
+// envelope is a body with one required member and no other.
+func envelope(name string, inner *schema) *schema {
+	return &schema{kinds: []string{"object"}, closed: true, members: []property{{name, true, inner}}}
+}
+
+var createVolumeBody = &schema{kinds: []string{"object"}, closed: true, members: []property{
+	{"volume", true, &schema{kinds: []string{"object"}, members: []property{
+		{"name", false, nameText},
+		{"description", false, description},
+		{"display_name", false, nameText},
+		{"display_description", false, description},
+		{"size", false, sizeOrNull},
+		{"volume_type", false, shortText},
+		{"metadata", false, metaOrNull},
+		{"snapshot_id", false, optionalID},
+		{"source_volid", false, optionalID},
+		{"consistencygroup_id", false, optionalID},
+		{"availability_zone", false, zoneName},
+		{"multiattach", false, boolOrNull},
+		{"image_id", false, shortText},
+		{"imageRef", false, shortText},
+	}}},
+	{"OS-SCH-HNT:scheduler_hints", false, &schema{kinds: []string{"object", "null"}}},
+}}
+
+// changeTexts are the members by which names and descriptions change.
+var changeTexts = []property{
+	{"name", false, nameText},
+	{"description", false, description},
+	{"display_name", false, nameText},
+	{"display_description", false, description},
+}
+
+var updateVolumeBody = envelope("volume", &schema{kinds: []string{"object"}, closed: true,
+	members: append([]property{{"metadata", false, metadata}}, changeTexts...)})
+
+var createSnapshotBody = envelope("snapshot", &schema{kinds: []string{"object"}, closed: true, members: []property{
+	{"volume_id", true, &schema{uuid: true, orNull: true, kinds: []string{"string"}}},
+	{"name", false, nameText},
+	{"description", false, description},
+	{"display_name", false, nameText},
+	{"display_description", false, description},
+	{"force", false, boolOrNull},
+	{"metadata", false, metaOrNull},
+}})
+
+var updateSnapshotBody = envelope("snapshot", &schema{kinds: []string{"object"}, closed: true, members: changeTexts})
+
+var updateQuotasBody = envelope("quota_set", &schema{kinds: []string{"object"}})
+
+// The schemas of actions: what stands under the action's name.
+var (
+	attachBody = &schema{kinds: []string{"object"}, members: []property{
+		{"mountpoint", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
+		{"instance_uuid", false, &schema{kinds: []string{"string", "null"}, uuid: true}},
+		{"host_name", false, shortText},
+		{"mode", false, &schema{kinds: []string{"string"}, enum: []string{"rw", "ro"}}},
+	}}
+	detachBody = &schema{kinds: []string{"object", "null"}, members: []property{
+		{"attachment_id", false, &schema{kinds: []string{"string", "null"}, uuid: true}},
+	}}
+	extendBody     = &schema{kinds: []string{"object"}, members: []property{{"new_size", true, size}}}
+	initializeBody = &schema{kinds: []string{"object"}, members: []property{
+		{"connector", true, &schema{kinds: []string{"object"}}}}}
+	terminateBody = &schema{kinds: []string{"object"}, members: []property{
+		{"connector", true, &schema{kinds: []string{"object", "null"}}}}}
+	bootableBody = &schema{kinds: []string{"object"}, members: []property{{"bootable", true, boolean}}}
+	readonlyBody = &schema{kinds: []string{"object"}, members: []property{{"readonly", true, boolean}}}
+	resetBody    = &schema{kinds: []string{"object"}, members: []property{
+		{"status", false, shortText},
+		{"attach_status", false, shortText},
+		{"migration_status", false, shortText},
+	}}
+	resetSnapshotBody = &schema{kinds: []string{"object"}, members: []property{
+		{"status", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}}}}
+	setImageMetadataBody = &schema{kinds: []string{"object"}, members: []property{{"metadata", true, metadata}}}
+	imageKeyBody         = &schema{kinds: []string{"object"}, members: []property{
+		{"key", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}}}}
+	uploadBody = &schema{kinds: []string{"object"}, members: []property{
+		{"image_name", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
+		{"force", false, boolean},
+		{"disk_format", false, &schema{kinds: []string{"string"},
+			enum: []string{"raw", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ploop"}}},
+		{"container_format", false, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
+		{"visibility", false, &schema{kinds: []string{"string"}, enum: []string{"private", "shared"}}},
+		{"protected", false, boolean},
+	}}
+)

@@ -1,0 +1,249 @@
+package cinder
+
+import (
+	"net/http"
+	"strconv"
+
+	"kvol/internal/api"
+	"kvol/internal/block"
+	"kvol/internal/control"
+)
+
+// view shows things as /v2 does. It is made for one request.
+type view struct {
+	base     string // public address
+	project  string // of the caller; links lead into it
+	self     string // what the links begin with, as it stands in JSON
+	bookmark string
+	admin    bool
+	extra    bool // Config.V2ExtraFields
+	host     string
+	typeRows bool
+}
+
+func (s *server) viewFor(r *http.Request, c block.Caller) view {
+	base, project := api.PublicURL(r, s.cfg.PublicURL), string(c.Project)
+	return view{base: base, project: project, self: unquoted(base + "/v2/" + project + "/"),
+		bookmark: unquoted(base + "/" + project + "/"), admin: c.Admin(), extra: s.cfg.V2ExtraFields,
+		host: s.cfg.Host, typeRows: s.cfg.V2UploadTypeFormat != UploadTypeMap}
+}
+
+// links writes a resource's self and bookmark.
+func (v view) links(e *encoder, collection, id string) {
+	e.key("links")
+	e.open('[')
+	for _, l := range [2]struct{ prefix, rel string }{{v.self, "self"}, {v.bookmark, "bookmark"}} {
+		e.open('{')
+		e.key("href")
+		e.next()
+		e.b = append(e.b, '"')
+		for _, part := range [4]string{l.prefix, collection, "/", id} { // ids are UUIDs and need no escapes
+			e.b = append(e.b, part...)
+		}
+		e.b = append(e.b, '"')
+		e.stringMember("rel", l.rel)
+		e.close('}')
+	}
+	e.close(']')
+}
+
+// volumeSummary writes a row of GET /volumes.
+func (v view) volumeSummary(e *encoder, vol block.Volume) {
+	e.open('{')
+	e.stringMember("id", string(vol.ID))
+	v.links(e, "volumes", string(vol.ID))
+	orNull(e, "name", vol.Name)
+	e.close('}')
+}
+
+// volume writes a volume in full: all keys that the guide names in tables or
+// shows in examples.
+func (v view) volume(e *encoder, vol block.Volume) {
+	e.open('{')
+	v.attachments(e, vol)
+	v.links(e, "volumes", string(vol.ID))
+	e.stringMember("availability_zone", vol.AvailabilityZone)
+	e.boolMember("encrypted", vol.Encrypted)
+	e.nullMember("os-volume-replication:extended_status")
+	e.key("volume_type")
+	if vol.TypeName == "" {
+		e.null()
+	} else {
+		e.text(vol.TypeName)
+	}
+	orNull(e, "snapshot_id", vol.SnapshotID)
+	e.stringMember("id", string(vol.ID))
+	e.wholeMember("size", vol.Size)
+	e.stringMember("user_id", string(vol.User))
+	e.stringMember("os-vol-tenant-attr:tenant_id", string(vol.Project))
+	v.metadata(e, vol)
+	e.stringMember("status", string(vol.Status))
+	orNull(e, "description", vol.Description)
+	e.boolMember("multiattach", vol.Multiattach)
+	orNull(e, "source_volid", vol.SourceVolumeID)
+	orNull(e, "consistencygroup_id", vol.ConsistencyGroupID)
+	orNull(e, "name", vol.Name)
+	e.stringMember("bootable", strconv.FormatBool(vol.Bootable))
+	e.timeMember("created_at", vol.CreatedAt)
+	e.nullMember("os-volume-replication:driver_data")
+	e.key("replication_status")
+	if vol.ReplicationStatus == "" {
+		e.text("disabled")
+	} else {
+		e.text(vol.ReplicationStatus)
+	}
+	if len(vol.ImageMetadata) > 0 {
+		e.textsMember("volume_image_metadata", vol.ImageMetadata)
+	}
+	if v.extra {
+		v.volumeExtra(e, vol)
+	}
+	e.close('}')
+}
+
+// volumeExtra writes Cinder's keys that the guide lacks.
+func (v view) volumeExtra(e *encoder, vol block.Volume) {
+	e.timeMember("updated_at", vol.UpdatedAt)
+	if !v.admin {
+		return
+	}
+	e.nullMember("migration_status")
+	e.nullMember("os-vol-mig-status-attr:migstat")
+	e.nullMember("os-vol-mig-status-attr:name_id")
+	e.stringMember("os-vol-host-attr:host", v.host+"@"+vol.Backend+"#"+vol.Backend)
+}
+
+// metadata writes the tenant's metadata and, as Cinder does, what of the
+// administrator's is for all eyes (volumes.py, _visible_admin_metadata_keys).
+func (v view) metadata(e *encoder, vol block.Volume) {
+	e.key("metadata")
+	e.open('{')
+	for k, text := range vol.Metadata {
+		if k != "readonly" && k != "attached_mode" {
+			e.stringMember(k, text)
+		}
+	}
+	if vol.Readonly {
+		e.stringMember("readonly", "True")
+	} else if text, ok := vol.Metadata["readonly"]; ok {
+		e.stringMember("readonly", text)
+	}
+	mode, ok := vol.Metadata["attached_mode"]
+	for _, a := range vol.Attachments {
+		if a.Status == "attached" && a.Mode != "" {
+			mode, ok = a.Mode, true
+			break
+		}
+	}
+	if ok {
+		e.stringMember("attached_mode", mode)
+	}
+	e.close('}')
+}
+
+// attachments writes those that hold the volume now. id is the volume's, as
+// it always was in Cinder.
+func (v view) attachments(e *encoder, vol block.Volume) {
+	e.key("attachments")
+	e.open('[')
+	for _, a := range vol.Attachments {
+		if a.Status != "attached" {
+			continue
+		}
+		e.open('{')
+		orNull(e, "server_id", a.ServerID)
+		e.stringMember("attachment_id", string(a.ID))
+		e.stringMember("volume_id", string(vol.ID))
+		orNull(e, "device", a.Device)
+		e.stringMember("id", string(vol.ID))
+		if v.extra {
+			orNull(e, "host_name", a.HostName)
+			e.timeMember("attached_at", a.AttachedAt)
+		}
+		e.close('}')
+	}
+	e.close(']')
+}
+
+// snapshot writes a snapshot; show and detail have the extended attributes,
+// lists, create and update do not.
+func (v view) snapshot(e *encoder, s block.Snapshot, extended bool) {
+	e.open('{')
+	e.stringMember("status", string(s.Status))
+	if extended {
+		e.stringMember("os-extended-snapshot-attributes:progress", s.Progress)
+	}
+	orNull(e, "description", s.Description)
+	e.timeMember("created_at", s.CreatedAt)
+	e.textsMember("metadata", s.Metadata)
+	e.stringMember("volume_id", string(s.VolumeID))
+	if extended {
+		e.stringMember("os-extended-snapshot-attributes:project_id", string(s.Project))
+	}
+	e.wholeMember("size", s.Size)
+	e.stringMember("id", string(s.ID))
+	orNull(e, "name", s.Name)
+	if v.extra {
+		e.timeMember("updated_at", s.UpdatedAt)
+	}
+	e.close('}')
+}
+
+// volumeType writes a type as lists and show have it; the guide shows all
+// extra_specs to everybody.
+func (v view) volumeType(e *encoder, t block.VolumeType) {
+	e.open('{')
+	e.boolMember("os-volume-type-access:is_public", t.Public)
+	e.textsMember("extra_specs", t.ExtraSpecs)
+	e.stringMember("id", string(t.ID))
+	e.stringMember("name", t.Name)
+	orNull(e, "description", t.Description)
+	if v.extra {
+		e.boolMember("is_public", t.Public)
+		if v.admin {
+			orNull(e, "qos_specs_id", t.QoSSpecsID)
+		}
+	}
+	e.close('}')
+}
+
+// upload writes the answer to os-volume_upload_image.
+func (v view) upload(e *encoder, u control.Upload) {
+	e.open('{')
+	e.stringMember("status", string(u.Volume.Status))
+	e.stringMember("image_name", u.ImageName)
+	e.stringMember("disk_format", u.DiskFormat)
+	e.stringMember("container_format", u.ContainerFormat)
+	e.timeMember("updated_at", u.UpdatedAt)
+	e.stringMember("image_id", u.ImageID)
+	orNull(e, "display_description", u.Volume.Description)
+	e.stringMember("id", string(u.Volume.ID))
+	e.wholeMember("size", u.Volume.Size)
+	e.key("volume_type")
+	if u.Type == nil {
+		e.null()
+	} else {
+		v.typeRow(e, *u.Type)
+	}
+	e.close('}')
+}
+
+// typeRow writes a type as the database row that Kilo lets out here.
+func (v view) typeRow(e *encoder, t block.VolumeType) {
+	e.open('{')
+	e.stringMember("name", t.Name)
+	orNull(e, "qos_specs_id", t.QoSSpecsID)
+	e.boolMember("deleted", false)
+	e.nullMember("deleted_at")
+	e.timeMember("created_at", t.CreatedAt)
+	e.timeMember("updated_at", t.UpdatedAt)
+	if v.typeRows {
+		specRows(e, t)
+	} else {
+		e.textsMember("extra_specs", t.ExtraSpecs)
+	}
+	e.boolMember("is_public", t.Public)
+	e.stringMember("id", string(t.ID))
+	orNull(e, "description", t.Description)
+	e.close('}')
+}
