@@ -140,7 +140,7 @@ func reverter(r *room, d driver.Reverter) {
 }
 
 func group(r *room, d driver.GroupSnapshotter) {
-	const volumes, rounds = 3, 20
+	const volumes, rounds = 3, 60
 	var ids []block.VolumeID
 	var devices []driver.Device
 	for range volumes {
