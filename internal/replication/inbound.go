@@ -1,0 +1,305 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+)
+
+// inbound is the Target over this zone's catalog and stores.
+type inbound struct {
+	receiver *Receiver
+	from     block.Zone
+	cancel   func()
+
+	// From Offer on.
+	key        linkKey
+	epoch      uint64
+	protection block.Protection
+	release    func() // gives the claim back
+
+	// From Begin to the end of the step.
+	step     *block.Step
+	replica  block.Replica
+	driver   driver.Driver
+	device   driver.Device
+	base     driver.Reader // nil for a full copy
+	sum      Sum
+	offset   int64 // end of what was written
+	unmarked int64 // bytes that were written since the last mark
+}
+
+// Offer implements Target.
+func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
+	if err := i.Close(); err != nil {
+		return Have{}, err
+	}
+	p, err := i.receiver.protection(i.from, o.Protection)
+	if err != nil {
+		return Have{}, err
+	}
+	k := linkKey{i.from, o.Volume, o.Protection}
+	release, err := i.receiver.claim(ctx, k, i.cancel)
+	if err != nil {
+		return Have{}, err
+	}
+	i.key, i.epoch, i.protection, i.release = k, o.Epoch, p, release
+	var have Have
+	err = i.catalog().View(ctx, func(tx *catalog.Tx) error {
+		rep, found, err := i.receiver.admit(tx, k, o.Epoch)
+		if err != nil || !found {
+			return err
+		}
+		points, err := tx.Points(rep.ID)
+		if err != nil {
+			return err
+		}
+		progress, err := tx.StepProgress(rep.ID)
+		have = Have{Replica: rep.ID, Epoch: rep.Epoch, Points: worthTelling(points), Pending: rep.Pending,
+			Offset: max(0, progress.Offset)}
+		return err
+	})
+	return have, err
+}
+
+// maxTold is how many points without names are told to a source: its base is
+// one of the newest.
+const maxTold = 256
+
+func worthTelling(points []block.Point) []block.Point {
+	var told []block.Point
+	for n, p := range points {
+		if p.Name != "" || n >= len(points)-maxTold {
+			told = append(told, p)
+		}
+	}
+	return told
+}
+
+// Begin implements Target. The step is written down before anything else is.
+func (i *inbound) Begin(ctx context.Context, s block.Step) (int64, error) {
+	if err := i.check(s); err != nil {
+		return 0, err
+	}
+	if err := i.endStep(); err != nil {
+		return 0, err
+	}
+	var rep block.Replica
+	var progress catalog.Progress
+	err := i.catalog().Update(ctx, func(tx *catalog.Tx) (err error) {
+		rep, progress, err = i.begin(tx, s)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	i.replica = rep
+	if i.driver, err = i.receiver.driver(rep); err != nil {
+		return 0, err
+	}
+	if progress.Offset < 0 {
+		if err := i.rewind(ctx, s); err != nil {
+			return 0, err
+		}
+		progress.Offset = 0
+		if err := i.note(ctx, progress); err != nil {
+			return 0, err
+		}
+	}
+	i.offset, i.sum, i.unmarked = progress.Offset, SumFrom(progress.Sum), 0
+	return i.offset, i.open(ctx, s)
+}
+
+// check refuses steps that make no sense.
+func (i *inbound) check(s block.Step) error {
+	t := s.Target
+	switch {
+	case i.release == nil:
+		return block.Errorf(block.Invalid, "a step began before a volume was offered")
+	case s.Epoch != i.epoch || t.Epoch != i.epoch || t.Volume != i.key.volume:
+		return block.Errorf(block.Invalid, "a step is of another volume or epoch than was offered")
+	case t.ID == "" || t.ID == s.Base.ID || t.Size <= 0 || t.Size%driver.BlockSize != 0 || t.Size < s.Base.Size:
+		return block.Errorf(block.Invalid, "the step to point %q makes no sense", t.ID)
+	}
+	return nil
+}
+
+// begin writes the step down and says where it goes on.
+func (i *inbound) begin(tx *catalog.Tx, s block.Step) (rep block.Replica, p catalog.Progress, err error) {
+	rep, found, err := i.receiver.admit(tx, i.key, s.Epoch)
+	if err != nil {
+		return rep, p, err
+	}
+	if !found {
+		rep = block.Replica{ID: block.VolumeID(block.NewID()), SourceZone: i.from, Source: i.key.volume,
+			Protection: i.key.protection, Backend: i.protection.Backup.Name, Epoch: s.Epoch}
+		if err := tx.InsertReplica(rep); err != nil {
+			return rep, p, err
+		}
+	}
+	if s.Base.ID != "" {
+		if _, p.Sum, err = tx.Point(rep.ID, s.Base.ID); err != nil {
+			return rep, p, err
+		}
+	}
+	_, _, err = tx.Point(rep.ID, s.Target.ID)
+	switch {
+	case err == nil:
+		return rep, p, block.Errorf(block.Conflict, "Recovery point %s is committed already.", s.Target.ID)
+	case !block.Is(err, block.NotFound):
+		return rep, p, err
+	case s.Target.Sequence <= rep.Newest.Sequence:
+		return rep, p, block.Errorf(block.Invalid, "Recovery point %s is older than the newest.", s.Target.ID)
+	}
+	switch {
+	case rep.Pending != nil && sameStep(*rep.Pending, s):
+		if p, err = tx.StepProgress(rep.ID); err != nil {
+			return rep, p, err
+		}
+	case rep.Pending == nil && s.Base.ID != "" && s.Base.ID == rep.Newest.ID:
+		p.Offset = 0 // nothing was written since the base
+	case i.receiver.broken.pendingStep && s.Base.ID != "":
+		p.Offset = 0
+	default:
+		p.Offset = catalog.Rewind
+	}
+	rep.Epoch, rep.Pending, rep.DeletedAt = s.Epoch, &s, time.Time{} // who sends it has it
+	if err := tx.UpdateReplica(rep); err != nil {
+		return rep, p, err
+	}
+	return rep, p, tx.SetStepProgress(rep.ID, p)
+}
+
+// open opens what the step writes to and what it is compared with.
+func (i *inbound) open(ctx context.Context, s block.Step) (err error) {
+	if err := i.driver.ExtendVolume(ctx, i.replica.ID, s.Target.Size); err != nil {
+		return err
+	}
+	if s.Base.ID != "" {
+		if i.base, err = i.driver.OpenSnapshot(ctx, i.at(s.Base)); err != nil {
+			return err
+		}
+	}
+	if i.device, err = i.driver.OpenVolume(ctx, i.replica.ID); err != nil {
+		return errors.Join(err, i.endStep())
+	}
+	i.step = &s
+	return nil
+}
+
+// Write implements Target.
+func (i *inbound) Write(ctx context.Context, r Run) error {
+	switch {
+	case i.step == nil:
+		return block.Errorf(block.Invalid, "bytes came without a step")
+	case r.Off < i.offset || r.Off%driver.BlockSize != 0 || r.Len <= 0 || r.Len > i.step.Target.Size-r.Off ||
+		r.Len%driver.BlockSize != 0 || (r.Data != nil && int64(len(r.Data)) != r.Len):
+		return block.Errorf(block.Invalid, "bytes %d to %d came out of turn", r.Off, r.End())
+	}
+	if i.base != nil {
+		if err := eachData(ctx, i.base, r.Off, r.Len, i.sum.Sub); err != nil {
+			return err
+		}
+	}
+	if r.Data == nil {
+		if err := i.device.Zero(r.Off, r.Len); err != nil {
+			return err
+		}
+	} else {
+		i.sum.Add(r.Off, r.Data)
+		if _, err := i.device.WriteAt(r.Data, r.Off); err != nil {
+			return err
+		}
+		i.unmarked += r.Len
+	}
+	i.offset = r.End()
+	if i.unmarked < i.receiver.markEvery {
+		return ctx.Err()
+	}
+	i.unmarked = 0
+	if err := i.device.Flush(); err != nil {
+		return err
+	}
+	return i.note(ctx, catalog.Progress{Offset: i.offset, Sum: i.sum.Bytes()})
+}
+
+// Commit implements Target.
+func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
+	if i.step == nil {
+		return block.Point{}, block.Errorf(block.Invalid, "a commit came without a step")
+	}
+	s, p := *i.step, i.step.Target
+	p.Root, p.Parent = i.sum.Root(p.Size), s.Base.ID
+	if err := errors.Join(i.device.Flush(), i.endStep()); err != nil {
+		return p, err
+	}
+	if p.Root != c.Root && !i.receiver.broken.rootCheck {
+		return p, errors.Join(block.Errorf(block.Corrupt,
+			"point %s came out with root %s, and %s was meant; it is taken back", p.ID, p.Root, c.Root),
+			i.takeBack(ctx, s))
+	}
+	if err := i.driver.CreateSnapshot(ctx, i.at(p)); err != nil {
+		return p, err
+	}
+	err := i.catalog().Update(ctx, func(tx *catalog.Tx) error { return i.commit(tx, s, p, c.Entry) })
+	if err != nil {
+		return p, err
+	}
+	i.receiver.noteError(i.key, nil)
+	i.receiver.thin(ctx, i.replica.ID, i.protection.Retention)
+	return p, nil
+}
+
+// commit makes the point visible, unless somebody was promoted meanwhile.
+func (i *inbound) commit(tx *catalog.Tx, s block.Step, p block.Point, entry block.Entry) error {
+	rep, found, err := i.receiver.admit(tx, i.key, s.Epoch)
+	if err != nil {
+		return err
+	}
+	if !found || rep.Pending == nil || !sameStep(*rep.Pending, s) {
+		return block.Errorf(block.Conflict, "the step to point %s is not under way any more", p.ID)
+	}
+	if err := tx.InsertPoint(rep.ID, p, i.sum.Bytes()); err != nil {
+		return err
+	}
+	rep.Newest, rep.Current, rep.Entry, rep.Pending = p, p.At, entry, nil
+	return tx.UpdateReplica(rep)
+}
+
+// Close implements Target.
+func (i *inbound) Close() error {
+	err := i.endStep()
+	if i.release != nil {
+		i.release()
+		i.release = nil
+	}
+	return err
+}
+
+// endStep closes what Begin opened. The step stays pending.
+func (i *inbound) endStep() error {
+	var errs []error
+	if i.device != nil {
+		errs = append(errs, i.device.Close())
+	}
+	if i.base != nil {
+		errs = append(errs, i.base.Close())
+	}
+	i.step, i.device, i.base = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// note writes down how far the step got.
+func (i *inbound) note(ctx context.Context, p catalog.Progress) error {
+	return i.catalog().Update(ctx, func(tx *catalog.Tx) error { return tx.SetStepProgress(i.replica.ID, p) })
+}
+
+func (i *inbound) catalog() *catalog.Catalog { return i.receiver.cfg.Catalog }
+
+func (i *inbound) at(p block.Point) driver.SnapshotRef {
+	return driver.SnapshotRef{Volume: i.replica.ID, Name: p.ID}
+}
