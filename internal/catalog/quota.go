@@ -2,6 +2,17 @@ package catalog
 
 import "kvol/internal/block"
 
+const (
+	volumeUsage = `SELECT volume_types.name, COUNT(*), SUM(volumes.size) FROM volumes
+		LEFT JOIN volume_types ON volume_types.id = volumes.type_id
+		WHERE volumes.project_id = $1 GROUP BY volume_types.name`
+
+	snapshotUsage = `SELECT volume_types.name, COUNT(*), SUM(snapshots.size) FROM snapshots
+		LEFT JOIN volumes ON volumes.id = snapshots.volume_id
+		LEFT JOIN volume_types ON volume_types.id = volumes.type_id
+		WHERE snapshots.project_id = $1 GROUP BY volume_types.name`
+)
+
 // QuotaLimits returns the limits that were set for a project, by resource name;
 // what was never set is missing.
 func (tx *Tx) QuotaLimits(project block.ProjectID) (map[string]int64, error) {
@@ -35,16 +46,10 @@ func (tx *Tx) DeleteQuotas(project block.ProjectID) error {
 // In an Update the result stays true until it commits.
 func (tx *Tx) Usage(project block.ProjectID) (block.Usage, error) {
 	u := block.Usage{"volumes": 0, "snapshots": 0, "gigabytes": 0}
-	err := tx.count(u, "volumes", `SELECT volume_types.name, COUNT(*), SUM(volumes.size) FROM volumes
-		LEFT JOIN volume_types ON volume_types.id = volumes.type_id
-		WHERE volumes.project_id = $1 GROUP BY volume_types.name`, project)
-	if err != nil {
+	if err := tx.count(u, "volumes", volumeUsage, project); err != nil {
 		return nil, err
 	}
-	return u, tx.count(u, "snapshots", `SELECT volume_types.name, COUNT(*), SUM(snapshots.size) FROM snapshots
-		LEFT JOIN volumes ON volumes.id = snapshots.volume_id
-		LEFT JOIN volume_types ON volume_types.id = volumes.type_id
-		WHERE snapshots.project_id = $1 GROUP BY volume_types.name`, project)
+	return u, tx.count(u, "snapshots", snapshotUsage, project)
 }
 
 func (tx *Tx) count(u block.Usage, resource, query string, project block.ProjectID) error {

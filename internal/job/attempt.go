@@ -98,7 +98,7 @@ func (r *Runner) keep(ctx context.Context, log *slog.Logger, t *Task, lost conte
 			pause.Reset(progressPause)
 		case <-renew.C:
 		}
-		err := r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return r.sign(tx, t) })
+		err := r.sign(ctx, t)
 		switch {
 		case err == nil:
 			until = r.Now().Add(r.Lease)
@@ -114,13 +114,24 @@ func (r *Runner) keep(ctx context.Context, log *slog.Logger, t *Task, lost conte
 }
 
 // sign shows that the job is alive, and how far it is.
-func (r *Runner) sign(tx *catalog.Tx, t *Task) error {
-	if p, ok := t.take(); ok {
-		if err := tx.JobProgress(t.Job.ID, r.Owner, p.step, p.done, p.total); err != nil {
-			return err
+func (r *Runner) sign(ctx context.Context, t *Task) error {
+	p, number, ok := t.pending()
+	err := r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		if ok {
+			if err := r.note(tx, t.Job.ID, p); err != nil {
+				return err
+			}
 		}
+		return tx.RenewJob(t.Job.ID, r.Owner, r.Lease)
+	})
+	if err == nil {
+		t.wrote(number)
 	}
-	return tx.RenewJob(t.Job.ID, r.Owner, r.Lease)
+	return err
+}
+
+func (r *Runner) note(tx *catalog.Tx, id block.JobID, p progress) error {
+	return tx.JobProgress(id, r.Owner, p.step, p.done, p.total)
 }
 
 // settle writes how an attempt ended. The error it returns is what there is to
@@ -135,8 +146,8 @@ func (r *Runner) settle(ctx context.Context, stopping bool, h Handler, t *Task, 
 	}
 	var outcome Outcome
 	failed := r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
-		if p, ok := t.peek(); ok {
-			if err := tx.JobProgress(t.Job.ID, r.Owner, p.step, p.done, p.total); err != nil {
+		if p, _, ok := t.pending(); ok {
+			if err := r.note(tx, t.Job.ID, p); err != nil {
 				return err
 			}
 		}
@@ -145,8 +156,9 @@ func (r *Runner) settle(ctx context.Context, stopping bool, h Handler, t *Task, 
 		return failed
 	})
 	if failed != nil && outcome == Failed && !block.Is(failed, block.Stale) {
-		err = fmt.Errorf("give up on %w: %w", err, failed)
-		failed = r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return r.retry(tx, h, t.Job, err) })
+		cause := err
+		err = errors.Join(cause, fmt.Errorf("give up: %w", failed))
+		failed = r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return r.retry(tx, h, t.Job, cause) })
 		outcome = Retried
 	}
 	if failed != nil {

@@ -16,7 +16,8 @@ type Task struct {
 
 	mu       sync.Mutex // guards what follows
 	progress progress
-	unsaved  bool
+	number   int // of progress, counted
+	written  int // number of the one in the catalog
 	evidence any
 }
 
@@ -40,7 +41,8 @@ func (t *Task) Args(into any) error {
 // to the catalog now and then.
 func (t *Task) Progress(step string, done, total int64) {
 	t.mu.Lock()
-	t.progress, t.unsaved = progress{step, done, total}, true
+	t.progress = progress{step, done, total}
+	t.number++
 	t.mu.Unlock()
 	select {
 	case t.changed <- struct{}{}:
@@ -56,12 +58,19 @@ func (t *Task) Evidence(v any) {
 	t.evidence = v
 }
 
-// take returns the progress that is not written yet, and counts it as written.
-func (t *Task) take() (p progress, ok bool) {
+// pending returns the newest progress and its number; ok is false if it is
+// written already.
+func (t *Task) pending() (p progress, number int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ok, t.unsaved = t.unsaved, false
-	return t.progress, ok
+	return t.progress, t.number, t.number > t.written
+}
+
+// wrote notes that the progress with a number is in the catalog.
+func (t *Task) wrote(number int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.written = number
 }
 
 // proof is the evidence as JSON; nil if there is none.
@@ -72,11 +81,4 @@ func (t *Task) proof() (json.RawMessage, error) {
 		return nil, nil
 	}
 	return json.Marshal(t.evidence)
-}
-
-// peek is take, but the progress stays unwritten.
-func (t *Task) peek() (p progress, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.progress, t.unsaved
 }
