@@ -7,7 +7,6 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
-	"kvol/internal/job"
 )
 
 // Config is what a Service works with.
@@ -61,11 +60,12 @@ type Service struct {
 	backends *driver.Set
 	log      *slog.Logger
 	now      func() time.Time
+	devices  *devices
+	exports  *Exports
 	peers    peerBook
 }
 
-// New makes a Service. It refuses a configuration that names a default type or
-// backend that can't be, with Invalid.
+// New makes a Service. A default backend that is not configured is Invalid.
 func New(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, catalog: cfg.Catalog, backends: cfg.Backends, log: cfg.Log, now: cfg.Now}
 	if s.now == nil {
@@ -74,10 +74,18 @@ func New(cfg Config) (*Service, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	if s.cfg.DefaultBackend != "" {
+		if _, ok := s.backends.Backend(s.cfg.DefaultBackend); !ok {
+			return nil, block.Errorf(block.Invalid, "the default backend %q is not configured", s.cfg.DefaultBackend)
+		}
+	}
+	s.devices, s.exports = newDevices(s.backends), newExports(s, cfg.Key)
 	return s, nil
 }
 
-// Handlers returns the handlers of the jobs that the Service enqueues, by kind.
-func (s *Service) Handlers() map[string]job.Handler {
-	return map[string]job.Handler{}
+// changed tells that a volume or its snapshots changed.
+func (s *Service) changed(id block.VolumeID) {
+	if s.cfg.OnChange != nil {
+		s.cfg.OnChange(id)
+	}
 }

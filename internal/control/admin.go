@@ -1,0 +1,97 @@
+package control
+
+import (
+	"context"
+	"strings"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// volumeStatuses is Cinder's list, in its order
+// (cinder/api/contrib/admin_actions.py VolumeAdminController).
+const volumeStatuses = "'creating', 'available', 'deleting', 'error', 'error_deleting', 'error_managing', " +
+	"'managing', 'attaching', 'in-use', 'detaching', 'maintenance', 'restoring-backup', 'error_restoring', " +
+	"'reserved', 'awaiting-transfer', 'backing-up', 'error_backing-up', 'error_extending', 'downloading', " +
+	"'uploading', 'retyping', 'extending'"
+
+// ResetVolumeStatus is an administrator's word on what a volume's state is. An
+// attach status of "detached" forgets its attachments and connections; other
+// attach statuses and the migration status are taken and have no effect, since
+// here they follow from what is so.
+func (s *Service) ResetVolumeStatus(ctx context.Context, c block.Caller, id block.VolumeID, reset VolumeReset) error {
+	if _, err := s.Volume(ctx, c, id); err != nil {
+		return err
+	}
+	if err := first(mustAdminister(c, "volume_extension:volume_admin_actions:reset_status"), reset.check()); err != nil {
+		return err
+	}
+	detach := reset.AttachStatus != nil && strings.ToLower(*reset.AttachStatus) == "detached"
+	err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		if detach {
+			if err := forgetHosts(tx, id); err != nil {
+				return err
+			}
+		}
+		if reset.Status == nil {
+			return nil
+		}
+		to := block.VolumeStatus(strings.ToLower(*reset.Status))
+		v, err := tx.Volume(id)
+		if err != nil {
+			return err
+		}
+		if to == block.VolumeInUse && !v.Attached() {
+			return invalidVolume("Cannot reset volume %s to in-use when it has no attachments.", id)
+		}
+		return tx.ResetVolumeStatus(id, to)
+	})
+	if err == nil && detach {
+		s.exports.revoke(id)
+	}
+	return err
+}
+
+func (r VolumeReset) check() error {
+	if r.Status == nil && r.AttachStatus == nil && r.MigrationStatus == nil {
+		return block.Errorf(block.Invalid, "Must specify 'status', 'attach_status' or 'migration_status' for update.")
+	}
+	if r.Status != nil {
+		to := block.VolumeStatus(strings.ToLower(*r.Status))
+		if !to.Valid() || to == block.VolumeReverting {
+			return block.Errorf(block.Invalid, "Volume status: %s is invalid, valid statuses are: (%s).",
+				*r.Status, volumeStatuses)
+		}
+		if to == block.VolumeDeleting || to == block.VolumeErrorDeleting {
+			return invalidVolume("Cannot reset a volume to %s: delete it.", to)
+		}
+	}
+	return nil
+}
+
+// forgetHosts removes a volume's attachments and connections.
+func forgetHosts(tx *catalog.Tx, id block.VolumeID) error {
+	attachments, err := tx.Attachments(id)
+	if err != nil {
+		return err
+	}
+	for _, a := range attachments {
+		if err := tx.DeleteAttachment(a.ID); err != nil {
+			return err
+		}
+	}
+	return forgetConnections(tx, id)
+}
+
+func forgetConnections(tx *catalog.Tx, id block.VolumeID) error {
+	connections, err := tx.Connections(id)
+	if err != nil {
+		return err
+	}
+	for _, conn := range connections {
+		if err := tx.DeleteConnection(conn.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+const (
+	ruleInitialize = "volume_extension:volume_actions:initialize_connection"
+	ruleTerminate  = "volume_extension:volume_actions:terminate_connection"
+
+	protocolNBD = "nbd"
+)
+
+// unconnectable are the statuses in which a volume's content is not there yet,
+// not there any more, or not for hosts.
+var unconnectable = []block.VolumeStatus{
+	block.VolumeCreating, block.VolumeDownloading, block.VolumeDeleting, block.VolumeErrorDeleting,
+	block.VolumeRestoring, block.VolumeReverting, block.VolumeMaintenance,
+}
+
+// InitializeConnection gives a host a path to a volume's bytes. The same
+// connector gets the same path again. The export's name in the answer is what
+// lets its holder in: it is derived from the zone's key and stored nowhere.
+func (s *Service) InitializeConnection(ctx context.Context, c block.Caller, id block.VolumeID,
+	connector map[string]any) (info ConnectionInfo, err error) {
+	err = s.changeVolume(ctx, c, id, ruleInitialize, func(tx *catalog.Tx, v block.Volume) error {
+		if slices.Contains(unconnectable, v.Status) {
+			return invalidVolume("Volume %s status must be available or in-use to connect, but current status is: %s.",
+				id, v.Status)
+		}
+		conn, err := connectionFor(tx, v, connector)
+		if err != nil {
+			return err
+		}
+		info, err = s.connectionInfo(v, conn)
+		return err
+	})
+	return info, err
+}
+
+// connectionFor returns the volume's connection for a connector, a new one if
+// there is none.
+func connectionFor(tx *catalog.Tx, v block.Volume, connector map[string]any) (block.Connection, error) {
+	wanted, err := json.Marshal(connector)
+	if err != nil {
+		return block.Connection{}, invalidInput("The connector can't be read.")
+	}
+	existing, err := tx.Connections(v.ID)
+	if err != nil {
+		return block.Connection{}, err
+	}
+	for _, conn := range existing {
+		if have, err := json.Marshal(conn.Connector); err == nil && bytes.Equal(have, wanted) {
+			return conn, nil
+		}
+	}
+	conn := block.Connection{
+		ID: block.NewID(), VolumeID: v.ID, Connector: connector, Protocol: protocolNBD,
+		Readonly: connector["mode"] == readOnly, CreatedAt: tx.Now,
+	}
+	return conn, tx.InsertConnection(conn)
+}
+
+func (s *Service) connectionInfo(v block.Volume, conn block.Connection) (ConnectionInfo, error) {
+	name := s.exports.name(conn.ID)
+	data := map[string]any{
+		"export": name, "tls": s.cfg.ExportTLS, "volume_id": string(v.ID), "access_mode": readWrite,
+		"qos_specs": nil, "encrypted": false, "discard": true,
+	}
+	if exportedReadOnly(v, conn) {
+		data["access_mode"] = readOnly
+	}
+	served := false
+	if s.cfg.UnixSocket != nil && s.cfg.UnixSocket() != "" {
+		data["unix_socket"], served = s.cfg.UnixSocket(), true
+	}
+	if s.cfg.ExportAddress != nil && s.cfg.ExportAddress() != "" {
+		host, portText, err := net.SplitHostPort(s.cfg.ExportAddress())
+		if err != nil {
+			return ConnectionInfo{}, err
+		}
+		port, err := strconv.Atoi(portText)
+		if err != nil {
+			return ConnectionInfo{}, err
+		}
+		scheme := "nbd"
+		if s.cfg.ExportTLS {
+			scheme = "nbds"
+		}
+		where := url.URL{Scheme: scheme, Host: net.JoinHostPort(host, portText), Path: "/" + name}
+		data["host"], data["port"], data["url"], served = host, port, where.String(), true
+	}
+	if !served {
+		return ConnectionInfo{}, block.Errorf(block.Unavailable, "This zone serves no exports.")
+	}
+	return ConnectionInfo{DriverVolumeType: protocolNBD, Data: data}, nil
+}
+
+// TerminateConnection takes the paths back that a connector was given, all of
+// the volume's for a nil connector. Exports that are in use end at once.
+func (s *Service) TerminateConnection(ctx context.Context, c block.Caller, id block.VolumeID,
+	connector map[string]any) error {
+	var gone []string
+	err := s.changeVolume(ctx, c, id, ruleTerminate, func(tx *catalog.Tx, _ block.Volume) error {
+		gone = nil
+		connections, err := tx.Connections(id)
+		if err != nil {
+			return err
+		}
+		for _, conn := range connections {
+			if !meant(connector, conn.Connector) {
+				continue
+			}
+			if err := tx.DeleteConnection(conn.ID); err != nil {
+				return err
+			}
+			gone = append(gone, conn.ID)
+		}
+		return nil
+	})
+	if err == nil {
+		s.exports.revokeConnections(gone)
+	}
+	return err
+}
+
+// meant reports whether a connector names the host of a stored one: what
+// identifies a host in os-brick's connectors is equal where both have it.
+func meant(connector, stored map[string]any) bool {
+	for _, key := range []string{"host", "initiator", "nqn", "uuid", "system uuid"} {
+		a, givenA := connector[key]
+		b, givenB := stored[key]
+		if givenA && givenB && a != b {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,253 @@
+package control
+
+import (
+	"context"
+	"strings"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// CreateVolume states the intent to make a volume: empty, or of a snapshot, a
+// volume or an image. It returns the row, "creating"; a job does the rest. The
+// rules are those of cinder/volume/flows/api/create_volume.py.
+func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolume) (block.Volume, error) {
+	if err := first(mayWrite(c, "volume:create"), checkMetadata(req.Metadata)); err != nil {
+		return block.Volume{}, err
+	}
+	args := createArgs{Roles: c.Roles}
+	var image *Image
+	if req.ImageRef != nil {
+		img, err := s.findImage(ctx, c, *req.ImageRef)
+		if err != nil {
+			return block.Volume{}, err
+		}
+		image, args.Image = &img, img.ID
+	}
+	var made block.Volume
+	err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		v, t, err := s.planVolume(tx, c, req, image)
+		if err != nil {
+			return err
+		}
+		if err := first(checkTypeSize(t, v.Size), checkVolumeSize(tx, v.Project, v.Size),
+			checkQuota(tx, v.Project, volumeDelta(1, v.Size, v.TypeName))); err != nil {
+			return err
+		}
+		if err := first(tx.InsertVolume(v), enqueue(tx, jobVolumeCreate, string(v.ID), args)); err != nil {
+			return err
+		}
+		made, err = tx.Volume(v.ID)
+		return err
+	})
+	if err == nil {
+		s.changed(made.ID)
+	}
+	return made, err
+}
+
+// planVolume works out the row of a new volume from what was asked for and
+// where its content comes from.
+func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
+	image *Image) (v block.Volume, t *block.VolumeType, err error) {
+	origin, err := originOf(tx, c, req)
+	if err != nil {
+		return v, nil, err
+	}
+	v = block.Volume{
+		ID: block.VolumeID(block.NewID()), Project: c.Project, User: c.User, Name: req.Name, Description: req.Description,
+		Status: block.VolumeCreating, SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID, Epoch: 1,
+		Multiattach: req.Multiattach, Metadata: merged(req.Metadata, nil, false), ReplicationStatus: "disabled",
+		Bootable: origin.bootable, ImageMetadata: origin.imageMetadata,
+	}
+	if v.Size, err = sizeOf(req, origin, image); err != nil {
+		return v, nil, err
+	}
+	if v.AvailabilityZone, err = s.availabilityZone(req.AvailabilityZone); err != nil {
+		return v, nil, err
+	}
+	if t, err = s.typeFor(tx, c, req.VolumeType, origin); err != nil {
+		return v, nil, err
+	}
+	if t != nil {
+		v.TypeID, v.TypeName = t.ID, t.Name
+		v.Multiattach = v.Multiattach || t.ExtraSpecs["multiattach"] == "<is> True"
+	}
+	if v.Backend, err = s.backendOf(t); err != nil {
+		return v, nil, err
+	}
+	if s.protected(v.TypeID) {
+		v.ReplicationStatus = "enabled"
+	}
+	return v, t, nil
+}
+
+// origin is what a new volume takes from where its content comes from.
+type origin struct {
+	what          string // "snapshot" or "original volume"; "" for neither
+	size          int64
+	typeID        block.TypeID
+	bootable      bool
+	imageMetadata map[string]string
+}
+
+// originOf finds the snapshot or volume that a new one is made of, and checks
+// that it may be read now.
+func originOf(tx *catalog.Tx, c block.Caller, req NewVolume) (origin, error) {
+	sources := 0
+	for _, given := range []bool{req.SnapshotID != nil, req.SourceVolumeID != nil, req.ImageRef != nil} {
+		if given {
+			sources++
+		}
+	}
+	switch {
+	case req.ConsistencyGroupID != nil:
+		return origin{}, block.Errorf(block.NotFound, "Group %s could not be found.", *req.ConsistencyGroupID)
+	case req.SnapshotID != nil:
+		sn, err := snapshotOf(tx, c, *req.SnapshotID)
+		if err != nil {
+			return origin{}, err
+		}
+		if sn.Status != block.SnapshotAvailable {
+			return origin{}, invalidSnapshot("Originating snapshot status must be one of 'available' values")
+		}
+		v, err := tx.Volume(sn.VolumeID)
+		if err != nil {
+			return origin{}, err
+		}
+		return origin{"snapshot", sn.Size, v.TypeID, v.Bootable, v.ImageMetadata}, onlyOne(sources)
+	case req.SourceVolumeID != nil:
+		v, err := volumeOf(tx, c, *req.SourceVolumeID)
+		if err != nil {
+			return origin{}, err
+		}
+		if v.Status != block.VolumeAvailable && v.Status != block.VolumeInUse {
+			return origin{}, invalidVolume("Originating source volume status must be one of 'available, in-use' values")
+		}
+		return origin{"original volume", v.Size, v.TypeID, v.Bootable, v.ImageMetadata}, onlyOne(sources)
+	}
+	return origin{}, nil
+}
+
+func onlyOne(sources int) error {
+	if sources > 1 {
+		return invalidInput("May specify only one of backup, imageRef, snapshot, source volume")
+	}
+	return nil
+}
+
+// sizeOf is a new volume's size in GiB.
+func sizeOf(req NewVolume, from origin, image *Image) (int64, error) {
+	size := from.size
+	switch {
+	case req.Size != nil:
+		size = *req.Size
+	case from.what == "":
+		return 0, block.Errorf(block.Invalid, "The server could not comply with the request since it is either "+
+			"malformed or otherwise incorrect.")
+	}
+	if size < 1 || size > maxSize {
+		return 0, invalidInput("Volume size '%d' must be an integer and greater than 0", size)
+	}
+	switch {
+	case from.what == "snapshot" && size < from.size:
+		return 0, invalidInput("Volume size '%d'GB cannot be smaller than the snapshot size %dGB. "+
+			"They must be >= original snapshot size.", size, from.size)
+	case from.what == "original volume" && size < from.size:
+		return 0, invalidInput("Volume size '%d'GB cannot be smaller than original volume size  %dGB. "+
+			"They must be >= original volume size.", size, from.size)
+	case image != nil:
+		return size, checkImageFits(*image, size)
+	}
+	return size, nil
+}
+
+// checkImageFits refuses an image that can't be read or does not fit into a
+// volume of size GiB.
+func checkImageFits(img Image, size int64) error {
+	if img.Status != "active" {
+		return invalidInput("Image %s is not active.", img.ID)
+	}
+	if gib := gibs(img.Size); gib > size {
+		return invalidInput("Size of specified image %dGB is larger than volume size %dGB.", gib, size)
+	}
+	if img.MinDisk > size {
+		return invalidInput("Volume size %dGB cannot be smaller than the image minDisk size %dGB.", size, img.MinDisk)
+	}
+	if gib := gibs(img.VirtualSize); gib > size {
+		return tooLarge(gib, size)
+	}
+	return nil
+}
+
+func tooLarge(imageGiB, volumeGiB int64) error {
+	return invalidInput("Image virtual size is %dGB and doesn't fit in a volume of size %dGB.", imageGiB, volumeGiB)
+}
+
+// gibs is the number of GiB that hold so many bytes.
+func gibs(bytes int64) int64 { return (bytes + block.GiB - 1) / block.GiB }
+
+// findImage finds the image that a reference means: an id, a name, or a URL
+// that ends in the id.
+func (s *Service) findImage(ctx context.Context, c block.Caller, ref string) (Image, error) {
+	refused := block.Errorf(block.Invalid, "Invalid image identifier or unable to access requested image.")
+	name := strings.TrimRight(ref, "/")
+	if strings.Contains(name, "://") {
+		name = name[strings.LastIndexByte(name, '/')+1:]
+	}
+	if s.cfg.Images == nil || name == "" {
+		return Image{}, refused
+	}
+	img, err := s.cfg.Images.Find(ctx, c, name)
+	if block.Is(err, block.NotFound) || block.Is(err, block.Forbidden) || block.Is(err, block.Conflict) {
+		return Image{}, refused
+	}
+	return img, err
+}
+
+func (s *Service) availabilityZone(asked *string) (string, error) {
+	if asked == nil || *asked == "" {
+		if len(s.cfg.AvailabilityZones) == 0 {
+			return "", nil
+		}
+		return s.cfg.AvailabilityZones[0], nil
+	}
+	for _, name := range s.cfg.AvailabilityZones {
+		if name == *asked {
+			return name, nil
+		}
+	}
+	return "", block.Errorf(block.Invalid, "Availability zone '%s' is invalid.", *asked)
+}
+
+// typeFor is a new volume's type: the one that was named, else that of its
+// origin, else the default; nil for none.
+func (s *Service) typeFor(tx *catalog.Tx, c block.Caller, asked *string, from origin) (*block.VolumeType, error) {
+	name := s.cfg.DefaultType
+	switch {
+	case asked != nil && *asked != "":
+		name = *asked
+	case from.what != "":
+		return typeByID(tx, from.typeID)
+	case name == "":
+		return nil, nil
+	default:
+		t, err := tx.TypeNamed(name)
+		return &t, err
+	}
+	t, err := typeOf(tx, c, name)
+	return &t, err
+}
+
+// protected reports whether volumes of a type are replicated from here.
+func (s *Service) protected(t block.TypeID) bool {
+	if s.cfg.Protections == nil || t == "" {
+		return false
+	}
+	for _, p := range s.cfg.Protections() {
+		if p.Enabled && p.SourceZone == s.cfg.Zone && p.SourceType == t {
+			return true
+		}
+	}
+	return false
+}

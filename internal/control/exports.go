@@ -1,0 +1,190 @@
+package control
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base32"
+	"strings"
+	"sync"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/export/nbd"
+)
+
+var _ nbd.Exports = (*Exports)(nil)
+
+// Exports says which volume a host reaches under a name, and in which way. It
+// is what an export protocol asks; see nbd.Exports.
+type Exports struct {
+	s   *Service
+	key [32]byte
+
+	mu   sync.Mutex // guards below
+	open map[*exported]struct{}
+	held func(block.Volume) bool // nil: none are held back
+}
+
+// Exports returns the exports of the zone. There is one for a Service.
+func (s *Service) Exports() *Exports { return s.exports }
+
+func newExports(s *Service, key [32]byte) *Exports {
+	return &Exports{s: s, key: key, open: map[*exported]struct{}{}}
+}
+
+var nameEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// name is a connection's export name: its id, and a tag that nobody can make
+// without the zone's key.
+func (e *Exports) name(connection string) string {
+	mac := hmac.New(sha256.New, e.key[:])
+	mac.Write([]byte("export " + connection))
+	return connection + "." + strings.ToLower(nameEncoding.EncodeToString(mac.Sum(nil)))
+}
+
+// exportedReadOnly is the rule for who may write: nobody to a stale primary or
+// a read-only volume, nor through a connection or attachments that only read.
+func exportedReadOnly(v block.Volume, conn block.Connection) bool {
+	if v.RecoveredTo != nil || v.Readonly || conn.Readonly {
+		return true
+	}
+	for _, a := range v.Attachments {
+		if a.Status == attached && a.Mode != readOnly {
+			return false
+		}
+	}
+	return v.Attached()
+}
+
+// Open opens the export of a name for one client. NotFound means that there is
+// no such export, or none any more; Unavailable, that the zone holds the volume
+// back until it knows that nobody else writes to it.
+func (e *Exports) Open(ctx context.Context, name string) (nbd.Export, error) {
+	unknown := block.Errorf(block.NotFound, "There is no such export.")
+	connection, _, ok := strings.Cut(name, ".")
+	if !ok || !hmac.Equal([]byte(name), []byte(e.name(connection))) {
+		return nbd.Export{}, unknown
+	}
+	v, _, err := e.lookUp(ctx, connection)
+	if err != nil {
+		return nbd.Export{}, err
+	}
+	// The export is entered before what decides about it is read: whatever
+	// changes it after that read finds it and revokes it.
+	x := &exported{connection: connection, volume: v.ID, revoked: make(chan struct{})}
+	e.enter(x)
+	out, err := e.begin(ctx, x)
+	if err != nil {
+		e.leave(x)
+		return nbd.Export{}, err
+	}
+	return out, nil
+}
+
+func (e *Exports) lookUp(ctx context.Context, connection string) (v block.Volume, conn block.Connection, err error) {
+	err = e.s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		if conn, err = tx.Connection(connection); err != nil {
+			return err
+		}
+		v, err = tx.Volume(conn.VolumeID)
+		return err
+	})
+	if block.Is(err, block.NotFound) || err == nil && v.Status == block.VolumeDeleting {
+		err = block.Errorf(block.NotFound, "There is no such export.")
+	}
+	return v, conn, err
+}
+
+// begin decides about an export that is entered, and borrows the device.
+func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
+	v, conn, err := e.lookUp(ctx, x.connection)
+	if err != nil {
+		return nbd.Export{}, err
+	}
+	e.mu.Lock()
+	held := e.held != nil && e.held(v)
+	e.mu.Unlock()
+	if held {
+		return nbd.Export{}, block.Errorf(block.Unavailable,
+			"Volume %s waits until a backup zone has said that it was not recovered there.", v.ID)
+	}
+	device, giveBack, err := e.s.devices.borrow(ctx, v.Backend, v.ID)
+	if err != nil {
+		return nbd.Export{}, err
+	}
+	readOnly := exportedReadOnly(v, conn)
+	x.permit(device, readOnly)
+	return nbd.Export{
+		Device: x.device(), ReadOnly: readOnly, Description: "volume " + string(v.ID), Revoked: x.revoked,
+		Release: sync.OnceFunc(func() {
+			x.revoke()
+			e.leave(x)
+			if err := giveBack(); err != nil {
+				e.s.log.Error("closing a volume failed", "volume", v.ID, "err", err)
+			}
+		}),
+	}, nil
+}
+
+func (e *Exports) enter(x *exported) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.open[x] = struct{}{}
+}
+
+func (e *Exports) leave(x *exported) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.open, x)
+}
+
+// revoke ends a volume's exports. When it returns, no write of theirs is under
+// way and none will be taken.
+func (e *Exports) revoke(id block.VolumeID) {
+	e.revokeIf(func(x *exported) bool { return x.volume == id })
+}
+
+// revokeWritable is revoke for those exports that may write.
+func (e *Exports) revokeWritable(id block.VolumeID) {
+	e.revokeIf(func(x *exported) bool { return x.volume == id && x.mayWrite() })
+}
+
+// revokeConnections is revoke for connections, by id.
+func (e *Exports) revokeConnections(ids []string) {
+	for _, id := range ids {
+		e.revokeIf(func(x *exported) bool { return x.connection == id })
+	}
+}
+
+func (e *Exports) revokeIf(meant func(*exported) bool) {
+	e.mu.Lock()
+	var all []*exported
+	for x := range e.open {
+		all = append(all, x)
+	}
+	e.mu.Unlock()
+	for _, x := range all {
+		if meant(x) {
+			x.revoke()
+		}
+	}
+}
+
+// HoldExports holds back the exports of the volumes that held says so of: they
+// can't be opened. All that are open end, and the others may reopen. A zone does so when it starts,
+// until it has asked its peers whether they recovered its volumes. held must
+// not call the Service.
+func (s *Service) HoldExports(held func(block.Volume) bool) {
+	s.exports.mu.Lock()
+	s.exports.held = held
+	s.exports.mu.Unlock()
+	s.exports.revokeIf(func(*exported) bool { return true })
+}
+
+// ReleaseExports ends HoldExports.
+func (s *Service) ReleaseExports() {
+	s.exports.mu.Lock()
+	defer s.exports.mu.Unlock()
+	s.exports.held = nil
+}

@@ -1,0 +1,41 @@
+package control
+
+import (
+	"context"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// Fence marks a volume of this zone as recovered in another one. From then on
+// it is never written to from here: exports that could are ended, and reopen
+// read-only. Its status stays. When Fence returns, no write of an export is
+// under way. Fencing again, or with a lower epoch than is known, changes
+// nothing; a fence that is not above the volume's own epoch is Stale, and
+// NotFound means that the volume is gone.
+func (s *Service) Fence(ctx context.Context, f block.Fence) error {
+	if f.SourceZone != s.cfg.Zone {
+		return block.Errorf(block.Invalid, "A fence for zone %s has no meaning in zone %s.", f.SourceZone, s.cfg.Zone)
+	}
+	err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		v, err := tx.Volume(f.Source)
+		if err != nil {
+			return err
+		}
+		if v.RecoveredTo != nil && v.RecoveredTo.Epoch >= f.Recovered.Epoch {
+			return nil
+		}
+		if v.Epoch >= f.Recovered.Epoch {
+			return block.Errorf(block.Stale, "Volume %s has epoch %d, a fence with %d does not bind it.",
+				v.ID, v.Epoch, f.Recovered.Epoch)
+		}
+		recovered := f.Recovered
+		v.RecoveredTo, v.ReplicationStatus = &recovered, "failed-over"
+		return tx.UpdateVolume(v)
+	})
+	if err != nil {
+		return err
+	}
+	s.exports.revokeWritable(f.Source)
+	return nil
+}

@@ -1,0 +1,278 @@
+package control
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+	"kvol/internal/job"
+)
+
+var whileCreating = []block.VolumeStatus{block.VolumeCreating, block.VolumeDownloading}
+
+// runCreate makes a volume's bytes. Each step may be repeated: creating and
+// cloning what exists changes nothing, and copies write the same bytes again.
+func (s *Service) runCreate(ctx context.Context, t *job.Task) error {
+	var args createArgs
+	if err := t.Args(&args); err != nil {
+		return err
+	}
+	v, err := s.wanted(ctx, block.VolumeID(t.Job.Subject), whileCreating...)
+	if err != nil {
+		return err
+	}
+	var from *Image
+	switch {
+	case args.Image != "":
+		from, err = s.fillFromImage(ctx, t, v, args)
+	case v.SnapshotID != nil:
+		err = s.fillFromSnapshot(ctx, t, v)
+	case v.SourceVolumeID != nil:
+		err = s.fillFromVolume(ctx, t, v)
+	default:
+		err = s.makeEmpty(ctx, v)
+	}
+	if err != nil {
+		return err
+	}
+	return s.finishCreate(ctx, v.ID, from)
+}
+
+func (s *Service) finishCreate(ctx context.Context, id block.VolumeID, from *Image) error {
+	err := s.finish(ctx, id, whileCreating, func(tx *catalog.Tx, v block.Volume) error {
+		if from != nil {
+			v.Bootable, v.ImageMetadata = true, from.metadata()
+			if err := tx.UpdateVolume(v); err != nil {
+				return err
+			}
+		}
+		if v.SourceVolumeID != nil {
+			if err := dropClonePoint(tx, v); err != nil {
+				return err
+			}
+		}
+		_, err := tx.MoveVolume(id, block.Done)
+		return err
+	})
+	if err == nil {
+		s.changed(id)
+	}
+	return err
+}
+
+func (s *Service) makeEmpty(ctx context.Context, v block.Volume) error {
+	store, err := s.backends.Of(v.Backend)
+	if err != nil {
+		return err
+	}
+	return store.CreateVolume(ctx, v.ID, v.Size*block.GiB)
+}
+
+func (s *Service) fillFromSnapshot(ctx context.Context, t *job.Task, v block.Volume) error {
+	var source block.Volume
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		sn, err := tx.Snapshot(*v.SnapshotID)
+		if err != nil {
+			return err
+		}
+		source, err = tx.Volume(sn.VolumeID)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.fill(ctx, t, v, source.Backend, driver.SnapshotRef{Volume: source.ID, Name: block.PointID(*v.SnapshotID)})
+}
+
+// clonePoint names the internal snapshot that a volume is cloned through. It
+// is kept until the volume is available, so that a repeated copy reads the
+// same bytes.
+func clonePoint(v block.Volume) driver.SnapshotRef {
+	return driver.SnapshotRef{Volume: *v.SourceVolumeID, Name: block.PointID(v.ID)}
+}
+
+// dropClonePoint deletes it. A source that is gone took it along.
+func dropClonePoint(tx *catalog.Tx, v block.Volume) error {
+	source, err := tx.Volume(*v.SourceVolumeID)
+	if err != nil {
+		return ignoring(block.NotFound, err)
+	}
+	return dropPoint(tx, source.Backend, clonePoint(v))
+}
+
+func (s *Service) fillFromVolume(ctx context.Context, t *job.Task, v block.Volume) error {
+	var source block.Volume
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		source, err = tx.Volume(*v.SourceVolumeID)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	store, err := s.backends.Of(source.Backend)
+	if err != nil {
+		return err
+	}
+	if err := store.CreateSnapshot(ctx, clonePoint(v)); err != nil {
+		return err
+	}
+	return s.fill(ctx, t, v, source.Backend, clonePoint(v))
+}
+
+// fill makes a volume of a snapshot: a clone where both lie on one store, else
+// a copy.
+func (s *Service) fill(ctx context.Context, t *job.Task, v block.Volume, backend string, from driver.SnapshotRef) error {
+	source, err := s.backends.Of(backend)
+	if err != nil {
+		return err
+	}
+	if s.backends.Shared(backend, v.Backend) {
+		return source.CloneSnapshot(ctx, v.ID, from, v.Size*block.GiB)
+	}
+	if err := s.makeEmpty(ctx, v); err != nil {
+		return err
+	}
+	reader, err := source.OpenSnapshot(ctx, from)
+	if err != nil {
+		return err
+	}
+	err = s.copyIn(ctx, t, v, reader)
+	closing(&err, reader.Close)
+	return err
+}
+
+func (s *Service) copyIn(ctx context.Context, t *job.Task, v block.Volume, from driver.Reader) (err error) {
+	to, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, giveBack)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	each := s.progress(ctx, t, "copying", from.Size(), whileCreating...)
+	err = driver.Copy(ctx, to, from, func(done int64) {
+		if err := each(done); err != nil {
+			stop(err)
+		}
+	})
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// metadata is what a volume remembers of its image: the core fields of
+// cinder/image/glance.py and the image's own properties.
+func (i Image) metadata() map[string]string {
+	m := merged(i.Properties, nil, false)
+	m["image_id"], m["image_name"], m["checksum"] = i.ID, i.Name, i.Checksum
+	m["container_format"], m["disk_format"] = i.ContainerFormat, i.DiskFormat
+	m["min_disk"], m["min_ram"] = strconv.FormatInt(i.MinDisk, 10), strconv.FormatInt(i.MinRAM, 10)
+	m["size"] = strconv.FormatInt(i.Size, 10)
+	return m
+}
+
+// fillFromImage downloads an image into a new volume.
+func (s *Service) fillFromImage(ctx context.Context, t *job.Task, v block.Volume, args createArgs) (*Image, error) {
+	caller := background(v, args.Roles)
+	img, err := s.cfg.Images.Find(ctx, caller, args.Image)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkImageFits(img, v.Size); err != nil {
+		return nil, err
+	}
+	err = s.finish(ctx, v.ID, whileCreating, func(tx *catalog.Tx, v block.Volume) error {
+		if v.Status == block.VolumeDownloading {
+			return nil
+		}
+		_, err := tx.MoveVolume(v.ID, block.Download)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.makeEmpty(ctx, v); err != nil {
+		return nil, err
+	}
+	if isRaw(img.DiskFormat) {
+		return &img, s.download(ctx, caller, img, func(r *watched) error {
+			r.each = s.progress(ctx, t, "downloading", img.Size, whileCreating...)
+			return s.streamIn(ctx, v, r)
+		})
+	}
+	return &img, s.downloadConverted(ctx, t, v, caller, img)
+}
+
+// download opens an image for reading and closes it after use.
+func (s *Service) download(ctx context.Context, c block.Caller, img Image, use func(*watched) error) (err error) {
+	body, err := s.cfg.Images.Open(ctx, c, img.ID)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, body.Close)
+	return use(&watched{ctx: ctx, r: body})
+}
+
+// streamIn writes raw bytes to a volume's start; the rest reads as zeros.
+func (s *Service) streamIn(ctx context.Context, v block.Volume, from *watched) (err error) {
+	to, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, giveBack)
+	if err := to.Zero(0, to.Size()); err != nil { // what an attempt before left
+		return err
+	}
+	if _, err := stream(to, from, to.Size(), nil); err != nil {
+		return err
+	}
+	return to.Flush()
+}
+
+// downloadConverted downloads an image of another format than raw to a file,
+// has it converted to raw, and writes that to the volume.
+func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Volume, c block.Caller,
+	img Image) (err error) {
+	if qemuFormats[img.DiskFormat] == "" {
+		return block.Errorf(block.Unsupported, "Images of disk format %s can't be read.", img.DiskFormat)
+	}
+	if _, err := s.qemuImg(); err != nil {
+		return err
+	}
+	dir, remove, err := s.scratch()
+	if err != nil {
+		return err
+	}
+	defer closing(&err, remove)
+	stored, raw := filepath.Join(dir, "stored"), filepath.Join(dir, "raw")
+	err = s.download(ctx, c, img, func(r *watched) error {
+		r.each = s.progress(ctx, t, "downloading", img.Size, whileCreating...)
+		return writeFile(stored, r, v.Size*block.GiB, nil)
+	})
+	if err != nil {
+		return err
+	}
+	info, err := s.inspect(ctx, stored, img.DiskFormat)
+	if err != nil {
+		return err
+	}
+	if info.VirtualSize > v.Size*block.GiB {
+		return tooLarge(gibs(info.VirtualSize), v.Size)
+	}
+	t.Progress("converting", 0, info.VirtualSize)
+	if err := s.convert(ctx, stored, qemuFormats[img.DiskFormat], raw, "raw"); err != nil {
+		return err
+	}
+	f, err := os.Open(raw)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, f.Close)
+	each := s.progress(ctx, t, "writing", info.VirtualSize, whileCreating...)
+	return s.streamIn(ctx, v, &watched{ctx: ctx, r: f, each: each})
+}

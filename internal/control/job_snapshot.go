@@ -1,0 +1,115 @@
+package control
+
+import (
+	"context"
+	"slices"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+	"kvol/internal/job"
+)
+
+func refOf(sn block.Snapshot) driver.SnapshotRef {
+	return driver.SnapshotRef{Volume: sn.VolumeID, Name: block.PointID(sn.ID)}
+}
+
+// runSnapshotCreate names the present moment of a volume. Repeated, it keeps
+// the moment that was named first.
+func (s *Service) runSnapshotCreate(ctx context.Context, t *job.Task) error {
+	id := block.SnapshotID(t.Job.Subject)
+	var sn block.Snapshot
+	var v block.Volume
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		sn, v, err = snapshotWanted(tx, id, block.SnapshotCreating)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	store, err := s.backends.Of(v.Backend)
+	if err != nil {
+		return err
+	}
+	if err := store.CreateSnapshot(ctx, refOf(sn)); err != nil {
+		return err
+	}
+	err = s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		sn, _, err := snapshotWanted(tx, id, block.SnapshotCreating)
+		if err != nil {
+			return err
+		}
+		sn.Progress = "100%"
+		if err := tx.UpdateSnapshot(sn); err != nil {
+			return err
+		}
+		_, err = tx.MoveSnapshot(id, block.Done)
+		return err
+	})
+	if err == nil {
+		s.changed(v.ID)
+	}
+	return err
+}
+
+// runSnapshotDelete deletes a snapshot's row, and its bytes unless somebody
+// else holds them: whoever lets go of them last deletes them then. It waits for
+// volumes that are being made of the snapshot.
+func (s *Service) runSnapshotDelete(ctx context.Context, t *job.Task) error {
+	id := block.SnapshotID(t.Job.Subject)
+	var sn block.Snapshot
+	var v block.Volume
+	var now bool
+	err := s.catalog.Update(ctx, func(tx *catalog.Tx) (err error) {
+		if sn, v, err = snapshotWanted(tx, id, block.SnapshotDeleting); err != nil {
+			return err
+		}
+		works, err := read(tx, "snapshot_id", string(id))
+		if !works && err == nil {
+			works, err = busy(tx, string(id), t.Job.ID)
+		}
+		if works && err == nil {
+			return job.Snooze(snoozeTime, nil)
+		}
+		if err != nil {
+			return err
+		}
+		now, err = tx.ReleaseSnapshot(v.ID, block.PointID(id))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if now {
+		store, err := s.backends.Of(v.Backend)
+		if err != nil {
+			return err
+		}
+		if err := ignoring(block.NotFound, store.DeleteSnapshot(ctx, refOf(sn))); err != nil {
+			return err
+		}
+	}
+	err = s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		if _, _, err := snapshotWanted(tx, id, block.SnapshotDeleting); err != nil {
+			return err
+		}
+		_, err := tx.MoveSnapshot(id, block.Done)
+		return err
+	})
+	if err == nil {
+		s.changed(v.ID)
+	}
+	return err
+}
+
+// gaveUpSnapshot is gaveUpVolume for snapshots.
+func gaveUpSnapshot(in ...block.SnapshotStatus) func(*catalog.Tx, block.Job, error) error {
+	return func(tx *catalog.Tx, j block.Job, _ error) error {
+		sn, err := tx.Snapshot(block.SnapshotID(j.Subject))
+		if err != nil || !slices.Contains(in, sn.Status) {
+			return ignoring(block.NotFound, err)
+		}
+		_, err = tx.MoveSnapshot(sn.ID, block.Fail)
+		return err
+	}
+}

@@ -1,0 +1,132 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/job"
+)
+
+// drainTime is how long a deletion waits for the last user of a volume before
+// it tries again.
+const drainTime = 5 * time.Second
+
+// runDelete deletes a volume's bytes, with whatever snapshots, and then its
+// rows, in whose transaction its quota ends. It waits for jobs that work on the
+// volume, and for volumes that are being made of it.
+func (s *Service) runDelete(ctx context.Context, t *job.Task) error {
+	v, err := s.wanted(ctx, block.VolumeID(t.Job.Subject), block.VolumeDeleting)
+	if err != nil {
+		return err
+	}
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		works, err := busy(tx, string(v.ID), t.Job.ID)
+		if !works && err == nil {
+			works, err = read(tx, "source_volid", string(v.ID))
+		}
+		snapshots, snapErr := tx.SnapshotsOf(v.ID)
+		for _, sn := range snapshots {
+			if !works && err == nil {
+				works, err = read(tx, "snapshot_id", string(sn.ID))
+			}
+		}
+		if works && err == nil {
+			return job.Snooze(snoozeTime, nil)
+		}
+		return first(err, snapErr)
+	})
+	if err != nil {
+		return err
+	}
+	s.exports.revoke(v.ID)
+	if err := s.deleteBytes(ctx, v); err != nil {
+		return err
+	}
+	err = s.finish(ctx, v.ID, []block.VolumeStatus{block.VolumeDeleting}, func(tx *catalog.Tx, v block.Volume) error {
+		if err := tx.VolumeGone(v.ID); err != nil {
+			return err
+		}
+		_, err := tx.MoveVolume(v.ID, block.Done)
+		return err
+	})
+	if err == nil {
+		s.changed(v.ID)
+	}
+	return err
+}
+
+func (s *Service) deleteBytes(ctx context.Context, v block.Volume) error {
+	store, err := s.backends.Of(v.Backend)
+	if err != nil {
+		return err
+	}
+	drain, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	if err := s.devices.drained(drain, v.ID); err != nil {
+		return err
+	}
+	return ignoring(block.NotFound, store.DeleteVolume(ctx, v.ID))
+}
+
+// runExtend grows a volume's bytes, open or not.
+func (s *Service) runExtend(ctx context.Context, t *job.Task) error {
+	var args extendArgs
+	if err := t.Args(&args); err != nil {
+		return err
+	}
+	v, err := s.wanted(ctx, block.VolumeID(t.Job.Subject), block.VolumeExtending)
+	if err != nil {
+		return err
+	}
+	store, err := s.backends.Of(v.Backend)
+	if err != nil {
+		return err
+	}
+	if err := store.ExtendVolume(ctx, v.ID, args.New*block.GiB); err != nil {
+		return err
+	}
+	err = s.finish(ctx, v.ID, []block.VolumeStatus{block.VolumeExtending}, func(tx *catalog.Tx, _ block.Volume) error {
+		_, err := tx.MoveVolume(v.ID, block.Done)
+		return err
+	})
+	if err == nil {
+		s.changed(v.ID)
+	}
+	return err
+}
+
+// gaveUpExtend takes the row's size back to what it was.
+func gaveUpExtend(tx *catalog.Tx, j block.Job, _ error) error {
+	var args extendArgs
+	if err := json.Unmarshal(j.Args, &args); err != nil {
+		return err
+	}
+	v, err := tx.Volume(block.VolumeID(j.Subject))
+	if err != nil || v.Status != block.VolumeExtending {
+		return ignoring(block.NotFound, err)
+	}
+	v.Size = args.Old
+	if err := tx.UpdateVolume(v); err != nil {
+		return err
+	}
+	_, err = tx.MoveVolume(v.ID, block.Fail)
+	return err
+}
+
+// snapshotWanted returns a job's snapshot and its volume if the snapshot is
+// still in the status that the job works in, else errUnwanted.
+func snapshotWanted(tx *catalog.Tx, id block.SnapshotID, in ...block.SnapshotStatus) (block.Snapshot, block.Volume, error) {
+	sn, err := tx.Snapshot(id)
+	if block.Is(err, block.NotFound) || err == nil && !slices.Contains(in, sn.Status) {
+		err = errUnwanted
+	}
+	if err != nil {
+		return sn, block.Volume{}, err
+	}
+	v, err := tx.Volume(sn.VolumeID)
+	return sn, v, err
+}

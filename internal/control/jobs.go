@@ -1,0 +1,227 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+	"kvol/internal/job"
+)
+
+// The kinds of jobs. Their subject is the id of a volume or a snapshot.
+const (
+	jobVolumeCreate   = "volume.create"
+	jobVolumeDelete   = "volume.delete"
+	jobVolumeExtend   = "volume.extend"
+	jobVolumeUpload   = "volume.upload"
+	jobSnapshotCreate = "snapshot.create"
+	jobSnapshotDelete = "snapshot.delete"
+	jobPointDrop      = "point.drop" // an internal snapshot that has served
+	jobImageDrop      = "image.drop" // an image whose upload failed
+)
+
+// snoozeTime is how long a job waits for another one to get out of its way.
+const snoozeTime = 500 * time.Millisecond
+
+type createArgs struct {
+	Image string   `json:"image,omitempty"` // id
+	Roles []string `json:"roles"`           // of who asked, for the image service
+}
+
+type extendArgs struct {
+	Old int64 `json:"old"` // GiB
+	New int64 `json:"new"`
+}
+
+type uploadArgs struct {
+	Image   string          `json:"image"` // id
+	Format  string          `json:"format"`
+	Roles   []string        `json:"roles"`
+	Project block.ProjectID `json:"project"` // of who asked
+	User    block.UserID    `json:"user"`
+}
+
+func (a uploadArgs) caller() block.Caller {
+	return block.Caller{Project: a.Project, User: a.User, Roles: a.Roles}
+}
+
+type dropArgs struct {
+	Backend string         `json:"backend"`
+	Volume  block.VolumeID `json:"volume"`
+	Name    block.PointID  `json:"name"`
+}
+
+func enqueue(tx *catalog.Tx, kind, subject string, args any) error {
+	encoded, err := json.Marshal(args)
+	if err != nil {
+		return err
+	}
+	_, err = tx.EnqueueJob(block.Job{Kind: kind, Subject: subject, Args: encoded})
+	return err
+}
+
+// Handlers returns the handlers of the jobs that the Service enqueues, by kind.
+func (s *Service) Handlers() map[string]job.Handler {
+	return map[string]job.Handler{
+		jobVolumeCreate:   handler{s.runCreate, gaveUpVolume(block.VolumeCreating, block.VolumeDownloading)},
+		jobVolumeDelete:   handler{s.runDelete, gaveUpVolume(block.VolumeDeleting)},
+		jobVolumeExtend:   handler{s.runExtend, gaveUpExtend},
+		jobVolumeUpload:   handler{s.runUpload, gaveUpUpload},
+		jobSnapshotCreate: handler{s.runSnapshotCreate, gaveUpSnapshot(block.SnapshotCreating)},
+		jobSnapshotDelete: handler{s.runSnapshotDelete, gaveUpSnapshot(block.SnapshotDeleting)},
+		jobPointDrop:      handler{s.runPointDrop, nobody},
+		jobImageDrop:      handler{s.runImageDrop, nobody},
+	}
+}
+
+// handler is a job.Handler of two functions.
+type handler struct {
+	run    func(context.Context, *job.Task) error
+	gaveUp func(*catalog.Tx, block.Job, error) error
+}
+
+// Run implements job.Handler. What can't get better by itself is given up.
+func (h handler) Run(ctx context.Context, t *job.Task) error {
+	err := h.run(ctx, t)
+	switch {
+	case err == nil, errors.Is(err, errUnwanted):
+		return nil
+	case hopeless(err):
+		return job.GiveUp(err)
+	}
+	return err
+}
+
+// GaveUp implements job.Handler.
+func (h handler) GaveUp(tx *catalog.Tx, j block.Job, cause error) error {
+	return h.gaveUp(tx, j, cause)
+}
+
+func nobody(*catalog.Tx, block.Job, error) error { return nil }
+
+// errUnwanted ends a job whose subject went on without it: it was deleted, or
+// an administrator set its status.
+var errUnwanted = errors.New("the job's subject went on without it")
+
+// hopeless reports whether the next attempt at a job would fail the same way.
+func hopeless(err error) bool {
+	return slices.Contains([]block.Kind{block.Invalid, block.NotFound, block.NoSpace, block.Corrupt,
+		block.Unsupported, block.Forbidden, block.OverLimit}, block.KindOf(err))
+}
+
+// wanted returns a job's volume if it is still in a status that the job works
+// in, else errUnwanted.
+func (s *Service) wanted(ctx context.Context, id block.VolumeID, in ...block.VolumeStatus) (v block.Volume, err error) {
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		v, err = tx.Volume(id)
+		return err
+	})
+	if block.Is(err, block.NotFound) || err == nil && !slices.Contains(in, v.Status) {
+		err = errUnwanted
+	}
+	return v, err
+}
+
+// finish ends a job's work on a volume in one transaction, if the volume is
+// still in a status that the job works in.
+func (s *Service) finish(ctx context.Context, id block.VolumeID, in []block.VolumeStatus,
+	fn func(*catalog.Tx, block.Volume) error) error {
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		v, err := tx.Volume(id)
+		if block.Is(err, block.NotFound) || err == nil && !slices.Contains(in, v.Status) {
+			return errUnwanted
+		}
+		if err != nil {
+			return err
+		}
+		return fn(tx, v)
+	})
+}
+
+// progress returns a function that tells how far a long job is, and stops it
+// by an error when its volume went on without it.
+func (s *Service) progress(ctx context.Context, t *job.Task, step string, total int64,
+	in ...block.VolumeStatus) func(done int64) error {
+	next := int64(checkEvery)
+	return func(done int64) error {
+		t.Progress(step, done, total)
+		if done < next {
+			return ctx.Err()
+		}
+		next = done + checkEvery
+		_, err := s.wanted(ctx, block.VolumeID(t.Job.Subject), in...)
+		return err
+	}
+}
+
+// busy reports whether another job than except works on a subject or is about
+// to.
+func busy(tx *catalog.Tx, subject string, except block.JobID) (bool, error) {
+	jobs, err := tx.JobsOf(subject)
+	return slices.ContainsFunc(jobs, func(j block.Job) bool {
+		return j.ID != except && (j.State == block.JobReady || j.State == block.JobRunning)
+	}), err
+}
+
+// read reports whether some volume is being made of what a filter names.
+func read(tx *catalog.Tx, column, id string) (bool, error) {
+	volumes, err := tx.Volumes(block.ListQuery{Limit: -1,
+		Filters: map[string]string{column: id, "status": string(block.VolumeCreating)}})
+	if err != nil {
+		return false, err
+	}
+	for _, v := range volumes {
+		if works, err := busy(tx, string(v.ID), 0); works || err != nil {
+			return works, err
+		}
+	}
+	return false, nil
+}
+
+// gaveUpVolume puts a volume that is in one of the job's statuses into the
+// error status that follows it.
+func gaveUpVolume(in ...block.VolumeStatus) func(*catalog.Tx, block.Job, error) error {
+	return func(tx *catalog.Tx, j block.Job, _ error) error {
+		v, err := tx.Volume(block.VolumeID(j.Subject))
+		if err != nil || !slices.Contains(in, v.Status) {
+			return ignoring(block.NotFound, err)
+		}
+		if v.SourceVolumeID != nil && j.Kind == jobVolumeCreate {
+			if err := dropClonePoint(tx, v); err != nil {
+				return err
+			}
+		}
+		_, err = tx.MoveVolume(v.ID, block.Fail)
+		return err
+	}
+}
+
+// dropPoint deletes an internal snapshot once the transaction has committed.
+func dropPoint(tx *catalog.Tx, backend string, ref driver.SnapshotRef) error {
+	return enqueue(tx, jobPointDrop, string(ref.Volume), dropArgs{Backend: backend, Volume: ref.Volume, Name: ref.Name})
+}
+
+func (s *Service) runPointDrop(ctx context.Context, t *job.Task) error {
+	var args dropArgs
+	if err := t.Args(&args); err != nil {
+		return err
+	}
+	store, err := s.backends.Of(args.Backend)
+	if err != nil {
+		return err
+	}
+	return ignoring(block.NotFound, store.DeleteSnapshot(ctx, driver.SnapshotRef{Volume: args.Volume, Name: args.Name}))
+}
+
+func (s *Service) runImageDrop(ctx context.Context, t *job.Task) error {
+	var args uploadArgs
+	if err := t.Args(&args); err != nil {
+		return err
+	}
+	return ignoring(block.NotFound, s.cfg.Images.Delete(ctx, args.caller(), args.Image))
+}

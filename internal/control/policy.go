@@ -1,0 +1,170 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+const (
+	maxMetadataItems  = 128 // cinder/quota.py: metadata_items
+	maxMetadataLength = 255 // of a key and of a value, in characters
+	maxSize           = 1<<31 - 1
+)
+
+// forbid is the answer to a caller whose roles do not allow a rule. The names
+// of the rules are Cinder's (cinder/policies).
+func forbid(rule string) error {
+	return block.Errorf(block.Forbidden, "Policy doesn't allow %s to be performed.", rule)
+}
+
+func mayWrite(c block.Caller, rule string) error {
+	if c.ReadOnly() {
+		return forbid(rule)
+	}
+	return nil
+}
+
+func mustAdminister(c block.Caller, rule string) error {
+	if !c.Admin() {
+		return forbid(rule)
+	}
+	return nil
+}
+
+func sees(c block.Caller, project block.ProjectID) bool { return c.Admin() || c.Project == project }
+
+// volumeOf returns a volume that the caller may see. Another project's is not
+// there, in the same words.
+func volumeOf(tx *catalog.Tx, c block.Caller, id block.VolumeID) (block.Volume, error) {
+	v, err := tx.Volume(id)
+	if err == nil && !sees(c, v.Project) {
+		err = block.Errorf(block.NotFound, "Volume %s could not be found.", id)
+	}
+	if err != nil {
+		return block.Volume{}, err
+	}
+	return v, nil
+}
+
+// snapshotOf is volumeOf for snapshots.
+func snapshotOf(tx *catalog.Tx, c block.Caller, id block.SnapshotID) (block.Snapshot, error) {
+	sn, err := tx.Snapshot(id)
+	if err == nil && !sees(c, sn.Project) {
+		err = block.Errorf(block.NotFound, "Snapshot %s could not be found.", id)
+	}
+	if err != nil {
+		return block.Snapshot{}, err
+	}
+	return sn, nil
+}
+
+// changeVolume runs fn on a volume that the caller may change under a rule, in
+// one transaction. What is not there is said before what is not allowed.
+func (s *Service) changeVolume(ctx context.Context, c block.Caller, id block.VolumeID, rule string,
+	fn func(*catalog.Tx, block.Volume) error) error {
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		v, err := volumeOf(tx, c, id)
+		if err != nil {
+			return err
+		}
+		if err := mayWrite(c, rule); err != nil {
+			return err
+		}
+		return fn(tx, v)
+	})
+}
+
+// changeSnapshot is changeVolume for snapshots.
+func (s *Service) changeSnapshot(ctx context.Context, c block.Caller, id block.SnapshotID, rule string,
+	fn func(*catalog.Tx, block.Snapshot) error) error {
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		sn, err := snapshotOf(tx, c, id)
+		if err != nil {
+			return err
+		}
+		if err := mayWrite(c, rule); err != nil {
+			return err
+		}
+		return fn(tx, sn)
+	})
+}
+
+func invalidVolume(format string, args ...any) error {
+	return block.Errorf(block.Invalid, "Invalid volume: %s", fmt.Sprintf(format, args...))
+}
+
+func invalidSnapshot(format string, args ...any) error {
+	return block.Errorf(block.Invalid, "Invalid snapshot: %s", fmt.Sprintf(format, args...))
+}
+
+func invalidInput(format string, args ...any) error {
+	return block.Errorf(block.Invalid, "Invalid input received: %s", fmt.Sprintf(format, args...))
+}
+
+// refusal puts Cinder's sentence in the place of the status table's Conflict:
+// there a wrong state is a 400.
+func refusal(err, sentence error) error {
+	if block.Is(err, block.Conflict) {
+		return sentence
+	}
+	return err
+}
+
+// notStale refuses what would write to a volume that lives on elsewhere.
+func notStale(v block.Volume) error {
+	if v.RecoveredTo == nil {
+		return nil
+	}
+	return invalidVolume("Volume %s was recovered in zone %s as volume %s and lives on there; this copy is read-only.",
+		v.ID, v.RecoveredTo.Zone, v.RecoveredTo.Volume)
+}
+
+var metadataKey = regexp.MustCompile(`^[a-zA-Z0-9-_:. /]{1,255}$`)
+
+// checkMetadata keeps the limits of cinder/api/validation: keys of a set of
+// characters, lengths, and the count.
+func checkMetadata(metadata map[string]string) error {
+	if len(metadata) > maxMetadataItems {
+		return invalidInput("Metadata has %d items, more than %d.", len(metadata), maxMetadataItems)
+	}
+	for k, v := range metadata {
+		if !metadataKey.MatchString(k) {
+			return invalidInput("Metadata key '%s' must be 1 to %d of the characters a-z, A-Z, 0-9, '-_:. /'.", k, maxMetadataLength)
+		}
+		if n := len([]rune(v)); n > maxMetadataLength {
+			return invalidInput("Metadata property value of key '%s' has %d characters, more than %d.", k, n, maxMetadataLength)
+		}
+	}
+	return nil
+}
+
+// background is the caller that a job acts as: the one that asked for it.
+func background(v block.Volume, roles []string) block.Caller {
+	return block.Caller{Project: v.Project, User: v.User, Roles: roles}
+}
+
+// first returns the first error that is not nil.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ignoring returns nil for errors of a kind.
+func ignoring(kind block.Kind, err error) error {
+	if block.Is(err, kind) {
+		return nil
+	}
+	return err
+}
+
+// closing joins an error with what closing something gave.
+func closing(err *error, closer func() error) { *err = errors.Join(*err, closer()) }

@@ -1,0 +1,203 @@
+package control
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// limitsOf returns what bounds a project: its own settings over the defaults,
+// and no bound for what neither names.
+func limitsOf(tx *catalog.Tx, project block.ProjectID) (func(resource string) int64, error) {
+	own, err := tx.QuotaLimits(project)
+	if err != nil {
+		return nil, err
+	}
+	return func(resource string) int64 {
+		if n, ok := own[resource]; ok {
+			return n
+		}
+		if n, ok := block.DefaultQuotas[resource]; ok {
+			return n
+		}
+		return block.Unlimited
+	}, nil
+}
+
+// volumeDelta is what a new volume, or the growth of one, takes.
+func volumeDelta(count, gib int64, typeName string) block.Usage {
+	return typed(block.Usage{"volumes": count, "gigabytes": gib}, typeName)
+}
+
+// snapshotDelta is what a new snapshot takes.
+func snapshotDelta(gib int64, typeName string) block.Usage {
+	return typed(block.Usage{"snapshots": 1, "gigabytes": gib}, typeName)
+}
+
+func typed(u block.Usage, typeName string) block.Usage {
+	if typeName != "" {
+		for _, resource := range slices.Collect(maps.Keys(u)) {
+			u[resource+"_"+typeName] = u[resource]
+		}
+	}
+	return u
+}
+
+// checkQuota refuses a delta that a project has no room for, in the
+// transaction that adds it: there is one writer, so two requests can't both
+// take the last of it. The sentences and their order are those of
+// cinder/quota_utils.py process_reserve_over_quota.
+func checkQuota(tx *catalog.Tx, project block.ProjectID, delta block.Usage) error {
+	limit, err := limitsOf(tx, project)
+	if err != nil {
+		return err
+	}
+	used, err := tx.Usage(project)
+	if err != nil {
+		return err
+	}
+	over := block.Exceeded(used, delta, limit)
+	for _, name := range over {
+		if name == "gigabytes" || strings.HasPrefix(name, "gigabytes_") {
+			return block.Errorf(block.OverLimit, "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds "+
+				"allowed %s quota. Requested %dG, quota is %dG and %dG has been consumed.",
+				name, delta[name], limit(name), used[name])
+		}
+	}
+	for _, name := range over {
+		if name == "volumes" || strings.HasPrefix(name, "volumes_") {
+			return block.Errorf(block.OverLimit, "VolumeLimitExceeded: Maximum number of volumes allowed (%d) "+
+				"exceeded for quota '%s'.", limit(name), name)
+		}
+		return block.Errorf(block.OverLimit, "SnapshotLimitExceeded: Maximum number of snapshots allowed (%d) exceeded",
+			limit(name))
+	}
+	return nil
+}
+
+// checkVolumeSize keeps per_volume_gigabytes.
+func checkVolumeSize(tx *catalog.Tx, project block.ProjectID, size int64) error {
+	limit, err := limitsOf(tx, project)
+	if err != nil {
+		return err
+	}
+	if most := limit("per_volume_gigabytes"); most != block.Unlimited && size > most {
+		return block.Errorf(block.OverLimit, "VolumeSizeExceedsLimit: Requested volume size %dG is larger than "+
+			"maximum allowed limit %dG.", size, most)
+	}
+	return nil
+}
+
+// Limits returns the caller's project's limits and use.
+func (s *Service) Limits(ctx context.Context, c block.Caller) (Limits, error) {
+	all, err := s.quotas(ctx, c.Project)
+	if err != nil {
+		return nil, err
+	}
+	limits := Limits{}
+	for _, name := range []string{"volumes", "snapshots", "gigabytes", "backups", "backup_gigabytes"} {
+		limits[name] = all[name]
+	}
+	return limits, nil
+}
+
+// Quotas returns a project's quota, one entry for each resource and for each
+// with a type's name behind it. Others' quotas are for administrators.
+func (s *Service) Quotas(ctx context.Context, c block.Caller, project block.ProjectID) (map[string]QuotaUse, error) {
+	if !sees(c, project) {
+		return nil, forbid("volume_extension:quotas:show")
+	}
+	return s.quotas(ctx, project)
+}
+
+func (s *Service) quotas(ctx context.Context, project block.ProjectID) (map[string]QuotaUse, error) {
+	all := map[string]QuotaUse{}
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		limit, err := limitsOf(tx, project)
+		if err != nil {
+			return err
+		}
+		used, err := tx.Usage(project)
+		if err != nil {
+			return err
+		}
+		names, err := resources(tx)
+		for _, name := range names {
+			all[name] = QuotaUse{Limit: limit(name), InUse: used[name]}
+		}
+		return err
+	})
+	return all, err
+}
+
+// resources lists the names that a quota may bound.
+func resources(tx *catalog.Tx) ([]string, error) {
+	names := slices.Sorted(maps.Keys(block.DefaultQuotas))
+	types, err := tx.Types(block.ListQuery{Limit: -1}, true)
+	for _, t := range types {
+		names = append(names, "volumes_"+t.Name, "gigabytes_"+t.Name, "snapshots_"+t.Name)
+	}
+	return names, err
+}
+
+// QuotaDefaults returns the limits of a project without settings of its own.
+func (s *Service) QuotaDefaults(ctx context.Context, _ block.Caller) (map[string]int64, error) {
+	defaults := maps.Clone(block.DefaultQuotas)
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		names, err := resources(tx)
+		for _, name := range names {
+			if _, ok := defaults[name]; !ok {
+				defaults[name] = block.Unlimited
+			}
+		}
+		return err
+	})
+	return defaults, err
+}
+
+// SetQuotas sets some of a project's limits, for administrators. A limit below
+// what is in use is taken, as Cinder takes it: nothing more is given out then.
+func (s *Service) SetQuotas(ctx context.Context, c block.Caller, project block.ProjectID, limits map[string]int64) error {
+	if err := mustAdminister(c, "volume_extension:quotas:update"); err != nil {
+		return err
+	}
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		known, err := resources(tx)
+		if err != nil {
+			return err
+		}
+		var bad []string
+		for _, name := range slices.Sorted(maps.Keys(limits)) {
+			if !slices.Contains(known, name) {
+				bad = append(bad, name)
+			}
+		}
+		if len(bad) > 0 {
+			return invalidInput("Bad key(s) in quota set: %s", strings.Join(bad, ", "))
+		}
+		for _, name := range slices.Sorted(maps.Keys(limits)) {
+			if limits[name] < block.Unlimited {
+				return block.Errorf(block.Invalid, "%s must be >= -1", name)
+			}
+			if limits[name] > maxSize {
+				return block.Errorf(block.Invalid, "%s must be <= %d", name, maxSize)
+			}
+			if err := tx.SetQuota(project, name, limits[name]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// DeleteQuotas takes a project back to the defaults, for administrators.
+func (s *Service) DeleteQuotas(ctx context.Context, c block.Caller, project block.ProjectID) error {
+	if err := mustAdminister(c, "volume_extension:quotas:delete"); err != nil {
+		return err
+	}
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.DeleteQuotas(project) })
+}

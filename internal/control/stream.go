@@ -1,0 +1,67 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+)
+
+const (
+	streamChunk = 1 << 20  // bytes that are read at once
+	checkEvery  = 64 << 20 // bytes after which a long job looks whether it is still wanted
+)
+
+// stream writes what it reads at the same offsets, leaves out zeros, and
+// returns how much it read. More than limit is Invalid. each, if not nil, is
+// called now and then and stops the stream by its error.
+func stream(to io.WriterAt, from io.Reader, limit int64, each func(done int64) error) (int64, error) {
+	buf := make([]byte, streamChunk)
+	var done int64
+	for {
+		n, err := io.ReadFull(from, buf)
+		if done+int64(n) > limit {
+			return done, block.Errorf(block.Invalid, "The image is larger than %d bytes.", limit)
+		}
+		if n > 0 && !driver.IsZero(buf[:n]) {
+			if _, err := to.WriteAt(buf[:n], done); err != nil {
+				return done, err
+			}
+		}
+		done += int64(n)
+		if each != nil {
+			if err := each(done); err != nil {
+				return done, err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return done, nil
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+}
+
+// watched reads from r as long as ctx and each allow it.
+type watched struct {
+	ctx  context.Context
+	r    io.Reader
+	each func(done int64) error
+	done int64
+}
+
+// Read implements io.Reader.
+func (w *watched) Read(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := w.r.Read(p)
+	w.done += int64(n)
+	if each := w.each(w.done); each != nil {
+		return n, each
+	}
+	return n, err
+}

@@ -1,0 +1,148 @@
+package control
+
+import (
+	"context"
+	"maps"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// Volume returns a volume with its attachments.
+func (s *Service) Volume(ctx context.Context, c block.Caller, id block.VolumeID) (v block.Volume, err error) {
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		v, err = volumeOf(tx, c, id)
+		return err
+	})
+	return v, err
+}
+
+// Volumes returns a page of volumes with their attachments. Whoever is no
+// administrator sees those of its project, whatever q.Project says; a marker
+// that the caller may not see is NotFound.
+func (s *Service) Volumes(ctx context.Context, c block.Caller, q block.ListQuery) (list []block.Volume, err error) {
+	if !c.Admin() {
+		q.Project = c.Project
+	}
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		if q.Marker != "" {
+			if _, err := volumeOf(tx, c, block.VolumeID(q.Marker)); err != nil {
+				return err
+			}
+		}
+		list, err = tx.Volumes(q)
+		return err
+	})
+	return list, err
+}
+
+// UpdateVolume changes name, description and metadata. It is Invalid during
+// maintenance.
+func (s *Service) UpdateVolume(ctx context.Context, c block.Caller, id block.VolumeID,
+	change VolumeChange) (changed block.Volume, err error) {
+	if change.Metadata != nil {
+		if err := checkMetadata(*change.Metadata); err != nil {
+			return block.Volume{}, err
+		}
+	}
+	err = s.changeVolume(ctx, c, id, "volume:update", func(tx *catalog.Tx, v block.Volume) error {
+		if v.Status == block.VolumeMaintenance {
+			return invalidVolume("The volume cannot be updated during maintenance.")
+		}
+		if change.Name.Set {
+			v.Name = change.Name.Value
+		}
+		if change.Description.Set {
+			v.Description = change.Description.Value
+		}
+		if change.Metadata != nil {
+			v.Metadata = *change.Metadata
+		}
+		if err := tx.UpdateVolume(v); err != nil {
+			return err
+		}
+		changed, err = tx.Volume(id)
+		return err
+	})
+	return changed, err
+}
+
+// SetVolumeMetadata adds to a volume's metadata, or replaces all of it, and
+// returns what it is then. It is Invalid during maintenance and while the
+// volume is uploaded.
+func (s *Service) SetVolumeMetadata(ctx context.Context, c block.Caller, id block.VolumeID,
+	metadata map[string]string, replace bool) (after map[string]string, err error) {
+	err = s.changeVolume(ctx, c, id, "volume:update_volume_metadata", func(tx *catalog.Tx, v block.Volume) error {
+		if err := metadataOpen(v); err != nil {
+			return err
+		}
+		after = merged(v.Metadata, metadata, replace)
+		if err := checkMetadata(after); err != nil {
+			return err
+		}
+		v.Metadata = after
+		return tx.UpdateVolume(v)
+	})
+	return after, err
+}
+
+// DeleteVolumeMetadata removes one item; NotFound if there is none.
+func (s *Service) DeleteVolumeMetadata(ctx context.Context, c block.Caller, id block.VolumeID, key string) error {
+	return s.changeVolume(ctx, c, id, "volume:delete_volume_metadata", func(tx *catalog.Tx, v block.Volume) error {
+		if err := metadataOpen(v); err != nil {
+			return err
+		}
+		if _, ok := v.Metadata[key]; !ok {
+			return block.Errorf(block.NotFound, "Volume %s has no metadata with key %s.", id, key)
+		}
+		delete(v.Metadata, key)
+		return tx.UpdateVolume(v)
+	})
+}
+
+// metadataOpen is the rule of cinder/volume/api.py update_volume_metadata.
+func metadataOpen(v block.Volume) error {
+	if v.Status == block.VolumeMaintenance || v.Status == block.VolumeUploading {
+		return invalidVolume("Updating volume metadata is not allowed for volumes in %s status.", v.Status)
+	}
+	return nil
+}
+
+// merged returns a new map: changes over old, or changes alone.
+func merged(old, changes map[string]string, replace bool) map[string]string {
+	after := map[string]string{}
+	if !replace {
+		maps.Copy(after, old)
+	}
+	maps.Copy(after, changes)
+	return after
+}
+
+// SetBootable sets the volume's flag.
+func (s *Service) SetBootable(ctx context.Context, c block.Caller, id block.VolumeID, bootable bool) error {
+	return s.changeVolume(ctx, c, id, "volume_extension:volume_actions:set_bootable",
+		func(tx *catalog.Tx, v block.Volume) error {
+			if v.Status == block.VolumeMaintenance {
+				return invalidVolume("The volume cannot be updated during maintenance.")
+			}
+			v.Bootable = bootable
+			return tx.UpdateVolume(v)
+		})
+}
+
+// SetReadonly sets the volume's flag; the volume must be available. Hosts that
+// reach it meanwhile through a connection reach it again under the new rule.
+func (s *Service) SetReadonly(ctx context.Context, c block.Caller, id block.VolumeID, readonly bool) error {
+	err := s.changeVolume(ctx, c, id, "volume:update_readonly_flag", func(tx *catalog.Tx, v block.Volume) error {
+		if v.Status != block.VolumeAvailable {
+			return invalidVolume("Volume %s status must be available to update readonly flag, "+
+				"but current status is: %s.", id, v.Status)
+		}
+		v.Readonly = readonly
+		return tx.UpdateVolume(v)
+	})
+	if err == nil && readonly {
+		s.exports.revokeWritable(id)
+	}
+	return err
+}
