@@ -302,7 +302,9 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	if err := tx.InsertVolume(v); err != nil {
 		return err
 	}
-	order := recovery.Order{Kind: d.req.Kind, Rowkey: d.rowkey, Replica: r.ID, Backup: r.Backend, Point: p.ID, Volume: v.ID}
+	order := recovery.Order{
+		Kind: d.req.Kind, Rowkey: d.rowkey, Replica: r.ID, Backup: r.Backend, Point: p.ID, Volume: v.ID,
+	}
 	if err := tx.Pin(r.ID, p.ID, order.Holder()); err != nil {
 		return err
 	}

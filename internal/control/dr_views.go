@@ -175,7 +175,9 @@ type DROperation struct {
 
 // DROperation returns a job of any zone with its evidence, for administrators.
 // What is behind a job is known only to the zone in which it runs.
-func (s *Service) DROperation(ctx context.Context, c block.Caller, kind block.DRKind, rowkey int64) (DROperation, error) {
+func (s *Service) DROperation(ctx context.Context, c block.Caller, kind block.DRKind, rowkey int64) (
+	DROperation, error,
+) {
 	if !c.Admin() {
 		return DROperation{}, errDRAdmin()
 	}
