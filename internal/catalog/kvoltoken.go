@@ -1,12 +1,6 @@
 package catalog
 
-import (
-	"database/sql"
-	"errors"
-	"time"
-
-	"kvol/internal/block"
-)
+import "time"
 
 // KvolToken is a token of the kvol API, known by its hash only.
 type KvolToken struct {
@@ -22,29 +16,22 @@ const kvolTokensKept = 1000
 
 // KvolUsers returns the users of the kvol API with their password hashes.
 func (tx *Tx) KvolUsers() (map[string]string, error) {
-	rows, err := tx.query(`SELECT name, password_hash FROM kvol_users`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
+	type user struct{ name, hash string }
+	users, err := collect(tx, func(row scanner) (u user, err error) {
+		err = row.Scan(&u.name, &u.hash)
+		return u, err
+	}, `SELECT name, password_hash FROM kvol_users`)
 	all := map[string]string{}
-	for rows.Next() {
-		var name, hash string
-		if err := rows.Scan(&name, &hash); err != nil {
-			return nil, err
-		}
-		all[name] = hash
+	for _, u := range users {
+		all[u.name] = u.hash
 	}
-	return all, rows.Err()
+	return all, err
 }
 
 // KvolUser returns a user's password hash; NotFound if there is none.
 func (tx *Tx) KvolUser(name string) (hash string, err error) {
 	err = tx.queryRow(`SELECT password_hash FROM kvol_users WHERE name = $1`, name).Scan(&hash)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", block.Errorf(block.NotFound, "Could not find user: %s.", name)
-	}
-	return hash, err
+	return hash, notFound(err, "Could not find user: %s.", name)
 }
 
 // PutKvolUser makes a user of the kvol API or gives it another password, which
@@ -70,7 +57,7 @@ func (tx *Tx) DeleteKvolUser(name string) error {
 // InsertKvolToken keeps a token of the kvol API.
 func (tx *Tx) InsertKvolToken(t KvolToken) error {
 	_, err := tx.exec(`INSERT INTO kvol_tokens (hash, user_name, issued_at, expires_at) VALUES ($1, $2, $3, $4)`,
-		t.Hash, t.User, t.IssuedAt.UnixMicro(), t.ExpiresAt.UnixMicro())
+		t.Hash, t.User, micros(t.IssuedAt), micros(t.ExpiresAt))
 	if err != nil {
 		return err
 	}
@@ -82,15 +69,9 @@ func (tx *Tx) InsertKvolToken(t KvolToken) error {
 // KvolToken returns the token of a hash; NotFound if there is none or it
 // expired.
 func (tx *Tx) KvolToken(hash string) (KvolToken, error) {
-	var (
-		t               = KvolToken{Hash: hash}
-		issued, expires int64
-	)
+	t := KvolToken{Hash: hash}
 	err := tx.queryRow(`SELECT user_name, issued_at, expires_at FROM kvol_tokens
-		WHERE hash = $1 AND expires_at > $2`, hash, tx.Now.UnixMicro()).Scan(&t.User, &issued, &expires)
-	if errors.Is(err, sql.ErrNoRows) {
-		return KvolToken{}, block.Errorf(block.NotFound, "no such token")
-	}
-	t.IssuedAt, t.ExpiresAt = time.UnixMicro(issued).UTC(), time.UnixMicro(expires).UTC()
-	return t, err
+		WHERE hash = $1 AND expires_at > $2`, hash, micros(tx.Now)).
+		Scan(&t.User, asTime(&t.IssuedAt), asTime(&t.ExpiresAt))
+	return t, notFound(err, "no such token")
 }

@@ -1,8 +1,6 @@
 package catalog
 
 import (
-	"database/sql"
-	"errors"
 	"time"
 
 	"kvol/internal/block"
@@ -19,13 +17,9 @@ type Project struct {
 
 const projectColumns = `id, name, description, enabled, configured, created_at`
 
-func scanProject(row interface{ Scan(...any) error }) (Project, error) {
-	var (
-		p  Project
-		at int64
-	)
-	err := row.Scan(&p.ID, &p.Name, &p.Description, &p.Enabled, &p.Configured, &at)
-	p.CreatedAt = time.UnixMicro(at).UTC()
+func scanProject(row scanner) (Project, error) {
+	var p Project
+	err := row.Scan(&p.ID, &p.Name, &p.Description, &p.Enabled, &p.Configured, asTime(&p.CreatedAt))
 	return p, err
 }
 
@@ -41,28 +35,12 @@ func (tx *Tx) ProjectNamed(name string) (Project, error) {
 
 func (tx *Tx) projectBy(column, value string) (Project, error) {
 	p, err := scanProject(tx.queryRow(`SELECT `+projectColumns+` FROM projects WHERE `+column+` = $1`, value))
-	if errors.Is(err, sql.ErrNoRows) {
-		return Project{}, block.Errorf(block.NotFound, "Could not find project: %s.", value)
-	}
-	return p, err
+	return p, notFound(err, "Could not find project: %s.", value)
 }
 
 // Projects returns all projects, by name.
 func (tx *Tx) Projects() ([]Project, error) {
-	rows, err := tx.query(`SELECT ` + projectColumns + ` FROM projects ORDER BY name`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []Project
-	for rows.Next() {
-		p, err := scanProject(rows)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, p)
-	}
-	return all, rows.Err()
+	return collect(tx, scanProject, `SELECT `+projectColumns+` FROM projects ORDER BY name`)
 }
 
 // InsertProject adds a project; Conflict if the name is taken.
@@ -71,7 +49,7 @@ func (tx *Tx) InsertProject(p Project) error {
 		return err
 	}
 	_, err := tx.exec(`INSERT INTO projects (`+projectColumns+`) VALUES ($1, $2, $3, $4, $5, $6)`,
-		string(p.ID), p.Name, p.Description, p.Enabled, p.Configured, p.CreatedAt.UnixMicro())
+		p.ID, p.Name, p.Description, p.Enabled, p.Configured, micros(p.CreatedAt))
 	return err
 }
 
@@ -82,7 +60,7 @@ func (tx *Tx) UpdateProject(p Project) error {
 		return err
 	}
 	_, err := tx.exec(`UPDATE projects SET name = $2, description = $3, enabled = $4, configured = $5 WHERE id = $1`,
-		string(p.ID), p.Name, p.Description, p.Enabled, p.Configured)
+		p.ID, p.Name, p.Description, p.Enabled, p.Configured)
 	return err
 }
 
@@ -97,7 +75,7 @@ func (tx *Tx) DeleteProject(id block.ProjectID) error {
 		`DELETE FROM role_grants WHERE project_id = $1`,
 		`DELETE FROM projects WHERE id = $1`,
 	} {
-		if _, err := tx.exec(statement, string(id)); err != nil {
+		if _, err := tx.exec(statement, id); err != nil {
 			return err
 		}
 	}

@@ -1,9 +1,6 @@
 package catalog
 
 import (
-	"database/sql"
-	"errors"
-
 	"kvol/internal/block"
 )
 
@@ -41,30 +38,19 @@ func (tx *Tx) Role(id string) (Role, error) { return tx.roleBy(`id`, id) }
 func (tx *Tx) RoleNamed(name string) (Role, error) { return tx.roleBy(`name`, name) }
 
 func (tx *Tx) roleBy(column, value string) (Role, error) {
-	var r Role
-	err := tx.queryRow(`SELECT id, name FROM roles WHERE `+column+` = $1`, value).Scan(&r.ID, &r.Name)
-	if errors.Is(err, sql.ErrNoRows) {
-		return Role{}, block.Errorf(block.NotFound, "Could not find role: %s.", value)
-	}
-	return r, err
+	r, err := scanRole(tx.queryRow(`SELECT id, name FROM roles WHERE `+column+` = $1`, value))
+	return r, notFound(err, "Could not find role: %s.", value)
 }
 
 // Roles returns all roles, by name.
 func (tx *Tx) Roles() ([]Role, error) {
-	rows, err := tx.query(`SELECT id, name FROM roles ORDER BY name`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []Role
-	for rows.Next() {
-		var r Role
-		if err := rows.Scan(&r.ID, &r.Name); err != nil {
-			return nil, err
-		}
-		all = append(all, r)
-	}
-	return all, rows.Err()
+	return collect(tx, scanRole, `SELECT id, name FROM roles ORDER BY name`)
+}
+
+func scanRole(row scanner) (Role, error) {
+	var r Role
+	err := row.Scan(&r.ID, &r.Name)
+	return r, err
 }
 
 // DeleteRole removes a role from all who hold it; NotFound if it is gone.
@@ -82,47 +68,34 @@ func (tx *Tx) DeleteRole(id string) error {
 // Grant gives a role; doing so again changes nothing.
 func (tx *Tx) Grant(g Grant) error {
 	_, err := tx.exec(`INSERT INTO role_grants (user_id, project_id, role_id) VALUES ($1, $2, $3)
-		ON CONFLICT DO NOTHING`, string(g.User), string(g.Project), g.Role)
+		ON CONFLICT DO NOTHING`, g.User, g.Project, g.Role)
 	return err
 }
 
 // Revoke takes a role away; NotFound if it was not given.
 func (tx *Tx) Revoke(g Grant) error {
-	result, err := tx.exec(`DELETE FROM role_grants WHERE user_id = $1 AND project_id = $2 AND role_id = $3`,
-		string(g.User), string(g.Project), g.Role)
-	if err != nil {
-		return err
-	}
-	if n, err := result.RowsAffected(); err != nil || n > 0 {
-		return err
-	}
-	return block.Errorf(block.NotFound, "Could not find role assignment with role: %s, user or group: %s, "+
+	res, err := tx.exec(`DELETE FROM role_grants WHERE user_id = $1 AND project_id = $2 AND role_id = $3`,
+		g.User, g.Project, g.Role)
+	return changed(res, err, "Could not find role assignment with role: %s, user or group: %s, "+
 		"project, domain, or system: %s.", g.Role, g.User, g.Project)
 }
 
 // RevokeAll takes all roles from a user.
 func (tx *Tx) RevokeAll(user block.UserID) error {
-	_, err := tx.exec(`DELETE FROM role_grants WHERE user_id = $1`, string(user))
+	_, err := tx.exec(`DELETE FROM role_grants WHERE user_id = $1`, user)
 	return err
 }
 
 // Grants returns the roles given to a user in a project; "" stands for all
 // users or all projects.
 func (tx *Tx) Grants(user block.UserID, project block.ProjectID) ([]Grant, error) {
-	rows, err := tx.query(`SELECT user_id, project_id, role_id FROM role_grants
+	return collect(tx, scanGrant, `SELECT user_id, project_id, role_id FROM role_grants
 		WHERE ($1 = '' OR user_id = $1) AND ($2 = '' OR project_id = $2) ORDER BY user_id, project_id, role_id`,
-		string(user), string(project))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []Grant
-	for rows.Next() {
-		var g Grant
-		if err := rows.Scan(&g.User, &g.Project, &g.Role); err != nil {
-			return nil, err
-		}
-		all = append(all, g)
-	}
-	return all, rows.Err()
+		user, project)
+}
+
+func scanGrant(row scanner) (Grant, error) {
+	var g Grant
+	err := row.Scan(&g.User, &g.Project, &g.Role)
+	return g, err
 }

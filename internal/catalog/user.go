@@ -20,13 +20,9 @@ type User struct {
 
 const userColumns = `id, name, description, password_hash, enabled, configured, created_at`
 
-func scanUser(row interface{ Scan(...any) error }) (User, error) {
-	var (
-		u  User
-		at int64
-	)
-	err := row.Scan(&u.ID, &u.Name, &u.Description, &u.PasswordHash, &u.Enabled, &u.Configured, &at)
-	u.CreatedAt = time.UnixMicro(at).UTC()
+func scanUser(row scanner) (User, error) {
+	var u User
+	err := row.Scan(&u.ID, &u.Name, &u.Description, &u.PasswordHash, &u.Enabled, &u.Configured, asTime(&u.CreatedAt))
 	return u, err
 }
 
@@ -42,28 +38,12 @@ func (tx *Tx) UserNamed(name string) (User, error) {
 
 func (tx *Tx) userBy(column, value string) (User, error) {
 	u, err := scanUser(tx.queryRow(`SELECT `+userColumns+` FROM users WHERE `+column+` = $1`, value))
-	if errors.Is(err, sql.ErrNoRows) {
-		return User{}, block.Errorf(block.NotFound, "Could not find user: %s.", value)
-	}
-	return u, err
+	return u, notFound(err, "Could not find user: %s.", value)
 }
 
 // Users returns all users, by name.
 func (tx *Tx) Users() ([]User, error) {
-	rows, err := tx.query(`SELECT ` + userColumns + ` FROM users ORDER BY name`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []User
-	for rows.Next() {
-		u, err := scanUser(rows)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, u)
-	}
-	return all, rows.Err()
+	return collect(tx, scanUser, `SELECT `+userColumns+` FROM users ORDER BY name`)
 }
 
 // InsertUser adds a user; Conflict if the name or the id is taken.
@@ -72,7 +52,7 @@ func (tx *Tx) InsertUser(u User) error {
 		return err
 	}
 	_, err := tx.exec(`INSERT INTO users (`+userColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		string(u.ID), u.Name, u.Description, u.PasswordHash, u.Enabled, u.Configured, u.CreatedAt.UnixMicro())
+		u.ID, u.Name, u.Description, u.PasswordHash, u.Enabled, u.Configured, micros(u.CreatedAt))
 	return err
 }
 
@@ -83,7 +63,7 @@ func (tx *Tx) UpdateUser(u User) error {
 		return err
 	}
 	_, err := tx.exec(`UPDATE users SET name = $2, description = $3, password_hash = $4, enabled = $5, configured = $6
-		WHERE id = $1`, string(u.ID), u.Name, u.Description, u.PasswordHash, u.Enabled, u.Configured)
+		WHERE id = $1`, u.ID, u.Name, u.Description, u.PasswordHash, u.Enabled, u.Configured)
 	return err
 }
 
@@ -98,7 +78,7 @@ func (tx *Tx) DeleteUser(id block.UserID) error {
 	if err := tx.RevokeAll(id); err != nil {
 		return err
 	}
-	_, err := tx.exec(`DELETE FROM users WHERE id = $1`, string(id))
+	_, err := tx.exec(`DELETE FROM users WHERE id = $1`, id)
 	return err
 }
 
