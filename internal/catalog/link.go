@@ -134,3 +134,18 @@ func (tx *Tx) DeleteCut(volume block.VolumeID, point block.PointID) error {
 func (tx *Tx) Cuts(volume block.VolumeID) ([]block.PointID, error) {
 	return collect(tx, scanPointID, `SELECT point_id FROM cuts WHERE volume_id = $1 ORDER BY point_id`, string(volume))
 }
+
+// Unlinked lists volumes of a type that have no link for a protection yet and
+// have bytes that can be copied, at most limit.
+func (tx *Tx) Unlinked(t block.TypeID, protection int64, limit int) ([]block.VolumeID, error) {
+	return collect(tx, scanVolumeID, `SELECT v.id FROM volumes v
+		LEFT JOIN links l ON l.volume_id = v.id AND l.protection = $2
+		WHERE v.type_id = $1 AND l.volume_id IS NULL AND v.recovered_to IS NULL
+		AND v.status NOT IN ('creating', 'downloading', 'error', 'deleting', 'error_deleting', 'error_restoring')
+		ORDER BY v.id LIMIT $3`, string(t), protection, limit)
+}
+
+func scanVolumeID(row scanner) (id block.VolumeID, err error) {
+	err = row.Scan(&id)
+	return id, err
+}

@@ -87,3 +87,9 @@ func scanPointID(row scanner) (id block.PointID, err error) {
 	err = row.Scan(&id)
 	return id, err
 }
+
+// PinnedBy lists the snapshots of a volume that a holder has a pin on.
+func (tx *Tx) PinnedBy(volume block.VolumeID, holder string) ([]block.PointID, error) {
+	return collect(tx, scanPointID, `SELECT name FROM pins WHERE volume_id = $1 AND holder = $2 ORDER BY name`,
+		string(volume), holder)
+}

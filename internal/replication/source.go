@@ -129,7 +129,8 @@ func joined(all iter.Seq2[driver.Extent, error]) iter.Seq2[driver.Extent, error]
 
 // Send takes one step: it makes dst ready, moves the difference and has it
 // committed. sum is the base's; entry travels along. It returns the committed
-// point and its sum.
+// point and its sum. Where only the answer to the commit is missing, it returns
+// the step's target and its sum with the error.
 func Send(ctx context.Context, src Source, dst Target, s block.Step, sum Sum, entry block.Entry) (
 	block.Point, Sum, error,
 ) {
@@ -142,5 +143,8 @@ func Send(ctx context.Context, src Source, dst Target, s block.Step, sum Sum, en
 		return block.Point{}, sum, err
 	}
 	p, err := dst.Commit(ctx, Commit{Root: sum.Root(s.Target.Size), Entry: entry})
+	if err != nil {
+		p = s.Target
+	}
 	return p, sum, err
 }

@@ -39,3 +39,9 @@ type ReplicaStatus struct {
 	LastError    string      // of the last stream that worked on it
 	Deleted      time.Time   // when the source said that it deleted the volume
 }
+
+// fill takes over what the catalog knows of a link.
+func (s *LinkStatus) fill(l catalog.Link, zone block.Zone) {
+	s.Volume, s.Protection, s.Zone, s.State = l.Volume, l.Protection, zone, l.State
+	s.ReplicatedTo, s.LastError, s.BytesSent, s.Gone = l.Current, l.Error, l.BytesSent, l.Gone
+}

@@ -39,8 +39,12 @@ func (i *inbound) Heartbeat(ctx context.Context, h Heartbeat) error {
 		dropped, err = dropNamed(tx, rep, h.Drop)
 		return err
 	})
-	if err != nil || len(dropped) == 0 {
+	if err != nil {
 		return err
+	}
+	i.receiver.noteError(i.key, nil)
+	if len(dropped) == 0 {
+		return nil
 	}
 	d, err := i.receiver.driver(rep)
 	if err != nil {

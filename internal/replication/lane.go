@@ -1,0 +1,241 @@
+package replication
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// trackKey names a link at the source.
+type trackKey struct {
+	volume     block.VolumeID
+	protection int64
+}
+
+// track is what a Sender remembers of a link between visits. Nothing of it is
+// needed after a restart.
+type track struct {
+	key      trackKey
+	zone     block.Zone // destination; "" until its protection is known
+	due      time.Time
+	turn     uint64
+	index    int // in its lane's queue; -1 while it is visited
+	again    bool
+	failures int // in a row
+
+	status LinkStatus
+	point  block.PointID // whose sum is known though it isn't confirmed
+	sum    Sum
+}
+
+// lane is the way to one zone.
+type lane struct {
+	queue     queue
+	running   int
+	idle      []*Remote
+	failures  int // to get a connection, in a row
+	notBefore time.Time
+}
+
+// queue is a heap of tracks, the one that is due first on top.
+type queue []*track
+
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	if q[i].due.Equal(q[j].due) {
+		return q[i].turn < q[j].turn
+	}
+	return q[i].due.Before(q[j].due)
+}
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+
+// Push implements heap.Interface.
+func (q *queue) Push(x any) {
+	t := x.(*track)
+	t.index = len(*q)
+	*q = append(*q, t)
+}
+
+// Pop implements heap.Interface.
+func (q *queue) Pop() any {
+	old := *q
+	t := old[len(old)-1]
+	t.index = -1
+	*q = old[:len(old)-1]
+	return t
+}
+
+// addLocked takes a link up; it is due at once. The caller holds s.mu.
+func (s *Sender) addLocked(l catalog.Link) {
+	k := trackKey{l.Volume, l.Protection}
+	if s.tracks[k] != nil {
+		return
+	}
+	t := &track{key: k, index: -1, due: s.cfg.Now()}
+	if p, ok := s.policy(l.Protection); ok {
+		t.zone = p.Destination
+	}
+	t.status.fill(l, t.zone)
+	s.tracks[k] = t
+	s.pushLocked(t)
+}
+
+// pushLocked puts a track into the queue of its zone.
+func (s *Sender) pushLocked(t *track) {
+	l := s.lanes[t.zone]
+	if l == nil {
+		l = &lane{}
+		s.lanes[t.zone] = l
+	}
+	s.turn++
+	t.turn = s.turn
+	heap.Push(&l.queue, t)
+}
+
+func (s *Sender) kickLocked(t *track) {
+	t.failures, t.again = 0, true
+	if l := s.lanes[t.zone]; t.index >= 0 && l != nil {
+		t.due, t.again = s.cfg.Now(), false
+		l.failures, l.notBefore = 0, time.Time{}
+		heap.Fix(&l.queue, t.index)
+	}
+}
+
+// dispatch begins the visits that are due and returns how long nothing more is
+// to be done, unless a visit ends or somebody kicks.
+func (s *Sender) dispatch(ctx context.Context) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Now()
+	wait := max(0, s.nextScan.Sub(now))
+	for _, l := range s.lanes {
+		for l.running < s.cfg.Sessions && len(l.queue) > 0 && ctx.Err() == nil {
+			at := l.queue[0].due
+			if at.Before(l.notBefore) {
+				at = l.notBefore
+			}
+			if at.After(now) {
+				wait = min(wait, at.Sub(now))
+				break
+			}
+			t := heap.Pop(&l.queue).(*track)
+			l.running++
+			t.status.Sending = true
+			s.visits.Go(func() {
+				began := s.cfg.Now()
+				v := &visit{sender: s, track: t, lane: l}
+				err := v.run(ctx)
+				s.finish(ctx, v, began, err)
+				s.nudge()
+			})
+		}
+	}
+	return wait
+}
+
+// unreachable is the error of a zone that can't be connected to: it is no
+// fault of the volume.
+type unreachable struct{ err error }
+
+func (u *unreachable) Error() string { return u.err.Error() }
+
+func (u *unreachable) Unwrap() error { return u.err }
+
+// finish notes how a visit ended and when the next one is due.
+func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err error) {
+	ended := err
+	if ctx.Err() == nil {
+		ended = errors.Join(err, v.record(ctx, err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, l, now := v.track, v.lane, s.cfg.Now()
+	l.running--
+	t.status.Sending = false
+	if v.over && err == nil {
+		delete(s.tracks, t.key)
+		return
+	}
+	var down *unreachable
+	switch {
+	case ended == nil:
+		t.failures = 0
+		t.due = began.Add(v.interval())
+		if v.peer != nil {
+			l.failures, l.notBefore = 0, time.Time{}
+		}
+	case errors.As(ended, &down):
+		t.due = now
+		if !now.Before(l.notBefore) { // visits that failed together count once
+			l.failures++
+			l.notBefore = now.Add(s.backOff(l.failures))
+		}
+	default:
+		t.failures++
+		t.due = now.Add(s.backOff(t.failures))
+	}
+	if t.again {
+		t.again, t.due = false, now
+	}
+	if v.policy.Destination != "" {
+		t.zone = v.policy.Destination
+	}
+	t.status.fill(v.link, t.zone)
+	t.status.UnreplicatedSince = v.dirtySince
+	s.pushLocked(t)
+}
+
+// connect returns a connection to a zone: an idle one, else a new one.
+func (s *Sender) connect(ctx context.Context, l *lane, zone block.Zone, fresh bool) (r *Remote, reused bool, err error) {
+	for !fresh {
+		s.mu.Lock()
+		n := len(l.idle)
+		if n == 0 {
+			s.mu.Unlock()
+			break
+		}
+		r, l.idle = l.idle[n-1], l.idle[:n-1]
+		s.mu.Unlock()
+		if r.Usable() {
+			return r, true, nil
+		}
+		_ = r.Close()
+	}
+	conn, err := s.cfg.Dialer.Replicate(ctx, zone)
+	if err != nil {
+		return nil, false, &unreachable{broken(err)}
+	}
+	if r, err = NewRemote(ctx, conn, s.cfg.Zone, zone, s.cfg.Patience); err != nil {
+		return nil, false, &unreachable{err}
+	}
+	return r, false, nil
+}
+
+// disconnect puts a connection back, or closes it where it can't be used again.
+func (s *Sender) disconnect(l *lane, r *Remote) {
+	if !r.Usable() {
+		_ = r.Close()
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.idle = append(l.idle, r)
+}
+
+// Status tells how every link stands, in no order.
+func (s *Sender) Status() []LinkStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]LinkStatus, 0, len(s.tracks))
+	for _, t := range s.tracks {
+		all = append(all, t.status)
+	}
+	return all
+}

@@ -1,0 +1,347 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+)
+
+// update brings the target up to date: it cuts a point, unless one is under way
+// from before, and takes the steps that lead there.
+func (v *visit) update(ctx context.Context, have Have) error {
+	if v.link.Target == nil {
+		if empty, err := v.cut(ctx); err != nil {
+			return err
+		} else if empty && have.newest().ID == v.link.Confirmed.ID {
+			return v.heartbeat(ctx, v.entryHash != v.link.EntryHash, nil)
+		}
+	} else if err := v.store.driver.CreateSnapshot(ctx, v.store.ref(*v.link.Target)); err != nil {
+		return err // it may have been interrupted before it was made
+	}
+	want, err := v.points(ctx)
+	if err != nil {
+		return err
+	}
+	agenda := Plan(have.Points, want)
+	base := agenda.Base
+	if base.ID != "" && base.ID != v.link.Confirmed.ID {
+		if err := v.adopt(ctx, base); err != nil {
+			return err
+		}
+	}
+	for _, s := range agenda.Steps {
+		s.Base = base // with its root
+		if base, err = v.take(ctx, s); err != nil {
+			return err
+		}
+	}
+	v.dirtySince = time.Time{}
+	if len(agenda.Drop) > 0 {
+		return v.heartbeat(ctx, false, agenda.Drop)
+	}
+	return nil
+}
+
+// cut names the present moment of the volume. That it will is written down
+// first, so that no snapshot is ever forgotten. Where the driver counts no
+// changes, the difference to the confirmed point tells whether there are any;
+// if not, the new point is given up at once.
+func (v *visit) cut(ctx context.Context) (empty bool, err error) {
+	now := v.sender.cfg.Now()
+	p := block.Point{ID: block.PointID(block.NewID()), Volume: v.volume.ID, Epoch: v.volume.Epoch,
+		At: now.UTC().Truncate(time.Microsecond)}
+	if counter, ok := driver.As[driver.ChangeCounter](v.store.driver); ok {
+		if v.changes, err = counter.Changes(ctx, v.volume.ID); err != nil {
+			return false, err
+		}
+	}
+	l := v.link
+	l.Target, l.TargetChanges, l.State = &p, v.changes, catalog.LinkSending
+	err = v.save(ctx, l, func(tx *catalog.Tx) error {
+		if err := tx.InsertCut(v.volume.ID, p.ID); err != nil {
+			return err
+		}
+		return tx.Pin(v.volume.ID, p.ID, v.holder())
+	})
+	if err != nil {
+		return false, err
+	}
+	if err := v.store.driver.CreateSnapshot(ctx, v.store.ref(p)); err != nil {
+		return false, err
+	}
+	v.looked = now
+	if v.counted || v.link.Confirmed.ID == "" || v.link.Confirmed.Epoch != p.Epoch {
+		return false, nil
+	}
+	for _, err := range driver.Diff(ctx, v.store.driver, v.store.ref(v.link.Confirmed), v.store.ref(p)) {
+		return false, err
+	}
+	if grown, err := v.grown(ctx, p); grown || err != nil {
+		return false, err
+	}
+	l = v.link
+	l.Target = nil
+	if err := v.save(ctx, l, func(*catalog.Tx) error { return nil }); err != nil {
+		return false, err
+	}
+	return true, v.tidy(ctx)
+}
+
+// grown reports whether something else than bytes is new since the confirmed
+// point: the size, or a snapshot of a tenant's.
+func (v *visit) grown(ctx context.Context, p block.Point) (bool, error) {
+	all, err := v.store.driver.Snapshots(ctx, v.volume.ID)
+	if err != nil {
+		return false, err
+	}
+	newer := false
+	for _, s := range all {
+		_, tenants := v.snapshots[s.Name]
+		if (newer && tenants) || (s.Name == p.ID && s.Size != v.link.Confirmed.Size) {
+			return true, nil
+		}
+		newer = newer || s.Name == v.link.Confirmed.ID
+	}
+	return !newer, nil
+}
+
+// points lists what the source has, from old to new, up to the point that was
+// cut: the tenants' snapshots, the confirmed point, and that one.
+func (v *visit) points(ctx context.Context) ([]block.Point, error) {
+	all, err := v.store.driver.Snapshots(ctx, v.volume.ID)
+	if err != nil {
+		return nil, err
+	}
+	var want []block.Point
+	for _, s := range all {
+		p := block.Point{ID: s.Name, Volume: v.volume.ID, Epoch: v.volume.Epoch, Size: s.Size}
+		tenants, named := v.snapshots[s.Name]
+		switch {
+		case named:
+			p.At, p.Name = tenants.CreatedAt, string(s.Name)
+		case s.Name == v.link.Target.ID:
+			p.At = v.link.Target.At
+			return append(want, p), nil
+		case s.Name != v.link.Confirmed.ID:
+			continue
+		}
+		want = append(want, p)
+	}
+	return nil, block.Errorf(block.NotFound, "point %s is not in the store", v.link.Target.ID)
+}
+
+// take takes one step and returns the point that the target committed.
+func (v *visit) take(ctx context.Context, s block.Step) (block.Point, error) {
+	sum, err := v.sumOf(ctx, s.Base)
+	if err != nil {
+		return block.Point{}, err
+	}
+	if s.Base.ID != "" && sum.Root(s.Base.Size) != s.Base.Root {
+		return block.Point{}, block.Errorf(block.Corrupt, "point %s is not the same at both ends", s.Base.ID)
+	}
+	err = v.sender.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		return tx.Pin(v.volume.ID, s.Target.ID, v.holder())
+	})
+	if err != nil {
+		return block.Point{}, err
+	}
+	p, sum, err := Send(ctx, v.store, v.peer, s, sum, v.entry)
+	if p.ID == s.Target.ID { // should the answer be lost, the sum is known
+		v.track.point, v.track.sum = p.ID, sum
+	}
+	if err != nil {
+		return block.Point{}, err
+	}
+	return p, v.confirm(ctx, p, sum)
+}
+
+// sumOf returns the sum of a point that both ends have; at worst the whole
+// point is read.
+func (v *visit) sumOf(ctx context.Context, p block.Point) (Sum, error) {
+	switch p.ID {
+	case "":
+		return Sum{}, nil
+	case v.link.Confirmed.ID:
+		return SumFrom(v.link.Sum), nil
+	case v.track.point:
+		return v.track.sum, nil
+	}
+	r, err := v.store.driver.OpenSnapshot(ctx, v.store.ref(p))
+	if err != nil {
+		return Sum{}, err
+	}
+	sum, err := SumOf(ctx, r)
+	return sum, errors.Join(err, r.Close())
+}
+
+// adopt takes note that the target has another point than was known: the answer
+// to its commit was lost, or the confirmed one is gone there.
+func (v *visit) adopt(ctx context.Context, p block.Point) error {
+	sum, err := v.sumOf(ctx, p)
+	if err != nil {
+		return err
+	}
+	if sum.Root(p.Size) != p.Root {
+		return block.Errorf(block.Corrupt, "point %s is not the same at both ends", p.ID)
+	}
+	return v.confirm(ctx, p, sum)
+}
+
+// confirm notes that the target has a point, and lets the older one go. A
+// tenant's snapshot that was deleted meanwhile becomes ours to delete.
+func (v *visit) confirm(ctx context.Context, p block.Point, sum Sum) error {
+	v.countBytes()
+	l, old := v.link, v.link.Confirmed
+	l.Confirmed, l.Sum = p, sum.Bytes()
+	if p.At.After(l.Current) {
+		l.Current = p.At
+	}
+	if l.Target != nil && l.Target.ID == p.ID {
+		l.Target, l.Changes, l.EntryHash, l.State, l.Error = nil, l.TargetChanges, v.entryHash, catalog.LinkCurrent, ""
+	}
+	err := v.save(ctx, l, func(tx *catalog.Tx) error {
+		if err := tx.Pin(v.volume.ID, p.ID, v.holder()); err != nil {
+			return err
+		}
+		if old.ID == "" || old.ID == p.ID {
+			return nil
+		}
+		return v.unpin(tx, old.ID)
+	})
+	if err != nil {
+		return err
+	}
+	return v.tidy(ctx)
+}
+
+// unpin lets go of a snapshot. If nobody else wants it, tidy deletes it.
+func (v *visit) unpin(tx *catalog.Tx, id block.PointID) error {
+	deleteNow, err := tx.Unpin(v.volume.ID, id, v.holder())
+	if err != nil || !deleteNow {
+		return err
+	}
+	return tx.InsertCut(v.volume.ID, id)
+}
+
+// save commits the link with what belongs to the change.
+func (v *visit) save(ctx context.Context, l catalog.Link, also func(*catalog.Tx) error) error {
+	err := v.sender.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		if err := also(tx); err != nil {
+			return err
+		}
+		return tx.PutLink(l)
+	})
+	if err == nil {
+		v.link = l
+	}
+	return err
+}
+
+// tidy takes pins off that an interrupted visit left, and deletes the driver
+// snapshots that replication made and no link of the volume needs.
+func (v *visit) tidy(ctx context.Context) error {
+	var old, loose []block.PointID
+	err := v.sender.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		old, loose, err = v.leftovers(tx)
+		return err
+	})
+	if err != nil || len(old)+len(loose) == 0 {
+		return err
+	}
+	err = v.sender.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		_, loose, err := v.leftovers(tx)
+		if err != nil {
+			return err
+		}
+		for _, id := range loose {
+			if err := v.unpin(tx, id); err != nil {
+				return err
+			}
+		}
+		old, _, err = v.leftovers(tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range old {
+		if err := v.store.driver.DeleteSnapshot(ctx, v.store.ref(block.Point{ID: id})); err != nil &&
+			!block.Is(err, block.NotFound) {
+			return err
+		}
+	}
+	return v.sender.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		for _, id := range old {
+			if err := tx.DeleteCut(v.volume.ID, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// leftovers returns the snapshots that can be deleted, and the pins of this
+// link that are for nothing.
+func (v *visit) leftovers(tx *catalog.Tx) (cuts, pins []block.PointID, err error) {
+	links, err := tx.LinksOf(v.volume.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	needed := func(l catalog.Link, id block.PointID) bool {
+		return l.Confirmed.ID == id || (l.Target != nil && l.Target.ID == id)
+	}
+	held, err := tx.PinnedBy(v.volume.ID, v.holder())
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, id := range held {
+		if !needed(v.link, id) {
+			pins = append(pins, id)
+		}
+	}
+	pinned, err := tx.PinnedPoints(v.volume.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := tx.Cuts(v.volume.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, id := range all {
+		wanted := slices.ContainsFunc(links, func(l catalog.Link) bool { return needed(l, id) })
+		if !wanted && (!pinned[id] || slices.Contains(pins, id)) {
+			cuts = append(cuts, id)
+		}
+	}
+	return cuts, pins, nil
+}
+
+// heartbeat tells the target that the confirmed point is the content still, and
+// what else is news.
+func (v *visit) heartbeat(ctx context.Context, entry bool, drop []block.PointID) error {
+	h := Heartbeat{Point: v.link.Confirmed.ID, At: v.looked, Drop: drop}
+	if len(drop) > 0 {
+		h.At = v.link.Current // other writes may have come since
+	}
+	if entry {
+		h.Entry = &v.entry
+	}
+	if err := v.peer.Heartbeat(ctx, h); err != nil {
+		return err
+	}
+	if h.At.After(v.link.Current) {
+		v.link.Current = h.At
+	}
+	v.dirtySince = time.Time{}
+	if !entry {
+		return nil
+	}
+	l := v.link
+	l.EntryHash = v.entryHash
+	return v.save(ctx, l, func(*catalog.Tx) error { return nil })
+}

@@ -1,0 +1,318 @@
+package replication
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+)
+
+// visit is one look at a link: it finds out whether the target lacks
+// something, and sends it.
+type visit struct {
+	sender *Sender
+	track  *track
+	lane   *lane
+
+	policy     block.Protection
+	volume     block.Volume
+	snapshots  map[block.PointID]block.Snapshot // the tenants', by the name of their point
+	entry      block.Entry
+	entryHash  string
+	link       catalog.Link // as committed
+	store      store
+	counted    bool      // the driver counts changes
+	changes    uint64    // before looked
+	looked     time.Time // when the content was last compared
+	dirtySince time.Time
+	gone       bool
+
+	remote *Remote
+	peer   Target // nil before the target answered
+	sent   int64  // by remote before this visit
+	over   bool   // the link is removed
+}
+
+// run does what is to be done now.
+func (v *visit) run(ctx context.Context) error {
+	if err := v.load(ctx); err != nil {
+		return err
+	}
+	defer v.hangUp()
+	switch {
+	case v.gone:
+		return v.tellGone(ctx)
+	case !v.policy.Enabled || !copyable(v.volume.Status):
+		return nil
+	case v.volume.RecoveredTo != nil:
+		v.link.State = catalog.LinkFenced
+		return nil
+	}
+	if err := v.tidy(ctx); err != nil {
+		return err
+	}
+	dirty, err := v.dirty(ctx)
+	if err != nil {
+		return err
+	}
+	if dirty && v.dirtySince.IsZero() {
+		v.dirtySince = v.looked
+	}
+	told := v.entryHash == v.link.EntryHash
+	if !dirty && told && v.looked.Sub(v.link.Current) < max(v.sender.cfg.Heartbeat, v.interval()) {
+		v.dirtySince = time.Time{}
+		return nil
+	}
+	have, err := v.offer(ctx)
+	if err != nil {
+		return v.fenced(ctx, err)
+	}
+	if dirty || have.newest().ID != v.link.Confirmed.ID {
+		err = v.update(ctx, have)
+	} else {
+		err = v.heartbeat(ctx, !told, nil)
+	}
+	return v.fenced(ctx, err)
+}
+
+// load reads all that the visit needs to know from the catalog at one moment.
+func (v *visit) load(ctx context.Context) error {
+	k := v.track.key
+	var ok bool
+	if v.policy, ok = v.sender.policy(k.protection); !ok {
+		v.link = catalog.Link{Volume: k.volume, Protection: k.protection}
+		return v.sender.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+			if v.link, err = tx.Link(k.volume, k.protection); err == nil {
+				err = block.Errorf(block.NotFound, "protection %d is not configured any more", k.protection)
+			}
+			return err
+		})
+	}
+	err := v.sender.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		if v.link, err = tx.Link(k.volume, k.protection); err != nil {
+			return err
+		}
+		v.volume, err = tx.Volume(k.volume)
+		if v.gone = v.link.Gone || block.Is(err, block.NotFound); v.gone {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		v.entry = block.Entry{Volume: v.volume, TypeName: v.volume.TypeName}
+		v.entry.Volume.Attachments = nil
+		v.entry.Snapshots, err = tx.SnapshotsOf(k.volume)
+		return err
+	})
+	if err != nil || v.gone {
+		return err
+	}
+	v.remember()
+	v.snapshots = map[block.PointID]block.Snapshot{}
+	for _, s := range v.entry.Snapshots {
+		switch s.Status {
+		case block.SnapshotDeleting, block.SnapshotError, block.SnapshotErrorDeleting, block.SnapshotDeleted:
+		default:
+			v.snapshots[block.PointID(s.ID)] = s
+		}
+	}
+	text, err := json.Marshal(v.entry)
+	if err != nil {
+		return err
+	}
+	hash := blake3.Sum256(text)
+	v.entryHash = hex.EncodeToString(hash[:])
+	d, err := v.sender.cfg.Backends.Of(v.volume.Backend)
+	v.store = store{d, k.volume}
+	return err
+}
+
+// remember adds what only the track knows, since it is not worth writing down
+// each time.
+func (v *visit) remember() {
+	v.sender.mu.Lock()
+	defer v.sender.mu.Unlock()
+	known := v.track.status
+	v.dirtySince = known.UnreplicatedSince
+	v.link.BytesSent = max(v.link.BytesSent, known.BytesSent)
+	if known.ReplicatedTo.After(v.link.Current) {
+		v.link.Current = known.ReplicatedTo
+	}
+}
+
+// copyable reports whether a volume in a status has bytes worth copying.
+func copyable(s block.VolumeStatus) bool {
+	switch s {
+	case block.VolumeCreating, block.VolumeDownloading, block.VolumeError, block.VolumeDeleting,
+		block.VolumeErrorDeleting, block.VolumeErrorRestoring:
+		return false
+	}
+	return true
+}
+
+// holder is the name of the link's pins.
+func (v *visit) holder() string { return fmt.Sprintf("replication/%d", v.link.Protection) }
+
+func (v *visit) interval() time.Duration {
+	if v.policy.Interval <= 0 {
+		return defaultInterval
+	}
+	return max(v.policy.Interval, minInterval)
+}
+
+// dirty finds out whether the volume may have something that the target lacks.
+func (v *visit) dirty(ctx context.Context) (bool, error) {
+	v.looked = v.sender.cfg.Now()
+	counter, ok := driver.As[driver.ChangeCounter](v.store.driver)
+	if v.counted = ok; ok {
+		var err error
+		if v.changes, err = counter.Changes(ctx, v.volume.ID); err != nil {
+			return false, err
+		}
+	}
+	l := v.link
+	if l.Confirmed.ID == "" || l.Target != nil || l.Confirmed.Epoch != v.volume.Epoch || !ok || v.changes != l.Changes {
+		return true, nil
+	}
+	if v.entryHash == l.EntryHash {
+		return false, nil
+	}
+	all, err := v.store.driver.Snapshots(ctx, v.volume.ID) // is there a new one of a tenant's?
+	if err != nil {
+		return false, err
+	}
+	newer := false
+	for _, s := range all {
+		_, tenants := v.snapshots[s.Name]
+		if newer && tenants {
+			return true, nil
+		}
+		newer = newer || s.Name == l.Confirmed.ID
+	}
+	return !newer, nil
+}
+
+// offer reaches the target. A connection that was kept may have died unnoticed;
+// then a new one is made.
+func (v *visit) offer(ctx context.Context) (have Have, err error) {
+	o := Offer{Volume: v.link.Volume, Protection: v.link.Protection, Epoch: v.volume.Epoch}
+	if v.gone {
+		o.Epoch = v.link.Confirmed.Epoch
+		if v.link.Target != nil {
+			o.Epoch = max(o.Epoch, v.link.Target.Epoch)
+		}
+	}
+	for fresh := false; ; fresh = true {
+		var reused bool
+		if v.remote, reused, err = v.sender.connect(ctx, v.lane, v.policy.Destination, fresh); err != nil {
+			return have, err
+		}
+		v.peer, v.sent = v.remote, v.remote.Sent()
+		if v.sender.wrap != nil {
+			v.peer = v.sender.wrap(v.peer)
+		}
+		have, err = v.peer.Offer(ctx, o)
+		if err == nil || !reused || !block.Is(err, block.Unavailable) {
+			return have, err
+		}
+		v.hangUp()
+	}
+}
+
+// hangUp gives the connection back.
+func (v *visit) hangUp() {
+	if v.remote != nil {
+		v.countBytes()
+		v.sender.disconnect(v.lane, v.remote)
+		v.remote = nil
+	}
+}
+
+func (v *visit) countBytes() {
+	if v.remote != nil {
+		sent := v.remote.Sent()
+		v.link.BytesSent += sent - v.sent
+		v.sent = sent
+	}
+}
+
+// fenced passes on that the volume was recovered elsewhere.
+func (v *visit) fenced(ctx context.Context, err error) error {
+	recovered, ok := fencedBy(err)
+	if !ok {
+		return err
+	}
+	v.link.State = catalog.LinkFenced
+	if v.sender.cfg.Fenced == nil {
+		return err
+	}
+	f := block.Fence{SourceZone: v.sender.cfg.Zone, Source: v.link.Volume, Recovered: recovered}
+	if e := v.sender.cfg.Fenced(ctx, f); e != nil {
+		return fmt.Errorf("mark volume as recovered elsewhere: %w", e)
+	}
+	return err
+}
+
+// tellGone has the target note that the volume was deleted, and then forgets
+// the link. A target that is beyond our epoch, or does not take our volumes any
+// more, needs no telling.
+func (v *visit) tellGone(ctx context.Context) error {
+	c := v.sender.cfg.Catalog
+	k := v.track.key
+	if !v.link.Gone {
+		err := c.Update(ctx, func(tx *catalog.Tx) error { return tx.VolumeGone(k.volume) })
+		if err != nil {
+			return err
+		}
+		v.link.Gone = true
+	}
+	have, err := v.offer(ctx)
+	if err == nil && have.Replica != "" {
+		err = v.peer.Gone(ctx)
+	}
+	if err != nil && !block.Is(err, block.Stale) && !block.Is(err, block.Forbidden) {
+		return err
+	}
+	err = c.Update(ctx, func(tx *catalog.Tx) error { return tx.DeleteLink(k.volume, k.protection) })
+	v.over = err == nil
+	return err
+}
+
+// record writes down how the visit ended, if that is news.
+func (v *visit) record(ctx context.Context, cause error) error {
+	if v.over || v.link.Volume == "" {
+		return nil
+	}
+	before := v.link
+	v.link.Error = ""
+	switch {
+	case cause != nil:
+		v.link.Error = strings.TrimSpace(cause.Error())
+		if v.link.State != catalog.LinkFenced {
+			v.link.State = catalog.LinkError
+		}
+	case v.link.State == catalog.LinkFenced:
+	case v.link.Confirmed.ID == "":
+		v.link.State = catalog.LinkNew
+	default:
+		v.link.State = catalog.LinkCurrent
+	}
+	if v.link.State == before.State && v.link.Error == before.Error {
+		return nil
+	}
+	l := v.link
+	return v.sender.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		if _, err := tx.Link(l.Volume, l.Protection); err != nil {
+			return err
+		}
+		return tx.PutLink(l)
+	})
+}
