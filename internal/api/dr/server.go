@@ -1,0 +1,177 @@
+package dr
+
+import (
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"kvol/internal/api"
+	"kvol/internal/block"
+	"kvol/internal/control"
+)
+
+// Config is what the front end works with. Service and Auth are needed.
+type Config struct {
+	Service *control.Service
+	Auth    api.Authenticator
+	Log     *slog.Logger // discarded if nil
+}
+
+// Server is the front end: an http.Handler for /api/dr/v1/.
+type Server struct {
+	cfg    Config
+	routes *api.Router
+}
+
+// maxAudits is how many calls an answer has at most.
+const maxAudits = 1000
+
+// New makes a Server.
+func New(cfg Config) *Server {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg}
+	s.routes = api.NewRouter(s.refuse(block.NotFound, "There is no such path."),
+		s.refuse(block.Unsupported, "This path can only be read."))
+	for path, fn := range map[string]func(*http.Request, block.Caller) (any, error){
+		"/api/dr/v1/zones":                              s.zones,
+		"/api/dr/v1/protections":                        s.protections,
+		"/api/dr/v1/replicas":                           s.replicas,
+		"/api/dr/v1/replicas/{source_zone}/{volume_id}": s.replica,
+		"/api/dr/v1/links":                              s.links,
+		"/api/dr/v1/operations/{kind}/{rowkey}":         s.operation,
+		"/api/dr/v1/audit":                              s.audit,
+	} {
+		s.routes.HandleFunc(http.MethodGet, path, s.answer(fn))
+	}
+	return s
+}
+
+// ServeHTTP answers a request. It may be called by many at once.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	s.routes.ServeHTTP(w, r)
+}
+
+func (s *Server) answer(fn func(*http.Request, block.Caller) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		token := r.Header.Get("X-Auth-Token")
+		if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && token == "" {
+			token = bearer
+		}
+		if token == "" {
+			s.writeError(w, r, block.Errorf(block.Unauthorized, "A token is needed."))
+			return
+		}
+		c, err := s.cfg.Auth.Authenticate(r.Context(), token)
+		if err != nil {
+			s.writeError(w, r, err)
+			return
+		}
+		r = r.WithContext(api.WithCaller(r.Context(), c))
+		out, err := fn(r, c)
+		if err != nil {
+			s.writeError(w, r, err)
+			return
+		}
+		api.WriteJSON(w, http.StatusOK, out)
+	}
+}
+
+func (s *Server) refuse(kind block.Kind, message string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.writeError(w, r, block.Errorf(kind, "%s", message))
+	})
+}
+
+type errorBody struct {
+	Error errorText `json:"error"`
+}
+
+type errorText struct {
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+}
+
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	message, ok := block.UserMessage(err)
+	if !ok {
+		message = "A fault of this zone; its log says more."
+		s.cfg.Log.Error("a call of the DR API failed", "path", r.URL.Path, "request", api.RequestID(r.Context()), "err", err)
+	}
+	status := http.StatusInternalServerError
+	switch block.KindOf(err) {
+	case block.Invalid:
+		status = http.StatusBadRequest
+	case block.Unauthorized:
+		status = http.StatusUnauthorized
+		w.Header().Set("WWW-Authenticate", `Bearer realm="kvol"`)
+	case block.Forbidden:
+		status = http.StatusForbidden
+	case block.NotFound:
+		status = http.StatusNotFound
+	case block.Unsupported:
+		status = http.StatusMethodNotAllowed
+	case block.Unavailable:
+		status = http.StatusServiceUnavailable
+	}
+	api.WriteJSON(w, status, errorBody{errorText{block.KindOf(err).String(), message}})
+}
+
+func (s *Server) zones(r *http.Request, c block.Caller) (any, error) {
+	zones, err := s.cfg.Service.KnownZones(r.Context(), c)
+	return map[string]any{"zones": each(zones, zoneView)}, err
+}
+
+func (s *Server) protections(r *http.Request, c block.Caller) (any, error) {
+	pairs, err := s.cfg.Service.KnownPairs(r.Context(), c)
+	return map[string]any{"protections": each(pairs, protectionView)}, err
+}
+
+func (s *Server) replicas(r *http.Request, c block.Caller) (any, error) {
+	replicas, err := s.cfg.Service.Replicas(r.Context(), c)
+	return map[string]any{"replicas": each(replicas, replicaView)}, err
+}
+
+func (s *Server) replica(r *http.Request, c block.Caller) (any, error) {
+	id, ok := block.ParseID(r.PathValue("volume_id"))
+	if !ok {
+		return nil, block.Errorf(block.Invalid, "volume_id must be a UUID.")
+	}
+	found, err := s.cfg.Service.Replica(r.Context(), c, block.Zone(r.PathValue("source_zone")), block.VolumeID(id))
+	return map[string]any{"replicas": each(found, replicaPointsView)}, err
+}
+
+func (s *Server) links(r *http.Request, c block.Caller) (any, error) {
+	links, err := s.cfg.Service.Links(r.Context(), c)
+	return map[string]any{"links": each(links, linkView)}, err
+}
+
+func (s *Server) operation(r *http.Request, c block.Caller) (any, error) {
+	kind := block.DRKind(r.PathValue("kind"))
+	if kind != block.DRCreate && kind != block.DRRecovery {
+		return nil, block.Errorf(block.NotFound, "Operations are of kind create or recovery.")
+	}
+	rowkey, err := strconv.ParseInt(r.PathValue("rowkey"), 10, 64)
+	if err != nil {
+		return nil, block.Wrap(block.Invalid, err, "A rowkey is a number.")
+	}
+	op, err := s.cfg.Service.DROperation(r.Context(), c, kind, rowkey)
+	return map[string]any{"operation": operationView(op)}, err
+}
+
+func (s *Server) audit(r *http.Request, c block.Caller) (any, error) {
+	calls, err := s.cfg.Service.Audits(r.Context(), c, maxAudits)
+	return map[string]any{"audit": each(calls, auditView)}, err
+}
+
+// each makes the views of a list; an empty one is [] and not null.
+func each[T, V any](list []T, view func(T) V) []V {
+	views := make([]V, 0, len(list))
+	for _, one := range list {
+		views = append(views, view(one))
+	}
+	return views
+}

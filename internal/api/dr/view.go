@@ -1,0 +1,191 @@
+package dr
+
+import (
+	"encoding/json"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/control"
+)
+
+// when is a time in RFC 3339, or null for none.
+func when(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+type zoneBody struct {
+	Zone   block.Zone `json:"zone"`
+	Index  int        `json:"index"`
+	Region string     `json:"region"`
+	URL    string     `json:"url"`
+	Own    bool       `json:"own"`   // the zone that answers
+	AsOf   *time.Time `json:"as_of"` // of what is known of it
+	Heard  *time.Time `json:"heard"` // when that came here
+}
+
+func zoneView(z control.KnownZone) zoneBody {
+	return zoneBody{z.Zone, z.Index, z.Region, z.URL, z.Own, when(z.At), when(z.Heard)}
+}
+
+type protectionBody struct {
+	Seq             int64        `json:"seq"`
+	SourceZone      block.Zone   `json:"source_zone"`
+	SourceType      block.TypeID `json:"source_type"`
+	SourceBackend   string       `json:"source_backend"`
+	Destination     block.Zone   `json:"destination"`
+	BackupBackend   string       `json:"backup_backend"`
+	IntervalSeconds float64      `json:"interval_seconds"`
+	Enabled         bool         `json:"enabled"`
+	Status          string       `json:"status"`
+}
+
+func protectionView(p control.Pair) protectionBody {
+	return protectionBody{
+		p.Seq, p.SourceZone, p.SourceType, p.Source.Name, p.Destination, p.Backup.Name, p.Interval.Seconds(),
+		p.Enabled, p.Status,
+	}
+}
+
+type pointBody struct {
+	ID       block.PointID  `json:"id"`
+	Name     string         `json:"name"` // id of the tenant's snapshot; "" for others
+	At       time.Time      `json:"at"`
+	Sequence uint64         `json:"sequence"`
+	Epoch    uint64         `json:"epoch"`
+	Size     int64          `json:"size"`
+	Root     block.RootHash `json:"root"`
+	Newest   bool           `json:"newest"`
+}
+
+func pointView(p block.Point, newest block.PointID) pointBody {
+	return pointBody{p.ID, p.Name, p.At.UTC(), p.Sequence, p.Epoch, p.Size, p.Root, p.ID == newest}
+}
+
+type replicaBody struct {
+	ID           block.VolumeID  `json:"id"`
+	SourceZone   block.Zone      `json:"source_zone"`
+	VolumeID     block.VolumeID  `json:"volume_id"`
+	Name         *string         `json:"name"`
+	Project      block.ProjectID `json:"project_id"`
+	Protection   int64           `json:"protection"`
+	Backend      string          `json:"backend"`
+	Epoch        uint64          `json:"epoch"`
+	ReplicatedTo *time.Time      `json:"replicated_up_to"`
+	Newest       *pointBody      `json:"newest"`
+	Receiving    bool            `json:"receiving"` // a point was begun and is not committed
+	DeletedAt    *time.Time      `json:"source_deleted_at"`
+	Points       []pointBody     `json:"points,omitempty"`
+}
+
+func replicaView(r block.Replica) replicaBody {
+	b := replicaBody{
+		ID: r.ID, SourceZone: r.SourceZone, VolumeID: r.Source, Name: r.Entry.Volume.Name,
+		Project: r.Entry.Volume.Project, Protection: r.Protection, Backend: r.Backend, Epoch: r.Epoch,
+		ReplicatedTo: when(r.Current), Receiving: r.Pending != nil, DeletedAt: when(r.DeletedAt),
+	}
+	if r.Newest.ID != "" {
+		p := pointView(r.Newest, r.Newest.ID)
+		b.Newest = &p
+	}
+	return b
+}
+
+func replicaPointsView(r control.ReplicaPoints) replicaBody {
+	b := replicaView(r.Replica)
+	b.Points = each(r.Points, func(p block.Point) pointBody { return pointView(p, r.Newest.ID) })
+	return b
+}
+
+type linkBody struct {
+	VolumeID     block.VolumeID  `json:"volume_id"`
+	Project      block.ProjectID `json:"project_id"`
+	Protection   int64           `json:"protection"`
+	Destination  block.Zone      `json:"destination"`
+	State        string          `json:"state"`
+	ReplicatedTo *time.Time      `json:"replicated_up_to"`
+	Unreplicated bool            `json:"unreplicated"` // a point was cut that the target has not confirmed, or none was
+	LastError    string          `json:"last_error"`
+	BytesSent    int64           `json:"bytes_sent"`
+	Confirmed    *pointBody      `json:"confirmed"`
+}
+
+func linkView(l control.SourceLink) linkBody {
+	b := linkBody{
+		VolumeID: l.Volume, Project: l.Project, Protection: l.Protection, Destination: l.Destination,
+		State: string(l.State), ReplicatedTo: when(l.Current), LastError: l.Error, BytesSent: l.BytesSent,
+		Unreplicated: l.Target != nil || l.Confirmed.ID == "",
+	}
+	if l.Confirmed.ID != "" {
+		p := pointView(l.Confirmed, l.Confirmed.ID)
+		b.Confirmed = &p
+	}
+	return b
+}
+
+type operationBody struct {
+	Kind            block.DRKind    `json:"kind"`
+	Rowkey          int64           `json:"rowkey"`
+	Status          block.DRStatus  `json:"status"`
+	Message         string          `json:"message"`
+	Notes           []string        `json:"notes"`
+	SourceZone      block.Zone      `json:"source_zone"`
+	SourceType      block.TypeID    `json:"source_type"`
+	SourceVolume    string          `json:"source_volume,omitempty"`
+	SourceSnapshot  string          `json:"source_snapshot,omitempty"`
+	Destination     block.Zone      `json:"destination"`
+	DestinationType block.TypeID    `json:"destination_type"`
+	Project         block.ProjectID `json:"project_id"`
+	NewVolume       block.VolumeID  `json:"new_volume"`
+	Point           *pointBody      `json:"point"` // the recovery point that is used
+	BytesDone       int64           `json:"bytes_done"`
+	BytesTotal      int64           `json:"bytes_total"`
+	Step            string          `json:"step"`
+	Attempts        int             `json:"attempts"`
+	LastError       string          `json:"last_error"`
+	Evidence        json.RawMessage `json:"evidence,omitempty"`
+	Start           *time.Time      `json:"start"`
+	End             *time.Time      `json:"end"`
+	Seconds         *float64        `json:"seconds"` // from start to end
+	Copy            bool            `json:"copy"`    // told by the copy of a zone that can't be reached
+	AsOf            *time.Time      `json:"as_of"`   // of that copy
+}
+
+func operationView(op control.DROperation) operationBody {
+	b := operationBody{
+		Kind: op.Request.Kind, Rowkey: op.Rowkey, Status: op.Status, Message: op.Message,
+		Notes: append([]string{}, op.Notes...), SourceZone: op.Request.SourceZone, SourceType: op.Request.SourceType,
+		SourceVolume: string(op.Request.SourceVolume), SourceSnapshot: string(op.Request.SourceSnapshot),
+		Destination: op.Request.Destination, DestinationType: op.Request.DestinationType,
+		Project: op.Request.Project, NewVolume: op.NewVolume, BytesDone: op.BytesDone, BytesTotal: op.BytesTotal,
+		Step: op.Step, Attempts: op.Attempts, LastError: op.Error, Evidence: op.Evidence,
+		Start: when(op.Start), End: when(op.End), Copy: op.Fresh.Copy, AsOf: when(op.Fresh.AsOf),
+	}
+	if op.Point != nil {
+		p := pointView(*op.Point, "")
+		b.Point = &p
+	}
+	if !op.End.IsZero() {
+		took := op.End.Sub(op.Start).Seconds()
+		b.Seconds = &took
+	}
+	return b
+}
+
+type auditBody struct {
+	ID     int64     `json:"id"`
+	At     time.Time `json:"at"`
+	User   string    `json:"user"`
+	Remote string    `json:"remote"`
+	Call   string    `json:"call"`
+	Params string    `json:"params"`
+	Code   int       `json:"code"`
+	Rowkey int64     `json:"rowkey,omitempty"`
+}
+
+func auditView(a block.Audit) auditBody {
+	return auditBody{a.ID, a.At.UTC(), a.User, a.Remote, a.Call, a.Params, a.Code, a.Rowkey}
+}
