@@ -124,8 +124,8 @@ func attachable(v block.Volume, req AttachRequest, mode string) error {
 		return invalidInput("Invalid request to attach volume to an instance %s and/or host %s.",
 			text(req.ServerID), text(req.HostName))
 	case mode != readWrite && mode != readOnly:
-		return block.Errorf(block.Invalid, "Invalid input for field/attribute mode. Value: %s. '%s' is not one of ['rw', 'ro']",
-			mode, mode)
+		return block.Errorf(block.Invalid, "Invalid input for field/attribute mode. Value: %s. "+
+			"'%s' is not one of ['rw', 'ro']", mode, mode)
 	case v.Status == block.VolumeMaintenance:
 		return invalidVolume("Volume %s is in maintenance.", v.ID)
 	case v.Readonly && mode == readWrite:

@@ -125,7 +125,8 @@ func (s *Service) fillFromVolume(ctx context.Context, t *job.Task, v block.Volum
 
 // fill makes a volume of a snapshot: a clone where both lie on one store, else
 // a copy.
-func (s *Service) fill(ctx context.Context, t *job.Task, v block.Volume, backend string, from driver.SnapshotRef) error {
+func (s *Service) fill(ctx context.Context, t *job.Task, v block.Volume, backend string,
+	from driver.SnapshotRef) error {
 	source, err := s.backends.Of(backend)
 	if err != nil {
 		return err

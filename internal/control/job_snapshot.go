@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"slices"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -12,6 +11,21 @@ import (
 
 func refOf(sn block.Snapshot) driver.SnapshotRef {
 	return driver.SnapshotRef{Volume: sn.VolumeID, Name: block.PointID(sn.ID)}
+}
+
+// snapshotWanted returns a job's snapshot and its volume if the snapshot is
+// still in the status that the job works in, else errUnwanted.
+func snapshotWanted(tx *catalog.Tx, id block.SnapshotID,
+	in block.SnapshotStatus) (block.Snapshot, block.Volume, error) {
+	sn, err := tx.Snapshot(id)
+	if block.Is(err, block.NotFound) || err == nil && sn.Status != in {
+		err = errUnwanted
+	}
+	if err != nil {
+		return sn, block.Volume{}, err
+	}
+	v, err := tx.Volume(sn.VolumeID)
+	return sn, v, err
 }
 
 // runSnapshotCreate names the present moment of a volume. Repeated, it keeps
@@ -103,10 +117,10 @@ func (s *Service) runSnapshotDelete(ctx context.Context, t *job.Task) error {
 }
 
 // gaveUpSnapshot is gaveUpVolume for snapshots.
-func gaveUpSnapshot(in ...block.SnapshotStatus) func(*catalog.Tx, block.Job, error) error {
+func gaveUpSnapshot(in block.SnapshotStatus) func(*catalog.Tx, block.Job, error) error {
 	return func(tx *catalog.Tx, j block.Job, _ error) error {
 		sn, err := tx.Snapshot(block.SnapshotID(j.Subject))
-		if err != nil || !slices.Contains(in, sn.Status) {
+		if err != nil || sn.Status != in {
 			return ignoring(block.NotFound, err)
 		}
 		_, err = tx.MoveSnapshot(sn.ID, block.Fail)

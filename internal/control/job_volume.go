@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"time"
 
 	"kvol/internal/block"
@@ -99,6 +98,30 @@ func (s *Service) runExtend(ctx context.Context, t *job.Task) error {
 	return err
 }
 
+// gaveUpDelete puts the snapshots that were to go with the volume into their
+// error status as well, but for those with a deletion of their own.
+func gaveUpDelete(tx *catalog.Tx, j block.Job, cause error) error {
+	snapshots, err := tx.SnapshotsOf(block.VolumeID(j.Subject))
+	if err != nil {
+		return err
+	}
+	for _, sn := range snapshots {
+		if sn.Status != block.SnapshotDeleting {
+			continue
+		}
+		if works, err := busy(tx, string(sn.ID), j.ID); works || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := tx.MoveSnapshot(sn.ID, block.Fail); err != nil {
+			return err
+		}
+	}
+	return gaveUpVolume(block.VolumeDeleting)(tx, j, cause)
+}
+
 // gaveUpExtend takes the row's size back to what it was.
 func gaveUpExtend(tx *catalog.Tx, j block.Job, _ error) error {
 	var args extendArgs
@@ -115,18 +138,4 @@ func gaveUpExtend(tx *catalog.Tx, j block.Job, _ error) error {
 	}
 	_, err = tx.MoveVolume(v.ID, block.Fail)
 	return err
-}
-
-// snapshotWanted returns a job's snapshot and its volume if the snapshot is
-// still in the status that the job works in, else errUnwanted.
-func snapshotWanted(tx *catalog.Tx, id block.SnapshotID, in ...block.SnapshotStatus) (block.Snapshot, block.Volume, error) {
-	sn, err := tx.Snapshot(id)
-	if block.Is(err, block.NotFound) || err == nil && !slices.Contains(in, sn.Status) {
-		err = errUnwanted
-	}
-	if err != nil {
-		return sn, block.Volume{}, err
-	}
-	v, err := tx.Volume(sn.VolumeID)
-	return sn, v, err
 }

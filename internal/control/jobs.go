@@ -11,6 +11,7 @@ import (
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
 	"kvol/internal/job"
+	"kvol/internal/recovery"
 )
 
 // The kinds of jobs. Their subject is the id of a volume or a snapshot.
@@ -69,13 +70,14 @@ func enqueue(tx *catalog.Tx, kind, subject string, args any) error {
 func (s *Service) Handlers() map[string]job.Handler {
 	return map[string]job.Handler{
 		jobVolumeCreate:   handler{s.runCreate, gaveUpVolume(block.VolumeCreating, block.VolumeDownloading)},
-		jobVolumeDelete:   handler{s.runDelete, gaveUpVolume(block.VolumeDeleting)},
+		jobVolumeDelete:   handler{s.runDelete, gaveUpDelete},
 		jobVolumeExtend:   handler{s.runExtend, gaveUpExtend},
 		jobVolumeUpload:   handler{s.runUpload, gaveUpUpload},
 		jobSnapshotCreate: handler{s.runSnapshotCreate, gaveUpSnapshot(block.SnapshotCreating)},
 		jobSnapshotDelete: handler{s.runSnapshotDelete, gaveUpSnapshot(block.SnapshotDeleting)},
 		jobPointDrop:      handler{s.runPointDrop, nobody},
 		jobImageDrop:      handler{s.runImageDrop, nobody},
+		recovery.JobKind:  s.recoveryHandler(),
 	}
 }
 
@@ -83,6 +85,12 @@ func (s *Service) Handlers() map[string]job.Handler {
 type handler struct {
 	run    func(context.Context, *job.Task) error
 	gaveUp func(*catalog.Tx, block.Job, error) error
+}
+
+// Retries implements job.Patience: about ten minutes in all, short at first,
+// since somebody waits.
+func (h handler) Retries() job.Retries {
+	return job.Retries{Attempts: 12, First: 200 * time.Millisecond, Max: 2 * time.Minute}
 }
 
 // Run implements job.Handler. What can't get better by itself is given up.

@@ -134,7 +134,8 @@ func checkMetadata(metadata map[string]string) error {
 	}
 	for k, v := range metadata {
 		if !metadataKey.MatchString(k) {
-			return invalidInput("Metadata key '%s' must be 1 to %d of the characters a-z, A-Z, 0-9, '-_:. /'.", k, maxMetadataLength)
+			return invalidInput("Metadata key '%s' must be 1 to %d of the characters a-z, A-Z, 0-9, '-_:. /'.",
+				k, maxMetadataLength)
 		}
 		if n := len([]rune(v)); n > maxMetadataLength {
 			return invalidInput("Metadata property value of key '%s' has %d characters, more than %d.", k, n, maxMetadataLength)

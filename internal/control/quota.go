@@ -161,7 +161,8 @@ func (s *Service) QuotaDefaults(ctx context.Context, _ block.Caller) (map[string
 
 // SetQuotas sets some of a project's limits, for administrators. A limit below
 // what is in use is taken, as Cinder takes it: nothing more is given out then.
-func (s *Service) SetQuotas(ctx context.Context, c block.Caller, project block.ProjectID, limits map[string]int64) error {
+func (s *Service) SetQuotas(ctx context.Context, c block.Caller, project block.ProjectID,
+	limits map[string]int64) error {
 	if err := mustAdminister(c, "volume_extension:quotas:update"); err != nil {
 		return err
 	}

@@ -58,7 +58,8 @@ func (s *Service) UploadImage(ctx context.Context, c block.Caller, id block.Volu
 		_ = s.cfg.Images.Delete(context.WithoutCancel(ctx), c, img.ID)
 		return Upload{}, err
 	}
-	up.ImageID, up.ImageName, up.DiskFormat, up.ContainerFormat = img.ID, req.ImageName, req.DiskFormat, req.ContainerFormat
+	up.ImageID, up.ImageName = img.ID, req.ImageName
+	up.DiskFormat, up.ContainerFormat = req.DiskFormat, req.ContainerFormat
 	up.Visibility, up.Protected = req.Visibility, req.Protected
 	return up, nil
 }
