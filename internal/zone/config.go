@@ -38,10 +38,10 @@ type Config struct {
 	KvolAPI  KvolAPIConfig  `yaml:"kvol_api"`
 	Block    BlockAPIConfig `yaml:"block_api"`
 
-	// IsolatedStart says what happens to exports of protected volumes while no
-	// peer can be asked whether they were recovered elsewhere: "wait" (the
-	// default: their exports stay closed until a backup zone of theirs answers)
-	// or "serve".
+	// IsolatedStart says when exports of a protected volume open after a start,
+	// given that it may have been recovered elsewhere meanwhile: when "all" of
+	// its backup zones were asked (the default), when "any" of them was, or at
+	// once ("serve").
 	IsolatedStart string `yaml:"isolated_start"`
 	// MetricsToken, if set, must be given as Bearer token to read /metrics.
 	MetricsToken string `yaml:"metrics_token"`
@@ -221,7 +221,7 @@ func (c *Config) defaults(dir string) {
 	}
 	or(&c.Region, string(c.Zone))
 	or(&c.DataDir, "data")
-	or(&c.IsolatedStart, "wait")
+	or(&c.IsolatedStart, "all")
 	or(&c.KvolAPI.TimeZone, "UTC")
 	or(&c.Block.V2UploadTypeFormat, "rows")
 	abs(&c.DataDir)

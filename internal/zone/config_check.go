@@ -21,8 +21,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("stores: at least one store is needed")
 	case len(c.VolumeTypes) == 0:
 		return fmt.Errorf("volume_types: at least one volume type is needed")
-	case c.IsolatedStart != "wait" && c.IsolatedStart != "serve":
-		return fmt.Errorf("isolated_start: %q is neither wait nor serve", c.IsolatedStart)
+	case c.IsolatedStart != "all" && c.IsolatedStart != "any" && c.IsolatedStart != "serve":
+		return fmt.Errorf("isolated_start: %q is none of all, any and serve", c.IsolatedStart)
 	case c.KvolAPI.InternalErrorStatus != 405 && c.KvolAPI.InternalErrorStatus != 500:
 		return fmt.Errorf("kvol_api.internal_error_status: %d is neither 405 nor 500", c.KvolAPI.InternalErrorStatus)
 	case c.Block.V2UploadTypeFormat != "rows" && c.Block.V2UploadTypeFormat != "map":

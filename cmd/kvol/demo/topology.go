@@ -29,12 +29,11 @@ const (
 // Topology is what demo.json says: all that a user needs to play with the
 // zones.
 type Topology struct {
-	Zones     []ZonePlace       `json:"zones"`
-	Users     []UserPlace       `json:"users"`
-	KvolUser  string            `json:"kvol_user"`
-	KvolPass  string            `json:"kvol_password"`
-	KvolTypes map[string]string `json:"-"`
-	dir       string
+	Zones    []ZonePlace `json:"zones"`
+	Users    []UserPlace `json:"users"`
+	KvolUser string      `json:"kvol_user"`
+	KvolPass string      `json:"kvol_password"`
+	dir      string
 }
 
 // ZonePlace is one zone of the demo.
@@ -98,7 +97,7 @@ func plans() []plan {
 // openrc files, clouds.yaml. Addresses are free ports on loopback unless base
 // is above 0, then base and the eight after it.
 func prepare(dir string, base int) (*Topology, error) {
-	t := &Topology{dir: dir, KvolUser: "gabianet", KvolPass: secret(), KvolTypes: map[string]string{}}
+	t := &Topology{dir: dir, KvolUser: "gabianet", KvolPass: secret()}
 	for _, u := range []struct{ name, project, role string }{
 		{"admin", "admin", "admin"}, {"alice", "blue", "member"}, {"bob", "green", "member"}} {
 		t.Users = append(t.Users, UserPlace{Name: u.name, ID: hexID(), Password: secret(), ProjectID: hexID(),
@@ -108,7 +107,7 @@ func prepare(dir string, base int) (*Topology, error) {
 	if err := addresses(all, base); err != nil {
 		return nil, err
 	}
-	ca, err := peer.NewCA("kvol demo")
+	ca, err := peer.NewCA(time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +158,7 @@ func (t *Topology) writeZone(p plan, all []plan, ca *peer.CA) (ZonePlace, error)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return ZonePlace{}, err
 	}
-	if err := ca.WriteZone(dir, block.Zone(p.name), "127.0.0.1"); err != nil {
+	if err := writeCertificates(dir, ca, block.Zone(p.name)); err != nil {
 		return ZonePlace{}, err
 	}
 	c := zone.Config{
@@ -193,6 +192,25 @@ func (t *Topology) writeZone(p plan, all []plan, ca *peer.CA) (ZonePlace, error)
 		Region: p.name, DataDir: filepath.Join(dir, "data"), Config: file,
 		VolumeTypes: map[string]string{typeName: p.typeID}}
 	return place, os.WriteFile(file, text, 0o600)
+}
+
+// writeCertificates writes what a zone needs to speak to the others. The
+// authority's own key is written nowhere.
+func writeCertificates(dir string, ca *peer.CA, name block.Zone) error {
+	authority, err := ca.PEM()
+	if err != nil {
+		return err
+	}
+	issued, err := ca.IssueZone(name, time.Now(), "127.0.0.1")
+	if err != nil {
+		return err
+	}
+	for file, text := range map[string][]byte{"ca.crt": authority.Cert, "zone.crt": issued.Cert, "zone.key": issued.Key} {
+		if err := os.WriteFile(filepath.Join(dir, file), text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // save writes demo.json, with the zones' process ids as they are now.

@@ -1,0 +1,198 @@
+package zone
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"kvol/internal/api/peer"
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/control"
+	"kvol/internal/export/nbd"
+	"kvol/internal/identity"
+	"kvol/internal/image"
+	"kvol/internal/job"
+	"kvol/internal/replication"
+)
+
+func (s *Server) openCatalog(ctx context.Context) (err error) {
+	path := filepath.Join(s.cfg.DataDir, "catalog.db")
+	if s.catalog, err = catalog.Open(ctx, catalog.Options{Path: path, Now: s.env.Now}); err != nil {
+		return fmt.Errorf("catalog: %w", err)
+	}
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		for _, t := range s.cfg.VolumeTypes {
+			err := tx.UpsertType(block.VolumeType{ID: t.ID, Name: t.Name, Description: t.Description,
+				Public: !t.Private, ExtraSpecs: t.ExtraSpecs})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Server) openIdentity(ctx context.Context) (err error) {
+	c := identity.Config{Region: s.cfg.Region, PublicURL: s.cfg.PublicURL, TokenTTL: s.cfg.Identity.TokenTTL,
+		Now: s.env.Now, Log: s.log,
+		Catalog: []identity.Endpoint{
+			{Type: "volumev2", Name: "cinderv2", URL: "/v2/$(project_id)"},
+			{Type: "image", Name: "glance", URL: "/image"},
+			{Type: "identity", Name: "keystone", URL: "/identity/v3"},
+		}}
+	for _, p := range s.cfg.Identity.Projects {
+		c.Projects = append(c.Projects, identity.Project{ID: p.ID, Name: p.Name, Description: p.Description})
+	}
+	for _, u := range s.cfg.Identity.Users {
+		user := identity.User{ID: u.ID, Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash}
+		for _, r := range u.Roles {
+			user.Roles = append(user.Roles, identity.RoleIn{Project: r.Project, Role: r.Role})
+		}
+		c.Users = append(c.Users, user)
+	}
+	if s.identity, err = identity.New(s.catalog, c); err != nil {
+		return err
+	}
+	if err := s.identity.Seed(ctx); err != nil {
+		return fmt.Errorf("identity: %w", err)
+	}
+	k := identity.KvolConfig{TokenTTL: s.cfg.KvolAPI.TokenTTL, Now: s.env.Now}
+	for _, u := range s.cfg.KvolAPI.Users {
+		k.Users = append(k.Users, identity.KvolUser{Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash})
+	}
+	if s.kvol, err = identity.NewKvol(s.catalog, k); err != nil {
+		return err
+	}
+	return s.kvol.Seed(ctx)
+}
+
+func (s *Server) openPeers() (err error) {
+	if len(s.cfg.Peers) == 0 {
+		return nil
+	}
+	s.credentials, err = peer.LoadCredentials(s.cfg.Peer.Cert, s.cfg.Peer.Key, s.cfg.Peer.CA)
+	if err != nil {
+		return fmt.Errorf("peer: %w", err)
+	}
+	if named := s.credentials.Zone(); named != s.cfg.Zone {
+		return fmt.Errorf("peer.cert: %s is the certificate of zone %q, not %q", s.cfg.Peer.Cert, named, s.cfg.Zone)
+	}
+	c := peer.ClientConfig{Credentials: s.credentials, Peers: map[block.Zone]string{}}
+	for _, p := range s.cfg.Peers {
+		c.Peers[p.Zone] = p.URL
+	}
+	s.peers, err = peer.NewClient(c)
+	return err
+}
+
+func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
+	s.images, err = image.New(ctx, s.catalog, image.Config{Dir: filepath.Join(s.cfg.DataDir, "images"),
+		PublicURL: s.cfg.PublicURL, Authenticator: s.identity, Unauthorized: s.identity.Unauthorized(), Log: s.log})
+	if err != nil {
+		return err
+	}
+	c := control.Config{
+		Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone, Region: s.cfg.Region, ZoneIndex: s.cfg.Index,
+		DefaultType: s.cfg.DefaultVolumeType, AvailabilityZones: s.cfg.AvailabilityZones, Images: s.images,
+		ExportAddress: s.exportAddress, UnixSocket: func() string { return s.cfg.Exports.NBDSocket },
+		ExportTLS: s.cfg.Exports.TLS != nil, Key: key, Protections: s.cfg.protections,
+		TempDir: filepath.Join(s.cfg.DataDir, "tmp"), OnChange: s.kick, Now: s.env.Now, Log: s.log,
+		DR: control.DR{URL: s.URL()},
+	}
+	if s.peers != nil {
+		c.DR.Peers = s.peers
+	}
+	s.control, err = control.New(c)
+	return err
+}
+
+// openMovers makes what works in the background: jobs, exports, replication.
+func (s *Server) openMovers() error {
+	s.jobs = job.New(job.Config{Catalog: s.catalog, Handlers: s.control.Handlers(), Log: s.log, Owner: string(s.cfg.Zone),
+		Now: s.env.Now, Observe: s.observeJobs()})
+	tls, err := s.cfg.Exports.TLS.server()
+	if err != nil {
+		return fmt.Errorf("exports: %w", err)
+	}
+	s.exports = nbd.New(nbd.Config{Exports: s.control.Exports(), TLS: tls, RequireTLS: s.cfg.Exports.RequireTLS, Log: s.log})
+	if s.peers == nil {
+		return nil
+	}
+	s.sender = replication.NewSender(replication.SenderConfig{Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone,
+		Protections: s.control.KnownProtections, Dialer: s.peers, Fenced: s.control.Fence, Now: s.env.Now, Log: s.log})
+	s.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: s.catalog, Backends: s.stores,
+		Zone: s.cfg.Zone, Protections: s.control.KnownProtections, Now: s.env.Now, Log: s.log})
+	return nil
+}
+
+// kick tells replication that a volume changed in a way that should not wait
+// for the interval.
+func (s *Server) kick(v block.VolumeID) {
+	if s.sender != nil {
+		s.sender.Kick(v)
+	}
+}
+
+// relearn is how often peers that did not answer are asked again.
+const relearn = 2 * time.Second
+
+// holdExports keeps exports of protected volumes closed until every zone that
+// could have recovered them was asked; see Config.IsolatedStart.
+func (s *Server) holdExports() {
+	if s.peers == nil || s.cfg.IsolatedStart == "serve" {
+		return
+	}
+	s.control.HoldExports(s.held(nil))
+}
+
+// held says of a volume whether its export must wait, given who answered.
+func (s *Server) held(answered []block.Zone) func(block.Volume) bool {
+	asked := map[block.Zone]bool{}
+	for _, z := range answered {
+		asked[z] = true
+	}
+	any := s.cfg.IsolatedStart == "any"
+	return func(v block.Volume) bool {
+		zones := s.protected(v.TypeID)
+		silent := 0
+		for _, z := range zones {
+			if !asked[z] {
+				silent++
+			}
+		}
+		return silent > 0 && (!any || silent == len(zones))
+	}
+}
+
+// learn asks the peers which of this zone's volumes live elsewhere by now,
+// until all of them answered, and lets exports open as far as is safe.
+func (s *Server) learn(ctx context.Context) error {
+	if s.peers == nil {
+		s.ready.Store(true)
+		return nil
+	}
+	for {
+		answered, err := s.control.LearnFences(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			s.log.Error("what peers recovered could not be learnt", "err", err)
+		}
+		if s.cfg.IsolatedStart != "serve" {
+			s.control.HoldExports(s.held(answered))
+		}
+		s.ready.Store(true)
+		if len(answered) == len(s.cfg.Peers) {
+			s.control.ReleaseExports()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(relearn):
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package zone
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"kvol/internal/api/peer"
+)
+
+// listeners are the sockets of a zone; nil ones are not configured.
+type listeners struct {
+	api, peer, nbd, nbdSocket net.Listener
+}
+
+func (l *listeners) close() error {
+	var errs []error
+	for _, x := range []*net.Listener{&l.api, &l.peer, &l.nbd, &l.nbdSocket} {
+		if *x == nil {
+			continue
+		}
+		if err := (*x).Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+		*x = nil
+	}
+	return errors.Join(errs...)
+}
+
+// openListeners opens all of them before anything is served, so that a port
+// that is taken ends the start with a clear error.
+func (s *Server) openListeners(context.Context) error {
+	open := func(to *net.Listener, network, address, what string) error {
+		if address == "" {
+			return nil
+		}
+		l, err := s.env.Listen(network, address)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		*to = l
+		return nil
+	}
+	if s.cfg.Exports.NBDSocket != "" {
+		// Left by a process that was killed; a live one holds the store's lock.
+		if err := os.Remove(s.cfg.Exports.NBDSocket); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("exports.nbd_socket: %w", err)
+		}
+	}
+	return errors.Join(
+		open(&s.listeners.api, "tcp", s.cfg.Listen, "listen"),
+		open(&s.listeners.peer, "tcp", s.cfg.Peer.Listen, "peer.listen"),
+		open(&s.listeners.nbd, "tcp", s.cfg.Exports.NBD, "exports.nbd"),
+		open(&s.listeners.nbdSocket, "unix", s.cfg.Exports.NBDSocket, "exports.nbd_socket"),
+	)
+}
+
+// exportAddress is where hosts reach the NBD exports.
+func (s *Server) exportAddress() string {
+	if s.listeners.nbd == nil {
+		return ""
+	}
+	address := s.listeners.nbd.Addr().String()
+	if s.cfg.Exports.PublicHost == "" {
+		return address
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	return net.JoinHostPort(s.cfg.Exports.PublicHost, port)
+}
+
+// The time-outs of the HTTP listeners. Bodies and answers may be long (images),
+// headers may not.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	drainTimeout  = 5 * time.Second
+)
+
+// serveListeners starts serving on all listeners in g; they end with ctx.
+func (s *Server) serveListeners(ctx context.Context, g *errgroup.Group) {
+	g.Go(func() error {
+		config, err := s.cfg.TLS.server()
+		if err != nil {
+			return fmt.Errorf("tls: %w", err)
+		}
+		return s.serveHTTP(ctx, s.listeners.api, s.routes(), config)
+	})
+	if s.peers != nil {
+		h := peer.NewServer(peer.ServerConfig{Service: s.control, Receiver: s.receiver, Zones: s.peers.Zones(), Log: s.log})
+		g.Go(func() error { return s.serveHTTP(ctx, s.listeners.peer, h, s.credentials.Server()) })
+	}
+	for _, l := range []net.Listener{s.listeners.nbd, s.listeners.nbdSocket} {
+		if l != nil {
+			g.Go(func() error { return s.exports.Serve(ctx, l) })
+		}
+	}
+}
+
+func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, config *tls.Config) error {
+	if config != nil {
+		l = tls.NewListener(l, config)
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		BaseContext: func(net.Listener) context.Context { return ctx }}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		_ = server.Close() // requests that would not end
+	}
+	<-ended
+	return nil
+}
+
+// server makes a server's TLS configuration; nil for no files.
+func (f *TLSFiles) server() (*tls.Config, error) {
+	if f == nil {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	if f.ClientCA == "" {
+		return c, nil
+	}
+	text, err := os.ReadFile(f.ClientCA)
+	if err != nil {
+		return nil, err
+	}
+	c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if !c.ClientCAs.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate", strings.TrimSpace(f.ClientCA))
+	}
+	return c, nil
+}

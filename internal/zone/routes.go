@@ -1,0 +1,120 @@
+package zone
+
+import (
+	"crypto/subtle"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"kvol/internal/api"
+	"kvol/internal/api/cinder"
+	"kvol/internal/api/dr"
+	"kvol/internal/api/kvol"
+	"kvol/internal/identity"
+	"kvol/internal/job"
+)
+
+// routes puts the front ends side by side on one address.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	options := api.Options{Log: s.log, Registry: s.registry, Now: s.env.Now}
+	plain := func(h http.Handler) http.Handler { return api.Wrap(h, options) }
+	streaming := options
+	streaming.MaxBody = -1 // images are as long as they are; the service has its own limit
+
+	blockAPI := options
+	blockAPI.Fault = cinder.Fault
+	mux.Handle("/", api.Wrap(cinder.New(cinder.Config{Control: s.control, Auth: s.identity, PublicURL: s.cfg.PublicURL,
+		AuthURL: s.URL() + "/identity", Region: s.cfg.Region, DefaultType: s.cfg.DefaultVolumeType,
+		V2ExtraFields: s.cfg.Block.V2ExtraFields, V2UploadTypeFormat: s.cfg.Block.V2UploadTypeFormat, Log: s.log}), blockAPI))
+	mux.Handle("/identity", plain(s.identity.Handler()))
+	mux.Handle("/identity/", plain(s.identity.Handler()))
+	mux.Handle("/image", api.Wrap(s.images.Handler(), streaming))
+	mux.Handle("/image/", api.Wrap(s.images.Handler(), streaming))
+	location, err := time.LoadLocation(s.cfg.KvolAPI.TimeZone)
+	if err != nil {
+		location = time.UTC // checked when the configuration was read
+	}
+	kvolAPI := plain(kvol.New(kvol.Config{Service: s.control, Tokens: s.kvol, Users: s.kvolUsers(),
+		TimeZone: location, InternalStatus: s.cfg.KvolAPI.InternalErrorStatus, Now: s.env.Now, Log: s.log}))
+	mux.Handle("/api/token", kvolAPI)
+	mux.Handle("/api/kvol/", kvolAPI)
+	mux.Handle("/api/dr/", plain(dr.New(dr.Config{Service: s.control, Auth: s.identity, Log: s.log})))
+	mux.HandleFunc("/healthz", s.health)
+	mux.HandleFunc("/readyz", s.readiness)
+	mux.Handle("/metrics", s.metrics())
+	return exactPaths(mux)
+}
+
+// kvolUsers are the names of those who may use the kvol API.
+func (s *Server) kvolUsers() []string {
+	var names []string
+	for _, u := range s.cfg.KvolAPI.Users {
+		if u.Name == "" {
+			u.Name = identity.DefaultKvolUser
+		}
+		names = append(names, u.Name)
+	}
+	return names
+}
+
+// exactPaths keeps ServeMux from answering odd paths by itself: it redirects
+// what it would clean, and the front ends have their own answers.
+func exactPaths(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "//") || strings.Contains(r.URL.Path, "/.") {
+			api.WriteJSON(w, http.StatusNotFound, map[string]any{"itemNotFound": map[string]any{
+				"code": http.StatusNotFound, "message": "The resource could not be found."}})
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// health says that the process answers.
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	api.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// readiness says whether requests make sense now: 503 until the peers were
+// asked what they recovered.
+func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
+	if !s.ready.Load() {
+		api.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "starting"})
+		return
+	}
+	api.WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// metrics serves the registry, to who has the token where one is configured.
+func (s *Server) metrics() http.Handler {
+	s.registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &storeCollector{server: s})
+	h := promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry})
+	want := []byte("Bearer " + s.cfg.MetricsToken)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.cfg.MetricsToken != "" && subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1 {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="metrics"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// observeJobs counts attempts at jobs.
+func (s *Server) observeJobs() func(job.Attempt) {
+	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kvol_job_attempts_total",
+		Help: "Attempts at jobs that ended, by kind and outcome."}, []string{"kind", "outcome"})
+	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "kvol_job_attempt_duration_seconds",
+		Help: "How long attempts at jobs took.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 10)}, []string{"kind"})
+	s.registry.MustRegister(attempts, took)
+	return func(a job.Attempt) {
+		attempts.WithLabelValues(a.Kind, string(a.Outcome)).Inc()
+		took.WithLabelValues(a.Kind).Observe(a.Took.Seconds())
+	}
+}

@@ -1,0 +1,167 @@
+package zone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"kvol/internal/api/peer"
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/control"
+	"kvol/internal/driver"
+	"kvol/internal/export/nbd"
+	"kvol/internal/identity"
+	"kvol/internal/image"
+	"kvol/internal/job"
+	"kvol/internal/replication"
+)
+
+// Environment is what a zone is given from outside its configuration file.
+type Environment struct {
+	Log *slog.Logger     // discarded if nil
+	Now func() time.Time // the system's clock if nil
+	// Stores are stores that are open already, by name; the others are opened
+	// as configured. They are closed with the zone.
+	Stores map[string]driver.Driver
+	// Listen opens a listener; net.Listen if nil.
+	Listen func(network, address string) (net.Listener, error)
+}
+
+// Server is all that one zone runs.
+type Server struct {
+	cfg      Config
+	env      Environment
+	log      *slog.Logger
+	registry *prometheus.Registry
+
+	catalog  *catalog.Catalog
+	stores   *driver.Set
+	identity *identity.Service
+	kvol     *identity.Kvol
+	images   *image.Service
+	control  *control.Service
+	jobs     *job.Runner
+	exports  *nbd.Server
+	peers    *peer.Client // nil for a zone that is alone, as all below
+	sender   *replication.Sender
+	receiver *replication.Receiver
+
+	credentials peer.Credentials
+	listeners   listeners
+	ready       atomic.Bool
+}
+
+// Open opens a zone's catalog and stores and all its listeners. It serves
+// nothing before Run. ctx bounds the opening only.
+func Open(ctx context.Context, cfg Config, env Environment) (*Server, error) {
+	if env.Log == nil {
+		env.Log = slog.New(slog.DiscardHandler)
+	}
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	if env.Listen == nil {
+		env.Listen = net.Listen
+	}
+	s := &Server{cfg: cfg, env: env, log: env.Log.With("zone", string(cfg.Zone)), registry: prometheus.NewRegistry()}
+	s.env.Log = s.log
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// open goes from the ground up; what it opened is closed by close.
+func (s *Server) open(ctx context.Context) error {
+	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
+		return err
+	}
+	key, err := zoneKey(s.cfg.DataDir)
+	if err != nil {
+		return fmt.Errorf("zone key: %w", err)
+	}
+	for _, step := range []func(context.Context) error{s.openCatalog, s.openIdentity, s.openListeners} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if s.stores, err = openStores(ctx, s.cfg, s.env); err != nil {
+		return err
+	}
+	if err := s.openPeers(); err != nil {
+		return err
+	}
+	if err := s.openControl(ctx, key); err != nil {
+		return err
+	}
+	return s.openMovers()
+}
+
+// Run serves until ctx ends, then closes everything and returns. It may be
+// called once.
+func (s *Server) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	s.holdExports()
+	s.serveListeners(ctx, g)
+	g.Go(func() error { return s.jobs.Run(ctx) })
+	g.Go(func() error { return s.identity.Run(ctx) })
+	if s.peers != nil {
+		g.Go(func() error { return s.control.RunPeers(ctx) })
+		g.Go(func() error { return s.sender.Run(ctx) })
+		g.Go(func() error { return s.receiver.Run(ctx) })
+	}
+	g.Go(func() error { return s.learn(ctx) })
+	s.log.Info("zone started", "url", s.URL())
+	err := g.Wait()
+	s.log.Info("zone stopped")
+	return errors.Join(err, s.close())
+}
+
+// URL is how users reach the zone's APIs, without a path.
+func (s *Server) URL() string {
+	if s.cfg.PublicURL != "" {
+		return s.cfg.PublicURL
+	}
+	scheme := "http"
+	if s.cfg.TLS != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + s.listeners.api.Addr().String()
+}
+
+// close closes what open opened, from the top down. It is idempotent.
+func (s *Server) close() error {
+	errs := []error{s.listeners.close()}
+	if s.peers != nil {
+		s.peers.Close()
+	}
+	if s.stores != nil {
+		errs = append(errs, s.stores.Close())
+		s.stores = nil
+	}
+	if s.catalog != nil {
+		errs = append(errs, s.catalog.Close())
+		s.catalog = nil
+	}
+	return errors.Join(errs...)
+}
+
+// protected reports where a volume of a type is replicated to.
+func (s *Server) protected(t block.TypeID) []block.Zone {
+	var zones []block.Zone
+	for _, p := range s.cfg.protections() {
+		if p.Enabled && p.SourceType == t {
+			zones = append(zones, p.Destination)
+		}
+	}
+	return zones
+}

@@ -1,0 +1,101 @@
+package zone
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+	"kvol/internal/driver/logstore"
+	"kvol/internal/driver/mem"
+)
+
+// openStores opens every configured store; those of env.Stores are taken as
+// they are.
+func openStores(ctx context.Context, c Config, env Environment) (*driver.Set, error) {
+	stores := map[string]driver.Driver{}
+	closeAll := func() {
+		for _, d := range stores {
+			_ = d.Close() // the error that led here is the one to tell
+		}
+	}
+	for _, sc := range c.Stores {
+		if d, ok := env.Stores[sc.Name]; ok {
+			stores[sc.Name] = d
+			continue
+		}
+		d, err := openStore(ctx, sc, env)
+		if err != nil {
+			closeAll()
+			return nil, fmt.Errorf("store %s: %w", sc.Name, err)
+		}
+		stores[sc.Name] = d
+	}
+	backends := make([]block.Backend, 0, len(c.Backends))
+	for _, b := range c.Backends {
+		backends = append(backends, b.backend())
+	}
+	set, err := driver.NewSet(stores, backends)
+	if err != nil {
+		closeAll()
+		return nil, err
+	}
+	return set, nil
+}
+
+func openStore(ctx context.Context, c StoreConfig, env Environment) (driver.Driver, error) {
+	switch c.Driver {
+	case "mem":
+		return mem.New(mem.Options{}), nil
+	case "logstore":
+		return logstore.Open(ctx, logstore.Options{Dir: c.Dir, SegmentSize: c.SegmentMiB << 20,
+			CacheBytes: c.CacheMiB << 20, MaxBytes: c.MaxGiB << 30, Log: env.Log.With("store", c.Name), Now: env.Now})
+	}
+	return nil, fmt.Errorf("there is no driver %q", c.Driver)
+}
+
+// zoneKey reads the zone's key, from which the names of exports are derived,
+// and makes it at the first start. Losing it closes the exports that were
+// given out; hosts get new names when they connect again.
+func zoneKey(dataDir string) (key [32]byte, err error) {
+	path := filepath.Join(dataDir, "zone.key")
+	text, err := os.ReadFile(path)
+	if err == nil && len(text) == len(key) {
+		return [32]byte(text), nil
+	}
+	if err == nil {
+		return key, fmt.Errorf("%s has %d bytes, not %d: restore it, or remove it to make a new key", path, len(text), len(key))
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	rand.Read(key[:]) // never fails
+	return key, writeDurably(path, key[:])
+}
+
+// writeDurably writes a small secret file so that it is whole or absent after
+// a power cut.
+func writeDurably(path string, text []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

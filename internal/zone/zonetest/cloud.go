@@ -1,0 +1,307 @@
+// Package zonetest runs several zones in one process, on stores in memory,
+// with a network between them that can be cut and zones that can be killed. It
+// is for tests of what only whole zones together can get wrong; what one room
+// can show alone is tested there.
+package zonetest
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"kvol/internal/api/peer"
+	"kvol/internal/block"
+	"kvol/internal/client"
+	"kvol/internal/driver"
+	"kvol/internal/driver/mem"
+	"kvol/internal/zone"
+)
+
+// The users of a Cloud: all zones know them, with Password.
+const (
+	Admin    = "admin"
+	Alice    = "alice"
+	Bob      = "bob"
+	Password = "correct horse battery staple"
+	KvolUser = "gabianet"
+	TypeName = "ssd"
+)
+
+// Names of the zones, each a source for the others.
+var Names = []string{"mitaka1", "kilo1", "kilo2"}
+
+// Cloud is three zones that protect each other.
+type Cloud struct {
+	t        *testing.T
+	dir      string
+	ca       *peer.CA
+	Projects map[string]string // user -> project id
+	zones    map[string]*life
+	links    map[[2]string]*link // from, to
+}
+
+// life is a zone: what outlives a kill, and the process that runs now.
+type life struct {
+	config zone.Config
+	store  *mem.Store
+	plug   *plug
+	server *zone.Server
+	cancel context.CancelFunc
+	ended  chan error
+	lives  int
+}
+
+// New starts three zones. They are stopped when the test ends.
+func New(t *testing.T) *Cloud {
+	t.Helper()
+	c := &Cloud{t: t, dir: t.TempDir(), Projects: map[string]string{}, zones: map[string]*life{},
+		links: map[[2]string]*link{}}
+	for _, user := range []string{Admin, Alice, Bob} {
+		c.Projects[user] = hexID()
+	}
+	var err error
+	if c.ca, err = peer.NewCA(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	ports := c.ports()
+	for i, name := range Names {
+		c.zones[name] = &life{config: c.config(i, name, ports), store: mem.New(mem.Options{})}
+	}
+	t.Cleanup(c.close)
+	for _, name := range Names {
+		c.Start(name)
+	}
+	return c
+}
+
+// ports finds a peer address for each zone and puts a link in front of it for
+// each other zone.
+func (c *Cloud) ports() map[string]string {
+	ports := map[string]string{}
+	for _, to := range Names {
+		ports[to] = freeAddress(c.t)
+		for _, from := range Names {
+			if from == to {
+				continue
+			}
+			k, err := newLink(ports[to])
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			c.links[[2]string{from, to}] = k
+		}
+	}
+	return ports
+}
+
+// TypeID is the id of a zone's volume type.
+func TypeID(name string) string {
+	return map[string]string{"mitaka1": "6a21db69-dc6b-4423-834c-679ae153a638",
+		"kilo1": "45856d65-9021-4702-b8a6-62d5326b8f4e", "kilo2": "9f2b6c1e-3d1a-4a4b-9c55-0e5d3a1f7b20"}[name]
+}
+
+func (c *Cloud) config(index int, name string, ports map[string]string) zone.Config {
+	dir := filepath.Join(c.dir, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	c.certificates(dir, name)
+	cfg := zone.Config{
+		Zone: block.Zone(name), Index: index, Region: name, Listen: "127.0.0.1:0", DataDir: dir,
+		AvailabilityZones: []string{name + "-a"}, DefaultVolumeType: TypeName, IsolatedStart: "any",
+		Peer: zone.PeerConfig{Listen: ports[name], Cert: filepath.Join(dir, "zone.crt"),
+			Key: filepath.Join(dir, "peer.key"), CA: filepath.Join(dir, "ca.crt")},
+		Exports: zone.ExportConfig{NBD: "127.0.0.1:0"},
+		Stores:  []zone.StoreConfig{{Name: "main", Driver: "mem"}},
+		Backends: []zone.BackendConfig{
+			{Name: name + "-ssd", Store: "main", SVMName: name + "-svm", SVMIP: "192.0.2.1", ClusterIP: "192.0.2.9", Path: "vol01"},
+			{Name: name + "-backup", Store: "main", SVMName: name + "-svm-bak", SVMIP: "192.0.2.2", ClusterIP: "192.0.2.9", Path: "vol02"}},
+		VolumeTypes: []zone.TypeConfig{{ID: block.TypeID(TypeID(name)), Name: TypeName,
+			ExtraSpecs: map[string]string{"volume_backend_name": name + "-ssd"}}},
+		Identity: zone.IdentityConfig{TokenTTL: time.Hour},
+		KvolAPI: zone.KvolAPIConfig{Users: []zone.KvolUser{{Name: KvolUser, Password: Password}}, TokenTTL: time.Hour,
+			TimeZone: "UTC", InternalErrorStatus: http.StatusMethodNotAllowed},
+		Block: zone.BlockAPIConfig{V2UploadTypeFormat: "rows"},
+	}
+	for i, other := range Names {
+		if other == name {
+			continue
+		}
+		cfg.Peers = append(cfg.Peers, zone.PeerZone{Zone: block.Zone(other), URL: "https://" + c.links[[2]string{name, other}].address()})
+		cfg.Protections = append(cfg.Protections, zone.ProtectionConfig{Seq: int64(10*index + i + 1), VolumeType: TypeName,
+			Destination: block.Zone(other), BackupBackend: zone.BackendConfig{Name: other + "-backup"},
+			Interval: 100 * time.Millisecond})
+	}
+	for user, role := range map[string]string{Admin: "admin", Alice: "member", Bob: "member"} {
+		cfg.Identity.Projects = append(cfg.Identity.Projects, zone.ProjectConfig{ID: block.ProjectID(c.Projects[user]), Name: user})
+		cfg.Identity.Users = append(cfg.Identity.Users, zone.UserConfig{Name: user, Password: Password,
+			Roles: []zone.RoleConfig{{Project: user, Role: role}}})
+	}
+	return cfg
+}
+
+func (c *Cloud) certificates(dir, name string) {
+	authority, err := c.ca.PEM()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	issued, err := c.ca.IssueZone(block.Zone(name), time.Now(), "127.0.0.1")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for file, text := range map[string][]byte{"ca.crt": authority.Cert, "zone.crt": issued.Cert, "peer.key": issued.Key} {
+		if err := os.WriteFile(filepath.Join(dir, file), text, 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// Start starts a zone that does not run and waits until it is ready.
+func (c *Cloud) Start(name string) {
+	c.t.Helper()
+	l := c.zones[name]
+	l.plug = &plug{Driver: l.store}
+	l.lives++
+	ctx, cancel := context.WithCancel(context.Background())
+	server, err := zone.Open(ctx, l.config, zone.Environment{Stores: map[string]driver.Driver{"main": l.plug}})
+	if err != nil {
+		cancel()
+		c.t.Fatalf("start %s: %v", name, err)
+	}
+	l.server, l.cancel, l.ended = server, cancel, make(chan error, 1)
+	go func() { l.ended <- server.Run(ctx) }()
+	err = client.Poll(c.t.Context(), 5*time.Millisecond, func() (bool, error) {
+		answer, err := http.Get(server.URL() + "/readyz")
+		if err != nil {
+			return false, nil // not serving yet
+		}
+		answer.Body.Close()
+		return answer.StatusCode == http.StatusOK, nil
+	})
+	if err != nil {
+		c.t.Fatalf("zone %s is not ready: %v", name, err)
+	}
+}
+
+// Kill ends a zone as SIGKILL would: from one moment on nothing it does
+// reaches its store or its catalog. What the store acknowledged and the
+// catalog committed is what the next Start finds.
+func (c *Cloud) Kill(name string) {
+	c.t.Helper()
+	l := c.zones[name]
+	l.plug.pulled.Store(true)
+	catalog := filepath.Join(l.config.DataDir, "catalog.db")
+	kept := filepath.Join(c.dir, fmt.Sprintf("%s-%d.db", name, l.lives))
+	if err := copyCatalog(catalog, kept); err != nil {
+		c.t.Fatalf("kill %s: %v", name, err)
+	}
+	l.cancel()
+	<-l.ended // whatever it says, nobody hears it any more
+	l.server = nil
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(catalog + suffix); err != nil && !os.IsNotExist(err) {
+			c.t.Fatal(err)
+		}
+	}
+	if err := os.Rename(kept, catalog); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// copyCatalog copies what is committed at one instant.
+func copyCatalog(from, to string) error {
+	db, err := sql.Open("sqlite", "file:"+from+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.Exec("VACUUM INTO ?", to)
+	return err
+}
+
+// Stop ends a zone cleanly.
+func (c *Cloud) Stop(name string) {
+	c.t.Helper()
+	l := c.zones[name]
+	l.cancel()
+	if err := <-l.ended; err != nil {
+		c.t.Errorf("zone %s ended: %v", name, err)
+	}
+	l.server = nil
+}
+
+// Cut breaks the network between two zones, both ways; Mend joins it again.
+func (c *Cloud) Cut(a, b string) { c.set(a, b, true) }
+
+// Mend undoes Cut.
+func (c *Cloud) Mend(a, b string) { c.set(a, b, false) }
+
+func (c *Cloud) set(a, b string, cut bool) {
+	c.links[[2]string{a, b}].set(cut)
+	c.links[[2]string{b, a}].set(cut)
+}
+
+// Running reports whether a zone runs.
+func (c *Cloud) Running(name string) bool { return c.zones[name].server != nil }
+
+// URL is the address of a zone that runs.
+func (c *Cloud) URL(name string) string { return c.zones[name].server.URL() }
+
+// Store is a zone's store; reading it while the zone runs is allowed.
+func (c *Cloud) Store(name string) driver.Driver { return c.zones[name].store }
+
+// Session logs a user in.
+func (c *Cloud) Session(name, user string) *client.Session {
+	c.t.Helper()
+	s, err := client.Login(c.t.Context(), client.Auth{URL: c.URL(name) + "/identity", User: user, Password: Password,
+		Project: c.Projects[user]})
+	if err != nil {
+		c.t.Fatalf("log in at %s: %v", name, err)
+	}
+	return s
+}
+
+// Kvol gets a token of the kvol API from a zone.
+func (c *Cloud) Kvol(name string) *client.Kvol {
+	c.t.Helper()
+	k, err := client.KvolLogin(c.t.Context(), c.URL(name), KvolUser, Password)
+	if err != nil {
+		c.t.Fatalf("kvol token of %s: %v", name, err)
+	}
+	return k
+}
+
+func (c *Cloud) close() {
+	for name, l := range c.zones {
+		if l.server != nil {
+			c.Stop(name)
+		}
+	}
+	for _, k := range c.links {
+		if err := k.close(); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	k, err := newLink("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	return k.address()
+}
+
+func hexID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,107 @@
+package zonetest
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+)
+
+// link is the network between one zone and another, in the direction in which
+// connections are made. It can be cut: then connections break and new ones are
+// refused, until it is mended.
+type link struct {
+	listener net.Listener
+	to       string // host:port
+
+	mu    sync.Mutex
+	cut   bool                  // guarded by mu, as all below
+	conns map[net.Conn]struct{} // both halves of what is open
+	wg    sync.WaitGroup
+}
+
+func newLink(to string) (*link, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	k := &link{listener: l, to: to, conns: map[net.Conn]struct{}{}}
+	k.wg.Go(k.accept)
+	return k, nil
+}
+
+func (k *link) address() string { return k.listener.Addr().String() }
+
+func (k *link) accept() {
+	for {
+		c, err := k.listener.Accept()
+		if err != nil {
+			return
+		}
+		if !k.keep(c) {
+			c.Close()
+			continue
+		}
+		k.wg.Go(func() { k.carry(c) })
+	}
+}
+
+// keep remembers a connection; false if the link is cut.
+func (k *link) keep(c net.Conn) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.cut {
+		k.conns[c] = struct{}{}
+	}
+	return !k.cut
+}
+
+func (k *link) forget(c net.Conn) {
+	c.Close()
+	k.mu.Lock()
+	delete(k.conns, c)
+	k.mu.Unlock()
+}
+
+func (k *link) carry(a net.Conn) {
+	defer k.forget(a)
+	b, err := net.Dial("tcp", k.to)
+	if err != nil {
+		return
+	}
+	defer k.forget(b)
+	if !k.keep(b) {
+		return
+	}
+	var both sync.WaitGroup
+	for _, pair := range [][2]net.Conn{{a, b}, {b, a}} {
+		both.Go(func() {
+			_, _ = io.Copy(pair[0], pair[1]) // a broken link is what it is for
+			pair[0].Close()
+			pair[1].Close()
+		})
+	}
+	both.Wait()
+}
+
+// set cuts or mends the link.
+func (k *link) set(cut bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.cut = cut
+	if cut {
+		for c := range k.conns {
+			c.Close()
+		}
+	}
+}
+
+func (k *link) close() error {
+	err := k.listener.Close()
+	k.set(true)
+	k.wg.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
