@@ -1,0 +1,367 @@
+package logstore
+
+import (
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"kvol/internal/block"
+)
+
+// maxOperands is how many blind changes a version of a leaf may gather before
+// they are joined, so that reading it stays cheap.
+const maxOperands = 64
+
+// maxRecent bounds the memory of which leaves were changed lately.
+const maxRecent = 1 << 16
+
+// versionID names one version of a leaf.
+type versionID struct {
+	branch, epoch uint64
+	leaf          uint32
+}
+
+// apply brings the index and the nouns in memory up to date with one record;
+// live and in recovery alike. The batch carries the position after the record,
+// so that what the index keeps of it is a prefix of the log, exactly. The
+// caller holds s.mu, or is recovery.
+func (s *Store) apply(h *header, body []byte, at position) error {
+	b := s.db.NewBatch()
+	defer b.Close()
+	end := at
+	end.off, end.seq, end.generation = at.off+h.size(), h.seq+1, h.generation
+	s.scratch = end.encode(s.scratch[:0])
+	if s.hooks.is(positionFirst) {
+		if err := s.db.Set([]byte{keyPosition}, s.scratch, pebble.NoSync); err != nil {
+			return indexError(err)
+		}
+	}
+	if err := b.Set(positionKey, s.scratch, nil); err != nil {
+		return indexError(err)
+	}
+	after, err := s.applyOp(b, h, body, at)
+	if err != nil {
+		return err
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return indexError(err)
+	}
+	if after != nil {
+		after()
+	}
+	if s.indexed += h.size(); s.indexed > indexEvery {
+		s.indexed = 0
+		if _, err := s.db.AsyncFlush(); err != nil {
+			return indexError(err)
+		}
+	}
+	return nil
+}
+
+// indexEvery bounds the log that recovery has to read, in bytes.
+const indexEvery = 256 << 20
+
+var positionKey = []byte{keyPosition}
+
+// applyOp fills b and changes the nouns in memory. What it returns is to be
+// done once b is committed.
+func (s *Store) applyOp(b *pebble.Batch, h *header, body []byte, at position) (func(), error) {
+	d := &decoder{p: body}
+	switch h.op {
+	case opOpen:
+		return nil, nil
+	case opWrite:
+		return s.applyWrite(b, h, body, at)
+	case opZero:
+		return s.applyZero(b, h)
+	case opRelocate:
+		return s.applyRelocate(b, h, body, at)
+	case opCreate:
+		id, size := d.text(), d.uint()
+		return nil, s.orCorrupt(d, func() error { return s.applyCreate(b, h, id, size, nil, 0) })
+	case opClone:
+		id, size, parent, bound := d.text(), d.uint(), d.uint(), d.uint()
+		return nil, s.orCorrupt(d, func() error { return s.applyCreate(b, h, id, size, s.branches[parent], bound) })
+	case opSnapshot:
+		return nil, s.applySnapshot(b, h, d)
+	}
+	v := s.numbers[h.volume]
+	if v == nil {
+		return nil, corruptRecord()
+	}
+	arg := d.uint()
+	return nil, s.orCorrupt(d, func() error {
+		switch h.op {
+		case opExtend:
+			v.size.Store(int64(arg))
+			v.branch.written.Store(h.seq)
+			setWritten(b, v.branch)
+			return indexError(b.Set(numberKey(keyVolume, v.num), v.value(), nil))
+		case opRewind:
+			return s.applyRewind(b, h, v, arg)
+		case opDelete:
+			return s.applyDelete(b, v)
+		default:
+			return s.applyDeleteSnapshot(b, v, arg)
+		}
+	})
+}
+
+func corruptRecord() error {
+	return block.Errorf(block.Corrupt, "a record of the store's log does not fit what is before it")
+}
+
+func (s *Store) orCorrupt(d *decoder, f func() error) error {
+	if err := d.done("record"); err != nil {
+		return err
+	}
+	return f()
+}
+
+func setWritten(b *pebble.Batch, br *branch) {
+	var v [8]byte
+	le.PutUint64(v[:], br.written.Load())
+	_ = b.Set(numberKey(keyWritten, br.num), v[:], nil) // fails for closed batches only
+}
+
+func (s *Store) applyWrite(b *pebble.Batch, h *header, body []byte, at position) (func(), error) {
+	br := s.branches[h.branch]
+	if br == nil {
+		return nil, corruptRecord()
+	}
+	leaf := uint32(h.first / leafBlocks)
+	r := run{first: int(h.first % leafBlocks), count: int(h.count), segment: at.segment,
+		off: uint32(at.off + h.dataOff()), crcs: body}
+	if err := s.mergeRun(b, br, leaf, r); err != nil {
+		return nil, err
+	}
+	br.written.Store(h.seq)
+	s.setWrittenFast(b, br)
+	s.patch = append(s.patch[:0], patch{leafID{br.num, head, leaf}, r})
+	return s.patchCache, nil
+}
+
+// setWrittenFast is setWritten without garbage.
+func (s *Store) setWrittenFast(b *pebble.Batch, br *branch) {
+	s.keyBuf = append(s.keyBuf[:0], keyWritten)
+	s.keyBuf = be.AppendUint64(s.keyBuf, br.num)
+	s.valueBuf = le.AppendUint64(s.valueBuf[:0], br.written.Load())
+	_ = b.Set(s.keyBuf, s.valueBuf, nil)
+}
+
+// patch is a change of a leaf that the cache may hold.
+type patch struct {
+	id  leafID
+	run run
+}
+
+func (s *Store) patchCache() {
+	for _, p := range s.patch {
+		s.cache.patch(p.id, p.run)
+	}
+}
+
+// mergeRun adds a run to the present version of a leaf without reading it.
+func (s *Store) mergeRun(b *pebble.Batch, br *branch, leaf uint32, r run) error {
+	epoch := br.epoch
+	id := versionID{br.num, epoch, leaf}
+	s.keyBuf = leafKey(s.keyBuf, br.num, leaf, epoch)
+	n := s.recent[id]
+	if n >= maxOperands {
+		var c cells
+		v, closer, err := s.db.Get(s.keyBuf)
+		if err != nil {
+			return indexError(err)
+		}
+		err = c.decode(v)
+		closer.Close()
+		if err != nil {
+			return err
+		}
+		c.apply(r)
+		s.valueBuf = c.encode(s.valueBuf[:0])
+		s.recent[id] = 1
+		return indexError(b.Set(s.keyBuf, s.valueBuf, nil))
+	}
+	s.valueBuf = appendRun(s.valueBuf[:0], r)
+	if err := b.Merge(s.keyBuf, s.valueBuf, nil); err != nil {
+		return indexError(err)
+	}
+	if n == 0 {
+		if len(s.recent) >= maxRecent {
+			clear(s.recent)
+		}
+		s.keyBuf = changedKey(s.keyBuf, br.num, epoch, leaf)
+		if err := b.Set(s.keyBuf, nil, nil); err != nil {
+			return indexError(err)
+		}
+	}
+	s.recent[id] = n + 1
+	return nil
+}
+
+// applyZero notes zeros in the leaves that have anything in the range.
+func (s *Store) applyZero(b *pebble.Batch, h *header) (func(), error) {
+	br := s.branches[h.branch]
+	if br == nil || h.first >= maxBlocks {
+		return nil, corruptRecord()
+	}
+	s.patch = s.patch[:0]
+	end := h.first + uint64(h.count)
+	var leaves []uint32
+	err := s.eachLeaf(br, head, uint32(h.first/leafBlocks), uint32((end-1)/leafBlocks), func(leaf uint32) bool {
+		leaves = append(leaves, leaf)
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, leaf := range leaves {
+		base := uint64(leaf) * leafBlocks
+		from, to := max(h.first, base), min(end, base+leafBlocks)
+		r := run{first: int(from - base), count: int(to - from)}
+		if err := s.mergeRun(b, br, leaf, r); err != nil {
+			return nil, err
+		}
+		s.patch = append(s.patch, patch{leafID{br.num, head, leaf}, r})
+	}
+	br.written.Store(h.seq)
+	setWritten(b, br)
+	return s.patchCache, nil
+}
+
+// applyRelocate points the index at a copy of blocks, as far as it still
+// points at the original.
+func (s *Store) applyRelocate(b *pebble.Batch, h *header, body []byte, at position) (func(), error) {
+	from, crcs := parseRelocation(body), body[relocateFixed:]
+	leaf, first := uint32(h.first/leafBlocks), int(h.first%leafBlocks)
+	key := leafKey(nil, h.branch, leaf, from.epoch)
+	v, closer, err := s.db.Get(key)
+	if err == pebble.ErrNotFound { //nolint:errorlint // as Pebble documents it
+		return nil, nil
+	} else if err != nil {
+		return nil, indexError(err)
+	}
+	var c cells
+	err = c.decode(v)
+	closer.Close()
+	if err != nil {
+		return nil, err
+	}
+	for i := range int(h.count) {
+		old := &c[first+i]
+		if old.set && old.segment == from.segment && old.off == from.off+uint32(i)*blockSize {
+			*old = cell{set: true, segment: at.segment, off: uint32(at.off+h.dataOff()) + uint32(i)*blockSize,
+				crc: le.Uint32(crcs[i*4:])}
+		}
+	}
+	if err := b.Set(key, c.encode(nil), nil); err != nil {
+		return nil, indexError(err)
+	}
+	return func() { s.cache.forgetLeaf(leaf) }, nil
+}
+
+func (s *Store) applyCreate(b *pebble.Batch, h *header, id string, size uint64, parent *branch, bound uint64) error {
+	if h.op == opClone && parent == nil || s.volumes[block.VolumeID(id)] != nil {
+		return corruptRecord()
+	}
+	v := &volume{num: h.seq, id: block.VolumeID(id)}
+	v.size.Store(int64(size))
+	s.volumes[v.id], s.numbers[v.num] = v, v
+	s.newBranch(b, h, v, parent, bound)
+	return indexError(b.Set(numberKey(keyVolume, v.num), v.value(), nil))
+}
+
+// newBranch makes v go on in a branch of its own.
+func (s *Store) newBranch(b *pebble.Batch, h *header, v *volume, parent *branch, bound uint64) {
+	br := &branch{num: h.seq, volume: v.num, parent: parent, parentAt: bound, epoch: h.seq, refs: 1}
+	br.written.Store(h.seq)
+	if parent != nil {
+		parent.refs++
+	}
+	s.branches[br.num], v.branch = br, br
+	_ = b.Set(numberKey(keyBranch, br.num), br.value(), nil)
+	setWritten(b, br)
+}
+
+func (s *Store) applySnapshot(b *pebble.Batch, h *header, d *decoder) error {
+	n := d.uint()
+	for range min(n, maxBody) {
+		v, name := s.numbers[d.uint()], d.text()
+		if d.bad || v == nil {
+			return corruptRecord()
+		}
+		snap := &snapshot{name: block.PointID(name), at: h.seq, branch: v.branch, size: v.size.Load()}
+		v.branch.refs++
+		v.snapshots = append(v.snapshots, snap)
+		if !s.hooks.is(skipEpoch) {
+			v.branch.epoch = h.seq
+		}
+		_ = b.Set(numberKey(keySnapshot, v.num, h.seq), snap.value(), nil)
+		_ = b.Set(numberKey(keyBranch, v.branch.num), v.branch.value(), nil)
+	}
+	return d.done("record")
+}
+
+func (s *Store) applyRewind(b *pebble.Batch, h *header, v *volume, at uint64) error {
+	to := v.at(at)
+	if to == nil {
+		return corruptRecord()
+	}
+	old := v.branch
+	v.size.Store(to.size)
+	s.newBranch(b, h, v, to.branch, to.at)
+	for i := len(v.snapshots) - 1; v.snapshots[i] != to; i-- {
+		s.dropSnapshot(b, v, v.snapshots[i])
+	}
+	s.unref(b, old)
+	return indexError(b.Set(numberKey(keyVolume, v.num), v.value(), nil))
+}
+
+func (s *Store) applyDelete(b *pebble.Batch, v *volume) error {
+	for i := len(v.snapshots) - 1; i >= 0; i-- {
+		s.dropSnapshot(b, v, v.snapshots[i])
+	}
+	delete(s.volumes, v.id)
+	delete(s.numbers, v.num)
+	s.unref(b, v.branch)
+	return indexError(b.Delete(numberKey(keyVolume, v.num), nil))
+}
+
+func (s *Store) applyDeleteSnapshot(b *pebble.Batch, v *volume, at uint64) error {
+	snap := v.at(at)
+	if snap == nil {
+		return corruptRecord()
+	}
+	s.dropSnapshot(b, v, snap)
+	return nil
+}
+
+func (s *Store) dropSnapshot(b *pebble.Batch, v *volume, snap *snapshot) {
+	i := slices.Index(v.snapshots, snap)
+	v.snapshots = slices.Delete(v.snapshots, i, i+1)
+	_ = b.Delete(numberKey(keySnapshot, v.num, snap.at), nil)
+	s.unref(b, snap.branch)
+}
+
+// unref takes one reference away. A branch that nothing needs goes with all
+// that it holds; one that lost a mark has something to sweep.
+func (s *Store) unref(b *pebble.Batch, br *branch) {
+	s.freed = true
+	if br.refs--; br.refs > 0 {
+		br.dirty = true
+		_ = b.Set(numberKey(keyDirty, br.num), nil, nil)
+		return
+	}
+	delete(s.branches, br.num)
+	for _, kind := range []byte{keyLeaf, keyChanged} {
+		k := numberKey(kind, br.num)
+		_ = b.DeleteRange(k, next(k), nil)
+	}
+	for _, kind := range []byte{keyBranch, keyWritten, keyDirty} {
+		_ = b.Delete(numberKey(kind, br.num), nil)
+	}
+	if br.parent != nil {
+		s.unref(b, br.parent)
+	}
+}

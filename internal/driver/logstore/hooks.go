@@ -1,0 +1,25 @@
+package logstore
+
+import "sync/atomic"
+
+// mutation is a deliberate mistake that a test asks for, to see it caught.
+type mutation uint32
+
+const (
+	skipLogSync         mutation = 1 << iota // flush without a sync
+	skipOldSegmentSync                       // sync only the newest segment
+	skipSyncBeforeIndex                      // the index may get ahead of the log
+	skipDataCheck                            // replay takes torn data
+	skipGeneration                           // replay takes records of an older generation
+	skipSegmentDirSync                       // a segment's name may be lost
+	acceptAnySequence                        // replay takes what is there
+	skipEpoch                                // writes after a snapshot go into its version
+	skipReadCheck                            // reads take any bytes
+	positionFirst                            // the index claims a record before it has it
+	recycleEarly                             // reuse a segment before the index is durable
+)
+
+// testHooks is nil outside of tests.
+type testHooks struct{ on atomic.Uint32 }
+
+func (h *testHooks) is(m mutation) bool { return h != nil && h.on.Load()&uint32(m) != 0 }

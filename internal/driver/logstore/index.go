@@ -1,0 +1,128 @@
+package logstore
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"path"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"kvol/internal/block"
+	"kvol/internal/vfs"
+)
+
+// The keys of the index. Numbers in keys are big endian, so that they sort.
+//
+//	'B' branch                    parent, parent's bound, volume, epoch
+//	'C' branch epoch leaf         a leaf that was changed in that epoch
+//	'D' branch                    the branch has something to sweep
+//	'P' branch leaf ^epoch        runs: what was written in that epoch
+//	'Q'                           the position up to which the log is in here
+//	'S' volume at                 a snapshot: name, branch, size
+//	'V' volume                    id, size, branch
+//	'W' branch                    sequence of the last change
+const (
+	keyBranch   = 'B'
+	keyChanged  = 'C'
+	keyDirty    = 'D'
+	keyLeaf     = 'P'
+	keyPosition = 'Q'
+	keySnapshot = 'S'
+	keyVolume   = 'V'
+	keyWritten  = 'W'
+)
+
+func leafKey(p []byte, branch uint64, leaf uint32, epoch uint64) []byte {
+	p = append(p[:0], keyLeaf)
+	p = binary.BigEndian.AppendUint64(p, branch)
+	p = binary.BigEndian.AppendUint32(p, leaf)
+	return binary.BigEndian.AppendUint64(p, ^epoch)
+}
+
+// parseLeafKey reads what leafKey wrote.
+func parseLeafKey(k []byte) (branch uint64, leaf uint32, epoch uint64, ok bool) {
+	if len(k) != 21 || k[0] != keyLeaf {
+		return 0, 0, 0, false
+	}
+	be := binary.BigEndian
+	return be.Uint64(k[1:]), be.Uint32(k[9:]), ^be.Uint64(k[13:]), true
+}
+
+func changedKey(p []byte, branch, epoch uint64, leaf uint32) []byte {
+	p = append(p[:0], keyChanged)
+	p = binary.BigEndian.AppendUint64(p, branch)
+	p = binary.BigEndian.AppendUint64(p, epoch)
+	return binary.BigEndian.AppendUint32(p, leaf)
+}
+
+// parseChangedKey reads what changedKey wrote.
+func parseChangedKey(k []byte) (branch, epoch uint64, leaf uint32, ok bool) {
+	if len(k) != 21 || k[0] != keyChanged {
+		return 0, 0, 0, false
+	}
+	be := binary.BigEndian
+	return be.Uint64(k[1:]), be.Uint64(k[9:]), be.Uint32(k[17:]), true
+}
+
+// numberKey is a kind and one or two numbers.
+func numberKey(kind byte, numbers ...uint64) []byte {
+	k := append(make([]byte, 0, 17), kind)
+	for _, n := range numbers {
+		k = binary.BigEndian.AppendUint64(k, n)
+	}
+	return k
+}
+
+// next is the smallest key after all that begin with k.
+func next(k []byte) []byte {
+	n := append([]byte(nil), k...)
+	for i := len(n) - 1; i >= 0; i-- {
+		if n[i]++; n[i] != 0 {
+			return n[:i+1]
+		}
+	}
+	return []byte{0xff}
+}
+
+// indexLogger passes Pebble's rare messages on and turns its fatal ones, after
+// which it can't go on, into the end of the store instead of the process's.
+type indexLogger struct {
+	log   *slog.Logger
+	fatal func(error)
+}
+
+func (l indexLogger) Infof(string, ...any) {}
+
+func (l indexLogger) Errorf(format string, args ...any) {
+	l.log.Warn("index", "err", block.Errorf(block.Internal, format, args...))
+}
+
+func (l indexLogger) Fatalf(format string, args ...any) {
+	l.fatal(block.Errorf(block.Unavailable, format, args...))
+}
+
+// openIndex opens Pebble without its log. beforeTable is called before a table
+// is written; the index must never be ahead of what the disk has of the log.
+func openIndex(fsys vfs.FS, dir string, cacheBytes int64, log *slog.Logger,
+	beforeTable func() error, fatal func(error)) (*pebble.DB, error) {
+	dir = path.Join(dir, "index")
+	if err := fsys.MkdirAll(dir); err != nil {
+		return nil, block.Wrap(ioKind(err), err, "the store's directory can't be made")
+	}
+	opts := &pebble.Options{
+		FS:                          &indexFS{fs: fsys, beforeTable: beforeTable},
+		DisableWAL:                  true,
+		FormatMajorVersion:          pebble.FormatColumnarBlocks,
+		Merger:                      leafMerger(),
+		CacheSize:                   cacheBytes / 2,
+		MemTableSize:                uint64(max(256<<10, cacheBytes/16)),
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       1000,
+		MaxOpenFiles:                500,
+		Logger:                      indexLogger{log, fatal},
+		DisableTableStats:           true,
+	}
+	db, err := pebble.Open(dir, opts)
+	return db, block.Wrap(ioKind(err), err, "the store's index can't be opened")
+}

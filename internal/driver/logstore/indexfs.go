@@ -1,0 +1,166 @@
+package logstore
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	pvfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"kvol/internal/vfs"
+)
+
+// indexFS lets Pebble use a vfs.FS.
+type indexFS struct {
+	fs          vfs.FS
+	beforeTable func() error
+}
+
+var _ pvfs.FS = (*indexFS)(nil)
+
+// Create makes a file. Before a table is made, everything that it can hold
+// reaches the disk in the log: a memtable is closed before its table begins.
+func (f *indexFS) Create(name string, _ pvfs.DiskWriteCategory) (pvfs.File, error) {
+	if strings.HasSuffix(name, ".sst") {
+		if err := f.beforeTable(); err != nil {
+			return nil, err
+		}
+	}
+	return indexed(name)(f.fs.Create(name))
+}
+
+func (f *indexFS) Open(name string, _ ...pvfs.OpenOption) (pvfs.File, error) {
+	return indexed(name)(f.fs.Open(name))
+}
+
+func (f *indexFS) OpenReadWrite(name string, _ pvfs.DiskWriteCategory, _ ...pvfs.OpenOption) (pvfs.File, error) {
+	return indexed(name)(f.fs.Open(name))
+}
+
+func (f *indexFS) OpenDir(name string) (pvfs.File, error) { return indexDir{f.fs, name}, nil }
+func (f *indexFS) Remove(name string) error               { return f.fs.Remove(name) }
+func (f *indexFS) Rename(from, to string) error           { return f.fs.Rename(from, to) }
+func (f *indexFS) MkdirAll(dir string, _ os.FileMode) error {
+	return f.fs.MkdirAll(dir)
+}
+func (f *indexFS) List(dir string) ([]string, error) { return f.fs.List(dir) }
+func (f *indexFS) PathBase(p string) string          { return path.Base(p) }
+func (f *indexFS) PathJoin(elem ...string) string    { return path.Join(elem...) }
+func (f *indexFS) PathDir(p string) string           { return path.Dir(p) }
+func (f *indexFS) Unwrap() pvfs.FS                   { return nil }
+
+// Link is not used: the index takes no tables from elsewhere.
+func (f *indexFS) Link(string, string) error { return fs.ErrInvalid }
+
+// RemoveAll is not used either.
+func (f *indexFS) RemoveAll(string) error { return fs.ErrInvalid }
+
+func (f *indexFS) ReuseForWrite(from, to string, c pvfs.DiskWriteCategory) (pvfs.File, error) {
+	if err := f.fs.Rename(from, to); err != nil {
+		return nil, err
+	}
+	return f.OpenReadWrite(to, c)
+}
+
+// Lock does nothing: the store has its own.
+func (f *indexFS) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
+
+func (f *indexFS) Stat(name string) (pvfs.FileInfo, error) {
+	file, err := f.fs.Open(name)
+	if errors.Is(err, syscall.EISDIR) {
+		return fileInfo{name: path.Base(name)}, nil // asked whether it is there
+	} else if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return stat(name, file)
+}
+
+func (f *indexFS) GetDiskUsage(dir string) (pvfs.DiskUsage, error) {
+	s, err := f.fs.Space(dir)
+	return pvfs.DiskUsage{AvailBytes: uint64(s.Free), TotalBytes: uint64(s.Total),
+		UsedBytes: uint64(s.Total - s.Free)}, err
+}
+
+// indexFile adds a place for Read and for Write to a file.
+type indexFile struct {
+	vfs.File
+	name    string
+	read    atomic.Int64
+	written atomic.Int64
+}
+
+func indexed(name string) func(vfs.File, error) (pvfs.File, error) { // curried, for calls that return two values
+	return func(f vfs.File, err error) (pvfs.File, error) {
+		if err != nil {
+			return nil, err
+		}
+		return &indexFile{File: f, name: name}, nil
+	}
+}
+
+func (f *indexFile) Read(p []byte) (int, error) {
+	n, err := f.ReadAt(p, f.read.Load())
+	f.read.Add(int64(n))
+	if n > 0 && err == io.EOF {
+		err = nil
+	}
+	return n, err
+}
+
+func (f *indexFile) Write(p []byte) (int, error) {
+	n, err := f.WriteAt(p, f.written.Load())
+	f.written.Add(int64(n))
+	return n, err
+}
+
+func (f *indexFile) Preallocate(int64, int64) error      { return nil }
+func (f *indexFile) Prefetch(int64, int64) error         { return nil }
+func (f *indexFile) SyncTo(int64) (bool, error)          { return false, nil }
+func (f *indexFile) SyncData() error                     { return f.Sync() }
+func (f *indexFile) Fd() uintptr                         { return pvfs.InvalidFd }
+func (f *indexFile) Stat() (info pvfs.FileInfo, e error) { return stat(f.name, f.File) }
+
+// fileInfo is as much of a file's state as Pebble asks for.
+type fileInfo struct {
+	name string
+	size int64
+}
+
+func stat(name string, f vfs.File) (pvfs.FileInfo, error) {
+	size, err := f.Size()
+	return fileInfo{path.Base(name), size}, err
+}
+
+func (i fileInfo) Name() string            { return i.name }
+func (i fileInfo) Size() int64             { return i.size }
+func (i fileInfo) Mode() os.FileMode       { return 0o600 }
+func (i fileInfo) ModTime() time.Time      { return time.Time{} }
+func (i fileInfo) IsDir() bool             { return false }
+func (i fileInfo) Sys() any                { return nil }
+func (i fileInfo) DeviceID() pvfs.DeviceID { return pvfs.DeviceID{} }
+
+// indexDir is a directory that is open to be synced.
+type indexDir struct {
+	fs   vfs.FS
+	name string
+}
+
+func (d indexDir) Sync() error                        { return d.fs.SyncDir(d.name) }
+func (d indexDir) SyncData() error                    { return d.Sync() }
+func (d indexDir) SyncTo(int64) (bool, error)         { return true, d.Sync() }
+func (d indexDir) Close() error                       { return nil }
+func (d indexDir) Fd() uintptr                        { return pvfs.InvalidFd }
+func (d indexDir) Preallocate(int64, int64) error     { return nil }
+func (d indexDir) Prefetch(int64, int64) error        { return nil }
+func (d indexDir) Read([]byte) (int, error)           { return 0, fs.ErrInvalid }
+func (d indexDir) Write([]byte) (int, error)          { return 0, fs.ErrInvalid }
+func (d indexDir) ReadAt([]byte, int64) (int, error)  { return 0, fs.ErrInvalid }
+func (d indexDir) WriteAt([]byte, int64) (int, error) { return 0, fs.ErrInvalid }
+func (d indexDir) Stat() (pvfs.FileInfo, error)       { return fileInfo{name: path.Base(d.name)}, nil }

@@ -1,0 +1,224 @@
+package logstore
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+
+	"kvol/internal/block"
+	"kvol/internal/vfs"
+)
+
+// position is a place in the log: where the record with a sequence number
+// lies or will lie.
+type position struct {
+	segment    uint32 // 0 before the first segment
+	off        int64
+	seq        uint64
+	generation uint32
+}
+
+// appendLog is the end of the log. Records are appended one at a time, in the
+// order of their sequence; flushes of many callers share one sync.
+type appendLog struct {
+	fs      vfs.FS
+	dir     string
+	size    int64 // of a segment
+	salt    uint64
+	handles *handles
+	pool    *pool
+	hooks   *testHooks
+
+	mu        sync.Mutex // guards all below
+	end       position
+	file      *handle    // of end.segment
+	unsynced  []*handle  // full segments that are not known to be on the disk, in order
+	synced    uint64     // records below it survive a power cut
+	syncing   bool       // somebody is at it
+	idle      *sync.Cond // on mu: syncing became false
+	poison    error      // a sync failed: nothing is acknowledged any more
+	buf       []byte
+	sinceSync int64         // bytes appended since the last sync began
+	kick      chan struct{} // asks for a sync in the background
+}
+
+const (
+	smallRecord   = 64 << 10 // bytes up to which header and data go in one write
+	backgroundRun = 32 << 20 // bytes after which a sync is started unasked
+)
+
+func newLog(fsys vfs.FS, dir string, size int64, salt uint64, h *handles, p *pool, hooks *testHooks) *appendLog {
+	l := &appendLog{fs: fsys, dir: dir, size: size, salt: salt, handles: h, pool: p, hooks: hooks,
+		kick: make(chan struct{}, 1)}
+	l.idle = sync.NewCond(&l.mu)
+	return l
+}
+
+// ioKind classifies an error of the file system.
+func ioKind(err error) block.Kind {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return block.NoSpace
+	}
+	return block.Unavailable
+}
+
+// errNoRoom says that the log needs another segment and the pool has none now.
+var errNoRoom = errors.New("no segment is ready")
+
+// append adds a record. It fills in h's sequence and generation and returns
+// where the record lies. It fails with errNoRoom where the caller has to wait
+// for the pool; a failed write leaves the log's end where it was.
+func (l *appendLog) append(h *header, body, data []byte, freeing bool) (position, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.poison != nil {
+		return position{}, l.poison
+	}
+	if !freeing && l.pool.count() == 0 {
+		return position{}, errNoRoom
+	}
+	h.body, h.data = uint32(len(body)), uint32(len(data))
+	if l.file == nil || l.end.off+h.size() > l.size {
+		if err := l.roll(); err != nil {
+			return position{}, err
+		}
+	}
+	h.seq, h.generation = l.end.seq, l.end.generation
+	at := l.end
+	if err := l.write(h, body, data); err != nil {
+		return position{}, block.Wrap(ioKind(err), err, "the store's log can't be written")
+	}
+	l.end.off += h.size()
+	l.end.seq++
+	if l.sinceSync += h.size(); l.sinceSync >= backgroundRun {
+		l.kickSync()
+	}
+	return at, nil
+}
+
+func (l *appendLog) write(h *header, body, data []byte) error {
+	l.buf = append(l.buf[:0], make([]byte, headerSize)...)
+	l.buf = append(l.buf, body...)
+	putHeader(l.buf, h, l.salt)
+	if len(data) <= smallRecord {
+		l.buf = append(l.buf, data...)
+		data = nil
+	}
+	if len(data) > 0 {
+		if _, err := l.file.WriteAt(data, l.end.off+h.dataOff()); err != nil {
+			return err
+		}
+	}
+	_, err := l.file.WriteAt(l.buf, l.end.off)
+	return err
+}
+
+// roll goes on in the next ready segment. The caller holds mu.
+func (l *appendLog) roll() error {
+	id, ok := l.pool.take()
+	if !ok {
+		return errNoRoom
+	}
+	f, err := l.handles.get(id)
+	if err != nil {
+		l.pool.giveBack(id)
+		return err
+	}
+	info := segmentInfo{id: id, generation: l.end.generation, firstSeq: l.end.seq,
+		prev: l.end.segment, prevEnd: uint32(l.end.off)}
+	if _, err := f.WriteAt(info.encode(l.salt), 0); err != nil {
+		l.handles.put(f)
+		l.pool.giveBack(id)
+		return block.Wrap(ioKind(err), err, "the store's log can't be written")
+	}
+	if l.file != nil {
+		l.unsynced = append(l.unsynced, l.file)
+	}
+	l.file, l.end.segment, l.end.off = f, id, segmentHeader
+	l.kickSync()
+	return nil
+}
+
+func (l *appendLog) kickSync() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// flush returns once all records appended before the call survive a power cut.
+// Callers that come while a sync is under way share the next one.
+func (l *appendLog) flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	target := l.end.seq
+	for l.poison == nil && l.synced < target {
+		if l.syncing {
+			l.idle.Wait()
+			continue
+		}
+		l.sync()
+	}
+	return l.poison
+}
+
+// sync syncs what was appended so far, older segments first, since a newer
+// record counts for nothing without the older. The caller holds mu, which is
+// let go meanwhile.
+func (l *appendLog) sync() {
+	old, file, goal := l.unsynced, l.file, l.end.seq
+	l.unsynced, l.syncing, l.sinceSync = nil, true, 0
+	l.mu.Unlock()
+	var err error
+	for _, f := range old {
+		if err == nil && !l.hooks.is(skipOldSegmentSync) {
+			err = f.Sync()
+		}
+		l.handles.put(f)
+	}
+	if err == nil && file != nil && !l.hooks.is(skipLogSync) {
+		err = file.Sync()
+	}
+	l.mu.Lock()
+	l.syncing = false
+	if err == nil {
+		l.synced = goal
+	} else if l.poison == nil {
+		l.poison = block.Wrap(block.Unavailable, err, "the store stopped: its log can't be synced")
+	}
+	l.idle.Broadcast()
+}
+
+// failed returns why the store stopped, or nil.
+func (l *appendLog) failed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.poison
+}
+
+// stop makes the log refuse everything from now on.
+func (l *appendLog) stop(cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.poison == nil {
+		l.poison = cause
+	}
+}
+
+// now returns the log's end.
+func (l *appendLog) now() position {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end
+}
+
+func (l *appendLog) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range append(l.unsynced, l.file) {
+		if f != nil {
+			l.handles.put(f)
+		}
+	}
+	l.unsynced, l.file = nil, nil
+}

@@ -1,0 +1,332 @@
+package logstore
+
+import (
+	"context"
+	"maps"
+	"path"
+	"slices"
+	"sync"
+
+	"kvol/internal/block"
+	"kvol/internal/vfs"
+)
+
+const (
+	readyTarget = 3       // segments that are kept ready for the log
+	zeroChunk   = 1 << 20 // bytes zeroed by one write
+	spaceMargin = 4       // segments' worth of the file system left to the index and others
+)
+
+// pool keeps segments ready for the log: files of full size whose bytes are
+// allocated, so that appending to them changes no metadata of the file system.
+// One of them is the reserve out of which deletion is always possible.
+type pool struct {
+	fs   vfs.FS
+	dir  string
+	size int64
+	max  int64 // bytes of all segments; 0 for no bound
+	// reclaim looks for segments with nothing live; it may return none.
+	reclaim func() error
+	handles *handles
+	hooks   *testHooks
+
+	mu     sync.Mutex // guards all below
+	change *sync.Cond // on mu: ready, full, or closed changed
+	all    map[uint32]bool
+	ready  []uint32 // in order of use
+	free   []uint32 // nothing live, index durable: may be overwritten
+	next   uint32   // id
+	full   error    // why no segment can be had
+	closed bool
+	wake   chan struct{}
+}
+
+func newPool(fsys vfs.FS, dir string, size, maxBytes int64, h *handles, hooks *testHooks) *pool {
+	p := &pool{fs: fsys, dir: dir, size: size, max: maxBytes, handles: h, hooks: hooks, all: map[uint32]bool{},
+		next: 1, wake: make(chan struct{}, 1)}
+	p.change = sync.NewCond(&p.mu)
+	return p
+}
+
+// load lists the segment files.
+func (p *pool) load() error {
+	dir := path.Join(p.dir, segmentDir)
+	if err := p.fs.MkdirAll(dir); err != nil {
+		return block.Wrap(ioKind(err), err, "the store's directory can't be made")
+	}
+	names, err := p.fs.List(dir)
+	if err != nil {
+		return block.Wrap(block.Unavailable, err, "the store's segments can't be listed")
+	}
+	for _, name := range names {
+		if id, ok := segmentID(name); ok {
+			p.all[id] = true
+			p.next = max(p.next, id+1)
+		}
+	}
+	return nil
+}
+
+// adopt takes the segments after the log's end as ready, once recovery knows
+// that end. Files that were never filled are removed.
+func (p *pool) adopt(last uint32) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range p.all {
+		if id <= last {
+			continue
+		}
+		h, err := p.handles.get(id)
+		if err != nil {
+			return err
+		}
+		size, err := h.Size()
+		p.handles.put(h)
+		if err != nil {
+			return block.Wrap(block.Unavailable, err, "a segment of the store can't be read")
+		}
+		if size == p.size {
+			p.ready = append(p.ready, id)
+			continue
+		}
+		p.handles.drop(id)
+		if err := p.fs.Remove(segmentName(p.dir, id)); err != nil {
+			return block.Wrap(block.Unavailable, err, "a segment of the store can't be removed")
+		}
+		delete(p.all, id)
+	}
+	slices.Sort(p.ready)
+	return nil
+}
+
+func (p *pool) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.ready)
+}
+
+// take returns the next ready segment.
+func (p *pool) take() (uint32, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.signal()
+	if len(p.ready) == 0 {
+		return 0, false
+	}
+	id := p.ready[0]
+	p.ready = p.ready[1:]
+	return id, true
+}
+
+func (p *pool) giveBack(id uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ready = slices.Insert(p.ready, 0, id)
+}
+
+func (p *pool) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns nil when a segment is ready, or why none will be.
+func (p *pool) wait() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.ready) == 0 && !p.closed && p.full == nil {
+		p.signal()
+		p.change.Wait()
+	}
+	if p.closed {
+		return errClosed()
+	}
+	if len(p.ready) == 0 {
+		p.signal() // the file system may have room again
+		return p.full
+	}
+	return nil
+}
+
+func errClosed() error { return block.Errorf(block.Unavailable, "the store is closed") }
+
+// run keeps the pool filled until ctx ends.
+func (p *pool) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			p.mu.Lock()
+			p.closed = true
+			p.change.Broadcast()
+			p.mu.Unlock()
+			return
+		case <-p.wake:
+		}
+		for p.count() < readyTarget && ctx.Err() == nil {
+			err := p.addReady(ctx)
+			p.mu.Lock()
+			p.full = err
+			p.change.Broadcast()
+			p.mu.Unlock()
+			if err != nil {
+				break
+			}
+		}
+	}
+}
+
+// addReady gets one more segment ready: a recycled one, a new file, or one
+// that reclaiming sets free.
+func (p *pool) addReady(ctx context.Context) error {
+	if id, ok := p.takeFree(); ok {
+		return p.recycle(id)
+	}
+	err := p.grow(ctx)
+	if err == nil || block.KindOf(err) != block.NoSpace {
+		return err
+	}
+	if rerr := p.reclaim(); rerr != nil {
+		return rerr
+	}
+	if id, ok := p.takeFree(); ok {
+		return p.recycle(id)
+	}
+	return err
+}
+
+func (p *pool) takeFree() (uint32, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) == 0 {
+		return 0, false
+	}
+	id := p.free[len(p.free)-1]
+	p.free = p.free[:len(p.free)-1]
+	return id, true
+}
+
+// recycle gives a dead segment a new id. Its old bytes stay; the generation,
+// the sequence and the salt keep them from being taken for records.
+func (p *pool) recycle(old uint32) error {
+	p.mu.Lock()
+	id := p.next
+	p.next++
+	p.mu.Unlock()
+	p.handles.drop(old)
+	err := p.fs.Rename(segmentName(p.dir, old), segmentName(p.dir, id))
+	if err == nil {
+		p.mu.Lock()
+		delete(p.all, old)
+		p.all[id] = true
+		p.mu.Unlock()
+		err = p.syncDir()
+	}
+	if err != nil {
+		return block.Wrap(ioKind(err), err, "a segment of the store can't be reused")
+	}
+	p.addToReady(id)
+	return nil
+}
+
+func (p *pool) syncDir() error {
+	if p.hooks.is(skipSegmentDirSync) {
+		return nil
+	}
+	return p.fs.SyncDir(path.Join(p.dir, segmentDir))
+}
+
+func (p *pool) addToReady(id uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all[id] = true
+	p.ready = append(p.ready, id)
+	slices.Sort(p.ready)
+}
+
+// grow makes one more segment file and fills it with zeros.
+func (p *pool) grow(ctx context.Context) error {
+	if err := p.roomToGrow(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	id := p.next
+	p.next++
+	p.mu.Unlock()
+	name := segmentName(p.dir, id)
+	f, err := p.fs.Create(name)
+	if err != nil {
+		return block.Wrap(ioKind(err), err, "a segment of the store can't be made")
+	}
+	err = p.fill(ctx, f)
+	f.Close()
+	if err == nil {
+		err = p.syncDir()
+	}
+	if err != nil {
+		_ = p.fs.Remove(name) // if it stays, the next opening removes or takes it
+		return block.Wrap(ioKind(err), err, "a segment of the store can't be filled")
+	}
+	p.addToReady(id)
+	return nil
+}
+
+func (p *pool) roomToGrow() error {
+	p.mu.Lock()
+	used := int64(len(p.all)) * p.size
+	p.mu.Unlock()
+	if p.max > 0 && used+p.size > p.max {
+		return block.Errorf(block.NoSpace, "the store is full")
+	}
+	space, err := p.fs.Space(p.dir)
+	if err != nil {
+		return block.Wrap(block.Unavailable, err, "the file system's free space can't be told")
+	}
+	if space.Free < (1+spaceMargin)*p.size {
+		return block.Errorf(block.NoSpace, "the store is full: its file system has no room for another segment")
+	}
+	return nil
+}
+
+func (p *pool) fill(ctx context.Context, f vfs.File) error {
+	zeros := make([]byte, min(zeroChunk, p.size))
+	for off := int64(0); off < p.size; off += zeroChunk {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(zeros[:min(zeroChunk, p.size-off)], off); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+// setFree says that segments have nothing live and that the durable index
+// knows it.
+func (p *pool) setFree(ids []uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, ids...)
+}
+
+// retry makes a full pool look again.
+func (p *pool) retry() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.full = nil
+	p.signal()
+}
+
+// counts returns how many segments there are, and how many of them are empty.
+func (p *pool) counts() (all, empty int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.all), len(p.ready) + len(p.free)
+}
+
+// ids lists all segments in order.
+func (p *pool) ids() []uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(maps.Keys(p.all))
+}

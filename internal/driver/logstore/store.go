@@ -1,0 +1,361 @@
+package logstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+	"kvol/internal/vfs"
+)
+
+var be = binary.BigEndian
+
+// Options of a store. Dir is required; zero values of the others mean the
+// defaults.
+type Options struct {
+	FS          vfs.FS           // the system's
+	Dir         string           // made if it is not there
+	SegmentSize int64            // bytes of a log segment, for a new store; 64 MiB
+	CacheBytes  int64            // memory for the index; 256 MiB
+	MaxBytes    int64            // of all segments together; what the file system has
+	Log         *slog.Logger     // slog.Default()
+	Now         func() time.Time // time.Now
+
+	hooks *testHooks
+}
+
+const (
+	defaultSegment = 64 << 20
+	minSegment     = 32 << 10
+	maxSegment     = 1 << 30
+	defaultCache   = 256 << 20
+)
+
+// Store is an open store. It is a driver.Driver, Differ, Reverter,
+// GroupSnapshotter and ChangeCounter.
+type Store struct {
+	fs      vfs.FS
+	dir     string
+	slog    *slog.Logger
+	now     func() time.Time
+	opened  time.Time
+	lock    io.Closer
+	hooks   *testHooks
+	super   *superblock
+	unclean bool
+	db      *pebble.DB
+	log     *appendLog
+	pool    *pool
+	handles *handles
+	cache   *leafCache
+	grace   grace
+	closing chan struct{} // closed when Close begins or the index gave up
+	stop    context.CancelFunc
+	tasks   sync.WaitGroup
+	sweep   chan struct{} // wakes the sweeper
+	closed  atomic.Bool
+	census  census
+
+	mu       sync.Mutex // order of records; guards all below and the nouns
+	volumes  map[block.VolumeID]*volume
+	numbers  map[uint64]*volume
+	branches map[uint64]*branch
+	recent   map[versionID]int // leaves whose change is noted; how many operands they have
+	indexed  int64             // bytes applied since the index was asked to flush
+	freed    bool              // something became unreachable
+
+	// Buffers of apply.
+	scratch, keyBuf, valueBuf []byte
+	patch                     []patch
+}
+
+var (
+	_ driver.Driver           = (*Store)(nil)
+	_ driver.Differ           = (*Store)(nil)
+	_ driver.Reverter         = (*Store)(nil)
+	_ driver.GroupSnapshotter = (*Store)(nil)
+	_ driver.ChangeCounter    = (*Store)(nil)
+	_ driver.ExtentReader     = (*device)(nil)
+	_ driver.ExtentReader     = (*reader)(nil)
+)
+
+// Open opens the store in a directory, or makes one. It is Conflict if another
+// process has it open, Unsupported if a newer program made it, Corrupt if what
+// was durable is gone. After an unclean end it first reads the part of the log
+// that the index lacks.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := o.FS.MkdirAll(o.Dir); err != nil {
+		return nil, block.Wrap(ioKind(err), err, "the store's directory can't be made")
+	}
+	lock, err := o.FS.Lock(path.Join(o.Dir, "lock"))
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, block.Errorf(block.Conflict, "the store in %s is open in another process", o.Dir)
+	} else if err != nil {
+		return nil, block.Wrap(ioKind(err), err, "the store can't be locked")
+	}
+	s := &Store{
+		fs: o.FS, dir: o.Dir, slog: o.Log, now: o.Now, opened: o.Now(), lock: lock, hooks: o.hooks,
+		closing: make(chan struct{}), sweep: make(chan struct{}, 1),
+		volumes: map[block.VolumeID]*volume{}, numbers: map[uint64]*volume{}, branches: map[uint64]*branch{},
+		recent: map[versionID]int{}, cache: newLeafCache(o.CacheBytes / 4), stop: func() {},
+	}
+	if err := s.open(ctx, o); err != nil {
+		s.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.FS == nil {
+		o.FS = vfs.System{}
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = defaultSegment
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = defaultCache
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	switch {
+	case o.Dir == "":
+		return o, block.Errorf(block.Invalid, "the store has no directory")
+	case o.SegmentSize < minSegment || o.SegmentSize > maxSegment || o.SegmentSize%blockSize != 0:
+		return o, block.Errorf(block.Invalid, "segments have %d to %d bytes, in steps of %d", minSegment, maxSegment,
+			blockSize)
+	}
+	return o, nil
+}
+
+func (s *Store) open(ctx context.Context, o Options) error {
+	super, found, err := readSuper(s.fs, s.dir)
+	if err != nil {
+		return err
+	}
+	s.handles = newHandles(s.fs, s.dir)
+	if s.super = &super; !found {
+		if s.super, err = newSuper(o.SegmentSize); err != nil {
+			return err
+		}
+		if err := writeSuper(s.fs, s.dir, s.super); err != nil {
+			return err
+		}
+	}
+	s.unclean = found && !s.super.clean
+	size := int64(s.super.segmentSize)
+	s.pool = newPool(s.fs, s.dir, size, o.MaxBytes, s.handles, s.hooks)
+	s.pool.reclaim = s.reclaim
+	if err := s.pool.load(); err != nil {
+		return err
+	}
+	s.log = newLog(s.fs, s.dir, size, s.super.salt, s.handles, s.pool, s.hooks)
+	if s.db, err = openIndex(s.fs, s.dir, o.CacheBytes, s.slog, s.beforeTable, s.indexFailed); err != nil {
+		return err
+	}
+	if err := s.recover(ctx); err != nil {
+		return err
+	}
+	return s.start()
+}
+
+// start begins a new generation of the log and lets the background work run.
+func (s *Store) start() error {
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.tasks.Go(func() { s.pool.run(ctx) })
+	s.tasks.Go(func() { s.syncInBackground(ctx) })
+	s.pool.signal()
+	if err := s.do(func() error { return s.commit(&header{op: opOpen}, nil, nil, true) }); err != nil {
+		return err
+	}
+	if err := s.log.flush(); err != nil {
+		return err
+	}
+	s.super.generation, s.super.clean = s.log.now().generation, false
+	if err := writeSuper(s.fs, s.dir, s.super); err != nil {
+		return err
+	}
+	s.tasks.Go(func() { s.sweepInBackground(ctx) })
+	s.wakeSweeper()
+	return nil
+}
+
+// beforeTable keeps the index from getting ahead of the log on the disk. Once
+// the store has stopped it waits for the end, since Pebble would try again
+// without a pause.
+func (s *Store) beforeTable() error {
+	if s.hooks.is(skipSyncBeforeIndex) {
+		return nil
+	}
+	err := s.log.flush()
+	if err != nil {
+		<-s.closing
+	}
+	return err
+}
+
+// indexFailed ends the store when its index can't go on. The log is kept.
+func (s *Store) indexFailed(err error) {
+	s.log.stop(block.Wrap(block.Unavailable, err, "the store stopped: its index can't be written"))
+}
+
+func (s *Store) syncInBackground(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.log.kick:
+			_ = s.log.flush() // a failure poisons the log; whoever flushes next is told
+		}
+	}
+}
+
+// do runs f with the store locked, again after waiting where the log needs
+// another segment. f must change nothing when it fails.
+func (s *Store) do(f func() error) error {
+	for {
+		if s.closed.Load() {
+			return errClosed()
+		}
+		s.mu.Lock()
+		err := f()
+		s.mu.Unlock()
+		if err != errNoRoom { //nolint:errorlint // never wrapped
+			return err
+		}
+		if err := s.pool.wait(); err != nil {
+			return err
+		}
+	}
+}
+
+// commit appends a record and applies it. The caller holds s.mu.
+func (s *Store) commit(h *header, body, data []byte, freeing bool) error {
+	at, err := s.log.append(h, body, data, freeing)
+	if err != nil {
+		return err
+	}
+	if err := s.apply(h, body, at); err != nil {
+		s.indexFailed(err)
+		return s.log.failed()
+	}
+	return nil
+}
+
+// change is do and commit of a change that is to survive a power cut.
+func (s *Store) change(ctx context.Context, f func() error) error {
+	if err := ctx.Err(); err != nil {
+		return block.Wrap(block.Unavailable, err, "the request ended")
+	}
+	if err := s.do(f); err != nil {
+		return err
+	}
+	return s.log.flush()
+}
+
+// Close writes the index out and ends the use of the store. It is Conflict
+// while a volume is open.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	for _, v := range s.volumes {
+		if v.open {
+			s.mu.Unlock()
+			return block.Errorf(block.Conflict, "volume %s is open", v.id)
+		}
+	}
+	s.mu.Unlock()
+	if s.closed.Swap(true) {
+		return nil
+	}
+	err := s.log.flush()
+	if err == nil {
+		err = indexError(s.db.Flush())
+	}
+	s.stopTasks()
+	if err == nil {
+		s.super.clean = true
+		err = writeSuper(s.fs, s.dir, s.super)
+	}
+	s.release()
+	return err
+}
+
+func (s *Store) stopTasks() {
+	s.stop()
+	s.tasks.Wait()
+}
+
+// release gives everything back; what is in memory only is lost.
+func (s *Store) release() {
+	s.closed.Store(true)
+	if s.log != nil {
+		s.log.stop(errClosed())
+	}
+	close(s.closing)
+	s.stopTasks()
+	if s.db != nil {
+		_ = s.db.Close() // complains about what a failed store has not flushed
+	}
+	if s.log != nil {
+		s.log.close()
+	}
+	if s.handles != nil {
+		s.handles.close()
+	}
+	_ = s.lock.Close()
+}
+
+// Status is a store's state for metrics and people.
+type Status struct {
+	Generation    uint32    // of the log; rises with each opening
+	Unclean       bool      // it was not closed the last time
+	Opened        time.Time // by this process
+	Sequence      uint64    // of the next record
+	Synced        uint64    // records below it survive a power cut
+	Segments      int       // files of the log
+	EmptySegments int       // of them ready for use
+	SegmentSize   int64     // bytes
+	LiveBytes     int64     // of data, at the last census; -1 before the first
+	IndexBytes    int64     // of the index on disk
+	Volumes       int
+	Snapshots     int
+	Branches      int
+	Err           error // why the store stopped; nil while it works
+}
+
+// Status tells how the store is.
+func (s *Store) Status() Status {
+	st := Status{Unclean: s.unclean, Opened: s.opened, SegmentSize: int64(s.super.segmentSize)}
+	st.Segments, st.EmptySegments = s.pool.counts()
+	s.log.mu.Lock()
+	st.Generation, st.Sequence, st.Synced, st.Err = s.log.end.generation, s.log.end.seq, s.log.synced, s.log.poison
+	s.log.mu.Unlock()
+	st.LiveBytes = s.census.live.Load() - 1
+	st.IndexBytes = int64(s.db.Metrics().DiskSpaceUsage())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.Volumes, st.Branches = len(s.volumes), len(s.branches)
+	for _, v := range s.volumes {
+		st.Snapshots += len(v.snapshots)
+	}
+	return st
+}

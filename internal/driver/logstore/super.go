@@ -1,0 +1,117 @@
+package logstore
+
+import (
+	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+
+	"kvol/internal/block"
+	"kvol/internal/vfs"
+)
+
+const (
+	superName     = "superblock"
+	superMagic    = 0x316b6c6276_6b // "kvblk1"
+	superSize     = 4096            // of each of two slots
+	superUsed     = 64
+	formatVersion = 1
+)
+
+// superblock says what the directory is. Two slots are written in turn, so
+// that one is whole at any time; the higher counter counts.
+type superblock struct {
+	counter     uint64
+	version     uint32
+	generation  uint32 // rises each time the store is opened
+	salt        uint64 // of record checksums; secret
+	id          uint64 // of the store
+	segmentSize uint64
+	clean       bool // closed in order; the log needs no replay
+}
+
+func (b *superblock) encode() []byte {
+	p := make([]byte, superSize)
+	le.PutUint64(p[0:], superMagic)
+	le.PutUint64(p[8:], b.counter)
+	le.PutUint32(p[16:], b.version)
+	le.PutUint32(p[20:], b.generation)
+	le.PutUint64(p[24:], b.salt)
+	le.PutUint64(p[32:], b.id)
+	le.PutUint64(p[40:], b.segmentSize)
+	if b.clean {
+		p[48] = 1
+	}
+	le.PutUint32(p[superUsed-4:], blockCRC(p[:superUsed-4]))
+	return p
+}
+
+func parseSuper(p []byte) (b superblock, ok bool) {
+	if len(p) < superUsed || le.Uint64(p) != superMagic || le.Uint32(p[superUsed-4:]) != blockCRC(p[:superUsed-4]) {
+		return b, false
+	}
+	return superblock{
+		counter: le.Uint64(p[8:]), version: le.Uint32(p[16:]), generation: le.Uint32(p[20:]),
+		salt: le.Uint64(p[24:]), id: le.Uint64(p[32:]), segmentSize: le.Uint64(p[40:]), clean: p[48] == 1,
+	}, true
+}
+
+// readSuper returns the newer of the two slots. found is false where no store
+// was ever made: there is no file, or none of the slots was ever written
+// whole, which happens only before the first record.
+func readSuper(fsys vfs.FS, dir string) (b superblock, found bool, err error) {
+	f, err := fsys.Open(path.Join(dir, superName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return b, false, nil
+	}
+	if err != nil {
+		return b, false, block.Wrap(block.Unavailable, err, "the store's superblock can't be opened")
+	}
+	defer f.Close()
+	p := make([]byte, 2*superSize)
+	if n, err := f.ReadAt(p, 0); err != nil && !errors.Is(err, io.EOF) {
+		return b, false, block.Wrap(block.Unavailable, err, "the store's superblock can't be read")
+	} else {
+		clear(p[n:])
+	}
+	for _, slot := range [][]byte{p[:superSize], p[superSize:]} {
+		if s, ok := parseSuper(slot); ok && (!found || s.counter > b.counter) {
+			b, found = s, true
+		}
+	}
+	if found && b.version != formatVersion {
+		return b, false, block.Errorf(block.Unsupported, "the store has format %d; this program knows format %d",
+			b.version, formatVersion)
+	}
+	return b, found, nil
+}
+
+// writeSuper writes the next slot and waits for the disk.
+func writeSuper(fsys vfs.FS, dir string, b *superblock) error {
+	name := path.Join(dir, superName)
+	f, err := fsys.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = fsys.Create(name)
+	}
+	if err != nil {
+		return block.Wrap(ioKind(err), err, "the store's superblock can't be opened")
+	}
+	defer f.Close()
+	b.counter++
+	if _, err = f.WriteAt(b.encode(), int64(b.counter%2)*superSize); err == nil {
+		if err = f.Sync(); err == nil {
+			err = fsys.SyncDir(dir)
+		}
+	}
+	return block.Wrap(ioKind(err), err, "the store's superblock can't be written")
+}
+
+func newSuper(segmentSize int64) (*superblock, error) {
+	var p [16]byte
+	if _, err := rand.Read(p[:]); err != nil {
+		return nil, block.Wrap(block.Internal, err, "no random numbers")
+	}
+	return &superblock{version: formatVersion, salt: le.Uint64(p[:]), id: le.Uint64(p[8:]),
+		segmentSize: uint64(segmentSize)}, nil
+}
