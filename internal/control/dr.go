@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"io"
 	"slices"
 	"time"
 
@@ -24,10 +23,6 @@ type DR struct {
 	Exchange time.Duration
 	// KeepAudit is how long calls of the kvol API are kept; 400 days if zero.
 	KeepAudit time.Duration
-	// Hash computes the root hash of size bytes, as replication does; volumes
-	// that were filled by copying are checked with it. Where it is nil their
-	// bytes are compared with the point's.
-	Hash func(ctx context.Context, from io.ReaderAt, size int64) (block.RootHash, error)
 }
 
 const (
@@ -65,11 +60,9 @@ func (f *Freshness) missed(zone block.Zone, asOf time.Time) {
 	f.Zones = append(f.Zones, zone)
 }
 
-// DRHandlers returns the handlers of the jobs that StartDR enqueues.
-func (s *Service) DRHandlers() map[string]job.Handler {
-	return map[string]job.Handler{recovery.JobKind: recovery.New(recovery.Config{
-		Catalog: s.catalog, Backends: s.backends, Hash: s.cfg.DR.Hash, Changed: s.DRChanged, Log: s.log,
-	})}
+// recoveryHandler runs the jobs that StartDR enqueues.
+func (s *Service) recoveryHandler() job.Handler {
+	return recovery.New(recovery.Config{Catalog: s.catalog, Backends: s.backends, Changed: s.DRChanged})
 }
 
 // KnownProtections are the policies of which this zone is an end: the

@@ -61,8 +61,9 @@ func (s *Service) fenceAll(ctx context.Context, from block.Zone, fences []block.
 			s.log.Warn("a peer told of a fence that is not its own to tell", "zone", from, "volume", f.Source)
 			continue
 		}
-		if err := s.Fence(ctx, f); err != nil && !block.Is(err, block.NotFound) {
-			return err
+		err := s.Fence(ctx, f)
+		if err != nil && !block.Is(err, block.NotFound) && !block.Is(err, block.Stale) {
+			return err // gone is gone, and stale is a fence that the volume has outlived
 		}
 	}
 	return nil

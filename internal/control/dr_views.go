@@ -152,6 +152,9 @@ func (s *Service) Links(ctx context.Context, c block.Caller) (seen []SourceLink,
 			if !sees(c, v.Project) {
 				continue
 			}
+			if !c.Admin() {
+				l.Error = "" // it speaks of stores and addresses
+			}
 			link := SourceLink{Link: l, Project: v.Project}
 			if i := slices.IndexFunc(policies, func(p block.Protection) bool { return p.Seq == l.Protection }); i >= 0 {
 				link.Destination = policies[i].Destination

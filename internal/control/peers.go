@@ -189,6 +189,25 @@ func (s *Service) RunPeers(ctx context.Context) error {
 	return g.Wait()
 }
 
+// TellPeers exchanges documents with all other zones now, and returns those that
+// answered. One that does not answer costs a few seconds at most.
+func (s *Service) TellPeers(ctx context.Context) []block.Zone {
+	zones := s.otherZones()
+	errs := make([]error, len(zones))
+	var wg sync.WaitGroup
+	for i, zone := range zones {
+		wg.Go(func() { errs[i] = s.exchange(ctx, zone) })
+	}
+	wg.Wait()
+	var answered []block.Zone
+	for i, zone := range zones {
+		if errs[i] == nil {
+			answered = append(answered, zone)
+		}
+	}
+	return answered
+}
+
 func (s *Service) runPeer(ctx context.Context, zone block.Zone) error {
 	tick := time.NewTicker(s.cfg.DR.exchange())
 	defer tick.Stop()

@@ -3,7 +3,6 @@ package recovery
 import (
 	"context"
 	"encoding/json"
-	"log/slog"
 	"time"
 
 	"kvol/internal/block"
@@ -12,16 +11,13 @@ import (
 	"kvol/internal/job"
 )
 
-// Config is what a Handler works with. Catalog, Backends and Log are needed.
+// Config is what a Handler works with. Catalog and Backends are needed.
 type Config struct {
 	Catalog  *catalog.Catalog
 	Backends *driver.Set
-	// Hash computes the root hash of size bytes; see control.DR.
-	Hash Hash
 	// Changed, if set, is called after a commit that changed a job of the kvol
 	// API. It must not block.
 	Changed func()
-	Log     *slog.Logger
 }
 
 // Evidence is what a recovery leaves behind: what shows that the new volume has
@@ -33,7 +29,7 @@ type Evidence struct {
 	Way      string         `json:"way"`      // "clone" or "copy"
 	Verified string         `json:"verified"` // how the bytes were checked
 	Bytes    int64          `json:"bytes"`    // of the point
-	Over     []string       `json:"notes,omitempty"`
+	Notes    []string       `json:"notes,omitempty"`
 }
 
 // Handler fills the volumes of recoveries. It implements job.Handler.
@@ -60,8 +56,8 @@ func (h *Handler) Run(ctx context.Context, t *job.Task) error {
 		return err
 	}
 	if row.End.IsZero() {
-		e := Evidence{Point: row.Point.ID, At: row.Point.At, Root: row.Point.Root, Bytes: row.Point.Size, Over: row.Notes}
-		if err := h.fill(ctx, t, o, v, *row.Point, &e); err != nil {
+		e := Evidence{Point: row.Point.ID, At: row.Point.At, Root: row.Point.Root, Bytes: row.Point.Size, Notes: row.Notes}
+		if err := h.fill(ctx, t, o, v, &e); err != nil {
 			return h.judge(ctx, o, v, err)
 		}
 		t.Evidence(e)
@@ -97,7 +93,7 @@ func (h *Handler) start(ctx context.Context, o Order) (row block.DRJob, v block.
 }
 
 // fill puts the point's bytes into the volume, and checks them.
-func (h *Handler) fill(ctx context.Context, t *job.Task, o Order, v block.Volume, p block.Point, e *Evidence) error {
+func (h *Handler) fill(ctx context.Context, t *job.Task, o Order, v block.Volume, e *Evidence) error {
 	from, err := h.cfg.Backends.Of(o.Backup)
 	if err != nil {
 		return err
@@ -109,17 +105,15 @@ func (h *Handler) fill(ctx context.Context, t *job.Task, o Order, v block.Volume
 	ref, size := driver.SnapshotRef{Volume: o.Replica, Name: o.Point}, v.Size*block.GiB
 	if h.cfg.Backends.Shared(o.Backup, v.Backend) {
 		e.Way = "clone"
-		t.Progress(e.Way, 0, p.Size)
+		t.Progress(e.Way, 0, e.Bytes)
 		if err := from.CloneSnapshot(ctx, v.ID, ref, size); err != nil {
 			return err
 		}
 		e.Verified = "size; the root hash was checked when the point was committed"
 		return checkSize(ctx, to, v.ID, size)
 	}
-	e.Way = "copy"
-	c := copying{from: from, to: to, ref: ref, volume: v.ID, size: size, point: p, hash: h.cfg.Hash}
-	e.Verified, err = c.run(ctx, t.Progress)
-	return err
+	e.Way, e.Verified = "copy", "every byte compared with the point, whose root hash was checked when it was committed"
+	return copying{from: from, to: to, ref: ref, volume: v.ID, size: size}.run(ctx, t.Progress)
 }
 
 // finish makes the volume available and the job of the kvol API a success.
