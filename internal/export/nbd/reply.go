@@ -1,0 +1,181 @@
+package nbd
+
+import (
+	"encoding/binary"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+)
+
+// answer is the reply to a request that brings no data back.
+func (c *conn) answer(r *request, err error) reply {
+	if err != nil {
+		return c.deviceFailure(r, err)
+	}
+	return simple(r, errNone)
+}
+
+func simple(r *request, e errno) reply {
+	out := reply{n: simpleHeader, cost: r.cost()}
+	binary.BigEndian.PutUint32(out.head[:], magicSimple)
+	binary.BigEndian.PutUint32(out.head[4:], uint32(e))
+	binary.BigEndian.PutUint64(out.head[8:], r.cookie)
+	return out
+}
+
+// deviceFailure is the reply to a request that the device refused. The client
+// gets a number and a sentence; the cause goes to the log, once for a
+// connection.
+func (c *conn) deviceFailure(r *request, err error) reply {
+	e := errnoOf(err)
+	if e == errIO {
+		c.failed.Do(func() { c.log.Error("a request failed", "command", int(r.cmd), "err", err) })
+	}
+	text, _ := block.UserMessage(err)
+	return c.failure(r, e, text)
+}
+
+// maxText is the most that an error chunk says, in bytes (the protocol allows
+// strings of 4096).
+const maxText = 1024
+
+// failure is the reply to a request that failed: an error chunk where the reply
+// must be structured.
+func (c *conn) failure(r *request, e errno, text string) reply {
+	if !c.structured || r.cmd != cmdRead && r.cmd != cmdBlockStatus {
+		return simple(r, e)
+	}
+	text = text[:min(len(text), maxText)]
+	b := c.pool.get(6 + len(text))
+	binary.BigEndian.PutUint32(b.data, uint32(e))
+	binary.BigEndian.PutUint16(b.data[4:], uint16(len(text)))
+	copy(b.data[6:], text)
+	putChunk(b.head(structuredHeader), r, chunkError, len(b.data))
+	return reply{buf: b, cost: r.cost()}
+}
+
+// putChunk writes the header of a structured reply's only chunk; n is the
+// length of what follows.
+func putChunk(head []byte, r *request, kind uint16, n int) {
+	binary.BigEndian.PutUint32(head, magicStructured)
+	binary.BigEndian.PutUint16(head[4:], chunkDone)
+	binary.BigEndian.PutUint16(head[6:], kind)
+	binary.BigEndian.PutUint64(head[8:], r.cookie)
+	binary.BigEndian.PutUint32(head[16:], uint32(n))
+}
+
+// readReply reads. The reply is one chunk, so that NBD_CMD_FLAG_DF is always
+// kept; a large range without data is told and not sent.
+func (c *conn) readReply(r *request) reply {
+	if c.structured && r.length == 0 {
+		b := c.pool.get(0)
+		putChunk(b.head(structuredHeader), r, chunkNone, 0)
+		return reply{buf: b}
+	}
+	if c.structured && r.length > inlineBytes && c.hole(r) {
+		b := c.pool.get(12)
+		binary.BigEndian.PutUint64(b.data, r.off)
+		binary.BigEndian.PutUint32(b.data[8:], r.length)
+		putChunk(b.head(structuredHeader), r, chunkOffsetHole, 12)
+		return reply{buf: b, cost: r.cost()}
+	}
+	b := c.pool.get(int(r.length))
+	if _, err := c.dev.ReadAt(b.data, int64(r.off)); err != nil {
+		c.pool.put(b)
+		return c.deviceFailure(r, err)
+	}
+	if c.structured {
+		head := b.head(structuredHeader + 8)
+		putChunk(head, r, chunkOffsetData, 8+len(b.data))
+		binary.BigEndian.PutUint64(head[structuredHeader:], r.off)
+	} else {
+		head := b.head(simpleHeader)
+		binary.BigEndian.PutUint32(head, magicSimple)
+		binary.BigEndian.PutUint32(head[4:], uint32(errNone))
+		binary.BigEndian.PutUint64(head[8:], r.cookie)
+	}
+	return reply{buf: b, cost: r.cost()}
+}
+
+// hole reports whether all of a read's range is known to be zeros.
+func (c *conn) hole(r *request) bool {
+	er, ok := c.dev.(driver.ExtentReader)
+	if !ok {
+		return false
+	}
+	for e, err := range er.Extents(int64(r.off), int64(r.length)) {
+		if err != nil || !e.Zero {
+			return false
+		}
+	}
+	return true
+}
+
+// maxDescriptors is the most extents that one block status tells; the client
+// asks again for the rest.
+const maxDescriptors = 4096
+
+// statusReply tells which parts of a range hold data.
+func (c *conn) statusReply(r *request) reply {
+	limit := maxDescriptors
+	if r.flags&flagReqOne != 0 {
+		limit = 1
+	}
+	b := c.pool.get(4 + 8*limit)
+	binary.BigEndian.PutUint32(b.data, baseContextID)
+	list, err := c.descriptors(b.data[:4], r, limit)
+	if err != nil {
+		c.pool.put(b)
+		return c.deviceFailure(r, err)
+	}
+	b.data = list
+	putChunk(b.head(structuredHeader), r, chunkBlockStatus, len(list))
+	return reply{buf: b}
+}
+
+// descriptors appends lengths and states for r's range to list, neighbours of
+// one kind joined, at most limit of them.
+func (c *conn) descriptors(list []byte, r *request, limit int) ([]byte, error) {
+	at, end := int64(r.off), int64(r.off)+int64(r.length)
+	state, length := uint32(0), uint32(0) // the one that is being gathered
+	put := func() {
+		if length > 0 {
+			list = binary.BigEndian.AppendUint32(list, length)
+			list = binary.BigEndian.AppendUint32(list, state)
+			limit--
+		}
+	}
+	er, ok := c.dev.(driver.ExtentReader)
+	if !ok {
+		length = r.length
+		put()
+		return list, nil
+	}
+	for e, err := range er.Extents(at, end-at) {
+		if err != nil {
+			return nil, err
+		}
+		if e.End() <= at {
+			continue
+		}
+		n := uint32(min(e.End(), end) - at)
+		is := uint32(0)
+		if e.Zero {
+			is = stateHole | stateZero
+		}
+		if is != state {
+			put()
+			if limit == 0 {
+				return list, nil
+			}
+			state, length = is, 0
+		}
+		length += n
+		at += int64(n)
+		if at == end {
+			break
+		}
+	}
+	put()
+	return list, nil
+}

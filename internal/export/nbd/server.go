@@ -1,0 +1,172 @@
+// Package nbd serves devices over the NBD protocol: fixed newstyle with TLS,
+// structured replies and block status, for any number of connections to one
+// device. It is a protocol over driver.Device and knows nothing else: what a
+// name stands for, who may use it and when that ends is told by Exports.
+//
+// One goroutine of a connection reads requests; small reads and writes are
+// carried out in it, whatever may take long by workers. Replies of both are
+// gathered into one vectored write.
+package nbd
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"kvol/internal/driver"
+)
+
+// Exports tells what there is to be served. Open may be called at once from
+// many goroutines, and several times for one connection.
+type Exports interface {
+	// Open finds an export by the name that a client sent. Errors are of kind
+	// NotFound for unknown names; Unavailable says that the client should try
+	// later, Forbidden that it never will be served.
+	Open(ctx context.Context, name string) (Export, error)
+}
+
+// Export is one use of a device.
+type Export struct {
+	// Device is used by all connections to a volume at once, so that a flush on
+	// one covers what completed on another (NBD_FLAG_CAN_MULTI_CONN). A device
+	// that is a driver.ExtentReader answers block status.
+	Device      driver.Device
+	ReadOnly    bool
+	Description string          // for the client's user; "" for none
+	Revoked     <-chan struct{} // closed when the client has to go at once; may be nil
+	Release     func()          // called once, when nothing uses Device any more; may be nil
+}
+
+// Limits bound what clients can make the server hold. Zero means the default.
+type Limits struct {
+	Connections   int           // at once, over all listeners; 1024
+	Handshake     time.Duration // from accept to transmission; 15 s
+	Options       int           // in one handshake; 64
+	OptionBytes   int           // of one option's data; 16 KiB
+	Requests      int           // under way in one connection; 128
+	InFlightBytes int           // of requests under way in one connection; 64 MiB, at least MaxRequest
+	Workers       int           // of one connection; 16
+	Grace         time.Duration // for what is under way when the server stops; 5 s
+}
+
+// MaxRequest is the most bytes that one read or write may have: what the
+// protocol says clients may count on.
+const MaxRequest = 32 << 20
+
+// Config is what a Server needs.
+type Config struct {
+	Exports    Exports
+	TLS        *tls.Config // nil: no TLS is offered; client certificates as it says
+	RequireTLS bool        // refuse clients that don't begin TLS
+	Log        *slog.Logger
+	Limits     Limits
+	Now        func() time.Time // nil means time.Now
+}
+
+// Server serves exports on any number of listeners.
+type Server struct {
+	exports    Exports
+	tls        *tls.Config
+	requireTLS bool
+	log        *slog.Logger
+	limits     Limits
+	now        func() time.Time
+	open       atomic.Int64 // connections
+	pool       buffers
+}
+
+// New makes a Server; see Config.
+func New(c Config) *Server {
+	l := c.Limits
+	l.Connections = cmp.Or(l.Connections, 1024)
+	l.Handshake = cmp.Or(l.Handshake, 15*time.Second)
+	l.Options = cmp.Or(l.Options, 64)
+	l.OptionBytes = cmp.Or(l.OptionBytes, 16<<10)
+	l.Requests = cmp.Or(l.Requests, 128)
+	l.InFlightBytes = max(l.InFlightBytes, cmp.Or(l.InFlightBytes, 64<<20), MaxRequest)
+	l.Workers = cmp.Or(l.Workers, 16)
+	l.Grace = cmp.Or(l.Grace, 5*time.Second)
+	s := &Server{exports: c.Exports, tls: c.TLS, requireTLS: c.RequireTLS, log: c.Log, limits: l, now: c.Now}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s
+}
+
+// acceptPause is how long Serve waits after an accept that failed, as it does
+// when the process is out of file descriptors.
+const acceptPause = 100 * time.Millisecond
+
+// Serve accepts connections until ctx ends; then it closes l, lets what is
+// under way finish for Limits.Grace, and returns nil when all connections have
+// ended. It may be called for several listeners at once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	for {
+		nc, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if nc != nil {
+				nc.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			s.log.Warn("accepting a connection failed", "err", err)
+			pause(ctx, acceptPause)
+			continue
+		}
+		if s.open.Add(1) > int64(s.limits.Connections) {
+			s.open.Add(-1)
+			nc.Close()
+			s.log.Warn("connection refused: there are too many", "remote", nc.RemoteAddr())
+			continue
+		}
+		conns.Go(func() {
+			defer s.open.Add(-1)
+			s.serve(ctx, nc)
+		})
+	}
+}
+
+// serve runs one connection to its end.
+func (s *Server) serve(ctx context.Context, nc net.Conn) {
+	defer nc.Close()
+	log := s.log.With("remote", nc.RemoteAddr())
+	h, err := s.negotiate(ctx, nc)
+	if h.export != nil {
+		defer h.export.release()
+	}
+	if err != nil {
+		if !errors.Is(err, errAborted) {
+			log.Debug("handshake ended", "err", err)
+		}
+		return
+	}
+	log.Debug("transmission begins", "tls", h.tls, "readonly", h.export.ReadOnly)
+	if err := newConn(s, h, log).run(ctx); err != nil {
+		log.Info("connection ended", "err", err)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
