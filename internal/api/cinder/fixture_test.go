@@ -219,9 +219,20 @@ func (f *fixture) do(method, path, token, body string, headers ...string) answer
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
+	return f.serve(r)
+}
+
+func (f *fixture) serve(r *http.Request) answer {
 	w := httptest.NewRecorder()
 	f.handler.ServeHTTP(w, r)
 	return answer{w.Code, w.Header(), w.Body.Bytes()}
+}
+
+// newRequest is a GET of a path below the token's project.
+func newRequest(path, token string) *http.Request {
+	r := httptest.NewRequest("GET", "/v2/"+string(callers[token].Project)+"/"+path, nil)
+	r.Header.Set("X-Auth-Token", token)
+	return r
 }
 
 // want does a request as member and checks its status.
