@@ -406,4 +406,3 @@ func (r *slowReader) Read(p []byte) (int, error) {
 	r.left = r.left[n:]
 	return n, nil
 }
-
