@@ -215,7 +215,7 @@ func (s *Service) roleAssignments(w http.ResponseWriter, r *http.Request, _ sess
 		if err != nil {
 			return err
 		}
-		if flag(q.Get("effective"), q.Has("effective")) {
+		if switched(q.Get("effective"), q.Has("effective")) {
 			if grants, err = expand(tx, grants); err != nil {
 				return err
 			}
@@ -223,7 +223,7 @@ func (s *Service) roleAssignments(w http.ResponseWriter, r *http.Request, _ sess
 		grants = slices.DeleteFunc(grants, func(g catalog.Grant) bool {
 			return q.Has("role.id") && q.Get("role.id") != g.Role || q.Has("scope.domain.id") || q.Has("group.id")
 		})
-		names := flag(q.Get("include_names"), q.Has("include_names"))
+		names := switched(q.Get("include_names"), q.Has("include_names"))
 		for _, g := range grants {
 			one, err := s.assignment(tx, r, g, names)
 			if err != nil {
@@ -240,8 +240,8 @@ func (s *Service) roleAssignments(w http.ResponseWriter, r *http.Request, _ sess
 	return nil
 }
 
-// flag reads a query flag as Keystone does: there, and not "0" or "false".
-func flag(value string, there bool) bool {
+// switched reads a query flag as Keystone does: there, and not "0" or "false".
+func switched(value string, there bool) bool {
 	return there && value != "0" && !strings.EqualFold(value, "false")
 }
 
