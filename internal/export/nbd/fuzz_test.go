@@ -1,0 +1,74 @@
+package nbd_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+
+	"kvol/internal/export/nbd"
+)
+
+// oneConn is a listener with one connection.
+type oneConn struct {
+	once   sync.Once
+	conn   net.Conn
+	closed chan struct{}
+}
+
+func (l *oneConn) Accept() (c net.Conn, err error) {
+	l.once.Do(func() { c = l.conn })
+	if c != nil {
+		return c, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+func (l *oneConn) Close() error   { close(l.closed); return nil }
+func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
+
+// talk sends input to a server and drops what it says; it returns when the
+// server has done with the connection.
+func talk(t *testing.T, input []byte) {
+	client, server := net.Pipe()
+	l := &oneConn{conn: server, closed: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	s := nbd.New(nbd.Config{Exports: newShelf(t, 1<<20), Log: slog.New(slog.DiscardHandler)})
+	go func() {
+		defer close(done)
+		_ = s.Serve(ctx, l)
+	}()
+	go func() {
+		_, _ = client.Write(input)
+		client.Close()
+	}()
+	_, _ = io.Copy(io.Discard, client)
+	cancel()
+	<-done
+}
+
+// FuzzServer throws bytes at the handshake, and at transmission.
+func FuzzServer(f *testing.F) {
+	enter := be(3, optMagic, 8, 0, optMagic, 10, 30, named("vol"), 1, named("base:allocation"),
+		optMagic, 7, 9, named("vol"), uint16(0))
+	one := func(cmd, flags uint16, off int64, n uint32) []byte {
+		return be(reqMagic, flags, cmd, cookie(cmd), off, n)
+	}
+	f.Add(false, enter)
+	f.Add(false, be(3, optMagic, 3, 0, optMagic, 5, 0, optMagic, 9, 11, named("vol"), 0, optMagic, 1, 3, "vol"))
+	f.Add(false, be(0, optMagic, 1, 6, "vol-ro", one(0, 0, 0, 512)))
+	f.Add(false, be(3, optMagic, 7, 13, named("vol"), uint16(2), uint16(1), uint16(3)))
+	f.Add(true, be(one(0, 0, 5, 5000), one(1, fua, 0, 3), "abc", one(3, 0, 0, 0), one(2, 0, 0, 0)))
+	f.Add(true, be(one(4, fua, 4096, 8192), one(6, noHole, 5, 70_000), one(6, fastZero, 0, 1<<20), one(5, 0, 0, 9)))
+	f.Add(true, be(one(7, reqOne, 0, 1<<20), one(7, 0, 3, 99_999), one(0, df, 0, 100_000), one(99, 0, 0, 0)))
+	f.Add(true, one(1, 0, 0, 1<<31))
+	f.Fuzz(func(t *testing.T, transmission bool, data []byte) {
+		if transmission {
+			data = be(enter, data)
+		}
+		talk(t, data)
+	})
+}
