@@ -162,7 +162,10 @@ func (c *Conn) farewell() error {
 		defer c.sendMu.Unlock()
 		_, _ = c.conn.Write(appendRequest(nil, cmdDisc, 0, 0, 0, 0)) // it may be gone already
 	}
-	return c.conn.Close()
+	if err := c.conn.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil // the server took the farewell first, and the receiver closed
 }
 
 // fail lets no more calls begin; it reports whether it was the first to do so.
