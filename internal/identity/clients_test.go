@@ -33,7 +33,6 @@ func TestGophercloudV2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client.Endpoint = base + "/identity/v2.0/"
 	result := v2tokens.Create(t.Context(), client, v2tokens.AuthOptions{TokenID: provider.Token(), TenantName: "alt"})
 	token, err := result.ExtractToken()
 	if err != nil {

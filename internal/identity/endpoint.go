@@ -100,7 +100,6 @@ type v2Endpoint struct {
 	PublicURL   string `json:"publicURL"`
 	InternalURL string `json:"internalURL"`
 	AdminURL    string `json:"adminURL"`
-	ID          string `json:"id"`
 }
 
 type v2Service struct {
@@ -120,10 +119,13 @@ func (s *Service) v2Catalog(r *http.Request, project block.ProjectID) []v2Servic
 		if !ok {
 			continue
 		}
-		services = append(services, v2Service{Links: []string{}, Type: e.Type, Name: e.Name, Endpoints: []v2Endpoint{{
-			Region: s.config.Region, PublicURL: url, InternalURL: url, AdminURL: url,
-			ID: derivedID("endpoint", e.Type+" public"),
-		}}})
+		if e.Type == "identity" { // who came by v2.0 is to come so again
+			if root, ok := strings.CutSuffix(strings.TrimRight(url, "/"), "/v3"); ok {
+				url = root + "/v2.0"
+			}
+		}
+		services = append(services, v2Service{Links: []string{}, Type: e.Type, Name: e.Name, Endpoints: []v2Endpoint{
+			{Region: s.config.Region, PublicURL: url, InternalURL: url, AdminURL: url}}})
 	}
 	return services
 }

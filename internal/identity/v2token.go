@@ -3,7 +3,6 @@ package identity
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"kvol/internal/api"
 	"kvol/internal/block"
@@ -70,8 +69,8 @@ func parseV2Auth(body []byte) (loginRequest, error) {
 	return login, nil
 }
 
-// v2Tenant has two keys that only the guide's own service has: groupId and
-// project_domain.
+// v2Tenant has two keys that only the guide's own service has: groupId, which
+// has no meaning here, and project_domain, which is always the same.
 type v2Tenant struct {
 	ID            string `json:"id"`
 	Name          string `json:"name"`
@@ -86,7 +85,6 @@ type v2Token struct {
 	Expires  string    `json:"expires"`
 	Tenant   *v2Tenant `json:"tenant,omitempty"`
 	IssuedAt string    `json:"issued_at"`
-	AuditIDs []string  `json:"audit_ids"`
 }
 
 type v2Role struct {
@@ -116,7 +114,7 @@ type v2Access struct {
 func (s *Service) v2View(r *http.Request, token string, a session) map[string]any {
 	v := v2Access{
 		Token: v2Token{ID: token, IssuedAt: a.token.IssuedAt.Format(v2Issued),
-			Expires: a.token.ExpiresAt.Format(v2Expires), AuditIDs: a.token.AuditIDs},
+			Expires: a.token.ExpiresAt.Format(v2Expires)},
 		ServiceCatalog: s.v2Catalog(r, a.project.ID),
 		User: v2User{ID: string(a.user.ID), Username: a.user.Name, Name: a.user.Name,
 			Roles: []v2Role{}, RolesLinks: []string{}},
@@ -138,7 +136,7 @@ func (s *Service) v2View(r *http.Request, token string, a session) map[string]an
 
 func v2TenantOf(p Project) v2Tenant {
 	return v2Tenant{ID: string(p.ID), Name: p.Name, GroupID: "", Description: p.Description,
-		Enabled: !p.Disabled, ProjectDomain: strings.ToUpper(domainID)}
+		Enabled: !p.Disabled, ProjectDomain: "NORMAL"}
 }
 
 func (s *Service) v2Login(w http.ResponseWriter, r *http.Request) error {
