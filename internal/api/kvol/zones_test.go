@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -38,6 +39,10 @@ const (
 	emptyID    = block.VolumeID("5f3f6f1c-5ddf-4b34-8a9e-4a3b0f9d9c22")   // replica without a point
 	tenant     = "e21dbcb88d314eefaf953c3de2aacea5"
 )
+
+// replicaSize is smaller than the volume that is made of it, so that copies are
+// quick.
+const replicaSize = int64(8 << 20)
 
 var epoch = time.Date(2018, 9, 11, 2, 37, 41, 0, time.UTC)
 
@@ -104,17 +109,16 @@ func (t tokens) Check(_ context.Context, user, token string) error {
 
 // zone is one zone of a test, without stores of its own but for memory.
 type zone struct {
-	name     block.Zone
-	t        testing.TB
-	clock    *atomic.Int64 // microseconds
-	path     string        // of the catalog
-	stores   map[string]driver.Driver
-	catalog  *catalog.Catalog
-	service  *control.Service
-	peers    *peer.Client
-	api      *httptest.Server
-	peerAPI  *httptest.Server
-	attempts chan job.Attempt
+	name    block.Zone
+	t       testing.TB
+	clock   *atomic.Int64 // microseconds
+	path    string        // of the catalog
+	stores  map[string]driver.Driver
+	catalog *catalog.Catalog
+	service *control.Service
+	peers   *peer.Client
+	api     *httptest.Server
+	peerAPI *httptest.Server
 }
 
 func (z *zone) now() time.Time { return time.UnixMicro(z.clock.Load()).UTC() }
@@ -218,9 +222,6 @@ func (w *world) start(z *zone) {
 }
 
 func (z *zone) serve(credentials peer.Credentials, peers []block.Zone) {
-	if z.peerAPI == nil {
-		z.t.Fatal("a zone can be served once only")
-	}
 	z.peerAPI.Config.Handler = peer.NewServer(peer.ServerConfig{Service: z.service, Zones: peers})
 	z.peerAPI.TLS = credentials.Server()
 	z.peerAPI.StartTLS()
@@ -240,6 +241,19 @@ func (z *zone) stop() {
 		z.t.Error(err)
 	}
 	z.api = nil
+}
+
+// restart stops a zone if it runs, and starts it at the same address.
+func (w *world) restart(z *zone) {
+	w.t.Helper()
+	address := z.peerAPI.Listener.Addr().String()
+	z.stop()
+	z.peerAPI = httptest.NewUnstartedServer(nil)
+	z.ok(z.peerAPI.Listener.Close())
+	var err error
+	z.peerAPI.Listener, err = net.Listen("tcp", address)
+	z.ok(err)
+	w.start(z)
 }
 
 func (z *zone) must(fn func(*catalog.Tx) error) {
@@ -275,7 +289,7 @@ func (z *zone) addReplica(content string) (newest block.Point) {
 	z.t.Helper()
 	ctx := context.Background()
 	id, d := block.VolumeID(block.NewID()), z.stores["s"]
-	z.ok(d.CreateVolume(ctx, id, block.GiB))
+	z.ok(d.CreateVolume(ctx, id, replicaSize))
 	v, err := d.OpenVolume(ctx, id)
 	z.ok(err)
 	write := func(text string) {
@@ -285,13 +299,13 @@ func (z *zone) addReplica(content string) (newest block.Point) {
 	}
 	point := func(pid block.PointID, seq uint64) block.Point {
 		z.ok(d.CreateSnapshot(ctx, driver.SnapshotRef{Volume: id, Name: pid}))
-		return block.Point{ID: pid, Volume: sourceID, Epoch: 1, Sequence: seq, At: z.now().Add(-time.Second), Size: block.GiB,
+		return block.Point{ID: pid, Volume: sourceID, Epoch: 1, Sequence: seq, At: z.now().Add(-time.Second), Size: replicaSize,
 			Root: block.RootHash{byte(seq)}}
 	}
 	write(content + " then")
 	named := point(block.PointID(snapshotID), 1)
 	named.Name = string(snapshotID)
-	write(content)
+	write(strings.ToUpper(content))
 	newest = point(block.PointID(block.NewID()), 2)
 	z.ok(v.Close())
 	name := "data"
@@ -343,7 +357,7 @@ func (r reply) into(t testing.TB, v any) {
 // ask sends a request to a zone's kvol API with the token.
 func (z *zone) ask(method, path string, edit ...func(*http.Request)) reply {
 	z.t.Helper()
-	req, err := http.NewRequest(method, z.api.URL+path, strings.NewReader(""))
+	req, err := http.NewRequest(method, z.api.URL+path, nil)
 	z.ok(err)
 	req.SetBasicAuth(kvol.DefaultUser, "the-token")
 	for _, e := range edit {
