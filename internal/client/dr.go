@@ -28,6 +28,8 @@ type Replica struct {
 	Backend    string  `json:"backend"`
 	Epoch      uint64  `json:"epoch"`
 	Points     []Point `json:"points"`
+	// ReplicatedUpTo is the instant of which the replica is a whole copy.
+	ReplicatedUpTo time.Time `json:"replicated_up_to"`
 }
 
 // Link is the source's side of a pair: how far its replication is.
@@ -73,13 +75,14 @@ func (s *Session) Replicas(ctx context.Context) ([]Replica, error) {
 	return out.Replicas, err
 }
 
-// Replica shows a replica with its points, by the source's zone and volume.
-func (s *Session) Replica(ctx context.Context, zone, volume string) (Replica, error) {
+// ReplicasOf shows the replicas of one volume, one for each protection that
+// ends in the session's zone, with their points.
+func (s *Session) ReplicasOf(ctx context.Context, zone, volume string) ([]Replica, error) {
 	var out struct {
-		Replica Replica `json:"replica"`
+		Replicas []Replica `json:"replicas"`
 	}
 	err := s.dr(ctx, "/replicas/"+url.PathEscape(zone)+"/"+url.PathEscape(volume), &out)
-	return out.Replica, err
+	return out.Replicas, err
 }
 
 // Links lists how far the zone's own volumes are replicated.

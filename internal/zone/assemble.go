@@ -135,8 +135,12 @@ func (s *Server) kick(v block.VolumeID) {
 	}
 }
 
-// relearn is how often peers that did not answer are asked again.
-const relearn = 2 * time.Second
+// relearn is how long after the first question peers that did not answer are
+// asked again; the pauses double up to relearnMax.
+const (
+	relearn    = 50 * time.Millisecond
+	relearnMax = 2 * time.Second
+)
 
 // holdExports keeps exports of protected volumes closed until every zone that
 // could have recovered them was asked; see Config.IsolatedStart.
@@ -155,6 +159,9 @@ func (s *Server) held(answered []block.Zone) func(block.Volume) bool {
 	}
 	any := s.cfg.IsolatedStart == "any"
 	return func(v block.Volume) bool {
+		if !v.CreatedAt.Before(s.started) {
+			return false // nobody could recover it while this zone was down
+		}
 		zones := s.protected(v.TypeID)
 		silent := 0
 		for _, z := range zones {
@@ -173,7 +180,7 @@ func (s *Server) learn(ctx context.Context) error {
 		s.ready.Store(true)
 		return nil
 	}
-	for {
+	for pause := relearn; ; pause = min(2*pause, relearnMax) {
 		answered, err := s.control.LearnFences(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -192,7 +199,7 @@ func (s *Server) learn(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(relearn):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -57,6 +57,7 @@ type Server struct {
 
 	credentials peer.Credentials
 	listeners   listeners
+	started     time.Time
 	ready       atomic.Bool
 }
 
@@ -73,7 +74,7 @@ func Open(ctx context.Context, cfg Config, env Environment) (*Server, error) {
 		env.Listen = net.Listen
 	}
 	s := &Server{cfg: cfg, env: env, log: env.Log.With("zone", string(cfg.Zone)), registry: prometheus.NewRegistry()}
-	s.env.Log = s.log
+	s.env.Log, s.started = s.log, s.env.Now().UTC()
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
