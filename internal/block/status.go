@@ -128,8 +128,10 @@ var volumeTable = map[VolumeStatus]map[Event]VolumeStatus{
 
 // snapshotTable is volumeTable's fellow for snapshots.
 var snapshotTable = map[SnapshotStatus]map[Event]SnapshotStatus{
-	SnapshotCreating:      {Done: SnapshotAvailable, Fail: SnapshotError},
-	SnapshotAvailable:     {Delete: SnapshotDeleting, BackUp: SnapshotBackingUp, Restore: SnapshotRestoring, Unmanage: SnapshotUnmanaging},
+	SnapshotCreating: {Done: SnapshotAvailable, Fail: SnapshotError},
+	SnapshotAvailable: {
+		Delete: SnapshotDeleting, BackUp: SnapshotBackingUp, Restore: SnapshotRestoring, Unmanage: SnapshotUnmanaging,
+	},
 	SnapshotBackingUp:     {Done: SnapshotAvailable, Fail: SnapshotAvailable},
 	SnapshotRestoring:     {Done: SnapshotAvailable, Fail: SnapshotAvailable},
 	SnapshotDeleting:      {Done: SnapshotDeleted, Fail: SnapshotErrorDeleting},
@@ -191,7 +193,8 @@ func (s SnapshotStatus) Passing() bool { _, ok := snapshotTable[s][Done]; return
 func StatusDocument() string {
 	var b strings.Builder
 	b.WriteString("# Statuses\n\nDrawn from the tables in `internal/block/status.go` by its test; do not edit.\n" +
-		"`(in-use or available)` is in-use while a host holds the volume. `force-delete` leads from every status to deleting.\n")
+		"`(in-use or available)` is in-use while a host holds the volume. " +
+		"`force-delete` leads from every status to deleting.\n")
 	draw(&b, "Volumes", volumeTable)
 	draw(&b, "Snapshots", snapshotTable)
 	return b.String()
