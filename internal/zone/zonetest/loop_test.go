@@ -51,10 +51,13 @@ type loop struct {
 	points []string     // snapshots that were taken
 }
 
-const source = "mitaka1"
+const (
+	source = "mitaka1"
+	blocks = 256 // that are written to, from the volume's beginning
+)
 
 func play(t *testing.T, seed uint64) {
-	l := &loop{t: t, c: zonetest.New(t), rnd: rand.New(rand.NewPCG(seed, 5)), w: zonetest.NewWriter(seed, 256),
+	l := &loop{t: t, c: zonetest.New(t), rnd: rand.New(rand.NewPCG(seed, 5)), w: zonetest.NewWriter(seed, blocks),
 		lost: map[int]bool{}}
 	s := l.c.Session(source, zonetest.Alice)
 	v, err := s.CreateVolume(t.Context(), client.NewVolume{Name: "loop", Size: 1})
@@ -184,14 +187,15 @@ func (l *loop) snapshot() {
 	l.points = append(l.points, snap.ID)
 }
 
-// read reads what the writer may have written.
-func (l *loop) read(zoneName, volume string) (content []byte, readOnly bool) {
+// read reads the first bytes of a volume: at most all of it.
+func (l *loop) read(zoneName, volume string, bytes int64) (content []byte, readOnly bool) {
 	l.t.Helper()
 	c := l.open(zoneName, volume)
 	defer c.Close()
-	content = make([]byte, c.Size())
-	for off := int64(0); off < c.Size(); off += 16 << 20 {
-		if _, err := c.ReadAt(content[off:off+16<<20], off); err != nil {
+	content = make([]byte, min(bytes, c.Size()))
+	const piece = 16 << 20
+	for off := 0; off < len(content); off += piece {
+		if _, err := c.ReadAt(content[off:min(off+piece, len(content))], int64(off)); err != nil {
 			l.t.Fatal(err)
 		}
 	}
@@ -203,7 +207,7 @@ func (l *loop) read(zoneName, volume string) (content []byte, readOnly bool) {
 func (l *loop) checkOwnZone() {
 	l.t.Helper()
 	l.anyBackup()
-	content, _ := l.read(source, l.volume)
+	content, _ := l.read(source, l.volume, blocks*zonetest.BlockSize)
 	kept, err := l.w.Prefix(content, l.lost)
 	if err != nil || kept < l.w.Acknowledged() {
 		l.t.Fatalf("%s has %d of %d acknowledged writes: %v", source, kept, l.w.Acknowledged(), err)
@@ -265,7 +269,7 @@ func (l *loop) recover(to string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	content, readOnly := l.read(to, *job.NewVolumeID)
+	content, readOnly := l.read(to, *job.NewVolumeID, block.GiB)
 	if readOnly {
 		l.t.Error("the recovered volume is read-only")
 	}
