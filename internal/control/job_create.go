@@ -203,7 +203,10 @@ func (s *Service) fillFromImage(ctx context.Context, t *job.Task, v block.Volume
 	if isRaw(img.DiskFormat) {
 		return &img, s.download(ctx, caller, img, func(r *watched) error {
 			r.each = s.progress(ctx, t, "downloading", img.Size, whileCreating...)
-			return s.streamIn(ctx, v, r)
+			return s.overwrite(ctx, v, func(to driver.Device) error {
+				_, err := stream(to, r, to.Size(), nil)
+				return err
+			})
 		})
 	}
 	return &img, s.downloadConverted(ctx, t, v, caller, img)
@@ -219,8 +222,8 @@ func (s *Service) download(ctx context.Context, c block.Caller, img Image, use f
 	return use(&watched{ctx: ctx, r: body})
 }
 
-// streamIn writes raw bytes to a volume's start; the rest reads as zeros.
-func (s *Service) streamIn(ctx context.Context, v block.Volume, from *watched) (err error) {
+// overwrite lets fn write to a new volume that reads as zeros, and flushes it.
+func (s *Service) overwrite(ctx context.Context, v block.Volume, fn func(driver.Device) error) (err error) {
 	to, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
 	if err != nil {
 		return err
@@ -229,7 +232,7 @@ func (s *Service) streamIn(ctx context.Context, v block.Volume, from *watched) (
 	if err := to.Zero(0, to.Size()); err != nil { // what an attempt before left
 		return err
 	}
-	if _, err := stream(to, from, to.Size(), nil); err != nil {
+	if err := fn(to); err != nil {
 		return err
 	}
 	return to.Flush()
@@ -275,5 +278,5 @@ func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Vo
 	}
 	defer closing(&err, f.Close)
 	each := s.progress(ctx, t, "writing", info.VirtualSize, whileCreating...)
-	return s.streamIn(ctx, v, &watched{ctx: ctx, r: f, each: each})
+	return s.overwrite(ctx, v, func(to driver.Device) error { return streamFile(to, f, info.VirtualSize, each) })
 }

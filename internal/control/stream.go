@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"syscall"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
@@ -64,4 +66,40 @@ func (w *watched) Read(p []byte) (int, error) {
 		return n, each
 	}
 	return n, err
+}
+
+// Where lseek finds data and holes (Linux, lseek(2)); elsewhere it refuses.
+const (
+	seekData = 3
+	seekHole = 4
+)
+
+// dataRange returns the first range at or after off of a file of size bytes
+// that is no hole; from == size if there is none. Where the system can't tell,
+// all is data.
+func dataRange(f *os.File, off, size int64) (from, to int64) {
+	from, err := f.Seek(off, seekData)
+	if errors.Is(err, syscall.ENXIO) {
+		return size, size
+	}
+	if err != nil {
+		return off, size
+	}
+	if to, err = f.Seek(from, seekHole); err != nil || to > size {
+		to = size
+	}
+	return min(from, size), to
+}
+
+// streamFile is stream for a file of size bytes, of which it reads no holes.
+func streamFile(to io.WriterAt, f *os.File, size int64, each func(done int64) error) error {
+	for from, end := dataRange(f, 0, size); from < size; from, end = dataRange(f, end, size) {
+		base := from
+		_, err := stream(io.NewOffsetWriter(to, base), io.NewSectionReader(f, base, end-base), end-base,
+			func(done int64) error { return each(base + done) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

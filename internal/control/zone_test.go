@@ -35,6 +35,8 @@ type zone struct {
 	fast    *drivertest.Faults
 	slow    *drivertest.Faults
 	images  *memoryImages
+	temp    string
+	qemu    string // of control.Config
 	*control.Service
 
 	mu      sync.Mutex
@@ -44,7 +46,7 @@ type zone struct {
 func newZone(t *testing.T) *zone {
 	t.Helper()
 	z := &zone{t: t, ctx: t.Context(), fast: drivertest.NewFaults(mem.New(mem.Options{})),
-		slow: drivertest.NewFaults(mem.New(mem.Options{})), images: newImages()}
+		slow: drivertest.NewFaults(mem.New(mem.Options{})), images: newImages(), temp: t.TempDir()}
 	c, err := catalog.Open(z.ctx, catalog.Options{})
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
@@ -80,7 +82,7 @@ func (z *zone) restart() {
 		Catalog: z.catalog, Backends: set, Zone: "mitaka1", Region: "kr", DefaultType: "fast",
 		AvailabilityZones: []string{"kr-a", "kr-b"}, Images: z.images, Key: [32]byte{1, 2, 3},
 		ExportAddress: func() string { return "[::1]:10809" }, UnixSocket: func() string { return "/run/nbd" },
-		TempDir: z.t.TempDir(), OnChange: z.onChange,
+		TempDir: z.temp, QemuImg: z.qemu, OnChange: z.onChange,
 	})
 	must(z.t, err)
 }
@@ -333,7 +335,8 @@ func (m *memoryImages) Open(ctx context.Context, c block.Caller, id string) (io.
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return io.NopCloser(&slowReader{m.bytes[id]}), nil
+	zeros := io.LimitReader(zeroReader{}, m.images[id].Size-int64(len(m.bytes[id]))) // those that Upload left out
+	return io.NopCloser(io.MultiReader(&slowReader{m.bytes[id]}, zeros)), nil
 }
 
 func (m *memoryImages) Create(_ context.Context, c block.Caller, img control.Image) (control.Image, error) {
@@ -397,6 +400,10 @@ func (m *memoryImages) count() int {
 	defer m.mu.Unlock()
 	return len(m.images)
 }
+
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // slowReader gives few bytes at a time, as networks do.
 type slowReader struct{ left []byte }

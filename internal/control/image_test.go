@@ -1,0 +1,191 @@
+package control_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/control"
+)
+
+// formats are those that need qemu-img.
+var formats = []string{"qcow2", "vmdk", "vdi", "vhdx"}
+
+// qemu runs qemu-img, and skips the test where there is none.
+func qemu(t *testing.T, args ...string) {
+	t.Helper()
+	path, err := exec.LookPath("qemu-img")
+	if err != nil {
+		t.Skip("qemu-img is not installed")
+	}
+	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil {
+		t.Fatalf("qemu-img %v: %v: %s", args, err, out)
+	}
+}
+
+// raw makes a file of some MiB that begins with a text.
+func raw(t *testing.T, mib int, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "raw")
+	must(t, os.WriteFile(path, append([]byte(text), make([]byte, mib<<20-len(text))...), 0o600))
+	return path
+}
+
+// lastJob returns the newest job of a volume.
+func (z *zone) lastJob(id block.VolumeID) (j block.Job) {
+	z.t.Helper()
+	must(z.t, z.catalog.View(z.ctx, func(tx *catalog.Tx) error {
+		jobs, err := tx.JobsOf(string(id))
+		j = jobs[len(jobs)-1]
+		return err
+	}))
+	return j
+}
+
+func (z *zone) fromImage(image string) block.Volume {
+	z.t.Helper()
+	v, err := z.CreateVolume(z.ctx, alice, control.NewVolume{Size: ptr(int64(1)), ImageRef: &image})
+	must(z.t, err)
+	z.work(z.ctx)
+	return z.volume(v.ID)
+}
+
+func TestVolumeFromImage(t *testing.T) {
+	z := newZone(t)
+	for _, format := range formats {
+		file := filepath.Join(t.TempDir(), "image")
+		qemu(t, "convert", "-f", "raw", "-O", format, raw(t, 3, "boot "+format), file)
+		stored, err := os.ReadFile(file)
+		must(t, err)
+		id := z.images.add(control.Image{Name: "os", DiskFormat: format, ContainerFormat: "bare", Checksum: "c",
+			MinRAM: 5, Properties: map[string]string{"os_distro": "debian"}}, stored)
+		v := z.fromImage(id)
+		if v.Status != block.VolumeAvailable || !v.Bootable || v.ImageMetadata["image_id"] != id ||
+			v.ImageMetadata["disk_format"] != format || v.ImageMetadata["os_distro"] != "debian" ||
+			v.ImageMetadata["min_ram"] != "5" || v.ImageMetadata["image_name"] != "os" {
+			t.Fatalf("%s: %+v (%s)", format, v, z.lastJob(v.ID).Error)
+		}
+		if got := z.content(v, 5+len(format)); got != "boot "+format {
+			t.Errorf("%s: the volume reads %q", format, got)
+		}
+		clone := z.make(control.NewVolume{SourceVolumeID: &v.ID})
+		if !clone.Bootable || clone.ImageMetadata["image_id"] != id {
+			t.Errorf("%s: its clone is %+v", format, clone)
+		}
+	}
+}
+
+// TestBadImages: what can't be used, and what would read other files of this
+// machine, puts the volume into error with a reason.
+func TestBadImages(t *testing.T) {
+	z := newZone(t)
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "secret")
+	must(t, os.WriteFile(secret, bytes.Repeat([]byte("secret"), 1<<16), 0o600))
+	backed := filepath.Join(dir, "backed")
+	qemu(t, "create", "-f", "qcow2", "-b", secret, "-F", "raw", backed)
+	backedBytes, err := os.ReadFile(backed)
+	must(t, err)
+	large := filepath.Join(dir, "large")
+	qemu(t, "create", "-f", "qcow2", large, "2G")
+	largeBytes, err := os.ReadFile(large)
+	must(t, err)
+	flat := "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\n" +
+		"RW 512 FLAT \"" + secret + "\" 0\n"
+	for name, c := range map[string]struct {
+		format string
+		bytes  []byte
+		want   string
+	}{
+		"backing file":  {"qcow2", backedBytes, "The image has a backing file, which is not allowed."},
+		"too large":     {"qcow2", largeBytes, "Image virtual size is 2GB and doesn't fit in a volume of size 1GB."},
+		"not a qcow2":   {"qcow2", []byte("hello"), "The image is no valid qcow2."},
+		"several files": {"vmdk", []byte(flat), "is not allowed."},
+		"unknown":       {"docker", []byte("x"), "Images of disk format docker can't be read."},
+	} {
+		v := z.fromImage(z.images.add(control.Image{DiskFormat: c.format}, c.bytes))
+		if reason := z.lastJob(v.ID).Error; v.Status != block.VolumeError || !strings.Contains(reason, c.want) {
+			t.Errorf("%s: the volume is %s: %s", name, v.Status, reason)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(z.temp, "*"))
+	must(t, err)
+	if len(left) > 0 {
+		t.Errorf("conversions left %v", left)
+	}
+}
+
+func TestWithoutQemu(t *testing.T) {
+	z := newZone(t)
+	z.qemu = "/nonexistent/qemu-img"
+	z.restart()
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	_, err := z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "i", DiskFormat: "qcow2"})
+	wantError(t, "upload", err, block.Invalid,
+		"Invalid input received: This zone has no qemu-img and can't write disk format qcow2; use raw.")
+	if z.images.count() != 0 || z.volume(v.ID).Status != block.VolumeAvailable {
+		t.Error("a refused upload left something")
+	}
+	made := z.fromImage(z.images.add(control.Image{DiskFormat: "vdi"}, []byte("x")))
+	if reason := z.lastJob(made.ID).Error; made.Status != block.VolumeError || !strings.Contains(reason, "no qemu-img") {
+		t.Errorf("the volume is %s: %s", made.Status, reason)
+	}
+}
+
+func TestUpload(t *testing.T) {
+	z := newZone(t)
+	v := z.fromImage(z.images.add(control.Image{Name: "os", DiskFormat: "raw", Properties: map[string]string{"os": "x"}},
+		[]byte("content")))
+	for _, format := range formats {
+		up, err := z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "copy", DiskFormat: format})
+		must(t, err)
+		if _, err := z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "x"}); !block.Is(err, block.Invalid) {
+			t.Errorf("an upload during an upload: %v", err)
+		}
+		z.work(z.ctx)
+		img, err := z.images.Find(z.ctx, alice, up.ImageID)
+		must(t, err)
+		if img.Status != "active" || img.Name != "copy" || img.DiskFormat != format || img.ContainerFormat != "bare" ||
+			img.Visibility != "private" || img.Properties["os"] != "x" || len(img.Properties) != 1 {
+			t.Errorf("%s: %+v", format, img)
+		}
+		if got := z.volume(v.ID).Status; got != block.VolumeAvailable {
+			t.Errorf("%s: the volume is %s", format, got)
+		}
+		back := z.fromImage(up.ImageID)
+		if got := z.content(back, 7); got != "content" {
+			t.Errorf("%s comes back as %q", format, got)
+		}
+	}
+	for _, format := range []string{"zz", "aki"} {
+		_, err := z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "i", DiskFormat: format})
+		if !block.Is(err, block.Invalid) {
+			t.Errorf("format %s: %v", format, err)
+		}
+	}
+}
+
+// TestUploadGone: the image was deleted by its owner meanwhile.
+func TestUploadGone(t *testing.T) {
+	z := newZone(t)
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	up, err := z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "i"})
+	must(t, err)
+	must(t, z.images.Delete(z.ctx, alice, up.ImageID))
+	z.work(z.ctx)
+	if got := z.volume(v.ID).Status; got != block.VolumeAvailable {
+		t.Errorf("the volume is %s", got)
+	}
+	z.images.fail = func(string) error { return block.Errorf(block.Unavailable, "The image service is away.") }
+	_, err = z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "i"})
+	if !block.Is(err, block.Unavailable) || z.volume(v.ID).Status != block.VolumeAvailable {
+		t.Errorf("without an image service: %v", err)
+	}
+	z.images.fail = nil
+	z.wantStored(string(v.ID))
+}
