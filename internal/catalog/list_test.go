@@ -258,10 +258,11 @@ func TestPlans(t *testing.T) {
 		q     block.ListQuery
 		index string
 	}{
-		"a project's list":      {block.ListQuery{Project: "p", Limit: 1000}, "volumes_by_project (project_id=?)"},
-		"a project's next page": {block.ListQuery{Project: "p", Marker: "m"}, "volumes_by_project (project_id=? AND created_at<?)"},
-		"all projects' list":    {block.ListQuery{Limit: 1000}, "SCAN volumes USING INDEX volumes_by_age"},
-		"all, next page":        {block.ListQuery{Marker: "m"}, "volumes_by_age (created_at<?)"},
+		"a project's list": {block.ListQuery{Project: "p", Limit: 1000}, "volumes_by_project (project_id=?)"},
+		"a project's next page": {block.ListQuery{Project: "p", Marker: "m"},
+			"volumes_by_project (project_id=? AND created_at<?)"},
+		"all projects' list": {block.ListQuery{Limit: 1000}, "SCAN volumes USING INDEX volumes_by_age"},
+		"all, next page":     {block.ListQuery{Marker: "m"}, "volumes_by_age (created_at<?)"},
 	} {
 		look(t, c, func(tx *Tx) error {
 			query, args, err := volumeList.page(tx, test.q, selectVolumes)

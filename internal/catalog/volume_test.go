@@ -214,7 +214,8 @@ func TestTypes(t *testing.T) {
 	wantTypes := func(public bool, want ...block.VolumeType) {
 		t.Helper()
 		look(t, c, func(tx *Tx) error {
-			got, err := tx.Types(block.ListQuery{Limit: -1, Filters: map[string]string{"is_public": fmt.Sprint(public)}}, !public)
+			q := block.ListQuery{Limit: -1, Filters: map[string]string{"is_public": fmt.Sprint(public)}}
+			got, err := tx.Types(q, !public)
 			if diff := gocmp.Diff(want, got); diff != "" {
 				t.Error(diff)
 			}
@@ -284,7 +285,8 @@ func TestAttachmentsAndConnections(t *testing.T) {
 		wantError(t, tx.InsertAttachment(v.Attachments[0]), block.Conflict, "Volume attachment a exists already.")
 		return nil
 	})
-	err := c.Update(t.Context(), func(tx *Tx) error { return tx.InsertAttachment(block.Attachment{ID: "b", VolumeID: "x"}) })
+	lost := block.Attachment{ID: "b", VolumeID: "x"}
+	err := c.Update(t.Context(), func(tx *Tx) error { return tx.InsertAttachment(lost) })
 	if err == nil || !strings.Contains(err.Error(), "FOREIGN KEY") {
 		t.Errorf("an attachment to nothing: %v", err)
 	}

@@ -216,11 +216,12 @@ func TestSteeringErrors(t *testing.T) {
 		state block.JobState
 		text  string
 	}{
-		"done":           {nil, []Outcome{Succeeded}, 0, block.JobDone, ""},
-		"retry":          {[]error{notFound}, []Outcome{Retried, Succeeded}, time.Second, block.JobDone, ""},
-		"give up":        {[]error{GiveUp(notFound)}, []Outcome{Failed}, 0, block.JobFailed, "gone"},
-		"wrapped":        {[]error{fmt.Errorf("x: %w", GiveUp(notFound))}, []Outcome{Failed}, 0, block.JobFailed, "x: gone"},
-		"snooze":         {[]error{Snooze(7*time.Second, nil)}, []Outcome{Snoozed, Succeeded}, 7 * time.Second, block.JobDone, ""},
+		"done":    {nil, []Outcome{Succeeded}, 0, block.JobDone, ""},
+		"retry":   {[]error{notFound}, []Outcome{Retried, Succeeded}, time.Second, block.JobDone, ""},
+		"give up": {[]error{GiveUp(notFound)}, []Outcome{Failed}, 0, block.JobFailed, "gone"},
+		"wrapped": {[]error{fmt.Errorf("x: %w", GiveUp(notFound))}, []Outcome{Failed}, 0, block.JobFailed, "x: gone"},
+		"snooze": {[]error{Snooze(7*time.Second, nil)}, []Outcome{Snoozed, Succeeded}, 7 * time.Second,
+			block.JobDone, ""},
 		"snooze for why": {[]error{Snooze(time.Hour, notFound)}, []Outcome{Snoozed}, 0, block.JobReady, "gone"},
 		"long": {[]error{GiveUp(errors.New(strings.Repeat("x", 9999)))}, []Outcome{Failed}, 0, block.JobFailed,
 			strings.Repeat("x", maxErrorText)},
