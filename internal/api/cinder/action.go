@@ -70,7 +70,8 @@ func (c *call) act(actions map[string]action) error {
 }
 
 // plainAction makes an action of a method that needs nothing but the volume.
-func plainAction(do func(*control.Service, context.Context, block.Caller, block.VolumeID) error) func(*call, *object) error {
+func plainAction(
+	do func(*control.Service, context.Context, block.Caller, block.VolumeID) error) func(*call, *object) error {
 	return func(c *call, _ *object) error {
 		return c.accepted(do(c.s.cfg.Control, c.r.Context(), c.caller, c.volumeID()))
 	}
@@ -127,7 +128,7 @@ func extend(c *call, o *object) error {
 	if err != nil {
 		return err
 	}
-	if v.Status == block.VolumeInUse {
+	if v.Status == block.VolumeInUse && v.RecoveredTo == nil { // else the rules say where it lives on
 		return invalid("Invalid volume: Volume %s status must be '{'status': 'available'}' to extend, currently %s.",
 			v.ID, v.Status)
 	}
