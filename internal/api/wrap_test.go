@@ -21,7 +21,9 @@ import (
 
 func TestRequestIDs(t *testing.T) {
 	var inside string
-	h := Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { inside = RequestID(r.Context()) }), Options{})
+	h := Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		inside = RequestID(r.Context())
+	}), Options{})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	if !strings.HasPrefix(inside, "req-") || w.Header().Get("X-Openstack-Request-Id") != inside ||

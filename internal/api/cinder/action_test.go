@@ -201,8 +201,9 @@ func TestUpdate(t *testing.T) {
 		}
 	}
 	f.want(200, "PUT", "volumes/"+id, `{"volume":{"metadata":{"a":"b"}}}`)
-	if a := f.want(200, "PUT", "volumes/"+id, `{"volume":{"metadata":{"c":"d"}}}`); len(a.get(t, "volume.metadata").(map[string]any)) != 1 {
-		t.Errorf("metadata was not replaced: %s", a.body)
+	replaced := f.want(200, "PUT", "volumes/"+id, `{"volume":{"metadata":{"c":"d"}}}`)
+	if len(replaced.get(t, "volume.metadata").(map[string]any)) != 1 {
+		t.Errorf("metadata was not replaced: %s", replaced.body)
 	}
 	sn := f.want(202, "POST", "snapshots", `{"snapshot":{"volume_id":"`+id+`"}}`).text(t, "snapshot.id")
 	a := f.want(200, "PUT", "snapshots/"+sn, `{"snapshot":{"name":"s","description":"t"}}`)
@@ -309,7 +310,8 @@ func TestViewTexts(t *testing.T) {
 	if body := f.want(200, "GET", "volumes/"+id, "").body; !strings.Contains(string(body), "<&>한글") {
 		t.Errorf("escaped for HTML: %s", body)
 	}
-	for _, status := range []block.VolumeStatus{block.VolumeReserved, block.VolumeErrorExtending, block.VolumeMaintenance} {
+	for _, status := range []block.VolumeStatus{block.VolumeReserved, block.VolumeErrorExtending,
+		block.VolumeMaintenance} {
 		f.must(f.catalog.Update(t.Context(), func(tx *catalog.Tx) error {
 			return tx.ResetVolumeStatus(block.VolumeID(id), status)
 		}))

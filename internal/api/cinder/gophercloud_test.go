@@ -63,8 +63,10 @@ func TestGophercloudVolumes(t *testing.T) {
 	f.must(volumes.ExtendSize(ctx, c, id, volumes.ExtendSizeOpts{NewSize: 2}).ExtractErr())
 	f.status("volumes/"+id, "volume.status", "available")
 	f.must(volumes.SetBootable(ctx, c, id, volumes.BootableOpts{Bootable: true}).ExtractErr())
-	f.must(volumes.SetImageMetadata(ctx, c, id, volumes.ImageMetadataOpts{Metadata: map[string]string{"k": "v"}}).ExtractErr())
-	up, err := volumes.UploadImage(ctx, c, id, volumes.UploadImageOpts{ImageName: "i", DiskFormat: "raw", Force: true}).Extract()
+	f.must(volumes.SetImageMetadata(ctx, c, id, volumes.ImageMetadataOpts{
+		Metadata: map[string]string{"k": "v"}}).ExtractErr())
+	up, err := volumes.UploadImage(ctx, c, id, volumes.UploadImageOpts{ImageName: "i", DiskFormat: "raw",
+		Force: true}).Extract()
 	f.must(err)
 	if up.VolumeType.Name != "General SSD" || up.Status != "uploading" || up.ImageID == "" {
 		t.Errorf("upload %+v", up)
@@ -82,7 +84,8 @@ func TestGophercloudAttach(t *testing.T) {
 	ctx, c := t.Context(), f.client("member")
 	id := f.volume(`{"volume":{"size":1}}`)
 	f.must(volumes.Reserve(ctx, c, id).ExtractErr())
-	info, err := volumes.InitializeConnection(ctx, c, id, volumes.InitializeConnectionOpts{Host: "h", IP: "192.0.2.9"}).Extract()
+	info, err := volumes.InitializeConnection(ctx, c, id, volumes.InitializeConnectionOpts{Host: "h",
+		IP: "192.0.2.9"}).Extract()
 	f.must(err)
 	if info["driver_volume_type"] != "nbd" {
 		t.Errorf("connection %v", info)
@@ -134,7 +137,8 @@ func TestGophercloudLists(t *testing.T) {
 	if use.Volumes.InUse != 5 || use.ID != project {
 		t.Errorf("usage %+v", use)
 	}
-	_, err = quotasets.Update(ctx, f.client("admin"), project, quotasets.UpdateOpts{Volumes: gophercloud.IntToPointer(5)}).Extract()
+	_, err = quotasets.Update(ctx, f.client("admin"), project, quotasets.UpdateOpts{
+		Volumes: gophercloud.IntToPointer(5)}).Extract()
 	f.must(err)
 	_, err = volumes.Create(ctx, c, volumes.CreateOpts{Size: 1}, nil).Extract()
 	var unexpected gophercloud.ErrUnexpectedResponseCode
