@@ -43,8 +43,12 @@ func (tx *Tx) Projects() ([]Project, error) {
 	return collect(tx, scanProject, `SELECT `+projectColumns+` FROM projects ORDER BY name`)
 }
 
-// InsertProject adds a project; Conflict if the name is taken.
+// InsertProject adds a project; Conflict if the name is taken. CreatedAt is Now
+// unless it is given.
 func (tx *Tx) InsertProject(p Project) error {
+	if p.CreatedAt.IsZero() {
+		p.CreatedAt = tx.Now
+	}
 	if err := tx.freeName("projects", "project", string(p.ID), p.Name); err != nil {
 		return err
 	}

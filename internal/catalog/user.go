@@ -46,8 +46,12 @@ func (tx *Tx) Users() ([]User, error) {
 	return collect(tx, scanUser, `SELECT `+userColumns+` FROM users ORDER BY name`)
 }
 
-// InsertUser adds a user; Conflict if the name or the id is taken.
+// InsertUser adds a user; Conflict if the name is taken. CreatedAt is Now
+// unless it is given.
 func (tx *Tx) InsertUser(u User) error {
+	if u.CreatedAt.IsZero() {
+		u.CreatedAt = tx.Now
+	}
 	if err := tx.freeName("users", "user", string(u.ID), u.Name); err != nil {
 		return err
 	}

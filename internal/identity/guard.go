@@ -13,8 +13,9 @@ import (
 
 // GuessLimits bound how often passwords may be guessed. Every failed attempt
 // takes one from the user's allowance and one from the address's; each grows
-// back by one per Refill. A success takes nothing. Zero fields stand for
-// DefaultGuessLimits.
+// back by one per Refill. A success takes nothing; and an address from which a
+// user has logged in is not held up by what others guess of that user. Zero
+// fields stand for DefaultGuessLimits.
 type GuessLimits struct {
 	User          int           // failures in a row for one user name
 	UserRefill    time.Duration // until one more is allowed
@@ -73,9 +74,10 @@ func RetryAfter(err error) (wait time.Duration, ok bool) {
 type guard struct {
 	now func() time.Time
 
-	mu        sync.Mutex // guards both tables
+	mu        sync.Mutex // guards the tables
 	users     allowances
 	addresses allowances
+	known     allowances // user and address of logins that succeeded; used for its order only
 }
 
 func newGuard(l GuessLimits, now func() time.Time) *guard {
@@ -84,6 +86,7 @@ func newGuard(l GuessLimits, now func() time.Time) *guard {
 		now:       now,
 		users:     newAllowances(l.User, l.UserRefill, l.Entries),
 		addresses: newAllowances(l.Address, l.AddressRefill, l.Entries),
+		known:     newAllowances(1, 0, l.Entries),
 	}
 }
 
@@ -91,6 +94,7 @@ func newGuard(l GuessLimits, now func() time.Time) *guard {
 type attempt struct {
 	g             *guard
 	user, address string
+	known         bool // the user has logged in from there before: nothing was taken from the user
 }
 
 // begin takes one from both allowances before the password is looked at, so
@@ -101,24 +105,40 @@ func (g *guard) begin(user, remote string) (*attempt, error) {
 	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	wait := max(g.addresses.wait(address, now), g.users.wait(user, now))
+	a := &attempt{g: g, user: user, address: address, known: g.known.has(user + "@" + address)}
+	wait := g.addresses.wait(address, now)
+	if !a.known {
+		wait = max(wait, g.users.wait(user, now))
+	}
 	if wait > 0 {
 		return nil, block.Wrap(block.OverLimit, &TooManyError{Wait: wait},
 			"Too many failed logins. Try again in %d seconds.", seconds(wait))
 	}
 	g.addresses.take(address, now)
-	g.users.take(user, now)
-	return &attempt{g: g, user: user, address: address}, nil
+	if !a.known {
+		g.users.take(user, now)
+	}
+	return a, nil
 }
 
-// forgive gives back what begin took: the password was right, or was not
-// looked at.
+// forgive gives back what begin took, since the password was not looked at.
 func (a *attempt) forgive() {
 	now := a.g.now()
 	a.g.mu.Lock()
 	defer a.g.mu.Unlock()
 	a.g.addresses.give(a.address, now)
-	a.g.users.give(a.user, now)
+	if !a.known {
+		a.g.users.give(a.user, now)
+	}
+}
+
+// succeed is forgive after the right password, and remembers who came from
+// where.
+func (a *attempt) succeed() {
+	a.forgive()
+	a.g.mu.Lock()
+	defer a.g.mu.Unlock()
+	a.g.known.take(a.user+"@"+a.address, a.g.now())
 }
 
 // seconds rounds up to whole seconds, as Retry-After wants them.
@@ -161,6 +181,11 @@ type allowance struct {
 
 func newAllowances(burst int, refill time.Duration, limit int) allowances {
 	return allowances{burst: burst, refill: refill, limit: limit, byKey: map[string]*list.Element{}, order: list.New()}
+}
+
+func (a *allowances) has(key string) bool {
+	_, ok := a.byKey[key]
+	return ok
 }
 
 // wait returns how long key has to wait for one more; 0 if it need not.

@@ -12,7 +12,8 @@ import (
 var tight = GuessLimits{User: 3, UserRefill: 10 * time.Second, Address: 5, AddressRefill: time.Second, Entries: 4}
 
 // Guessing one user's password ends after a few tries and goes on slowly; the
-// right password is refused too meanwhile, and costs nothing before.
+// right password is refused too meanwhile, but not where the user has been
+// before.
 func TestGuessingOneUser(t *testing.T) {
 	k := newClock()
 	config := testConfig(k)
@@ -28,17 +29,20 @@ func TestGuessingOneUser(t *testing.T) {
 		}
 	}
 	for i := range 3 {
-		if err := try("guess", fmt.Sprintf("192.0.2.%d:1", i)); !block.Is(err, block.Unauthorized) {
+		if err := try("guess", fmt.Sprintf("198.51.100.%d:1", i)); !block.Is(err, block.Unauthorized) {
 			t.Fatalf("guess %d: %v", i, err)
 		}
 	}
-	err := try(demoPassword, "198.51.100.1:1")
+	err := try(demoPassword, "198.51.100.9:1")
 	wait, ok := RetryAfter(err)
 	if !block.Is(err, block.OverLimit) || !ok || wait <= 0 || wait > 10*time.Second {
 		t.Fatalf("after three guesses: %v, wait %v", err, wait)
 	}
+	if err := try(demoPassword, "192.0.2.1:2"); err != nil {
+		t.Errorf("where the user has been before: %v", err)
+	}
 	k.move(wait)
-	if err := try(demoPassword, "198.51.100.1:1"); err != nil {
+	if err := try(demoPassword, "198.51.100.9:1"); err != nil {
 		t.Errorf("after waiting %v: %v", wait, err)
 	}
 }
@@ -74,10 +78,10 @@ func TestGuardIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i%2 == 0 {
-			try.forgive()
+			try.succeed()
 		}
 	}
-	for name, a := range map[string]allowances{"users": g.users, "addresses": g.addresses} {
+	for name, a := range map[string]allowances{"users": g.users, "addresses": g.addresses, "known": g.known} {
 		if len(a.byKey) > tight.Entries || len(a.byKey) != a.order.Len() {
 			t.Errorf("%s: %d entries, %d in order; at most %d are allowed", name, len(a.byKey), a.order.Len(),
 				tight.Entries)

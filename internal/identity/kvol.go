@@ -132,7 +132,7 @@ func (k *Kvol) Issue(ctx context.Context, user, password, remote string) (token 
 	if !ok {
 		return "", time.Time{}, errUnauthorized
 	}
-	try.forgive()
+	try.succeed()
 	token, hash := newToken()
 	err = k.catalog.Update(ctx, func(tx *catalog.Tx) error {
 		now, err := tx.KvolUser(user)

@@ -107,7 +107,7 @@ func (s *Service) checkPassword(ctx context.Context, user string, byID bool, pas
 	if !ok || !u.Enabled {
 		return catalog.User{}, errUnauthorized
 	}
-	try.forgive()
+	try.succeed()
 	return u, nil
 }
 

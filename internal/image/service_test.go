@@ -179,8 +179,9 @@ func TestUploadFails(t *testing.T) {
 		r    io.Reader
 		want block.Kind
 	}{
-		"cut":       {t.Context(), io.MultiReader(strings.NewReader("half"), iotest.ErrReader(cut)), block.Invalid},
-		"cut short": {t.Context(), io.MultiReader(strings.NewReader("half"), iotest.ErrReader(io.ErrUnexpectedEOF)), block.Invalid},
+		"cut": {t.Context(), io.MultiReader(strings.NewReader("half"), iotest.ErrReader(cut)), block.Invalid},
+		"cut short": {t.Context(), io.MultiReader(strings.NewReader("half"), iotest.ErrReader(io.ErrUnexpectedEOF)),
+			block.Invalid},
 		"too long":  {t.Context(), strings.NewReader(strings.Repeat("x", 101)), block.OverLimit},
 		"format":    {t.Context(), strings.NewReader("QFI\xfb and so on"), block.Unsupported},
 		"cancelled": {cancelled, strings.NewReader("x"), block.Internal},
@@ -363,7 +364,8 @@ func TestUploadsAtOnce(t *testing.T) {
 	results := make([]error, 8)
 	for i := range results {
 		wg.Go(func() {
-			results[i] = s.Upload(context.Background(), alice, img.ID, strings.NewReader(strings.Repeat(string(rune('a'+i)), 1000)))
+			data := strings.Repeat(string(rune('a'+i)), 1000)
+			results[i] = s.Upload(context.Background(), alice, img.ID, strings.NewReader(data))
 		})
 	}
 	wg.Wait()
