@@ -31,11 +31,6 @@ func (s *Store) apply(h *header, body []byte, at position) error {
 	end := at
 	end.off, end.seq, end.generation = at.off+h.size(), h.seq+1, h.generation
 	s.scratch = end.encode(s.scratch[:0])
-	if s.hooks.is(positionFirst) {
-		if err := s.db.Set([]byte{keyPosition}, s.scratch, pebble.NoSync); err != nil {
-			return indexError(err)
-		}
-	}
 	if err := b.Set(positionKey, s.scratch, nil); err != nil {
 		return indexError(err)
 	}
@@ -49,7 +44,7 @@ func (s *Store) apply(h *header, body []byte, at position) error {
 	if after != nil {
 		after()
 	}
-	if s.indexed += h.size(); s.indexed > indexEvery {
+	if s.indexed += h.size(); s.indexed > s.indexEvery {
 		s.indexed = 0
 		if _, err := s.db.AsyncFlush(); err != nil {
 			return indexError(err)
@@ -58,8 +53,8 @@ func (s *Store) apply(h *header, body []byte, at position) error {
 	return nil
 }
 
-// indexEvery bounds the log that recovery has to read, in bytes.
-const indexEvery = 256 << 20
+// defaultIndexEvery bounds the log that recovery has to read, in bytes.
+const defaultIndexEvery = 256 << 20
 
 var positionKey = []byte{keyPosition}
 

@@ -1,7 +1,112 @@
 package logstore
 
-import "sync/atomic"
+import (
+	"context"
+	"sync"
+	"sync/atomic"
 
-type census struct{ live atomic.Int64 }
+	"github.com/cockroachdb/pebble/v2"
+)
 
-func (s *Store) reclaim() error { return nil }
+// census is what the last count of live data found.
+type census struct {
+	mu       sync.Mutex // one count at a time
+	live     atomic.Int64
+	segments atomic.Int64 // in use when it was taken
+}
+
+// reclaimWhenDue counts what is live and moves data out of segments that hold
+// little of it: after a deletion, or when a quarter more segments are in use
+// than at the last count.
+func (s *Store) reclaimWhenDue(ctx context.Context) error {
+	all, empty := s.pool.counts()
+	used := int64(all - empty)
+	s.mu.Lock()
+	due := s.freed
+	s.mu.Unlock()
+	last := s.census.segments.Load()
+	if !due && used < last+max(4, last/4) {
+		return nil
+	}
+	live, err := s.takeCensus()
+	if err != nil {
+		return err
+	}
+	return s.compact(ctx, live)
+}
+
+// reclaim is what the pool does when it can't grow.
+func (s *Store) reclaim() error {
+	_, err := s.takeCensus()
+	s.wakeHousekeeper()
+	return err
+}
+
+// takeCensus counts the live bytes of each full segment and sets those with
+// none free. A full segment's count only ever falls: nothing new refers to
+// old data. It may be reused once the durable index knows that, and nobody is
+// reading from it any more.
+func (s *Store) takeCensus() (map[uint32]int64, error) {
+	s.census.mu.Lock()
+	defer s.census.mu.Unlock()
+	s.mu.Lock()
+	s.freed = false
+	snap := s.db.NewSnapshot()
+	end := s.log.now()
+	s.mu.Unlock()
+	defer snap.Close()
+	live, total, err := countLive(snap)
+	if err != nil {
+		return nil, err
+	}
+	full := s.pool.inUse(end.segment)
+	var dead []uint32
+	for _, id := range full {
+		if live[id] == 0 {
+			dead = append(dead, id)
+			delete(live, id)
+		}
+	}
+	s.census.live.Store(total + 1)
+	s.census.segments.Store(int64(len(full) - len(dead)))
+	if len(dead) == 0 {
+		return live, nil
+	}
+	if !s.hooks.is(recycleEarly) {
+		if err := s.flushIndex(); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.grace.wait(s.closing); err != nil {
+		return nil, err
+	}
+	s.pool.setFree(dead)
+	s.pool.retry()
+	return live, nil
+}
+
+// countLive sums the bytes that the index refers to, by segment.
+func countLive(r pebble.Reader) (live map[uint32]int64, total int64, err error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: []byte{keyLeaf}, UpperBound: []byte{keyLeaf + 1}})
+	if err != nil {
+		return nil, 0, indexError(err)
+	}
+	defer it.Close()
+	live = map[uint32]int64{}
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return nil, 0, indexError(err)
+		}
+		err = eachRun(v, func(r run) {
+			if r.segment != 0 {
+				live[r.segment] += int64(r.count) * blockSize
+				total += int64(r.count) * blockSize
+			}
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	return live, total, indexError(it.Error())
+}

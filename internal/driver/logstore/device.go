@@ -124,12 +124,12 @@ func (s *Store) write(volume, branch uint64, first int64, p []byte) error {
 			return errClosed()
 		}
 		s.mu.Lock()
-		err := s.commit(&w.h, w.crcs, p, false)
+		err := s.commit(&w.h, w.crcs, p, forWriting)
 		s.mu.Unlock()
 		if err != errNoRoom { //nolint:errorlint // never wrapped
 			return err
 		}
-		if err := s.pool.wait(); err != nil {
+		if err := s.pool.wait(forWriting); err != nil {
 			return err
 		}
 	}
@@ -175,7 +175,7 @@ func (d *device) zeroBlocks(first, count int64) error {
 		defer l.RUnlock()
 	}
 	h := header{op: opZero, volume: d.volume.num, branch: d.branch.num, first: uint64(first), count: uint32(count)}
-	return d.store.do(func() error { return d.store.commit(&h, nil, nil, true) })
+	return d.store.do(forMoving, func() error { return d.store.commit(&h, nil, nil, forMoving) })
 }
 
 // Flush syncs the log, with whoever else wants it at the moment.

@@ -45,11 +45,11 @@ func (s *Store) CreateVolume(ctx context.Context, id block.VolumeID, size int64)
 		return err
 	}
 	body := encoder(nil).text(string(id)).uint(uint64(size))
-	return s.change(ctx, func() error {
+	return s.change(ctx, forWriting, func() error {
 		if done, err := s.exists(id, size); done || err != nil {
 			return err
 		}
-		return s.commit(&header{op: opCreate}, body, nil, false)
+		return s.commit(&header{op: opCreate}, body, nil, forWriting)
 	})
 }
 
@@ -66,7 +66,7 @@ func (s *Store) CloneSnapshot(ctx context.Context, id block.VolumeID, from drive
 	if err := checkSize(size); err != nil {
 		return err
 	}
-	return s.change(ctx, func() error {
+	return s.change(ctx, forWriting, func() error {
 		if done, err := s.exists(id, size); done || err != nil {
 			return err
 		}
@@ -78,7 +78,7 @@ func (s *Store) CloneSnapshot(ctx context.Context, id block.VolumeID, from drive
 			return block.Errorf(block.Invalid, "a clone can't be smaller than its snapshot")
 		}
 		body := encoder(nil).text(string(id)).uint(uint64(size)).uint(snap.branch.num).uint(snap.at)
-		return s.commit(&header{op: opClone}, body, nil, false)
+		return s.commit(&header{op: opClone}, body, nil, forWriting)
 	})
 }
 
@@ -87,19 +87,19 @@ func (s *Store) ExtendVolume(ctx context.Context, id block.VolumeID, size int64)
 	if err := checkSize(size); err != nil {
 		return err
 	}
-	return s.change(ctx, func() error {
+	return s.change(ctx, forWriting, func() error {
 		v, err := s.volume(id)
 		if err != nil || size <= v.size.Load() {
 			return err
 		}
-		return s.commit(&header{op: opExtend, volume: v.num}, encoder(nil).uint(uint64(size)), nil, false)
+		return s.commit(&header{op: opExtend, volume: v.num}, encoder(nil).uint(uint64(size)), nil, forWriting)
 	})
 }
 
 // DeleteVolume is driver.Driver's. What it held leaves the index at once where
 // no clone needs it; segments are reused later.
 func (s *Store) DeleteVolume(ctx context.Context, id block.VolumeID) error {
-	err := s.change(ctx, func() error {
+	err := s.change(ctx, forDeleting, func() error {
 		v := s.volumes[id]
 		if v == nil {
 			return nil
@@ -112,9 +112,9 @@ func (s *Store) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 				return block.Errorf(block.Conflict, "snapshot %s is open", snap.name)
 			}
 		}
-		return s.commit(&header{op: opDelete, volume: v.num}, encoder(nil).uint(0), nil, true)
+		return s.commit(&header{op: opDelete, volume: v.num}, encoder(nil).uint(0), nil, forDeleting)
 	})
-	s.wakeSweeper()
+	s.wakeHousekeeper()
 	return err
 }
 
@@ -126,7 +126,7 @@ func (s *Store) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) erro
 // CreateSnapshots is driver.GroupSnapshotter's: one record for all, so one
 // instant. Names that exist already stay as they are.
 func (s *Store) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) error {
-	return s.change(ctx, func() error {
+	return s.change(ctx, forWriting, func() error {
 		var list encoder
 		n := uint64(0)
 		for i, ref := range refs {
@@ -149,13 +149,13 @@ func (s *Store) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) 
 		if len(body) > maxBody {
 			return block.Errorf(block.OverLimit, "too many volumes for one snapshot")
 		}
-		return s.commit(&header{op: opSnapshot}, body, nil, false)
+		return s.commit(&header{op: opSnapshot}, body, nil, forWriting)
 	})
 }
 
 // DeleteSnapshot is driver.Driver's. A snapshot that is open is a Conflict.
 func (s *Store) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
-	err := s.change(ctx, func() error {
+	err := s.change(ctx, forDeleting, func() error {
 		v, snap, err := s.snapshot(ref)
 		if block.Is(err, block.NotFound) {
 			return nil
@@ -163,16 +163,16 @@ func (s *Store) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) erro
 		if snap.readers > 0 {
 			return block.Errorf(block.Conflict, "snapshot %s is open", ref.Name)
 		}
-		return s.commit(&header{op: opDeleteSnapshot, volume: v.num}, encoder(nil).uint(snap.at), nil, true)
+		return s.commit(&header{op: opDeleteSnapshot, volume: v.num}, encoder(nil).uint(snap.at), nil, forDeleting)
 	})
-	s.wakeSweeper()
+	s.wakeHousekeeper()
 	return err
 }
 
 // Revert is driver.Reverter's: the volume goes on in a new branch from the
 // snapshot, with the snapshot's size.
 func (s *Store) Revert(ctx context.Context, to driver.SnapshotRef) error {
-	err := s.change(ctx, func() error {
+	err := s.change(ctx, forWriting, func() error {
 		v, snap, err := s.snapshot(to)
 		if err != nil {
 			return err
@@ -185,9 +185,9 @@ func (s *Store) Revert(ctx context.Context, to driver.SnapshotRef) error {
 				return block.Errorf(block.Conflict, "snapshot %s is open", later.name)
 			}
 		}
-		return s.commit(&header{op: opRewind, volume: v.num}, encoder(nil).uint(snap.at), nil, false)
+		return s.commit(&header{op: opRewind, volume: v.num}, encoder(nil).uint(snap.at), nil, forWriting)
 	})
-	s.wakeSweeper()
+	s.wakeHousekeeper()
 	return err
 }
 

@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,8 +27,9 @@ func (g *grace) enter() uint32 {
 
 func (g *grace) leave(e uint32) { g.readers[e].Add(-1) }
 
-// wait returns once all readers that entered before the call have left.
-func (g *grace) wait(ctx context.Context) error {
+// wait returns once all readers that entered before the call have left, or
+// with an error when closing is closed.
+func (g *grace) wait(closing <-chan struct{}) error {
 	g.waiting.Lock()
 	defer g.waiting.Unlock()
 	e := g.epoch.Load() & 1
@@ -38,8 +38,8 @@ func (g *grace) wait(ctx context.Context) error {
 	defer tick.Stop()
 	for g.readers[e].Load() != 0 {
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-closing:
+			return errClosed()
 		case <-tick.C:
 		}
 	}

@@ -15,7 +15,6 @@ const (
 	acceptAnySequence                        // replay takes what is there
 	skipEpoch                                // writes after a snapshot go into its version
 	skipReadCheck                            // reads take any bytes
-	positionFirst                            // the index claims a record before it has it
 	recycleEarly                             // reuse a segment before the index is durable
 )
 

@@ -101,9 +101,10 @@ func (l indexLogger) Fatalf(format string, args ...any) {
 	l.fatal(block.Errorf(block.Unavailable, format, args...))
 }
 
-// openIndex opens Pebble without its log. beforeTable is called before a table
+// openIndex opens Pebble; where the index exists it must not be made anew.
+// Its own log is off. beforeTable is called before a table
 // is written; the index must never be ahead of what the disk has of the log.
-func openIndex(fsys vfs.FS, dir string, cacheBytes int64, log *slog.Logger,
+func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog.Logger,
 	beforeTable func() error, fatal func(error)) (*pebble.DB, error) {
 	dir = path.Join(dir, "index")
 	if err := fsys.MkdirAll(dir); err != nil {
@@ -112,10 +113,11 @@ func openIndex(fsys vfs.FS, dir string, cacheBytes int64, log *slog.Logger,
 	opts := &pebble.Options{
 		FS:                          &indexFS{fs: fsys, beforeTable: beforeTable},
 		DisableWAL:                  true,
+		ErrorIfNotExists:            exists,
 		FormatMajorVersion:          pebble.FormatColumnarBlocks,
 		Merger:                      leafMerger(),
 		CacheSize:                   cacheBytes / 2,
-		MemTableSize:                uint64(max(256<<10, cacheBytes/16)),
+		MemTableSize:                uint64(max(64<<10, cacheBytes/16)),
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       1000,

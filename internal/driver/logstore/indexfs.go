@@ -32,7 +32,29 @@ func (f *indexFS) Create(name string, _ pvfs.DiskWriteCategory) (pvfs.File, erro
 			return nil, err
 		}
 	}
+	if strings.HasPrefix(path.Base(name), "marker.") {
+		return f.createMarker(name)
+	}
 	return indexed(name)(f.fs.Create(name))
+}
+
+// createMarker makes an (empty) marker, which says what manifest counts. The
+// manifest was synced, but its name may not be on the disk yet; and the old
+// marker is removed next, which must not get there before the new one. Pebble
+// takes it that directories keep the order of what is done to them.
+func (f *indexFS) createMarker(name string) (pvfs.File, error) {
+	if err := f.fs.SyncDir(path.Dir(name)); err != nil {
+		return nil, err
+	}
+	file, err := f.fs.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.fs.SyncDir(path.Dir(name)); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return indexed(name)(file, nil)
 }
 
 func (f *indexFS) Open(name string, _ ...pvfs.OpenOption) (pvfs.File, error) {

@@ -68,13 +68,13 @@ var errNoRoom = errors.New("no segment is ready")
 // append adds a record. It fills in h's sequence and generation and returns
 // where the record lies. It fails with errNoRoom where the caller has to wait
 // for the pool; a failed write leaves the log's end where it was.
-func (l *appendLog) append(h *header, body, data []byte, freeing bool) (position, error) {
+func (l *appendLog) append(h *header, body, data []byte, keep reserve) (position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.poison != nil {
 		return position{}, l.poison
 	}
-	if !freeing && l.pool.count() == 0 {
+	if l.pool.count() < int(keep) {
 		return position{}, errNoRoom
 	}
 	h.body, h.data = uint32(len(body)), uint32(len(data))

@@ -12,9 +12,20 @@ import (
 )
 
 const (
-	readyTarget = 3       // segments that are kept ready for the log
+	readyTarget = 4       // segments that are kept ready for the log
 	zeroChunk   = 1 << 20 // bytes zeroed by one write
 	spaceMargin = 4       // segments' worth of the file system left to the index and others
+)
+
+// reserve is how many ready segments must be left for a record to be written,
+// so that moving data out of the way is possible when writing is not, and
+// deleting when neither is.
+type reserve int
+
+const (
+	forDeleting reserve = 0
+	forMoving   reserve = 1
+	forWriting  reserve = 2
 )
 
 // pool keeps segments ready for the log: files of full size whose bytes are
@@ -27,6 +38,7 @@ type pool struct {
 	max  int64 // bytes of all segments; 0 for no bound
 	// reclaim looks for segments with nothing live; it may return none.
 	reclaim func() error
+	grew    func() // is told when segments were used up
 	handles *handles
 	hooks   *testHooks
 
@@ -113,6 +125,7 @@ func (p *pool) take() (uint32, bool) {
 	if len(p.ready) == 0 {
 		return 0, false
 	}
+	p.grew()
 	id := p.ready[0]
 	p.ready = p.ready[1:]
 	return id, true
@@ -131,18 +144,19 @@ func (p *pool) signal() {
 	}
 }
 
-// wait returns nil when a segment is ready, or why none will be.
-func (p *pool) wait() error {
+// wait returns nil when there are segments enough to write a record that keeps
+// a reserve, or why there won't be.
+func (p *pool) wait(keep reserve) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.ready) == 0 && !p.closed && p.full == nil {
+	for len(p.ready) < max(1, int(keep)) && !p.closed && p.full == nil {
 		p.signal()
 		p.change.Wait()
 	}
 	if p.closed {
 		return errClosed()
 	}
-	if len(p.ready) == 0 {
+	if len(p.ready) < max(1, int(keep)) {
 		p.signal() // the file system may have room again
 		return p.full
 	}
@@ -329,4 +343,17 @@ func (p *pool) ids() []uint32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Sorted(maps.Keys(p.all))
+}
+
+// inUse lists the segments before the log's present one that hold records.
+func (p *pool) inUse(end uint32) []uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []uint32
+	for id := range p.all {
+		if id < end && !slices.Contains(p.free, id) {
+			out = append(out, id)
+		}
+	}
+	return out
 }

@@ -31,7 +31,8 @@ type Options struct {
 	Log         *slog.Logger     // slog.Default()
 	Now         func() time.Time // time.Now
 
-	hooks *testHooks
+	hooks      *testHooks
+	indexEvery int64
 }
 
 const (
@@ -62,17 +63,18 @@ type Store struct {
 	closing chan struct{} // closed when Close begins or the index gave up
 	stop    context.CancelFunc
 	tasks   sync.WaitGroup
-	sweep   chan struct{} // wakes the sweeper
+	keeping chan struct{} // wakes the housekeeper
 	closed  atomic.Bool
 	census  census
 
-	mu       sync.Mutex // order of records; guards all below and the nouns
-	volumes  map[block.VolumeID]*volume
-	numbers  map[uint64]*volume
-	branches map[uint64]*branch
-	recent   map[versionID]int // leaves whose change is noted; how many operands they have
-	indexed  int64             // bytes applied since the index was asked to flush
-	freed    bool              // something became unreachable
+	mu         sync.Mutex // order of records; guards all below and the nouns
+	volumes    map[block.VolumeID]*volume
+	numbers    map[uint64]*volume
+	branches   map[uint64]*branch
+	recent     map[versionID]int // leaves whose change is noted; how many operands they have
+	indexEvery int64             // bytes of log after which the index is flushed
+	indexed    int64             // bytes applied since the index was asked to flush
+	freed      bool              // something became unreachable
 
 	// Buffers of apply.
 	scratch, keyBuf, valueBuf []byte
@@ -109,9 +111,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		fs: o.FS, dir: o.Dir, slog: o.Log, now: o.Now, opened: o.Now(), lock: lock, hooks: o.hooks,
-		closing: make(chan struct{}), sweep: make(chan struct{}, 1),
+		closing: make(chan struct{}), keeping: make(chan struct{}, 1),
 		volumes: map[block.VolumeID]*volume{}, numbers: map[uint64]*volume{}, branches: map[uint64]*branch{},
-		recent: map[versionID]int{}, cache: newLeafCache(o.CacheBytes / 4), stop: func() {},
+		recent: map[versionID]int{}, indexEvery: o.indexEvery, cache: newLeafCache(o.CacheBytes / 4), stop: func() {},
 	}
 	if err := s.open(ctx, o); err != nil {
 		s.release()
@@ -129,6 +131,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = defaultCache
+	}
+	if o.indexEvery == 0 {
+		o.indexEvery = defaultIndexEvery
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -163,12 +168,12 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	s.unclean = found && !s.super.clean
 	size := int64(s.super.segmentSize)
 	s.pool = newPool(s.fs, s.dir, size, o.MaxBytes, s.handles, s.hooks)
-	s.pool.reclaim = s.reclaim
+	s.pool.reclaim, s.pool.grew = s.reclaim, s.wakeHousekeeper
 	if err := s.pool.load(); err != nil {
 		return err
 	}
 	s.log = newLog(s.fs, s.dir, size, s.super.salt, s.handles, s.pool, s.hooks)
-	if s.db, err = openIndex(s.fs, s.dir, o.CacheBytes, s.slog, s.beforeTable, s.indexFailed); err != nil {
+	if s.db, err = openIndex(s.fs, s.dir, s.super.generation > 0, o.CacheBytes, s.slog, s.beforeTable, s.indexFailed); err != nil {
 		return err
 	}
 	if err := s.recover(ctx); err != nil {
@@ -184,7 +189,7 @@ func (s *Store) start() error {
 	s.tasks.Go(func() { s.pool.run(ctx) })
 	s.tasks.Go(func() { s.syncInBackground(ctx) })
 	s.pool.signal()
-	if err := s.do(func() error { return s.commit(&header{op: opOpen}, nil, nil, true) }); err != nil {
+	if err := s.do(forDeleting, func() error { return s.commit(&header{op: opOpen}, nil, nil, forDeleting) }); err != nil {
 		return err
 	}
 	if err := s.log.flush(); err != nil {
@@ -194,8 +199,8 @@ func (s *Store) start() error {
 	if err := writeSuper(s.fs, s.dir, s.super); err != nil {
 		return err
 	}
-	s.tasks.Go(func() { s.sweepInBackground(ctx) })
-	s.wakeSweeper()
+	s.tasks.Go(func() { s.keepHouse(ctx) })
+	s.wakeHousekeeper()
 	return nil
 }
 
@@ -231,7 +236,7 @@ func (s *Store) syncInBackground(ctx context.Context) {
 
 // do runs f with the store locked, again after waiting where the log needs
 // another segment. f must change nothing when it fails.
-func (s *Store) do(f func() error) error {
+func (s *Store) do(keep reserve, f func() error) error {
 	for {
 		if s.closed.Load() {
 			return errClosed()
@@ -242,15 +247,15 @@ func (s *Store) do(f func() error) error {
 		if err != errNoRoom { //nolint:errorlint // never wrapped
 			return err
 		}
-		if err := s.pool.wait(); err != nil {
+		if err := s.pool.wait(keep); err != nil {
 			return err
 		}
 	}
 }
 
 // commit appends a record and applies it. The caller holds s.mu.
-func (s *Store) commit(h *header, body, data []byte, freeing bool) error {
-	at, err := s.log.append(h, body, data, freeing)
+func (s *Store) commit(h *header, body, data []byte, keep reserve) error {
+	at, err := s.log.append(h, body, data, keep)
 	if err != nil {
 		return err
 	}
@@ -262,11 +267,11 @@ func (s *Store) commit(h *header, body, data []byte, freeing bool) error {
 }
 
 // change is do and commit of a change that is to survive a power cut.
-func (s *Store) change(ctx context.Context, f func() error) error {
+func (s *Store) change(ctx context.Context, keep reserve, f func() error) error {
 	if err := ctx.Err(); err != nil {
 		return block.Wrap(block.Unavailable, err, "the request ended")
 	}
-	if err := s.do(f); err != nil {
+	if err := s.do(keep, f); err != nil {
 		return err
 	}
 	return s.log.flush()
@@ -288,7 +293,7 @@ func (s *Store) Close() error {
 	}
 	err := s.log.flush()
 	if err == nil {
-		err = indexError(s.db.Flush())
+		err = s.flushIndex()
 	}
 	s.stopTasks()
 	if err == nil {
@@ -297,6 +302,21 @@ func (s *Store) Close() error {
 	}
 	s.release()
 	return err
+}
+
+// flushIndex makes the index durable as it is now. Pebble would try for ever
+// where it can't; the end of the store ends the wait.
+func (s *Store) flushIndex() error {
+	done, err := s.db.AsyncFlush()
+	if err != nil {
+		return indexError(err)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-s.closing:
+		return errClosed()
+	}
 }
 
 func (s *Store) stopTasks() {

@@ -1,0 +1,441 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+	"kvol/internal/vfs"
+)
+
+const (
+	crashSegment = 64 << 10
+	crashSize    = (2*leafBlocks + 40) * blockSize // three leaves
+)
+
+func crashOptions(fsys vfs.FS, hooks *testHooks) Options {
+	return Options{FS: fsys, Dir: "s", SegmentSize: crashSegment, CacheBytes: 64 << 10, MaxBytes: 60 * crashSegment,
+		Log: quiet(), hooks: hooks, indexEvery: 96 << 10}
+}
+
+// history is one random run of a store on a file system that is cut off again
+// and again: before any operation on a file, an image is taken of what the disk
+// might hold, and another store is opened from it.
+type history struct {
+	rng   *rand.Rand
+	hooks *testHooks
+	fs    *vfs.Mem
+	store *Store
+	open  map[block.VolumeID]driver.Device
+
+	mu     sync.Mutex // guards all below
+	states []model    // after each atom; the last may be under way
+	acked  int        // states[acked] was acknowledged
+	synced int        // states[synced] was flushed
+	every  int        // an image before each of so many operations
+	ops    int
+	points int
+	failed error
+	dice   *rand.Rand
+	names  int
+}
+
+// runHistory plays n operations and returns how many images were checked.
+func runHistory(seed uint64, n, every int, hooks *testHooks) (points int, err error) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	h := &history{rng: rng, hooks: hooks, fs: vfs.NewMem(1<<30, rand.New(rand.NewPCG(seed, 2))), every: every,
+		states: []model{{}}, open: map[block.VolumeID]driver.Device{}, dice: rand.New(rand.NewPCG(seed, 3))}
+	h.fs.Hook = h.before
+	if h.store, err = Open(context.Background(), crashOptions(h.fs, hooks)); err != nil {
+		return 0, err
+	}
+	for range n {
+		if err := h.step(); err != nil {
+			h.fail(fmt.Errorf("operation: %w", err))
+		}
+		if h.failure() != nil {
+			break
+		}
+	}
+	if err := h.finish(); err != nil {
+		h.fail(err)
+	}
+	return h.points, h.failure()
+}
+
+func (h *history) finish() error {
+	if err := h.store.Check(context.Background()); err != nil {
+		return fmt.Errorf("check at the end: %w", err)
+	}
+	for _, d := range h.open {
+		d.Close()
+	}
+	got, err := readAll(context.Background(), h.store)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	want := h.states[len(h.states)-1]
+	h.mu.Unlock()
+	if d := got.differs(want); d != "" {
+		return fmt.Errorf("at the end: %s", d)
+	}
+	if err := checkDiffs(context.Background(), h.store, want); err != nil {
+		return err
+	}
+	return h.store.Close()
+}
+
+func (h *history) fail(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.failed == nil && err != nil {
+		h.failed = err
+	}
+}
+
+func (h *history) failure() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failed
+}
+
+// before is called before each operation on a file.
+func (h *history) before(op vfs.Op, _ string) error {
+	if op == vfs.OpRead || op == vfs.OpOpen {
+		return nil
+	}
+	h.mu.Lock()
+	if h.ops++; h.ops%h.every != 0 || h.failed != nil {
+		h.mu.Unlock()
+		return nil
+	}
+	lo, kill := h.synced, h.dice.IntN(4) == 0
+	dice := rand.New(rand.NewPCG(h.dice.Uint64(), 5))
+	if kill {
+		lo = h.acked
+	}
+	h.points++
+	h.mu.Unlock()
+	var image *vfs.Mem
+	if kill {
+		image = h.fs.Kill()
+	} else {
+		image = h.fs.Crash(dice)
+	}
+	h.mu.Lock()
+	states := h.states[lo:len(h.states):len(h.states)]
+	h.mu.Unlock()
+	if err := verifyImage(image, states, h.hooks, dice, 2); err != nil {
+		h.fail(fmt.Errorf("operation %d on files (%s, kill %v): %w", h.ops, op, kill, err))
+	}
+	return nil
+}
+
+// verifyImage opens a store from an image and finds its state among those that
+// it may have. While it recovers, the power goes again, at some operation; what
+// is recovered then must be one of the same states; and once it is open, the
+// state stays over another power cut.
+func verifyImage(image *vfs.Mem, states []model, hooks *testHooks, dice *rand.Rand, depth int) error {
+	var second *vfs.Mem
+	var mu sync.Mutex
+	left := 1 + dice.IntN(12)
+	if depth > 1 && dice.IntN(3) == 0 {
+		image.Hook = func(op vfs.Op, _ string) error {
+			if op == vfs.OpRead || op == vfs.OpOpen {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if left--; left == 0 {
+				second = image.Crash(dice)
+			}
+			return nil
+		}
+	}
+	s, err := Open(context.Background(), crashOptions(image, hooks))
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	defer s.release()
+	got, err := readAll(context.Background(), s)
+	if err != nil {
+		return fmt.Errorf("read: %w", err)
+	}
+	k := slices.IndexFunc(states, func(m model) bool { return got.differs(m) == "" })
+	if k < 0 {
+		return fmt.Errorf("the state is none of %d; against the first: %s; against the last: %s", len(states),
+			got.differs(states[0]), got.differs(states[len(states)-1]))
+	}
+	if dice.IntN(4) == 0 {
+		if err := s.Check(context.Background()); err != nil {
+			return err
+		}
+		if err := checkDiffs(context.Background(), s, got); err != nil {
+			return err
+		}
+	}
+	mu.Lock()
+	cut := second
+	mu.Unlock()
+	if cut != nil {
+		if err := verifyImage(cut, states, hooks, dice, 1); err != nil {
+			return fmt.Errorf("cut in recovery: %w", err)
+		}
+	}
+	if depth > 1 && dice.IntN(4) == 0 {
+		if err := verifyImage(image.Crash(dice), states[k:k+1], hooks, dice, 1); err != nil {
+			return fmt.Errorf("cut after recovery: %w", err)
+		}
+	}
+	return nil
+}
+
+// begin notes the states that an operation may pass through; end that it was
+// acknowledged, and flushed as far as it says.
+func (h *history) begin(atoms ...func(m model)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range atoms {
+		m := h.states[len(h.states)-1].clone()
+		a(m)
+		h.states = append(h.states, m)
+	}
+}
+
+func (h *history) end(flushed bool, err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	h.acked = len(h.states) - 1
+	if flushed {
+		h.synced = h.acked
+	}
+	return nil
+}
+
+func (h *history) now() model {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.states[len(h.states)-1]
+}
+
+func (h *history) name() string {
+	h.names++
+	return fmt.Sprintf("n%d", h.names)
+}
+
+// step plays one random operation.
+func (h *history) step() error {
+	m := h.now()
+	ids := make([]block.VolumeID, 0, len(m))
+	for id := range m {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	if len(ids) == 0 || len(ids) < 4 && h.rng.IntN(20) == 0 {
+		return h.create()
+	}
+	id := ids[h.rng.IntN(len(ids))]
+	v := m[id]
+	switch n := h.rng.IntN(100); {
+	case n < 48:
+		return h.write(id, v)
+	case n < 56:
+		return h.writePart(id, v)
+	case n < 63:
+		return h.zero(id, v)
+	case n < 73:
+		return h.end2(h.device(id).Flush())
+	case n < 83:
+		return h.snapshot(ids)
+	case n < 86 && len(v.snaps) > 0 && len(ids) < 5:
+		return h.cloneOf(id, v)
+	case n < 89:
+		return h.extend(id, v)
+	case n < 92 && len(v.snaps) > 0:
+		return h.revert(id, v)
+	case n < 97 && len(v.snaps) > 0:
+		return h.deleteSnapshot(id, v)
+	case n < 98:
+		return h.delete(id)
+	default:
+		return h.write(id, v)
+	}
+}
+
+func (h *history) end2(err error) error { return h.end(true, err) }
+
+var errTest = errors.New("test")
+
+func (h *history) device(id block.VolumeID) driver.Device {
+	if d := h.open[id]; d != nil {
+		return d
+	}
+	d, err := h.store.OpenVolume(context.Background(), id)
+	if err != nil {
+		panic(err)
+	}
+	h.open[id] = d
+	return d
+}
+
+func (h *history) close(id block.VolumeID) {
+	if d := h.open[id]; d != nil {
+		d.Close()
+		delete(h.open, id)
+	}
+}
+
+func (h *history) create() error {
+	id := block.VolumeID(h.name())
+	h.begin(func(m model) { m[id] = modelVolume{size: crashSize, data: content{}} })
+	return h.end2(h.store.CreateVolume(context.Background(), id, crashSize))
+}
+
+// place picks a block: few in number, some next to a leaf's end.
+func (h *history) place(v modelVolume) int64 {
+	spots := []int64{0, leafBlocks - 4, 2*leafBlocks - 2, v.size/blockSize - 12}
+	return spots[h.rng.IntN(len(spots))] + h.rng.Int64N(6)
+}
+
+func (h *history) write(id block.VolumeID, v modelVolume) error {
+	first, n := h.place(v), 1+h.rng.Int64N(6)
+	p := randomBytes(h.rng, int(n)*blockSize)
+	var atoms []func(model)
+	for done := int64(0); done < n; {
+		at := first + done
+		k := min(n-done, leafBlocks-at%leafBlocks, h.store.maxRun())
+		from := done
+		atoms = append(atoms, func(m model) {
+			for i := range k {
+				m[id].data[at+i] = p[(from+i)*blockSize : (from+i+1)*blockSize]
+			}
+		})
+		done += k
+	}
+	h.begin(atoms...)
+	_, err := h.device(id).WriteAt(p, first*blockSize)
+	return h.end(false, err)
+}
+
+func (h *history) writePart(id block.VolumeID, v modelVolume) error {
+	b, part := h.place(v), h.rng.IntN(blockSize-1)
+	p := randomBytes(h.rng, 1+h.rng.IntN(blockSize-part))
+	h.begin(func(m model) {
+		whole := slices.Clone(m[id].data.get(b))
+		copy(whole[part:], p)
+		m[id].data[b] = whole
+	})
+	_, err := h.device(id).WriteAt(p, b*blockSize+int64(part))
+	return h.end(false, err)
+}
+
+func (h *history) zero(id block.VolumeID, v modelVolume) error {
+	first, n := h.place(v), 1+h.rng.Int64N(6)
+	if h.rng.IntN(8) == 0 {
+		first, n = 0, v.size/blockSize
+	}
+	h.begin(func(m model) {
+		for b := range m[id].data {
+			if b >= first && b < first+n {
+				delete(m[id].data, b)
+			}
+		}
+	})
+	return h.end(false, h.device(id).Zero(first*blockSize, n*blockSize))
+}
+
+func (h *history) snapshot(ids []block.VolumeID) error {
+	var refs []driver.SnapshotRef
+	for _, id := range ids {
+		if len(refs) == 0 || h.rng.IntN(3) == 0 {
+			refs = append(refs, driver.SnapshotRef{Volume: id, Name: block.PointID(h.name())})
+		}
+	}
+	h.begin(func(m model) {
+		for _, r := range refs {
+			v := m[r.Volume]
+			v.snaps = append(v.snaps, modelSnapshot{r.Name, v.size, v.data})
+			v.data = content{}
+			for b, p := range v.snaps[len(v.snaps)-1].data {
+				v.data[b] = p
+			}
+			m[r.Volume] = v
+		}
+	})
+	return h.end2(h.store.CreateSnapshots(context.Background(), refs))
+}
+
+func (h *history) pick(v modelVolume) int { return h.rng.IntN(len(v.snaps)) }
+
+func copyOf(c content) content {
+	out := content{}
+	for b, p := range c {
+		out[b] = p
+	}
+	return out
+}
+
+func (h *history) cloneOf(id block.VolumeID, v modelVolume) error {
+	s, to := v.snaps[h.pick(v)], block.VolumeID(h.name())
+	size := s.size + h.rng.Int64N(3)*blockSize
+	h.begin(func(m model) { m[to] = modelVolume{size: size, data: copyOf(s.data)} })
+	ref := driver.SnapshotRef{Volume: id, Name: s.name}
+	return h.end2(h.store.CloneSnapshot(context.Background(), to, ref, size))
+}
+
+func (h *history) extend(id block.VolumeID, v modelVolume) error {
+	size := v.size + 4*blockSize
+	h.begin(func(m model) { v := m[id]; v.size = size; m[id] = v })
+	return h.end2(h.store.ExtendVolume(context.Background(), id, size))
+}
+
+func (h *history) revert(id block.VolumeID, v modelVolume) error {
+	h.close(id)
+	i := h.pick(v)
+	h.begin(func(m model) {
+		v := m[id]
+		v.snaps = v.snaps[: i+1 : i+1]
+		v.size, v.data = v.snaps[i].size, copyOf(v.snaps[i].data)
+		m[id] = v
+	})
+	ref := driver.SnapshotRef{Volume: id, Name: v.snaps[i].name}
+	return h.end2(h.store.Revert(context.Background(), ref))
+}
+
+func (h *history) deleteSnapshot(id block.VolumeID, v modelVolume) error {
+	i := h.pick(v)
+	h.begin(func(m model) { v := m[id]; v.snaps = slices.Delete(slices.Clone(v.snaps), i, i+1); m[id] = v })
+	ref := driver.SnapshotRef{Volume: id, Name: v.snaps[i].name}
+	return h.end2(h.store.DeleteSnapshot(context.Background(), ref))
+}
+
+func (h *history) delete(id block.VolumeID) error {
+	h.close(id)
+	h.begin(func(m model) { delete(m, id) })
+	return h.end2(h.store.DeleteVolume(context.Background(), id))
+}
+
+// TestPowerCut cuts the power before every operation on files of random
+// histories.
+func TestPowerCut(t *testing.T) {
+	start, points := time.Now(), 0
+	for seed := range uint64(8) {
+		n, err := runHistory(seed, 60, 1, nil)
+		points += n
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+	t.Logf("%d power cuts in %v", points, time.Since(start))
+}
