@@ -3,14 +3,17 @@ package catalog
 import "kvol/internal/block"
 
 const (
-	volumeUsage = `SELECT volume_types.name, COUNT(*), SUM(volumes.size) FROM volumes
-		LEFT JOIN volume_types ON volume_types.id = volumes.type_id
-		WHERE volumes.project_id = $1 GROUP BY volume_types.name`
+	// Rows are counted in the order of an index, before the names are looked up.
+	volumeUsage = `SELECT volume_types.name, used.n, used.size FROM (
+			SELECT type_id, COUNT(*) AS n, SUM(size) AS size FROM volumes
+			WHERE project_id = $1 GROUP BY type_id) AS used
+		LEFT JOIN volume_types ON volume_types.id = used.type_id`
 
-	snapshotUsage = `SELECT volume_types.name, COUNT(*), SUM(snapshots.size) FROM snapshots
-		LEFT JOIN volumes ON volumes.id = snapshots.volume_id
-		LEFT JOIN volume_types ON volume_types.id = volumes.type_id
-		WHERE snapshots.project_id = $1 GROUP BY volume_types.name`
+	snapshotUsage = `SELECT volume_types.name, used.n, used.size FROM (
+			SELECT volumes.type_id, COUNT(*) AS n, SUM(snapshots.size) AS size FROM snapshots
+			LEFT JOIN volumes ON volumes.id = snapshots.volume_id
+			WHERE snapshots.project_id = $1 GROUP BY volumes.type_id) AS used
+		LEFT JOIN volume_types ON volume_types.id = used.type_id`
 )
 
 // QuotaLimits returns the limits that were set for a project, by resource name;

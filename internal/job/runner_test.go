@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,7 +166,8 @@ func TestRetries(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		began := time.Now()
 		var at []time.Duration
-		refuse := errors.New("the subject can't be written")
+		var refuse atomic.Bool
+		refuse.Store(true)
 		stop := b.start(b.config(map[string]Handler{"k": play{
 			retries: Retries{Attempts: 5, First: time.Second, Max: 3 * time.Second},
 			run: func(context.Context, *Task) error {
@@ -174,12 +176,16 @@ func TestRetries(t *testing.T) {
 			},
 			gaveUp: func(tx *catalog.Tx, j block.Job, cause error) error {
 				err := tx.SetSetting("subject", []byte(j.Subject+" "+cause.Error()))
-				return errors.Join(err, refuse)
+				if refuse.Load() {
+					return errors.Join(err, errors.New("the subject can't be written"))
+				}
+				return err
 			},
 		}}))
 		defer stop()
 		id := b.enqueue(block.Job{Kind: "k", Subject: "s"})
 		time.Sleep(10 * time.Second) // the fifth attempt was at 1+2+3+3 s
+		synctest.Wait()
 		want := []time.Duration{0, time.Second, 3 * time.Second, 6 * time.Second, 9 * time.Second}
 		if !slices.Equal(at, want) {
 			b.Errorf("attempts at %v, want %v", at, want)
@@ -193,8 +199,9 @@ func TestRetries(t *testing.T) {
 		if j := b.job(id); j.State != block.JobReady || j.Error != "attempt 5" {
 			b.Errorf("after a GaveUp that failed: %+v", j)
 		}
-		refuse = nil
+		refuse.Store(false)
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		b.update(func(tx *catalog.Tx) error {
 			if text, _, err := tx.Setting("subject"); string(text) != "s attempt 5" || err != nil {
 				b.Errorf("GaveUp wrote %q, %v", text, err)
@@ -313,6 +320,7 @@ func TestLongJobKeepsItsLease(t *testing.T) {
 		defer b.start(c)()
 		id := b.enqueue(block.Job{Kind: "k"})
 		time.Sleep(11 * time.Minute)
+		synctest.Wait()
 		if j := b.job(id); runs != 1 || j.State != block.JobDone || j.Attempts != 1 {
 			b.Errorf("%d runs, %+v", runs, j)
 		}
@@ -343,6 +351,7 @@ func TestLostLease(t *testing.T) {
 			return err
 		})
 		time.Sleep(20 * time.Second) // more than a third of the lease
+		synctest.Wait()
 		if j := b.job(id); !told || j.State != block.JobRunning || !slices.Equal(b.outcomes(), []Outcome{Abandoned}) {
 			b.Errorf("told %v, %+v, %v", told, j, b.outcomes())
 		}
@@ -438,6 +447,7 @@ func TestWorkersAreLimited(t *testing.T) {
 			last = b.enqueue(block.Job{Kind: "k"})
 		}
 		time.Sleep(4 * time.Second)
+		synctest.Wait()
 		if j := b.job(last); most != 3 || j.State != block.JobDone || j.Ended.Sub(j.Created) != 3*time.Second {
 			b.Errorf("%d at once; the last %+v", most, j)
 		}
