@@ -18,7 +18,7 @@ func (v *visit) update(ctx context.Context, have Have) error {
 		if empty, err := v.cut(ctx); err != nil {
 			return err
 		} else if empty && have.newest().ID == v.link.Confirmed.ID {
-			return v.heartbeat(ctx, v.entryHash != v.link.EntryHash, nil)
+			return v.heartbeat(ctx, v.looked, v.entryHash != v.link.EntryHash, v.nameless(have))
 		}
 	} else if err := v.store.driver.CreateSnapshot(ctx, v.store.ref(*v.link.Target)); err != nil {
 		return err // it may have been interrupted before it was made
@@ -42,7 +42,7 @@ func (v *visit) update(ctx context.Context, have Have) error {
 	}
 	v.dirtySince = time.Time{}
 	if len(agenda.Drop) > 0 {
-		return v.heartbeat(ctx, false, agenda.Drop)
+		return v.heartbeat(ctx, v.link.Current, false, agenda.Drop) // other writes may have come since
 	}
 	return nil
 }
@@ -321,13 +321,21 @@ func (v *visit) leftovers(tx *catalog.Tx) (cuts, pins []block.PointID, err error
 	return cuts, pins, nil
 }
 
-// heartbeat tells the target that the confirmed point is the content still, and
-// what else is news.
-func (v *visit) heartbeat(ctx context.Context, entry bool, drop []block.PointID) error {
-	h := Heartbeat{Point: v.link.Confirmed.ID, At: v.looked, Drop: drop}
-	if len(drop) > 0 {
-		h.At = v.link.Current // other writes may have come since
+// nameless lists the target's named points that no snapshot of a tenant's
+// stands for any more.
+func (v *visit) nameless(have Have) (drop []block.PointID) {
+	for _, p := range have.Points {
+		if _, ok := v.snapshots[p.ID]; p.Name != "" && !ok {
+			drop = append(drop, p.ID)
+		}
 	}
+	return drop
+}
+
+// heartbeat tells the target that the confirmed point was the content still at
+// an instant, and what else is news.
+func (v *visit) heartbeat(ctx context.Context, at time.Time, entry bool, drop []block.PointID) error {
+	h := Heartbeat{Point: v.link.Confirmed.ID, At: at, Drop: drop}
 	if entry {
 		h.Entry = &v.entry
 	}

@@ -62,6 +62,7 @@ func (r *Remote) read() {
 			return
 		}
 		if err != nil {
+			_ = r.stream.conn.Close() // or the other end would wait for us to read
 			return
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -20,6 +21,10 @@ func (r *Receiver) ServeConn(ctx context.Context, conn net.Conn, from block.Zone
 		return errors.Join(err, conn.Close())
 	}
 	defer s.close()
+	dog := time.AfterFunc(r.cfg.Patience, func() { _ = conn.Close() }) // a source always listens
+	s.turn <- struct{}{}
+	s.writeDog = dog
+	<-s.turn
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	zone, err := s.greet(r.cfg.Zone, false)

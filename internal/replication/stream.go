@@ -40,12 +40,13 @@ type stream struct {
 	patience time.Duration
 	frames   frameReader // of the one goroutine that reads
 
-	mu      sync.Mutex // guards out and scratch
+	turn    chan struct{} // holds a token while somebody uses out and scratch; a lock that time passes by in tests
 	out     frameWriter
 	enc     *zstd.Encoder
 	scratch []byte
 
-	watchdog *time.Timer // closes the connection
+	watchdog *time.Timer // closes the connection when nothing can be read
+	writeDog *time.Timer // closes it when nothing can be written; nil where a write may wait for long
 	done     chan struct{}
 	beat     sync.WaitGroup
 	once     sync.Once
@@ -56,7 +57,7 @@ func newStream(conn net.Conn, patience time.Duration) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{conn: conn, patience: patience, enc: enc, done: make(chan struct{})}
+	s := &stream{conn: conn, patience: patience, enc: enc, done: make(chan struct{}), turn: make(chan struct{}, 1)}
 	s.frames.r, s.out.w = conn, conn
 	s.watchdog = time.AfterFunc(patience, func() { _ = conn.Close() })
 	s.beat.Go(s.keepAlive)
@@ -104,8 +105,12 @@ func (s *stream) read() (frameKind, []byte, error) {
 }
 
 func (s *stream) write(kind frameKind, payload ...[]byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if s.writeDog != nil {
+		s.writeDog.Reset(s.patience)
+		defer s.writeDog.Stop()
+	}
 	return s.out.write(kind, payload...)
 }
 
@@ -121,8 +126,8 @@ func (s *stream) writeDocument(kind frameKind, v any) error {
 }
 
 func (s *stream) writeRun(r Run) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
 	if s.scratch == nil {
 		s.scratch = make([]byte, 0, maxRun)
 	}
@@ -144,8 +149,8 @@ func (s *stream) writeFault(cause error) error {
 
 // sent is how many bytes were written.
 func (s *stream) sent() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
 	return s.out.sent
 }
 

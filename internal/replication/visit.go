@@ -78,7 +78,7 @@ func (v *visit) run(ctx context.Context) error {
 	if dirty || have.newest().ID != v.link.Confirmed.ID {
 		err = v.update(ctx, have)
 	} else {
-		err = v.heartbeat(ctx, !told, nil)
+		err = v.heartbeat(ctx, v.looked, !told, v.nameless(have))
 	}
 	return v.fenced(ctx, err)
 }

@@ -1,0 +1,83 @@
+package replication
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+)
+
+// protect makes zone a's volumes of a new type replicate to zone b.
+func (w *world) protect(from, to block.Zone, t block.TypeID) block.Protection {
+	p := block.Protection{Seq: int64(len(w.protections) + 1), SourceZone: from, SourceType: t, Destination: to,
+		Source: block.Backend{Name: "main"}, Backup: block.Backend{Name: "main"}, Interval: time.Second, Enabled: true,
+		Retention: block.Retention{Tiers: []block.RetentionTier{{Step: time.Second, For: time.Hour}}}}
+	w.protections = append(w.protections, p)
+	return p
+}
+
+// volume makes a volume of some blocks in zone z.
+func (z *zone) volume(t block.TypeID, blocks int64) block.VolumeID {
+	id := block.VolumeID(block.NewID())
+	ctx := context.Background()
+	if err := z.store.CreateVolume(ctx, id, blocks*driver.BlockSize); err != nil {
+		z.w.t.Fatal(err)
+	}
+	z.update(func(tx *catalog.Tx) error {
+		if err := tx.UpsertType(block.VolumeType{ID: t, Name: string(t), Public: true}); err != nil {
+			return err
+		}
+		return tx.InsertVolume(block.Volume{ID: id, Project: "p", User: "u", Size: 1, Status: block.VolumeAvailable,
+			TypeID: t, Backend: "main", AvailabilityZone: "az", Epoch: 1})
+	})
+	return id
+}
+
+func (z *zone) write(id block.VolumeID, off int64, p []byte) {
+	dev, err := z.store.OpenVolume(context.Background(), id)
+	if err != nil {
+		z.w.t.Error(err)
+		return
+	}
+	defer dev.Close()
+	if p == nil {
+		err = dev.Zero(off, driver.BlockSize)
+	} else {
+		_, err = dev.WriteAt(p, off)
+	}
+	if err != nil {
+		z.w.t.Error(err)
+	}
+}
+
+func TestOnePoint(t *testing.T) {
+	w := newWorld(t, 1, openCatalogs(t, "a", "b"))
+	a, b := w.zones["a"], w.zones["b"]
+	w.protect("a", "b", "gold")
+	a.start(0)
+	b.start(0)
+	id := a.volume("gold", 16)
+	a.write(id, 4096, []byte("hello"))
+	for range 3 {
+		if err := a.sender.pass(a.proc.ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range a.sender.Status() {
+			t.Logf("%+v", s)
+		}
+		w.advance(10 * time.Second)
+	}
+	if err := b.check(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := b.receiver.Status(context.Background())
+	if err != nil || len(all) != 1 || all[0].Newest.ID == "" {
+		t.Fatal(all, err)
+	}
+	a.sender.stop()
+	a.proc.end()
+	b.proc.end()
+}
