@@ -9,6 +9,7 @@ import (
 	"kvol/internal/catalog"
 	"kvol/internal/job"
 	"kvol/internal/recovery"
+	"kvol/internal/replication"
 )
 
 // DR is the part of a Config that is about other zones. Its zero value is a
@@ -21,6 +22,10 @@ type DR struct {
 	// Exchange is how often documents are exchanged without a change; 10 s if
 	// zero.
 	Exchange time.Duration
+	// Replicating tells how the links of this zone's volumes stand right now, as
+	// replication.Sender.Status does; nil where nothing is sent. What it tells is
+	// newer than what the catalog keeps, which is not written for each heartbeat.
+	Replicating func() []replication.LinkStatus
 	// KeepAudit is how long calls of the kvol API are kept; 400 days if zero.
 	KeepAudit time.Duration
 }

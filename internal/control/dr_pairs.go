@@ -9,6 +9,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/replication"
 )
 
 // Pair is a policy with its status: a row of the kvol API's list and show.
@@ -50,7 +51,7 @@ func PairStatus(p block.Protection, h PairHealth, now time.Time) string {
 
 // healthOf judges the links of one policy at the source. contact is when the
 // destination was last heard.
-func healthOf(p block.Protection, links []catalog.Link, contact, now time.Time) PairHealth {
+func healthOf(p block.Protection, links []SourceLink, contact, now time.Time) PairHealth {
 	h := PairHealth{LastGood: now}
 	for _, l := range links {
 		if l.Protection != p.Seq || l.Gone || l.State == catalog.LinkFenced {
@@ -74,12 +75,54 @@ func healthOf(p block.Protection, links []catalog.Link, contact, now time.Time) 
 	return h
 }
 
+// sourceLinks are the links of this zone's volumes, as the catalog keeps them
+// and as they are right now.
+func (s *Service) sourceLinks(tx *catalog.Tx) ([]SourceLink, error) {
+	kept, err := tx.Links()
+	if err != nil {
+		return nil, err
+	}
+	type key struct {
+		volume block.VolumeID
+		seq    int64
+	}
+	live := map[key]replication.LinkStatus{}
+	if s.cfg.DR.Replicating != nil {
+		for _, st := range s.cfg.DR.Replicating() {
+			live[key{st.Volume, st.Protection}] = st
+		}
+	}
+	links := make([]SourceLink, len(kept))
+	for i, l := range kept {
+		links[i].Link = l
+		if st, ok := live[key{l.Volume, l.Protection}]; ok {
+			links[i].now(st, s.now())
+		}
+	}
+	return links, nil
+}
+
+// now takes over what is known right now.
+func (l *SourceLink) now(st replication.LinkStatus, now time.Time) {
+	if st.ReplicatedTo.After(l.Current) {
+		l.Current = st.ReplicatedTo
+	}
+	if st.Sending && l.State != catalog.LinkFenced && st.LastError == "" {
+		l.State, l.UpdatedAt = catalog.LinkSending, now.UTC()
+	}
+	if st.LastError != "" && l.State != catalog.LinkFenced {
+		l.State, l.Error = catalog.LinkError, st.LastError
+	}
+	l.BytesSent = max(l.BytesSent, st.BytesSent)
+	l.UnreplicatedSince = st.UnreplicatedSince
+}
+
 // OwnProtections are the policies of which this zone is the source, with their
 // health, in order of seq.
 func (s *Service) OwnProtections(ctx context.Context) ([]DocumentProtection, error) {
-	var links []catalog.Link
+	var links []SourceLink
 	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-		links, err = tx.Links()
+		links, err = s.sourceLinks(tx)
 		return err
 	})
 	if err != nil {

@@ -132,6 +132,9 @@ type SourceLink struct {
 	catalog.Link
 	Destination block.Zone
 	Project     block.ProjectID
+	// UnreplicatedSince is when the first change that the target may lack was
+	// noticed; zero if there is none, or if nobody looks.
+	UnreplicatedSince time.Time
 }
 
 // Links lists how the volumes of this zone are replicated: all for
@@ -140,7 +143,7 @@ func (s *Service) Links(ctx context.Context, c block.Caller) (seen []SourceLink,
 	policies := s.ownProtections()
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		seen = nil
-		links, err := tx.Links()
+		links, err := s.sourceLinks(tx)
 		if err != nil {
 			return err
 		}
@@ -155,11 +158,11 @@ func (s *Service) Links(ctx context.Context, c block.Caller) (seen []SourceLink,
 			if !c.Admin() {
 				l.Error = "" // it speaks of stores and addresses
 			}
-			link := SourceLink{Link: l, Project: v.Project}
+			l.Project = v.Project
 			if i := slices.IndexFunc(policies, func(p block.Protection) bool { return p.Seq == l.Protection }); i >= 0 {
-				link.Destination = policies[i].Destination
+				l.Destination = policies[i].Destination
 			}
-			seen = append(seen, link)
+			seen = append(seen, l)
 		}
 		return nil
 	})

@@ -102,7 +102,7 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		DR: control.DR{URL: s.URL()},
 	}
 	if s.peers != nil {
-		c.DR.Peers = s.peers
+		c.DR.Peers, c.DR.Replicating = s.peers, s.replicating
 	}
 	s.control, err = control.New(c)
 	return err
@@ -125,6 +125,14 @@ func (s *Server) openMovers() error {
 	s.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: s.catalog, Backends: s.stores,
 		Zone: s.cfg.Zone, Protections: s.control.KnownProtections, Now: s.env.Now, Log: s.log})
 	return nil
+}
+
+// replicating tells how the zone's links stand right now.
+func (s *Server) replicating() []replication.LinkStatus {
+	if s.sender == nil {
+		return nil
+	}
+	return s.sender.Status()
 }
 
 // kick tells replication that a volume changed in a way that should not wait

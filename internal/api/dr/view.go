@@ -107,7 +107,8 @@ type linkBody struct {
 	Destination  block.Zone      `json:"destination"`
 	State        string          `json:"state"`
 	ReplicatedTo *time.Time      `json:"replicated_up_to"`
-	Unreplicated bool            `json:"unreplicated"` // a point was cut that the target has not confirmed, or none was
+	Unreplicated bool            `json:"unreplicated"` // the target may lack something
+	Since        *time.Time      `json:"unreplicated_since"`
 	LastError    string          `json:"last_error"`
 	BytesSent    int64           `json:"bytes_sent"`
 	Confirmed    *pointBody      `json:"confirmed"`
@@ -117,7 +118,8 @@ func linkView(l control.SourceLink) linkBody {
 	b := linkBody{
 		VolumeID: l.Volume, Project: l.Project, Protection: l.Protection, Destination: l.Destination,
 		State: string(l.State), ReplicatedTo: when(l.Current), LastError: l.Error, BytesSent: l.BytesSent,
-		Unreplicated: l.Target != nil || l.Confirmed.ID == "",
+		Unreplicated: l.Target != nil || l.Confirmed.ID == "" || !l.UnreplicatedSince.IsZero(),
+		Since:        when(l.UnreplicatedSince),
 	}
 	if l.Confirmed.ID != "" {
 		p := pointView(l.Confirmed, l.Confirmed.ID)
