@@ -122,3 +122,19 @@ func BenchmarkLogin(b *testing.B) {
 		}
 	}
 }
+
+// Unknown, disabled and wrong users are all hashed for, so that none is
+// answered sooner: with no room for another hash, none is answered at all.
+func TestEveryLoginIsHashed(t *testing.T) {
+	s := open(t, "", testConfig(newClock()))
+	for range cap(s.hasher.queue) {
+		s.hasher.queue <- struct{}{}
+	}
+	for user, password := range map[string]string{"demo": "wrong", "unknown": "x", "nobody": "", "admin": adminPassword,
+		"demo ": strings.Repeat("x", MaxPasswordBytes+1)} {
+		_, _, err := s.login(t.Context(), user, false, password, "192.0.2.1:1", scope{})
+		if !block.Is(err, block.Unavailable) {
+			t.Errorf("%s is answered without a hash: %v", user, err)
+		}
+	}
+}
