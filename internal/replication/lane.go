@@ -27,6 +27,7 @@ type track struct {
 	again    bool
 	failures int // in a row
 
+	tidy   bool // nothing was left over when last looked
 	status LinkStatus
 	point  block.PointID // whose sum is known though it isn't confirmed
 	sum    Sum
@@ -163,6 +164,7 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 		delete(s.tracks, t.key)
 		return
 	}
+	t.tidy = t.tidy && ended == nil
 	var down *unreachable
 	switch {
 	case ended == nil:

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 250, "how many seeds TestSimulation plays")
+	seeds = flag.Int("seeds", 100, "how many seeds TestSimulation plays")
 	first = flag.Uint64("seed", 1, "the first of them")
 )
 
@@ -460,7 +460,7 @@ func (p *play) targetWhole(z *zone, id block.VolumeID) error {
 func TestSimulation(t *testing.T) {
 	n := *seeds
 	if testing.Short() {
-		n = min(n, 40)
+		n = min(n, 30)
 	}
 	for i := range n {
 		seed := *first + uint64(i)

@@ -56,8 +56,11 @@ func (v *visit) run(ctx context.Context) error {
 		v.link.State = catalog.LinkFenced
 		return nil
 	}
-	if err := v.tidy(ctx); err != nil {
-		return err
+	if !v.track.tidy {
+		if err := v.tidy(ctx); err != nil {
+			return err
+		}
+		v.track.tidy = true
 	}
 	dirty, err := v.dirty(ctx)
 	if err != nil {
