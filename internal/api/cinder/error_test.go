@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"kvol/internal/api/cinder"
 )
 
 // fault reads an error body: its one name, and what stands under it.
@@ -319,6 +321,9 @@ func TestFrame(t *testing.T) {
 			}
 		})
 	}
+	f.handler = cinder.New(f.config) // without the wrapper's limit
+	f.wantFault(t, f.do("POST", "volumes", "member", big), 413,
+		"Request is too large. Larger than max_request_body_size (114688).")
 	if a := f.do("HEAD", own+"/volumes", "member", ""); a.code != 405 {
 		t.Errorf("HEAD = %d", a.code)
 	}

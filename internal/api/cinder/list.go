@@ -195,7 +195,7 @@ func (ps params) order(known []string) ([]block.SortKey, error) {
 		sort = strings.TrimSpace(key) + ":" + strings.TrimSpace(dir)
 	}
 	var keys []block.SortKey
-	for part := range strings.SplitSeq(strings.TrimSpace(sort), ",") {
+	for part := range strings.SplitSeq(sort, ",") {
 		column, dir, _ := strings.Cut(part, ":")
 		column, dir = strings.TrimSpace(column), strings.TrimSpace(dir)
 		if dir != "" && dir != "asc" && dir != "desc" {
@@ -245,7 +245,7 @@ func (p *page) filter(admin bool) {
 
 // loosely reads a boolean as Cinder does before 3.2: all but these is true.
 func loosely(text string) bool {
-	return text != "false" && text != "False" && text != "FALSE" && text != "0"
+	return text != "false" && text != "False" && text != "FALSE"
 }
 
 // links writes the link to the page after last, if there may be one: where as

@@ -106,7 +106,7 @@ func TestPagingEdges(t *testing.T) {
 		"volumes?marker=":                           "c b a",
 		"volumes?sort=name":                         "c b a",
 		"volumes?sort=name:desc":                    "c b a",
-		"volumes?sort=%20name:asc%20":               "a b c",
+		"volumes?sort=%20name%20:%20asc%20":         "a b c",
 		"volumes?sort=size,name:asc":                "a b c",
 		"volumes?sort=size:asc":                     "a b c",
 		"volumes?sort=display_name:asc":             "a b c",
@@ -121,6 +121,7 @@ func TestPagingEdges(t *testing.T) {
 		"volumes?bootable=false":                    "c b a",
 		"volumes?bootable=FALSE":                    "c b a",
 		"volumes?bootable=x":                        "",
+		"volumes?bootable=0":                        "",
 		"volumes?size=3":                            "c b a",
 		"volumes?size=x":                            "",
 		"volumes?availability_zone=kr-pub-b":        "",
@@ -242,6 +243,27 @@ func TestSnapshotPaging(t *testing.T) {
 	}
 }
 
+// The guide's snapshot lists have no links, however long they are.
+func TestSnapshotsWithoutLimit(t *testing.T) {
+	f := newFixture(t)
+	id := f.available(1)
+	f.must(f.catalog.Update(t.Context(), func(tx *catalog.Tx) error {
+		for range 1000 {
+			err := tx.InsertSnapshot(block.Snapshot{ID: block.SnapshotID(block.NewID()), VolumeID: block.VolumeID(id),
+				Project: project, Size: 1, Status: block.SnapshotAvailable, Progress: "100%"})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	a := f.want(200, "GET", "snapshots", "")
+	list, _ := a.get(t, "snapshots").([]any)
+	if len(list) != 1000 || strings.Contains(string(a.body), "snapshots_links") {
+		t.Errorf("%d snapshots, or a link", len(list))
+	}
+}
+
 // Where a thousand is reached without limit, there is a link too.
 func TestDefaultLimit(t *testing.T) {
 	f := newFixture(t)
@@ -251,6 +273,9 @@ func TestDefaultLimit(t *testing.T) {
 		t.Fatalf("%d volumes, links %v", len(l.Volumes), l.Links)
 	}
 	_, next, _ := strings.Cut(l.Links[0].Href, project+"/")
+	if l := f.list("volumes?limit=2000"); len(l.Volumes) != 1000 || !strings.Contains(l.Links[0].Href, "?limit=2000&") {
+		t.Errorf("limit=2000: %d volumes, links %v", len(l.Volumes), l.Links)
+	}
 	if l = f.list(next); len(l.Volumes) != 1 || len(l.Links) != 0 {
 		t.Errorf("%s: %d volumes, links %v", next, len(l.Volumes), l.Links)
 	}
