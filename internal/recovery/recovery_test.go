@@ -326,7 +326,8 @@ func TestChoose(t *testing.T) {
 	if _, err := recovery.OfSnapshot(r, []block.Point{{ID: "p"}}, "s"); !block.Is(err, block.Unavailable) {
 		t.Errorf("%v", err)
 	}
-	if p, err := recovery.OfSnapshot(r, []block.Point{{ID: "p"}, {ID: "s", Sequence: 3}}, "s"); err != nil || p.Sequence != 3 {
+	p, err := recovery.OfSnapshot(r, []block.Point{{ID: "p"}, {ID: "s", Sequence: 3}}, "s")
+	if err != nil || p.Sequence != 3 {
 		t.Errorf("%v, %v", p, err)
 	}
 	if !recovery.Knows(r, "s") || recovery.Knows(r, "p") {

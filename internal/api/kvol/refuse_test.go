@@ -154,7 +154,9 @@ func TestMethods(t *testing.T) {
 	if n := z.jobs(); n != 0 {
 		t.Errorf("%d jobs were started", n)
 	}
-	for _, path := range []string{"/api/kvol/list/", "/api/kvol", "/api/kvol/", "/api/kvol//list", "/api/kvol/drop", "/api/token/"} {
+	for _, path := range []string{
+		"/api/kvol/list/", "/api/kvol", "/api/kvol/", "/api/kvol//list", "/api/kvol/drop", "/api/token/",
+	} {
 		r := z.get(path)
 		if r.code != http.StatusNotFound || r.header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s", path, r.code, r.body)
@@ -224,7 +226,10 @@ func TestAudit(t *testing.T) {
 		call, user string
 		code       int
 		rowkey     int64
-	}{{"show", "mallory", 401, 0}, {"token", "gabianet", 200, 0}, {"list", "gabianet", 204, 0}, {"recovery", "gabianet", 200, 88}}
+	}{
+		{"show", "mallory", 401, 0}, {"token", "gabianet", 200, 0}, {"list", "gabianet", 204, 0},
+		{"recovery", "gabianet", 200, 88},
+	}
 	if len(calls) != len(want) {
 		t.Fatalf("%+v", calls)
 	}

@@ -68,7 +68,8 @@ func backendsOf(name block.Zone) []block.Backend {
 
 func typesOf(name block.Zone) []block.VolumeType {
 	on := func(id block.TypeID, name, backend string) block.VolumeType {
-		return block.VolumeType{ID: id, Name: name, Public: true, ExtraSpecs: map[string]string{"volume_backend_name": backend}}
+		return block.VolumeType{ID: id, Name: name, Public: true,
+			ExtraSpecs: map[string]string{"volume_backend_name": backend}}
 	}
 	switch name {
 	case "mitaka1":
@@ -83,7 +84,8 @@ func protectionsOf(name block.Zone) []block.Protection {
 	if name != "mitaka1" {
 		return nil
 	}
-	p := block.Protection{SourceZone: name, SourceType: sourceType, Source: sourceBackend(), Interval: time.Second, Enabled: true}
+	p := block.Protection{SourceZone: name, SourceType: sourceType, Source: sourceBackend(), Interval: time.Second,
+		Enabled: true}
 	one, two := p, p
 	one.Seq, one.Destination, one.Backup = 2, "kilo1", block.Backend{Name: "bak"}
 	two.Seq, two.Destination, two.Backup = 4, "kilo2", block.Backend{Name: "bak2"}
@@ -119,6 +121,7 @@ type zone struct {
 	peers   *peer.Client
 	api     *httptest.Server
 	peerAPI *httptest.Server
+	heard   chan struct{} // gets a token after each document of a peer
 }
 
 func (z *zone) now() time.Time { return time.UnixMicro(z.clock.Load()).UTC() }
@@ -141,7 +144,8 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	for _, name := range []block.Zone{"mitaka1", "kilo1", "kilo2"} {
-		z := &zone{name: name, t: t, clock: &w.clock, path: filepath.Join(t.TempDir(), "catalog"),
+		z := &zone{name: name, t: t, clock: &w.clock, heard: make(chan struct{}, 1),
+			path:   filepath.Join(t.TempDir(), "catalog"),
 			stores: map[string]driver.Driver{"s": mem.New(mem.Options{}), "t": mem.New(mem.Options{})}}
 		w.zones[name] = z
 		z.peerAPI = httptest.NewUnstartedServer(nil)
@@ -222,7 +226,16 @@ func (w *world) start(z *zone) {
 }
 
 func (z *zone) serve(credentials peer.Credentials, peers []block.Zone) {
-	z.peerAPI.Config.Handler = peer.NewServer(peer.ServerConfig{Service: z.service, Zones: peers})
+	zones := peer.NewServer(peer.ServerConfig{Service: z.service, Zones: peers})
+	z.peerAPI.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		zones.ServeHTTP(w, r)
+		if r.URL.Path == control.PathDocument {
+			select {
+			case z.heard <- struct{}{}:
+			default:
+			}
+		}
+	})
 	z.peerAPI.TLS = credentials.Server()
 	z.peerAPI.StartTLS()
 	z.api = httptest.NewServer(kvol.New(kvol.Config{
@@ -299,8 +312,8 @@ func (z *zone) addReplica(content string) (newest block.Point) {
 	}
 	point := func(pid block.PointID, seq uint64) block.Point {
 		z.ok(d.CreateSnapshot(ctx, driver.SnapshotRef{Volume: id, Name: pid}))
-		return block.Point{ID: pid, Volume: sourceID, Epoch: 1, Sequence: seq, At: z.now().Add(-time.Second), Size: replicaSize,
-			Root: block.RootHash{byte(seq)}}
+		return block.Point{ID: pid, Volume: sourceID, Epoch: 1, Sequence: seq, At: z.now().Add(-time.Second),
+			Size: replicaSize, Root: block.RootHash{byte(seq)}}
 	}
 	write(content + " then")
 	named := point(block.PointID(snapshotID), 1)

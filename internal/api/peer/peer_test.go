@@ -113,7 +113,8 @@ func (f *fixture) credentials(ca *peer.CA, zone block.Zone) peer.Credentials {
 // takes the listener for.
 func (f *fixture) client(ca *peer.CA, zone, name block.Zone) *peer.Client {
 	f.t.Helper()
-	c, err := peer.NewClient(peer.ClientConfig{Credentials: f.credentials(ca, zone), Peers: map[block.Zone]string{name: f.url}})
+	c, err := peer.NewClient(peer.ClientConfig{Credentials: f.credentials(ca, zone),
+		Peers: map[block.Zone]string{name: f.url}})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -142,7 +143,8 @@ func TestOnlyPeers(t *testing.T) {
 	} {
 		client := f.client(c.ca, c.zone, c.name)
 		err := client.Call(ctx, c.name, http.MethodGet, control.PathPairs, nil, nil)
-		if c.want == "" && err != nil || c.want != "" && (!block.Is(err, block.Unavailable) || !strings.Contains(err.Error(), c.want)) {
+		if c.want == "" && err != nil ||
+			c.want != "" && (!block.Is(err, block.Unavailable) || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v", c.why, err)
 		}
 		conn, err := client.Replicate(ctx, c.name)
@@ -179,8 +181,8 @@ func TestOwnVoice(t *testing.T) {
 		t.Errorf("its own fences: %v", err)
 	}
 	var d control.Document
-	if err := m.Call(ctx, "kilo1", http.MethodPost, control.PathDocument, control.Document{Zone: "mitaka1"}, &d); err != nil ||
-		d.Zone != "kilo1" || d.Index != 1 {
+	err = m.Call(ctx, "kilo1", http.MethodPost, control.PathDocument, control.Document{Zone: "mitaka1"}, &d)
+	if err != nil || d.Zone != "kilo1" || d.Index != 1 {
 		t.Errorf("its own document: %+v, %v", d, err)
 	}
 	forward := control.ForwardedDR{Request: block.DRRequest{Kind: block.DRRecovery, SourceZone: "mitaka1", SourceType: "t",
@@ -222,7 +224,8 @@ func TestFaults(t *testing.T) {
 	if _, err := m.Replicate(cut, "kilo1"); !block.Is(err, block.Unavailable) {
 		t.Errorf("no time for a stream: %v", err)
 	}
-	if _, err := peer.NewClient(peer.ClientConfig{Peers: map[block.Zone]string{"a": "http://x:1"}}); !block.Is(err, block.Invalid) {
+	_, err := peer.NewClient(peer.ClientConfig{Peers: map[block.Zone]string{"a": "http://x:1"}})
+	if !block.Is(err, block.Invalid) {
 		t.Errorf("plain http: %v", err)
 	}
 }

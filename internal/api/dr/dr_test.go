@@ -1,0 +1,183 @@
+package dr_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"kvol/internal/api/dr"
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/control"
+	"kvol/internal/driver"
+	"kvol/internal/driver/mem"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var now = time.Date(2018, 9, 11, 2, 37, 41, 0, time.UTC)
+
+const (
+	source = block.VolumeID("b1c8b4d8-29e2-437a-830c-a012aed39c70")
+	mine   = block.VolumeID("11111111-1111-4111-8111-111111111111")
+)
+
+// people knows three tokens.
+type people map[string]block.Caller
+
+func (p people) Authenticate(_ context.Context, token string) (block.Caller, error) {
+	c, ok := p[token]
+	if !ok {
+		return c, block.Errorf(block.Unauthorized, "The token is not known.")
+	}
+	return c, nil
+}
+
+// serve runs a zone that is a source of one volume and has a replica of another.
+func serve(t *testing.T) *httptest.Server {
+	t.Helper()
+	c, err := catalog.Open(context.Background(), catalog.Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := mem.New(mem.Options{})
+	set, err := driver.NewSet(map[string]driver.Driver{"s": store}, []block.Backend{{Name: "b", Store: "s"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := control.New(control.Config{Catalog: c, Backends: set, Zone: "kilo1", ZoneIndex: 24, Region: "r",
+		Now: func() time.Time { return now }, DR: control.DR{URL: "http://kilo1"},
+		Protections: func() []block.Protection {
+			return []block.Protection{{Seq: 7, SourceZone: "kilo1", SourceType: "t", Source: block.Backend{Name: "b"},
+				Destination: "kilo2", Backup: block.Backend{Name: "bak"}, Interval: time.Second, Enabled: true}}
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := control.Document{Zone: "mitaka1", At: now, Protections: []control.DocumentProtection{{
+		Protection: block.Protection{Seq: 2, SourceZone: "mitaka1", SourceType: "t", Destination: "kilo1",
+			Backup: block.Backend{Name: "b"}, Interval: time.Second, Enabled: true},
+		Health: control.PairHealth{LastGood: now}}}}
+	if _, err := s.ExchangeDocument(context.Background(), "mitaka1", from); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Update(context.Background(), fill); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(dr.New(dr.Config{Service: s, Auth: people{
+		"admin": {Project: "ops", Roles: []string{"admin"}}, "owner": {Project: "p", Roles: []string{"member"}},
+		"other": {Project: "q", Roles: []string{"member"}},
+	}}))
+	t.Cleanup(func() {
+		srv.Close()
+		if err := errors.Join(c.Close(), store.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return srv
+}
+
+func fill(tx *catalog.Tx) error {
+	point := block.Point{ID: "point", Epoch: 1, Sequence: 3, At: now, Size: 4096, Root: block.RootHash{0xab}}
+	named := block.Point{ID: "snap", Epoch: 1, Sequence: 2, At: now, Size: 4096, Name: "snap"}
+	name := "data"
+	j := block.DRJob{Rowkey: 88, Status: block.DRSuccess, Message: "OK", Point: &point, BytesDone: 4096, BytesTotal: 4096,
+		Start: now, End: now.Add(1500 * time.Millisecond), NewVolume: mine,
+		Request: block.DRRequest{Kind: block.DRRecovery, SourceZone: "mitaka1", SourceVolume: source, Destination: "kilo1"}}
+	return errors.Join(
+		tx.UpsertType(block.VolumeType{ID: "t", Name: "t"}),
+		tx.InsertReplica(block.Replica{ID: "replica", SourceZone: "mitaka1", Source: source, Protection: 2, Backend: "b",
+			Epoch: 1, Newest: point, Current: now, Entry: block.Entry{Volume: block.Volume{Project: "p", Name: &name}}}),
+		tx.InsertPoint("replica", named, block.RootHash{}), tx.InsertPoint("replica", point, block.RootHash{}),
+		tx.InsertVolume(block.Volume{ID: mine, Project: "p", TypeID: "t", Status: block.VolumeAvailable, Size: 1}),
+		tx.PutLink(catalog.Link{Volume: mine, Protection: 7, State: catalog.LinkError, Error: "dial 10.0.0.1", Current: now,
+			BytesSent: 9}),
+		tx.InsertDRJob(j), tx.InsertAudit(block.Audit{User: "gabianet", Call: "list", Code: 200}),
+	)
+}
+
+func get(t *testing.T, srv *httptest.Server, method, path, token string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, srv.URL+"/api/dr/v1/"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("X-Auth-Token", token)
+	}
+	res, err := srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if method != http.MethodHead && !json.Valid(body) {
+		t.Errorf("%s: %s", path, body)
+	}
+	return res.StatusCode, string(body)
+}
+
+// TestWhoSeesWhat asks every path as everybody.
+func TestWhoSeesWhat(t *testing.T) {
+	srv := serve(t)
+	const hex = "ab00000000000000000000000000000000000000000000000000000000000000"
+	for _, c := range []struct {
+		path                string
+		admin, owner, other int
+		has                 string // in what the administrator sees
+	}{
+		{"zones", 200, 403, 403, `{"zone":"kilo1","index":24,"region":"r","url":"http://kilo1","own":true`},
+		{"protections", 200, 403, 403, `"seq":2,"source_zone":"mitaka1"`},
+		{"protections", 200, 403, 403, `"interval_seconds":1,"enabled":true,"status":"active"`},
+		{"protections", 200, 403, 403, `"interval_seconds":1,"enabled":true,"status":"inactive"`},
+		{"replicas", 200, 200, 200, `"root":"` + hex + `","newest":true`},
+		{"replicas/mitaka1/" + string(source), 200, 200, 404, `{"id":"snap","name":"snap"`},
+		{"replicas/mitaka1/" + string(mine), 404, 404, 404, `"kind":"not found"`},
+		{"replicas/mitaka1/x", 400, 400, 400, "must be a UUID"},
+		{"links", 200, 200, 200, `"last_error":"dial 10.0.0.1","bytes_sent":9`},
+		{"operations/recovery/88", 200, 403, 403, `"seconds":1.5,"copy":false`},
+		{"operations/recovery/88", 200, 403, 403, `"root":"` + hex},
+		{"operations/create/88", 404, 403, 403, "No create job has rowkey 88."},
+		{"operations/create/0", 400, 403, 403, ""},
+		{"operations/recovery/x", 400, 400, 400, ""},
+		{"operations/drop/1", 404, 404, 404, ""},
+		{"audit", 200, 403, 403, `"user":"gabianet"`},
+		{"nothing", 404, 404, 404, "no such path"},
+	} {
+		for token, want := range map[string]int{"admin": c.admin, "owner": c.owner, "other": c.other} {
+			code, body := get(t, srv, http.MethodGet, c.path, token)
+			if code != want || token == "admin" && !strings.Contains(body, c.has) {
+				t.Errorf("%s as %s: %d %s", c.path, token, code, body)
+			}
+			if token == "other" && code == http.StatusOK && strings.Contains(body, string(source)) {
+				t.Errorf("%s tells a stranger: %s", c.path, body)
+			}
+			if token != "admin" && strings.Contains(body, "10.0.0.1") {
+				t.Errorf("%s tells addresses: %s", c.path, body)
+			}
+		}
+		for _, token := range []string{"", "guess"} {
+			if code, _ := get(t, srv, http.MethodGet, c.path, token); code != 401 && c.path != "nothing" {
+				t.Errorf("%s with token %q: %d", c.path, token, code)
+			}
+		}
+		if code, _ := get(t, srv, http.MethodPost, c.path, "admin"); code != 405 && c.path != "nothing" {
+			t.Errorf("POST %s: %d", c.path, code)
+		}
+	}
+	_, body := get(t, srv, http.MethodGet, "replicas", "owner")
+	if !strings.Contains(body, string(source)) {
+		t.Errorf("the owner sees %s", body)
+	}
+}
