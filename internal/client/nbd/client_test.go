@@ -154,7 +154,9 @@ func TestReplies(t *testing.T) {
 	}{
 		{name: "simple", reply: func(s *script, k, _ uint64) { s.send(0x67446698, 0, k, data) }, want: data},
 		{name: "simple error", reply: func(s *script, k, _ uint64) { s.send(0x67446698, 28, k) }, err: syscall.ENOSPC},
-		{name: "one chunk", structured: true, reply: func(s *script, k, off uint64) { s.chunk(1, 1, k, off, data) }, want: data},
+		{name: "one chunk", structured: true, want: data, reply: func(s *script, k, off uint64) {
+			s.chunk(1, 1, k, off, data)
+		}},
 		{name: "chunks in any order, and a hole", structured: true, reply: func(s *script, k, off uint64) {
 			s.chunk(0, 1, k, off+2000, data[2000:])
 			s.chunk(0, 2, k, off+1000, 1000)
@@ -166,14 +168,30 @@ func TestReplies(t *testing.T) {
 			s.chunk(0, 1<<15+2, k, 5, uint16(3), "why", off)
 			s.chunk(1, 0, k)
 		}, err: syscall.EIO},
-		{name: "bytes left out", structured: true, reply: func(s *script, k, off uint64) { s.chunk(1, 1, k, off, data[1:]) }, lost: true},
-		{name: "bytes of elsewhere", structured: true, reply: func(s *script, k, off uint64) { s.chunk(1, 1, k, off+1, data) }, lost: true},
-		{name: "bytes before", structured: true, reply: func(s *script, k, off uint64) { s.chunk(1, 1, k, off-1, data) }, lost: true},
-		{name: "an endless hole", structured: true, reply: func(s *script, k, off uint64) { s.chunk(1, 2, k, off, -1) }, lost: true},
-		{name: "an unknown chunk", structured: true, reply: func(s *script, k, off uint64) { s.chunk(1, 77, k, "x") }, lost: true},
-		{name: "a chunk of gigabytes", structured: true, reply: func(s *script, k, off uint64) { s.send(0x668e33ef, uint16(1), uint16(77), k, -1) }, lost: true},
-		{name: "a reply nobody asked for", reply: func(s *script, k, _ uint64) { s.send(0x67446698, 0, k+1) }, lost: true},
-		{name: "no reply at all", reply: func(s *script, k, _ uint64) { s.send("HTTP/1.1 200 OK\r\n"[:16]) }, lost: true},
+		{name: "bytes left out", structured: true, lost: true, reply: func(s *script, k, off uint64) {
+			s.chunk(1, 1, k, off, data[1:])
+		}},
+		{name: "bytes of elsewhere", structured: true, lost: true, reply: func(s *script, k, off uint64) {
+			s.chunk(1, 1, k, off+1, data)
+		}},
+		{name: "bytes before", structured: true, lost: true, reply: func(s *script, k, off uint64) {
+			s.chunk(1, 1, k, off-1, data)
+		}},
+		{name: "an endless hole", structured: true, lost: true, reply: func(s *script, k, off uint64) {
+			s.chunk(1, 2, k, off, -1)
+		}},
+		{name: "an unknown chunk", structured: true, lost: true, reply: func(s *script, k, off uint64) {
+			s.chunk(1, 77, k, "x")
+		}},
+		{name: "a chunk of gigabytes", structured: true, lost: true, reply: func(s *script, k, off uint64) {
+			s.send(0x668e33ef, uint16(1), uint16(77), k, -1)
+		}},
+		{name: "a reply nobody asked for", lost: true, reply: func(s *script, k, _ uint64) {
+			s.send(0x67446698, 0, k+1)
+		}},
+		{name: "no reply at all", lost: true, reply: func(s *script, k, _ uint64) {
+			s.send("HTTP/1.1 200 OK\r\n"[:16])
+		}},
 		{name: "half a reply", reply: func(s *script, k, _ uint64) { s.send(0x67446698, 0, k, data[:100]) }, lost: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -295,7 +313,9 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 }
 
 func TestDialFails(t *testing.T) {
-	for _, url := range []string{"http://x/y", "nbd://127.0.0.1:1/x", "nbd+unix:///x?socket=/no/such/socket", "nbd://%zz/"} {
+	for _, url := range []string{
+		"http://x/y", "nbd://127.0.0.1:1/x", "nbd+unix:///x?socket=/no/such/socket", "nbd://%zz/",
+	} {
 		if c, err := nbd.Dial(t.Context(), url, nbd.Options{}); err == nil {
 			c.Close()
 			t.Errorf("Dial %s succeeded", url)
@@ -320,7 +340,9 @@ func TestAgainstNbdkit(t *testing.T) {
 	default:
 		t.Skip("NOT TESTED: NBDKIT IS NOT INSTALLED")
 	}
-	for name, args := range map[string][]string{"structured": {"memory", "16M"}, "simple": {"memory", "16M", "--no-sr"}} {
+	for name, args := range map[string][]string{
+		"structured": {"memory", "16M"}, "simple": {"memory", "16M", "--no-sr"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			near, far := socketPair(t)
 			cmd := exec.CommandContext(t.Context(), path, append([]string{"-f", "-s"}, args...)...)

@@ -216,7 +216,9 @@ func extents(r *room) {
 		if !ok {
 			return
 		}
-		for _, c := range [][2]int64{{0, 1100 * kib4}, {kib4, kib4}, {5, 3}, {kib4 - 1, 2}, {700 * kib4, 100*kib4 + 1}, {0, 1}} {
+		for _, c := range [][2]int64{
+			{0, 1100 * kib4}, {kib4, kib4}, {5, 3}, {kib4 - 1, 2}, {700 * kib4, 100*kib4 + 1}, {0, 1},
+		} {
 			if why := extentsFault(er.Extents(c[0], c[1]), now, c[0], c[1]); why != "" {
 				r.Fatalf("Extents(%d, %d): %s", c[0], c[1], why)
 			}

@@ -57,7 +57,8 @@ type conn struct {
 func newConn(s *Server, h *handshake, log *slog.Logger) *conn {
 	return &conn{
 		conn: h.conn, raw: h.raw, in: bufio.NewReaderSize(h.conn, inputBuffer),
-		out: newOutput(h.conn, h.raw, &s.pool, s.limits), pool: &s.pool, dev: h.export.Device, readOnly: h.export.ReadOnly, structured: h.structured,
+		out: newOutput(h.conn, h.raw, &s.pool, s.limits), pool: &s.pool,
+		dev: h.export.Device, readOnly: h.export.ReadOnly, structured: h.structured,
 		baseContext: h.hasContext && h.context == h.export.name, revoked: h.export.Revoked, grace: s.limits.Grace,
 		now: s.now, log: log, work: make(chan request, s.limits.Requests), most: s.limits.Workers,
 	}
@@ -202,7 +203,7 @@ func (c *conn) readNow() bool {
 
 // writeInline writes from the input buffer.
 func (c *conn) writeInline(r *request) error {
-	p, err := c.peek(int(r.length))
+	p, err := c.in.Peek(int(r.length)) // replies that were left can wait: the client is sending it
 	if err != nil {
 		c.out.leave(c.failure(r, errInvalid, ""))
 		return noEOF(err)

@@ -92,7 +92,8 @@ func TestHandshakeEnds(t *testing.T) {
 }
 
 func TestHandshakeTimesOut(t *testing.T) {
-	path, _ := serve(t, nbd.Config{Exports: newShelf(t, testSize), Limits: nbd.Limits{Handshake: 50 * time.Millisecond}})
+	limits := nbd.Limits{Handshake: 50 * time.Millisecond}
+	path, _ := serve(t, nbd.Config{Exports: newShelf(t, testSize), Limits: limits})
 	w := dial(t, path)
 	w.greet(3)
 	w.option(6, named("vol"), uint16(0)) // holds the export open
@@ -154,9 +155,11 @@ func TestMetaContexts(t *testing.T) {
 		queries []string
 		found   bool
 	}{
-		{9, nil, true}, {9, []string{"base:"}, true}, {9, []string{"base:allocation"}, true}, {9, []string{"qemu:"}, false},
+		{9, nil, true}, {9, []string{"base:"}, true}, {9, []string{"base:allocation"}, true},
+		{9, []string{"qemu:"}, false},
 		{9, []string{"x:y", "base:allocation"}, true}, {9, []string{"base"}, false}, {10, nil, false},
-		{10, []string{"base:"}, false}, {10, []string{"x:y", "base:allocation"}, true}, {10, []string{"base:allocation2"}, false},
+		{10, []string{"base:"}, false}, {10, []string{"x:y", "base:allocation"}, true},
+		{10, []string{"base:allocation2"}, false},
 	} {
 		data := be(named("vol"), len(c.queries))
 		for _, q := range c.queries {

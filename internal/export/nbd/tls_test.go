@@ -138,10 +138,11 @@ func TestTLS(t *testing.T) {
 		t.Error(err)
 	}
 	other := newAuthority(t)
+	strangers := []tls.Certificate{other.pair("client", x509.ExtKeyUsageClientAuth)}
 	for name, o := range map[string]client.Options{
 		"in the clear":               {},
 		"without a certificate":      {TLS: &tls.Config{RootCAs: a.pool}},
-		"a certificate of strangers": {TLS: &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{other.pair("client", x509.ExtKeyUsageClientAuth)}}},
+		"a certificate of strangers": {TLS: &tls.Config{RootCAs: a.pool, Certificates: strangers}},
 		"a server not trusted":       {TLS: &tls.Config{RootCAs: other.pool, Certificates: mine.Certificates}},
 	} {
 		if c, err := client.Dial(t.Context(), "nbd://"+address+"/vol", o); err == nil {

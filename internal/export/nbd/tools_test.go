@@ -162,7 +162,8 @@ func TestQemuImg(t *testing.T) {
 		run(t, "qemu-img", "compare", "-f", "qcow2", "-F", "raw", qcow, url("vol"))
 		run(t, "qemu-img", "convert", "-n", "-W", "-m", "8", "-f", "qcow2", "-O", "raw", qcow, url("vol"))
 		s.holds(t, 0, content)
-		if out := run(t, "qemu-img", "map", "--output=json", "-f", "raw", url("vol")); !strings.Contains(out, `"start": 3145728`) {
+		out := run(t, "qemu-img", "map", "--output=json", "-f", "raw", url("vol"))
+		if !strings.Contains(out, `"start": 3145728`) {
 			t.Errorf("qemu-img map: %s", out)
 		}
 		run(t, "qemu-img", "bench", "-f", "raw", "-w", "-c", "2000", "-d", "32", "--flush-interval=100", url("vol"))
@@ -176,8 +177,9 @@ func TestQemuIO(t *testing.T) {
 		for _, c := range []string{
 			"write -P 0x11 0 64k", "write -f -P 0x22 64k 64k", "aio_write -P 0x33 1M 3M", "aio_flush", "flush",
 			"read -P 0x11 0 64k", "read -P 0x22 64k 64k", "read -P 0x33 1M 3M",
-			"write -z 1M 512k", "read -P 0 1M 512k", "write -z -u 2M 512k", "read -P 0 2M 512k", "write -z -n -u 3M 64k",
-			"discard 0 4k", "read -P 0 0 4k", "read -P 0x11 4k 60k", "discard 100k 1000", "write -P 0x44 4095 2", "read -P 0x44 4095 2",
+			"write -z 1M 512k", "read -P 0 1M 512k", "write -z -u 2M 512k", "read -P 0 2M 512k",
+			"write -z -n -u 3M 64k", "discard 0 4k", "read -P 0 0 4k", "read -P 0x11 4k 60k", "discard 100k 1000",
+			"write -P 0x44 4095 2", "read -P 0x44 4095 2",
 		} {
 			args = append(args, "-c", c)
 		}

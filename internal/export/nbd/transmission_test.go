@@ -44,7 +44,10 @@ func TestReadsAndWrites(t *testing.T) {
 		for i, c := range []struct {
 			off int64
 			n   int
-		}{{0, 1}, {4095, 2}, {12345, 4096}, {1 << 20, 64 << 10}, {3 << 20, 64<<10 + 1}, {5<<20 + 7, 1 << 20}, {8 << 20, 32 << 20}, {64<<20 - 1, 1}} {
+		}{
+			{0, 1}, {4095, 2}, {12345, 4096}, {1 << 20, 64 << 10}, {3 << 20, 64<<10 + 1}, {5<<20 + 7, 1 << 20},
+			{8 << 20, 32 << 20}, {64<<20 - 1, 1},
+		} {
 			p := fill(byte(i), c.n)
 			w.request(1, 0, c.off, uint32(c.n), p...)
 			w.plain(1, 0)
@@ -164,7 +167,10 @@ func TestFlushAndFUA(t *testing.T) {
 		cmd, flags uint16
 		payload    int
 		want       int
-	}{{1, 0, 4096, 0}, {1, fua, 4096, 1}, {1, fua, 200_000, 1}, {4, 0, 0, 0}, {4, fua, 0, 1}, {6, 0, 0, 0}, {6, fua, 0, 1}, {6, fua | noHole, 0, 1}, {3, 0, 0, 1}, {3, fua, 0, 1}, {0, fua, 0, 0}} {
+	}{
+		{1, 0, 4096, 0}, {1, fua, 4096, 1}, {1, fua, 200_000, 1}, {4, 0, 0, 0}, {4, fua, 0, 1}, {6, 0, 0, 0},
+		{6, fua, 0, 1}, {6, fua | noHole, 0, 1}, {3, 0, 0, 1}, {3, fua, 0, 1}, {0, fua, 0, 0},
+	} {
 		before, n := flushes(), uint32(4096)
 		if c.payload > 0 {
 			n = uint32(c.payload)
@@ -239,8 +245,12 @@ func TestTrimAndZeroes(t *testing.T) {
 	step(4, 0, testSize-5000, 5000, testSize-4096, testSize)
 	step(6, 0, 20_001, 3, 20_001, 20_004) // every byte counts
 	step(6, 0, 30_000, 9000, 30_000, 39_000)
+	holes := s.faults.Calls(drivertest.OpZero)
 	step(6, noHole, 50_000, 9000, 50_000, 59_000)
 	step(6, noHole, 1<<20, 2<<20+5, 1<<20, 3<<20+5)
+	if s.faults.Calls(drivertest.OpZero) != holes {
+		t.Error("zeros without holes were made as holes")
+	}
 	step(6, fastZero, 5<<20, 1<<20, 5<<20, 6<<20)
 	step(6, fua, 0, 1<<20, 0, 1<<20)
 	step(4, 0, 0, 0, 0, 0)
