@@ -135,6 +135,9 @@ func TestViewCannotWriteAndSeesOneMoment(t *testing.T) {
 
 func TestPragmas(t *testing.T) {
 	c := open(t, filepath.Join(t.TempDir(), "a catalog?#%20.db"))
+	if n := c.write.Stats().MaxOpenConnections; n != 1 {
+		t.Errorf("%d connections write", n)
+	}
 	for _, db := range []*sql.DB{c.write, c.read} {
 		for pragma, want := range map[string]string{
 			"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",

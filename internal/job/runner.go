@@ -16,7 +16,10 @@ import (
 const (
 	defaultWorkers = 8
 	defaultLease   = 30 * time.Second
+	defaultKeep    = 30 * 24 * time.Hour
 	poll           = 5 * time.Second        // how long to sleep at most: other processes enqueue jobs too
+	prunePause     = time.Hour              // between two looks for jobs to forget
+	pruneBatch     = 1000                   // jobs that are forgotten in one transaction
 	progressPause  = 200 * time.Millisecond // between two writes of a job's progress
 )
 
@@ -30,6 +33,7 @@ type Config struct {
 	Owner   string
 	Workers int              // jobs that run at once; 0 for a default
 	Lease   time.Duration    // how long a job is held without a sign of life; 0 for a default
+	Keep    time.Duration    // how long ended jobs are remembered; 0 for a default
 	Now     func() time.Time // nil for the system's clock
 	// Observe, if set, is told of every attempt that ended. It must be quick.
 	Observe func(Attempt)
@@ -73,6 +77,9 @@ func New(c Config) *Runner {
 	if c.Lease == 0 {
 		c.Lease = defaultLease
 	}
+	if c.Keep == 0 {
+		c.Keep = defaultKeep
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -94,6 +101,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	var workers sync.WaitGroup
 	defer workers.Wait()
+	workers.Go(func() { r.forget(ctx) })
 	for ctx.Err() == nil {
 		if r.busy() == r.Workers {
 			r.rest(ctx, poll)
@@ -172,5 +180,31 @@ func (r *Runner) end(id block.JobID) {
 	select {
 	case r.freed <- struct{}{}:
 	default: // a token is waiting already
+	}
+}
+
+// forget removes jobs that ended long ago, now and then, until ctx ends.
+func (r *Runner) forget(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+		var n int64
+		err := r.Catalog.Update(ctx, func(tx *catalog.Tx) (err error) {
+			n, err = tx.PruneJobs(tx.Now.Add(-r.Keep), pruneBatch)
+			return err
+		})
+		if err != nil && ctx.Err() == nil {
+			r.Log.Warn("old jobs can't be forgotten", "err", err)
+		}
+		if n < pruneBatch {
+			pause.Reset(prunePause)
+		} else {
+			pause.Reset(0)
+		}
 	}
 }

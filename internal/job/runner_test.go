@@ -142,6 +142,7 @@ func TestDone(t *testing.T) {
 			return nil
 		}}}))
 		defer stop()
+		synctest.Wait() // until the runner rests, so that it has to be told
 		began := time.Now()
 		later := b.enqueue(block.Job{Kind: "k", Args: json.RawMessage(`{"N":8}`), RunAt: time.Now().Add(time.Minute)})
 		id := b.enqueue(block.Job{Kind: "k", Args: json.RawMessage(`{"N":7}`)})
@@ -421,6 +422,26 @@ func TestRestartUnderTheSameName(t *testing.T) {
 		if j := b.job(ids[1]); j.State != block.JobFailed || j.Error != "the process ended during each of 3 attempts" {
 			b.Errorf("%+v", j)
 		}
+	})
+}
+
+func TestOldJobsAreForgotten(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		c := b.config(map[string]Handler{"k": play{run: func(context.Context, *Task) error { return nil }}})
+		c.Keep = 90 * time.Minute
+		defer b.start(c)()
+		old := b.enqueue(block.Job{Kind: "k", Subject: "s"})
+		time.Sleep(114 * time.Minute)
+		young := b.enqueue(block.Job{Kind: "k", Subject: "s"})
+		b.job(old)
+		time.Sleep(time.Hour)
+		b.update(func(tx *catalog.Tx) error {
+			jobs, err := tx.JobsOf("s")
+			if len(jobs) != 1 || jobs[0].ID != young {
+				b.Errorf("left: %+v", jobs)
+			}
+			return err
+		})
 	})
 }
 
