@@ -23,25 +23,30 @@ const (
 	maxTwins     = 5
 )
 
-var historyCases = []testCase{{"random, against a copy of the bytes", func(r *room) {
+var historyCases = []testCase{{"random, against a copy of the bytes", func(r *room) { r.histories(nil) }}}
+
+// histories plays random histories, one for each seed. again, if not nil,
+// opens the store anew after it was closed.
+func (r *room) histories(again func() driver.Driver) {
 	seeds := defaultSeeds
 	if n, err := strconv.Atoi(os.Getenv(SeedsVariable)); err == nil {
 		seeds = n
 	}
 	for seed := range uint64(seeds) {
-		h := &history{room: r, rnd: rand.New(rand.NewPCG(seed, 4096)), seed: seed}
+		h := &history{room: r, rnd: rand.New(rand.NewPCG(seed, 4096)), seed: seed, again: again}
 		for range historySteps {
 			h.step()
 		}
 		h.end()
 	}
-}}}
+}
 
 // history plays random steps on a store and keeps a copy of what it must hold.
 type history struct {
 	*room
 	rnd   *rand.Rand
 	seed  uint64
+	again func() driver.Driver // nil: the store stays open
 	twins []*twin
 	log   []string
 }
@@ -73,7 +78,7 @@ func (h *history) step() {
 	}{
 		{35, h.write}, {15, h.zero}, {15, h.read}, {12, h.snapshot}, {6, h.deleteSnapshot}, {4, h.clone},
 		{4, h.extend}, {5, h.reopen}, {5, h.flush}, {3, h.groupSnapshot}, {2, h.revert}, {6, h.diff},
-		{3, h.compare}, {1, h.delete}, {2, func(*twin) { h.create() }},
+		{3, h.compare}, {1, h.delete}, {2, func(*twin) { h.create() }}, {3, h.reopenStore},
 	}
 	total := 0
 	for _, s := range steps {
@@ -240,6 +245,20 @@ func (h *history) reopen(v *twin) {
 		h.must(v.dev.Close())
 		v.dev = nil
 	}
+}
+
+// reopenStore closes the store in good order and opens it again; all must be
+// there, flushed or not.
+func (h *history) reopenStore(*twin) {
+	if h.again == nil {
+		return
+	}
+	for _, v := range h.twins {
+		h.reopen(v)
+	}
+	h.note("all: close the store, open it")
+	h.must(h.d.Close())
+	h.d = h.again()
 }
 
 func (h *history) revert(v *twin) {

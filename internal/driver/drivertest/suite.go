@@ -41,6 +41,17 @@ func Run(t *testing.T, open func(t *testing.T) driver.Driver) {
 	}
 }
 
+// RunReopen plays random histories on a store that is closed and opened again
+// now and then. open gives the store that lies in dir; RunReopen closes it.
+func RunReopen(t *testing.T, open func(t *testing.T, dir string) driver.Driver) {
+	t.Helper()
+	dir := t.TempDir()
+	again := func() driver.Driver { return open(t, dir) }
+	r := &room{T: t, d: again(), ctx: t.Context()}
+	r.histories(again)
+	r.ok(r.d.Close())
+}
+
 type testCase struct {
 	name string
 	run  func(r *room)

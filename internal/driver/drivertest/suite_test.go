@@ -25,6 +25,14 @@ func TestRunThroughFaults(t *testing.T) {
 	drivertest.Run(t, func(*testing.T) driver.Driver { return drivertest.NewFaults(mem.New(mem.Options{})) })
 }
 
+func TestRunReopen(t *testing.T) {
+	opened, store := 0, mem.New(mem.Options{})
+	drivertest.RunReopen(t, func(*testing.T, string) driver.Driver { opened++; return store })
+	if opened < 10 {
+		t.Errorf("the store was opened %d times", opened)
+	}
+}
+
 func TestFaults(t *testing.T) {
 	ctx, boom := t.Context(), errors.New("boom")
 	f := drivertest.NewFaults(mem.New(mem.Options{}))
