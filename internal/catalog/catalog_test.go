@@ -134,7 +134,13 @@ func TestViewCannotWriteAndSeesOneMoment(t *testing.T) {
 }
 
 func TestPragmas(t *testing.T) {
-	c := open(t, filepath.Join(t.TempDir(), "a catalog?#%20.db"))
+	path := filepath.Join(t.TempDir(), "a catalog?#%20.db")
+	c := open(t, path)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if info, err := os.Stat(path + suffix); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s: %v, %v", suffix, info, err)
+		}
+	}
 	if n := c.write.Stats().MaxOpenConnections; n != 1 {
 		t.Errorf("%d connections write", n)
 	}

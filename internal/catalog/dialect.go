@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 
 	"modernc.org/sqlite"
 	sqlitelib "modernc.org/sqlite/lib"
@@ -31,6 +32,8 @@ func (dialect) connect(path string) (write, read *sql.DB, err error) {
 	name := "file:" + (&url.URL{Path: path}).EscapedPath()
 	if path == "" {
 		name = "file::memory:"
+	} else if err := private(path); err != nil {
+		return nil, nil, err
 	}
 	if write, err = sql.Open("sqlite", name+"?"+pragmas.Encode()); err != nil {
 		return nil, nil, err
@@ -47,6 +50,16 @@ func (dialect) connect(path string) (write, read *sql.DB, err error) {
 	read.SetMaxOpenConns(maxReaders)
 	read.SetMaxIdleConns(maxReaders)
 	return write, read, nil
+}
+
+// private makes the file where it is missing, for its owner alone: it holds
+// password hashes. SQLite gives the files beside it the same mode.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // refused reports whether a transaction failed only because of others that ran
