@@ -60,6 +60,7 @@ var createVolumeErrors = []struct {
 	{`"volume"`, "Malformed request body", 400},
 	{"{\"volume\":{\"size\":1,\"name\":\"\xff\"}}", "Malformed request body", 400},
 	{strings.Repeat("[", 200) + strings.Repeat("]", 200), "Malformed request body", 400},
+	{`{"volume":{"size":1,"x":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `}}`, "Malformed request body", 400},
 	{`{"volume":{"name":"x"}}`, "Invalid input received: Volume size 'None' must be an integer and greater than 0", 400},
 	{`{"volume":{"size":null}}`, "Invalid input received: Volume size 'None' must be an integer and greater than 0", 400},
 	{`{"volume":{"size":-1}}`, field + "size. Value: -1. -1 is less than the minimum of 1", 400},
@@ -130,6 +131,7 @@ func TestCreateVolumeErrors(t *testing.T) {
 		})
 	}
 	for _, body := range []string{
+		`{"volume":{"size":1,"deep":` + strings.Repeat("[", 62) + strings.Repeat("]", 62) + `}}`,
 		`{"volume":{"size":1,"name":" ` + x255 + ` ","description":"` + x255 + `"}}`,
 		`{"volume":{"size":"1","volume_type":"","metadata":null,"snapshot_id":null,"multiattach":null}}`,
 		`{"volume":{"size":1,"zz":1,"multiattach":"yes"},"OS-SCH-HNT:scheduler_hints":{"query":"x"}}`,

@@ -14,7 +14,7 @@ import (
 func full() block.Volume {
 	text := func(s string) *string { return &s }
 	source, snapshot := block.VolumeID("source"), block.SnapshotID("snapshot")
-	at := time.Date(2020, 3, 4, 2, 0, 0, 1000, time.FixedZone("KST", 9*3600))
+	at := time.Date(2020, 3, 4, 2, 0, 0, 0, time.FixedZone("KST", 9*3600))
 	return block.Volume{ID: "v", Project: "p", User: "u", Name: text("n"), Description: text("d"), Size: 7,
 		Status: block.VolumeInUse, TypeID: "t", TypeName: "T", Backend: "b", AvailabilityZone: "z", Bootable: true,
 		Multiattach: true, Encrypted: true, Readonly: true, SnapshotID: &snapshot, SourceVolumeID: &source,
@@ -35,7 +35,7 @@ const fullDocument = `{"attachments":[
 	"snapshot_id":"snapshot","id":"v","size":7,"user_id":"u","os-vol-tenant-attr:tenant_id":"p",
 	"metadata":{"k":"v","readonly":"True","attached_mode":"ro"},"status":"in-use","description":"d","multiattach":true,
 	"source_volid":"source","consistencygroup_id":"g","name":"n","bootable":"true",
-	"created_at":"2020-03-03T17:00:00.000001","os-volume-replication:driver_data":null,"replication_status":"enabled",
+	"created_at":"2020-03-03T17:00:00.000000","os-volume-replication:driver_data":null,"replication_status":"enabled",
 	"volume_image_metadata":{"i":"j"}}`
 
 const emptyDocument = `{"attachments":[],"links":[{"rel":"self","href":"S/volumes/"},
