@@ -392,3 +392,23 @@ func TestUploadsAtOnce(t *testing.T) {
 		t.Errorf("files are %v", left)
 	}
 }
+
+// An upload that is no longer the one under way makes nothing active.
+func TestStaleUpload(t *testing.T) {
+	s := newPlace(t).open(t, Config{})
+	img := mustCreate(t, s, alice, control.Image{})
+	row, err := s.change(t.Context(), alice, img.ID, func(i *catalog.Image) error {
+		i.Status, i.Upload = saving, block.NewID()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row.Upload = block.NewID()
+	if err := s.activate(t.Context(), row); !block.Is(err, block.Conflict) {
+		t.Errorf("activated by a stale upload: %v", err)
+	}
+	if got, err := s.Find(t.Context(), alice, img.ID); err != nil || got.Status != "saving" {
+		t.Errorf("the image is %s, %v", got.Status, err)
+	}
+}
