@@ -99,6 +99,9 @@ func TestResetStatus(t *testing.T) {
 		t.Errorf("deleting without a job: %v", err)
 	}
 	must(t, z.Attach(z.ctx, alice, v.ID, control.AttachRequest{HostName: ptr("h")}))
+	must(t, reset(control.VolumeReset{Status: ptr("error")}))
+	wantError(t, "delete what a host holds", z.DeleteVolume(z.ctx, alice, v.ID, false), block.Invalid, cantDelete)
+	wantError(t, "delete it by force", z.ForceDeleteVolume(z.ctx, operator, v.ID), block.Invalid, cantDelete)
 	name, _ := z.connect(v.ID, nil)
 	x, err := z.Exports().Open(z.ctx, name)
 	must(t, err)

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -332,20 +334,24 @@ func TestGivingUp(t *testing.T) {
 	}
 }
 
-// TestOvertaken lets an administrator delete a volume by force while each call
-// of the job that makes it waits: nothing may stay behind.
+// TestOvertaken lets an administrator delete a volume by force while the first
+// call of the job that makes it waits: nothing may stay behind.
 func TestOvertaken(t *testing.T) {
 	for _, name := range []string{"create", "create from image"} {
 		synctest.Test(t, func(t *testing.T) {
 			z := newZone(t)
 			scenarios[name].prepare(z)
-			z.disturb(2, func() error {
-				volumes, err := z.Volumes(z.ctx, operator, block.ListQuery{Limit: -1})
-				must(t, err)
-				return z.ForceDeleteVolume(z.ctx, operator, volumes[0].ID)
+			var once sync.Once
+			z.fast.SetRule(func(drivertest.Call) error {
+				once.Do(func() {
+					volumes, err := z.Volumes(z.ctx, operator, block.ListQuery{Limit: -1})
+					must(t, err)
+					must(t, z.ForceDeleteVolume(z.ctx, operator, volumes[0].ID))
+					time.Sleep(time.Minute) // of the test's own time: the deletion does what it can
+				})
+				return nil
 			})
 			z.work(z.ctx)
-			z.leaveAlone()
 			z.wantStored()
 			z.settled()
 			must(t, z.catalog.View(z.ctx, func(tx *catalog.Tx) error {
@@ -357,6 +363,27 @@ func TestOvertaken(t *testing.T) {
 			}))
 		})
 	}
+}
+
+// TestSnapshotDeletionWaits deletes a snapshot while a volume is made of it.
+func TestSnapshotDeletionWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := newZone(t)
+		v := z.make(control.NewVolume{Size: ptr(int64(1))})
+		sn := z.snap(v.ID)
+		made, err := z.CreateVolume(z.ctx, alice, control.NewVolume{SnapshotID: &sn.ID})
+		must(t, err)
+		must(t, z.DeleteSnapshot(z.ctx, alice, sn.ID))
+		z.fast.SetRule(func(c drivertest.Call) error {
+			if c.Op == drivertest.OpCloneSnapshot && c.N < 4 {
+				return errLost
+			}
+			return nil
+		})
+		z.work(z.ctx)
+		z.wantStatus(made.ID, false, block.VolumeAvailable, "")
+		z.wantStored(string(v.ID), string(made.ID))
+	})
 }
 
 // TestDeletionWaits deletes a snapshot and a source while volumes are being
@@ -374,7 +401,14 @@ func TestDeletionWaits(t *testing.T) {
 			made = append(made, m.ID)
 		}
 		must(t, z.DeleteVolume(z.ctx, alice, v.ID, true))
+		z.slow.SetRule(func(c drivertest.Call) error {
+			if c.N < 8 { // longer than a deletion takes that does not wait
+				return errLost
+			}
+			return nil
+		})
 		z.work(z.ctx)
+		z.leaveAlone()
 		for _, id := range made {
 			if got := z.content(z.volume(id), 3); got != "src" {
 				t.Errorf("volume %s reads %q", id, got)

@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -140,6 +141,15 @@ func TestExportsThatOnlyRead(t *testing.T) {
 			t.Errorf("%s: access mode %v", name, info.Data["access_mode"])
 		}
 		must(t, after.Close())
+		x, err := z.Exports().Open(z.ctx, export) // whatever a protocol makes of ReadOnly
+		must(t, err)
+		if _, err := x.Device.WriteAt([]byte("x"), 0); !x.ReadOnly || !block.Is(err, block.Forbidden) {
+			t.Errorf("%s: a write past the protocol: %v", name, err)
+		}
+		if err := x.Device.Zero(0, 4096); !block.Is(err, block.Forbidden) {
+			t.Errorf("%s: zeroing past the protocol: %v", name, err)
+		}
+		x.Release()
 	}
 }
 
@@ -273,6 +283,42 @@ func TestHoldExports(t *testing.T) {
 	x, err = z.Exports().Open(z.ctx, heldName)
 	must(t, err)
 	x.Release()
+}
+
+// TestOpenWhileClosing holds up the closing of a device: who wants it meanwhile
+// waits, and gets one that is open.
+func TestOpenWhileClosing(t *testing.T) {
+	z := newZone(t)
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	name, _ := z.connect(v.ID, nil)
+	x, err := z.Exports().Open(z.ctx, name)
+	must(t, err)
+	closing, goOn := make(chan struct{}), make(chan struct{})
+	z.closer.hold(func() { close(closing); <-goOn })
+	var wg sync.WaitGroup
+	wg.Go(x.Release)
+	<-closing
+	z.closer.hold(nil)
+	impatient, cancel := context.WithCancel(z.ctx)
+	wg.Go(func() {
+		if _, err := z.Exports().Open(impatient, name); !errors.Is(err, context.Canceled) {
+			t.Errorf("open while it closes, with no patience: %v", err)
+		}
+		close(goOn)
+	})
+	wg.Go(func() {
+		x, err := z.Exports().Open(z.ctx, name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if _, err := x.Device.ReadAt(make([]byte, 1), 0); err != nil {
+			t.Errorf("a read after reopening: %v", err)
+		}
+		x.Release()
+	})
+	cancel()
+	wg.Wait()
 }
 
 // TestOneDeviceForAll opens and releases an export from many sides at once: the

@@ -222,16 +222,14 @@ func (s *Service) download(ctx context.Context, c block.Caller, img Image, use f
 	return use(&watched{ctx: ctx, r: body})
 }
 
-// overwrite lets fn write to a new volume that reads as zeros, and flushes it.
+// overwrite lets fn write to a new volume and flushes it. The volume reads as
+// zeros, or in part as what an attempt before wrote, which was the same.
 func (s *Service) overwrite(ctx context.Context, v block.Volume, fn func(driver.Device) error) (err error) {
 	to, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
 	if err != nil {
 		return err
 	}
 	defer closing(&err, giveBack)
-	if err := to.Zero(0, to.Size()); err != nil { // what an attempt before left
-		return err
-	}
 	if err := fn(to); err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ type zone struct {
 	catalog *catalog.Catalog
 	fast    *drivertest.Faults
 	slow    *drivertest.Faults
+	closer  *closer // in front of the fast store
 	images  *memoryImages
 	temp    string
 	qemu    string // of control.Config
@@ -45,7 +46,8 @@ type zone struct {
 
 func newZone(t *testing.T) *zone {
 	t.Helper()
-	z := &zone{t: t, ctx: t.Context(), fast: drivertest.NewFaults(mem.New(mem.Options{})),
+	c1 := &closer{Driver: mem.New(mem.Options{})}
+	z := &zone{t: t, ctx: t.Context(), closer: c1, fast: drivertest.NewFaults(c1),
 		slow: drivertest.NewFaults(mem.New(mem.Options{})), images: newImages(), temp: t.TempDir()}
 	c, err := catalog.Open(z.ctx, catalog.Options{})
 	must(t, err)
@@ -68,6 +70,37 @@ func newZone(t *testing.T) *zone {
 	})
 	z.restart()
 	return z
+}
+
+// closer is a store of which the closing of volumes can be held up.
+type closer struct {
+	driver.Driver
+	mu     sync.Mutex // guards before
+	before func()
+}
+
+func (c *closer) hold(before func()) { c.mu.Lock(); defer c.mu.Unlock(); c.before = before }
+
+func (c *closer) Unwrap() driver.Driver { return c.Driver }
+
+func (c *closer) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Device, error) {
+	dev, err := c.Driver.OpenVolume(ctx, id)
+	return closingDevice{dev, c}, err
+}
+
+type closingDevice struct {
+	driver.Device
+	c *closer
+}
+
+func (d closingDevice) Close() error {
+	d.c.mu.Lock()
+	before := d.c.before
+	d.c.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	return d.Device.Close()
 }
 
 // restart makes a new Service on the same catalog and stores, as a process does
