@@ -140,6 +140,18 @@ func TestDiscWaitsForReplies(t *testing.T) {
 	w.gone()
 }
 
+// TestDiscAtOnce: requests that come together with the farewell are answered.
+func TestDiscAtOnce(t *testing.T) {
+	path, _ := serve(t, nbd.Config{Exports: newShelf(t, testSize)})
+	w := enter(t, path, "vol", false)
+	request := func(cmd uint16, n int) []byte { return be(reqMagic, uint16(0), cmd, cookie(cmd), int64(0), n) }
+	w.send(request(1, 3), "abc", request(0, 3), request(2, 0))
+	w.plain(1, 0)
+	w.plain(0, 0)
+	w.expect("abc")
+	w.gone()
+}
+
 func TestClientGoesWhileRequestsAreUnderWay(t *testing.T) {
 	s := newShelf(t, testSize)
 	path, stop := serve(t, nbd.Config{Exports: s})
