@@ -29,6 +29,7 @@ const (
 	frameGone
 	frameDone
 	frameFault
+	frameEnd
 	frameKinds // how many, and one more
 )
 
@@ -49,7 +50,7 @@ func (k frameKind) limit() int {
 		return maxPayload
 	case frameZero:
 		return zeroSize
-	case frameWait, frameGone, frameDone:
+	case frameWait, frameGone, frameDone, frameEnd:
 		return 0
 	case frameHello, frameOffer, frameBegin, frameReady, frameFault:
 		return 64 << 10

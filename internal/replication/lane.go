@@ -221,8 +221,8 @@ func (s *Sender) connect(ctx context.Context, l *lane, zone block.Zone, fresh bo
 }
 
 // disconnect puts a connection back, or closes it where it can't be used again.
-func (s *Sender) disconnect(l *lane, r *Remote) {
-	if !r.Usable() {
+func (s *Sender) disconnect(ctx context.Context, l *lane, r *Remote) {
+	if !r.Usable() || r.Leave(ctx) != nil {
 		_ = r.Close()
 		return
 	}

@@ -78,6 +78,20 @@ func (r *Remote) Close() error {
 // Usable reports whether the connection can serve another volume.
 func (r *Remote) Usable() bool { return r.dead == nil && len(r.replies) == 0 }
 
+// Leave ends the work on the volume that was offered last; the connection stays
+// for the next one.
+func (r *Remote) Leave(ctx context.Context) error {
+	if r.dead != nil {
+		return r.dead
+	}
+	stop := context.AfterFunc(ctx, func() { _ = r.stream.conn.Close() })
+	defer stop()
+	if err := r.stream.write(frameEnd); err != nil {
+		return r.fail(err)
+	}
+	return nil
+}
+
 // Sent is how many bytes went out on the connection.
 func (r *Remote) Sent() int64 { return r.stream.sent() }
 

@@ -127,6 +127,8 @@ func (p *server) answer(ctx context.Context, kind frameKind, payload []byte) err
 		})
 	case frameGone:
 		return p.reply(p.target.Gone(ctx), frameDone, nil)
+	case frameEnd:
+		return p.target.Close()
 	default:
 		return unexpected(kind)
 	}

@@ -271,8 +271,14 @@ func (p *play) loseLink(id block.VolumeID) {
 				return err
 			}
 			for _, name := range held {
-				if _, err := tx.Unpin(id, name, fmt.Sprintf("replication/%d", l.Protection)); err != nil {
+				now, err := tx.Unpin(id, name, fmt.Sprintf("replication/%d", l.Protection))
+				if err != nil {
 					return err
+				}
+				if now {
+					if err := tx.InsertCut(id, name); err != nil {
+						return err
+					}
 				}
 			}
 		}
@@ -321,6 +327,7 @@ func (p *play) settle() {
 			p.violated("a scan failed: %w", err)
 		}
 	}
+	synctest.Wait()
 	p.verify()
 	for _, z := range p.targets {
 		if err := z.receiver.Tidy(z.proc.ctx); err != nil {
@@ -337,7 +344,14 @@ func (p *play) settle() {
 // settled checks one volume at quiescence.
 func (p *play) settled(z *zone, id block.VolumeID) (err error) {
 	if _, ok := p.promoted[z.name][id]; ok {
-		if p.a.fenced[id].Zone != z.name {
+		if p.a.fenced[id].Zone == "" {
+			p.a.view(func(tx *catalog.Tx) error {
+				links, err := tx.LinksOf(id)
+				for _, l := range links {
+					p.t.Logf("link %+v", l)
+				}
+				return err
+			})
 			return errors.New("the source was not told of the promotion")
 		}
 		return nil

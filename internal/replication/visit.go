@@ -46,7 +46,7 @@ func (v *visit) run(ctx context.Context) error {
 	if err := v.load(ctx); err != nil {
 		return err
 	}
-	defer v.hangUp()
+	defer v.hangUp(ctx)
 	switch {
 	case v.gone:
 		return v.tellGone(ctx)
@@ -226,15 +226,15 @@ func (v *visit) offer(ctx context.Context) (have Have, err error) {
 		if err == nil || !reused || !block.Is(err, block.Unavailable) {
 			return have, err
 		}
-		v.hangUp()
+		v.hangUp(ctx)
 	}
 }
 
 // hangUp gives the connection back.
-func (v *visit) hangUp() {
+func (v *visit) hangUp(ctx context.Context) {
 	if v.remote != nil {
 		v.countBytes()
-		v.sender.disconnect(v.lane, v.remote)
+		v.sender.disconnect(ctx, v.lane, v.remote)
 		v.remote = nil
 	}
 }
