@@ -70,6 +70,11 @@ func longAgo() time.Time { return time.Unix(1, 0) }
 // run serves the connection until the client goes, the export is revoked or
 // ctx ends. When it returns, nothing uses the device any more.
 func (c *conn) run(ctx context.Context) error {
+	select {
+	case <-c.revoked: // during the handshake
+		return errRevoked
+	default:
+	}
 	ended := make(chan struct{})
 	var watcher sync.WaitGroup
 	watcher.Go(func() { c.watch(ctx, ended) })

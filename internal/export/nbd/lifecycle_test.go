@@ -102,6 +102,21 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
+func TestRevokedInHandshake(t *testing.T) {
+	s := newShelf(t, testSize)
+	path, _ := serve(t, nbd.Config{Exports: s})
+	w := dial(t, path)
+	w.greet(3)
+	w.option(6, named("vol"), uint16(0))
+	w.answer(6, 3)
+	w.answer(6, 1)
+	close(s.revoked)
+	w.option(7, named("vol"), uint16(0))
+	w.answer(7, 3)
+	w.answer(7, 1)
+	w.gone()
+}
+
 func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	s := newShelf(t, testSize)
 	path, stop := serve(t, nbd.Config{Exports: s, Limits: nbd.Limits{Grace: time.Hour}})

@@ -39,8 +39,10 @@ type Export struct {
 	Device      driver.Device
 	ReadOnly    bool
 	Description string          // for the client's user; "" for none
-	Revoked     <-chan struct{} // closed when the client has to go at once; may be nil
-	Release     func()          // called once, when nothing uses Device any more; may be nil
+	// Revoked is closed when the client has to go at once; may be nil. What is
+	// under way at the device still ends: Release tells when that is so.
+	Revoked <-chan struct{}
+	Release func() // called once, when nothing uses Device any more; may be nil
 }
 
 // Limits bound what clients can make the server hold. Zero means the default.
