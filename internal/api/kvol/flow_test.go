@@ -93,6 +93,17 @@ func TestRecovery(t *testing.T) {
 	if r := ask.row("recovery", rowkey); r.Status != "READY" || r.CreateEnd != nil || r.Message != "" {
 		t.Fatalf("%+v", r)
 	}
+	k.must(func(tx *catalog.Tx) error {
+		rep, err := tx.ReplicaOf("mitaka1", sourceID, 2)
+		if err != nil {
+			return err
+		}
+		pinned, err := tx.PinnedPoints(rep.ID)
+		if !pinned[point.ID] {
+			t.Error("the point may thin out before it is used")
+		}
+		return err
+	})
 	w.clock.Add(time.Minute.Microseconds())
 	k.runJobs(1)
 	r := ask.row("recovery", rowkey)
@@ -151,6 +162,31 @@ func TestReturn(t *testing.T) {
 	}
 	if _, err := m.service.LearnFences(context.Background()); err != nil {
 		t.Errorf("learning again: %v", err)
+	}
+}
+
+// TestOwnFences: a zone is believed about recoveries in itself only.
+func TestOwnFences(t *testing.T) {
+	w := newWorld(t)
+	m, k := w.zones["mitaka1"], w.zones["kilo1"]
+	k.addReplica("now")
+	k.must(func(tx *catalog.Tx) error {
+		rep, err := tx.ReplicaOf("mitaka1", sourceID, 2)
+		if err != nil {
+			return err
+		}
+		_, err = tx.RaiseEpoch(rep.ID, block.Recovered{Zone: "kilo2", Volume: emptyID})
+		return err
+	})
+	m.must(func(tx *catalog.Tx) error {
+		return tx.InsertVolume(block.Volume{ID: sourceID, Project: "p", Size: 1, Status: block.VolumeAvailable,
+			TypeID: sourceType, Backend: "m", Epoch: 1})
+	})
+	if _, err := m.service.LearnFences(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if v := m.volume(string(sourceID)); v.RecoveredTo != nil {
+		t.Errorf("kilo1 fenced for kilo2: %+v", v.RecoveredTo)
 	}
 }
 
@@ -282,7 +318,12 @@ func TestAgain(t *testing.T) {
 	if r := k.ask(http.MethodGet, "/api/kvol/recovery?"+other.Encode(), key); r.code != http.StatusBadRequest {
 		t.Errorf("another request with the same key: %d %s", r.code, r.body)
 	}
-	// A zone that did not hear the answer asks again with the same key.
+	k.lose.Store(true)
+	w.zones["kilo2"].begin("recovery", nil)
+	if k.jobs() != 4 || k.lose.Load() {
+		t.Errorf("an answer was lost, and %d jobs are there", k.jobs())
+	}
+	// So it is with a zone that was stopped before it heard the answer.
 	f := control.ForwardedDR{User: "u", Request: block.DRRequest{
 		Kind: block.DRRecovery, SourceZone: "mitaka1", SourceType: sourceType, SourceVolume: sourceID,
 		Destination: "kilo1", Project: tenant, DestinationType: targetType, IdempotencyKey: "forwarded/x"}}
@@ -291,7 +332,7 @@ func TestAgain(t *testing.T) {
 	for _, into := range []*control.StartedDR{&one, &two} {
 		kilo2.ok(kilo2.peers.Call(context.Background(), "kilo1", http.MethodPost, control.PathDR, f, into))
 	}
-	if one != two || k.jobs() != 4 {
+	if one != two || k.jobs() != 5 {
 		t.Errorf("forwarded twice: %v, %v, %d jobs", one, two, k.jobs())
 	}
 }
@@ -320,6 +361,9 @@ func TestDeadZone(t *testing.T) {
 			(strings.Contains(r.body, `"active"`) || !strings.Contains(r.body, `"inactive"`)) {
 			t.Errorf("a pair of a dead zone is active: %s", r.body)
 		}
+	}
+	if r := ask.get("/api/kvol/recoverylist?rowkey=127"); r.code != 204 || r.header.Get("X-Kvol-Source") != "" {
+		t.Errorf("its own rowkeys need no other zone: %d %v", r.code, r.header)
 	}
 	r := ask.get("/api/kvol/recovery?" + good("recovery").Encode())
 	if r.code != http.StatusMethodNotAllowed || !strings.Contains(r.body, "Zone kilo1 can't be reached.") ||

@@ -121,6 +121,7 @@ type zone struct {
 	peers   *peer.Client
 	api     *httptest.Server
 	peerAPI *httptest.Server
+	lose    atomic.Bool   // the next answer to a forwarded request
 	heard   chan struct{} // gets a token after each document of a peer
 }
 
@@ -229,6 +230,9 @@ func (z *zone) serve(credentials peer.Credentials, peers []block.Zone) {
 	zones := peer.NewServer(peer.ServerConfig{Service: z.service, Zones: peers})
 	z.peerAPI.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		zones.ServeHTTP(w, r)
+		if r.URL.Path == control.PathDR && z.lose.CompareAndSwap(true, false) {
+			panic(http.ErrAbortHandler) // the answer is lost, and what it tells of is done
+		}
 		if r.URL.Path == control.PathDocument {
 			select {
 			case z.heard <- struct{}{}:
