@@ -38,7 +38,7 @@ type Export struct {
 	// that is a driver.ExtentReader answers block status.
 	Device      driver.Device
 	ReadOnly    bool
-	Description string          // for the client's user; "" for none
+	Description string // for the client's user; "" for none
 	// Revoked is closed when the client has to go at once; may be nil. What is
 	// under way at the device still ends: Release tells when that is so.
 	Revoked <-chan struct{}
