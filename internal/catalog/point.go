@@ -45,7 +45,9 @@ func (tx *Tx) Points(replica block.VolumeID) ([]block.Point, error) {
 func (tx *Tx) Point(replica block.VolumeID, id block.PointID) (p block.Point, sum block.RootHash, err error) {
 	row := tx.queryRow(`SELECT `+pointColumns+`, sum, (SELECT source_id FROM replicas WHERE id = replica_id)
 		FROM points WHERE replica_id = $1 AND id = $2`, string(replica), string(id))
-	p, err = scanPoint(withMore{row, []any{asRoot(&sum), &p.Volume}})
+	var volume block.VolumeID
+	p, err = scanPoint(withMore{row, []any{asRoot(&sum), &volume}})
+	p.Volume = volume
 	return p, sum, notFound(err, "Recovery point %s could not be found.", id)
 }
 
