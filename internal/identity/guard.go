@@ -52,6 +52,7 @@ type TooManyError struct {
 	Wait time.Duration // until the next attempt is looked at
 }
 
+// Error says so without telling about whom.
 func (e *TooManyError) Error() string { return "too many failed logins" }
 
 // RetryAfter returns after how long the refused attempt may be repeated, for

@@ -46,6 +46,7 @@ type phc struct {
 	salt, hash []byte
 }
 
+// String is the hash in PHC form.
 func (p phc) String() string {
 	enc := base64.RawStdEncoding.EncodeToString
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version,

@@ -245,6 +245,7 @@ type summed struct {
 // headBytes are enough to know a format.
 const headBytes = 512
 
+// Write never fails.
 func (s *summed) Write(p []byte) (int, error) {
 	s.md5.Write(p) // hashes never fail
 	s.sha.Write(p)
