@@ -290,6 +290,9 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	if v.Backend, err = d.s.backendOf(&t); err != nil {
 		return err
 	}
+	if d.s.protected(v.TypeID) {
+		v.ReplicationStatus = "enabled"
+	}
 	if len(d.s.cfg.AvailabilityZones) > 0 {
 		v.AvailabilityZone = d.s.cfg.AvailabilityZones[0]
 	}
