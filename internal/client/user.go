@@ -85,3 +85,9 @@ func (s *Session) Grant(ctx context.Context, projectID, userID, role string) err
 	}
 	return fmt.Errorf("there is no role %q", role)
 }
+
+// SetQuotas sets a project's limits in block storage.
+func (s *Session) SetQuotas(ctx context.Context, projectID string, limits map[string]int64) error {
+	return s.call(ctx, http.MethodPut, blockStorage, "/os-quota-sets/"+url.PathEscape(projectID),
+		map[string]any{"quota_set": limits}, nil)
+}

@@ -1,0 +1,123 @@
+// Command bench measures kvol against peers and limits in one run and prints
+// a table of ratios. It needs qemu-nbd; it uses only loopback and a temporary
+// directory, and stops by itself. Times are medians over alternating rounds,
+// since a machine's speed changes while it is measured.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// bench is one run.
+type bench struct {
+	exe, dir string
+	rounds   int
+	rows     []table.Row
+	missed   int
+}
+
+func main() {
+	b := &bench{}
+	flag.StringVar(&b.exe, "kvol", "./kvol", "the program to measure")
+	flag.StringVar(&b.dir, "dir", "", "directory on the disk to measure on (a temporary one if empty)")
+	flag.IntVar(&b.rounds, "rounds", 5, "alternating rounds of each work")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := b.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func (b *bench) run(ctx context.Context) error {
+	dir, err := os.MkdirTemp(b.dir, "kvol-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b.dir = dir
+	if b.exe, err = filepath.Abs(b.exe); err != nil {
+		return err
+	}
+	for _, work := range []struct {
+		name string
+		fn   func(context.Context) error
+	}{{"random writes", b.writes}, {"snapshots and clones", b.snapshots}, {"an idle zone", b.idle}, {"zones", b.zones}} {
+		fmt.Fprintf(os.Stderr, "measuring %s...\n", work.name)
+		if err := work.fn(ctx); err != nil {
+			return fmt.Errorf("%s: %w", work.name, err)
+		}
+	}
+	t := table.NewWriter()
+	t.SetOutputMirror(os.Stdout)
+	t.SetStyle(table.StyleDefault)
+	t.Style().Format.Header = text.FormatDefault
+	t.AppendHeader(table.Row{"work", "kvol", "against", "ratio", "aim", "met"})
+	t.AppendRows(b.rows)
+	t.Render()
+	fmt.Printf("%d of %d aims met\n", len(b.rows)-b.missed, len(b.rows))
+	return nil
+}
+
+// speed notes operations per second of ours and of a peer; more is better.
+func (b *bench) speed(work string, ours, peers []float64, peer string, aim float64) {
+	ratios := make([]float64, len(ours))
+	for i := range ours {
+		ratios[i] = ours[i] / peers[i]
+	}
+	r := median(ratios)
+	b.note(work, fmt.Sprintf("%.0f/s", median(ours)), fmt.Sprintf("%s %.0f/s", peer, median(peers)),
+		fmt.Sprintf("%.2f", r), fmt.Sprintf(">= %.1f", aim), r >= aim)
+}
+
+// limit notes a time and the limit that it should keep.
+func (b *bench) limit(work string, took []time.Duration, limit time.Duration) {
+	m := median(took)
+	b.note(work, m.Round(10*time.Microsecond).String(), "limit "+limit.String(),
+		fmt.Sprintf("%.3f", float64(m)/float64(limit)), "<= 1", m <= limit)
+}
+
+func (b *bench) note(work, ours, against, ratio, aim string, met bool) {
+	said := "yes"
+	if !met {
+		said = "NO"
+		b.missed++
+	}
+	b.rows = append(b.rows, table.Row{work, ours, against, ratio, aim, said})
+}
+
+func median[T int64 | float64 | time.Duration](values []T) T {
+	sorted := slices.Clone(values)
+	slices.Sort(sorted)
+	return sorted[len(sorted)/2]
+}
+
+// started is a program that runs until stop.
+type started struct{ cmd *exec.Cmd }
+
+func start(name string, args ...string) (*started, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Stderr = os.Stderr
+	return &started{cmd}, cmd.Start()
+}
+
+func (s *started) stop() error {
+	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	_ = s.cmd.Wait() // ended by our signal: it says so
+	return nil
+}
