@@ -7,8 +7,8 @@ import (
 const pointColumns = `id, epoch, sequence, at, size, root, parent, name`
 
 func scanPoint(row scanner) (p block.Point, err error) {
-	err = row.Scan(&p.ID, &p.Epoch, &p.Sequence, asTime(&p.At), &p.Size, asRoot(&p.Root), nullable((*string)(&p.Parent)),
-		nullable(&p.Name))
+	err = row.Scan(&p.ID, &p.Epoch, &p.Sequence, asTime(&p.At), &p.Size, asRoot(&p.Root),
+		nullable((*string)(&p.Parent)), nullable(&p.Name))
 	return p, err
 }
 

@@ -44,7 +44,8 @@ func TestReplicasAndPoints(t *testing.T) {
 		if err := tx.InsertReplica(rep); err != nil {
 			return err
 		}
-		if err := tx.InsertReplica(block.Replica{ID: "other", SourceZone: "a", Source: "v", Protection: 3}); !block.Is(err, block.Conflict) {
+		second := block.Replica{ID: "other", SourceZone: "a", Source: "v", Protection: 3}
+		if err := tx.InsertReplica(second); !block.Is(err, block.Conflict) {
 			t.Errorf("a second replica: %v", err)
 		}
 		return nil
@@ -96,6 +97,21 @@ func TestReplicasAndPoints(t *testing.T) {
 		if p, _, err = tx.Point("r", "p1"); err != nil || p.Name != "" {
 			t.Errorf("%+v: %v", p, err)
 		}
+		return nil
+	})
+}
+
+func TestReplicaGone(t *testing.T) {
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	c := openForReplication(t, &now)
+	rep := block.Replica{ID: "r", SourceZone: "a", Source: "v", Protection: 3, Backend: "bak", Epoch: 4}
+	change(t, c, func(tx *Tx) error {
+		if err := tx.InsertReplica(rep); err != nil {
+			return err
+		}
+		if err := tx.InsertPoint("r", block.Point{ID: "p1", At: now}, block.RootHash{}); err != nil {
+			return err
+		}
 		if err := tx.DeleteReplica("r"); err != nil {
 			return err
 		}
@@ -105,7 +121,7 @@ func TestReplicasAndPoints(t *testing.T) {
 				t.Errorf("of a replica that is gone: %v", err)
 			}
 		}
-		_, _, err = tx.Point("r", "p1")
+		_, _, err := tx.Point("r", "p1")
 		if _, e := tx.Replica("r"); !block.Is(err, block.NotFound) || !block.Is(e, block.NotFound) {
 			t.Error(err, e)
 		}
@@ -138,7 +154,8 @@ func TestRaiseEpoch(t *testing.T) {
 				t.Errorf("%s is at %d: %v", id, r.Epoch, err)
 			}
 		}
-		want := block.Fence{SourceZone: "a", Source: "v", Recovered: block.Recovered{Zone: "b", Volume: "new", Epoch: 7, At: now}}
+		want := block.Fence{SourceZone: "a", Source: "v",
+			Recovered: block.Recovered{Zone: "b", Volume: "new", Epoch: 7, At: now}}
 		for _, zone := range []block.Zone{"a", ""} {
 			if all, err := tx.FencesFor(zone); err != nil || len(all) != 1 || all[0] != want {
 				t.Errorf("%+v: %v", all, err)

@@ -136,7 +136,8 @@ func FuzzFrame(f *testing.F) {
 			if err != nil && !block.Is(err, block.Corrupt) {
 				t.Fatal(err)
 			}
-			if err == nil && (cap(run.Data) > 2*maxRun || run.End() < run.Off || (run.Data != nil && int64(len(run.Data)) != run.Len)) {
+			odd := run.Data != nil && int64(len(run.Data)) != run.Len
+			if err == nil && (cap(run.Data) > 2*maxRun || run.End() < run.Off || odd) {
 				t.Fatalf("run %d+%d with %d bytes", run.Off, run.Len, len(run.Data))
 			}
 		}

@@ -195,7 +195,9 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 }
 
 // connect returns a connection to a zone: an idle one, else a new one.
-func (s *Sender) connect(ctx context.Context, l *lane, zone block.Zone, fresh bool) (r *Remote, reused bool, err error) {
+func (s *Sender) connect(ctx context.Context, l *lane, zone block.Zone, fresh bool) (
+	r *Remote, reused bool, err error,
+) {
 	for !fresh {
 		s.mu.Lock()
 		n := len(l.idle)

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
@@ -197,20 +199,45 @@ func TestRun(t *testing.T) {
 		if n := len(pointsOf(b, ids[2])); n != 2 {
 			t.Errorf("%d points after a kick", n)
 		}
+	})
+}
+
+// TestDeletion lets the loops run and deletes a volume: its replica is kept for
+// a while, and then goes.
+func TestDeletion(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world, a, b *zone) {
+		for _, z := range []*zone{a, b} {
+			z.sender.cfg.Now, z.receiver.cfg.Now = time.Now, time.Now
+			z.receiver.cfg.AfterDelete, z.receiver.cfg.KeepEvery = 40*time.Second, 5*time.Second
+			z.proc.serve.Go(func() { _ = z.sender.Run(z.proc.ctx) })
+			z.proc.serve.Go(func() { _ = z.receiver.Run(z.proc.ctx) })
+		}
+		ids := []block.VolumeID{a.volume("gold", 8), a.volume("gold", 8)}
+		time.Sleep(7 * time.Second)
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister(a.sender, b.receiver)
+		families, err := registry.Gather()
+		n := 0
+		for _, f := range families {
+			n += len(f.GetMetric())
+		}
+		if err != nil || n != 2*4+2*2 {
+			t.Errorf("%d series: %v", n, err)
+		}
 		a.update(func(tx *catalog.Tx) error {
-			if err := tx.VolumeGone(ids[3]); err != nil {
+			if err := tx.VolumeGone(ids[1]); err != nil {
 				return err
 			}
-			return tx.DeleteVolume(ids[3])
+			return tx.DeleteVolume(ids[1])
 		})
-		gone := b.replica(ids[3]).ID
-		a.sender.Kick(ids[3])
+		gone := b.replica(ids[1]).ID
+		a.sender.Kick(ids[1])
 		time.Sleep(time.Second)
-		if b.replica(ids[3]).DeletedAt.IsZero() {
+		if b.replica(ids[1]).DeletedAt.IsZero() {
 			t.Error("the target was not told of the deletion")
 		}
 		time.Sleep(30 * time.Second)
-		if b.replica(ids[3]).ID != gone {
+		if b.replica(ids[1]).ID != gone {
 			t.Error("the replica went too early")
 		}
 		time.Sleep(15 * time.Second)
@@ -220,7 +247,7 @@ func TestRun(t *testing.T) {
 			}
 		}
 		all, err := b.receiver.Status(t.Context())
-		if err != nil || len(all) != 8 {
+		if err != nil || len(all) != 1 {
 			t.Errorf("%d replicas are left, %v", len(all), err)
 		}
 	})

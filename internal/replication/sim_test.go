@@ -3,7 +3,6 @@ package replication
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"sync"
 	"testing"
@@ -13,11 +12,6 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
-)
-
-var (
-	seeds = flag.Int("seeds", 100, "how many seeds TestSimulation plays")
-	first = flag.Uint64("seed", 1, "the first of them")
 )
 
 // play is one seed's story: a world, its volumes, and what must stay true.
@@ -469,41 +463,4 @@ func (p *play) targetWhole(z *zone, id block.VolumeID) error {
 		return fmt.Errorf("%d named points for %d snapshots", named, len(p.names[id]))
 	}
 	return err
-}
-
-func TestSimulation(t *testing.T) {
-	n := *seeds
-	if testing.Short() {
-		n = min(n, 30)
-	}
-	for i := range n {
-		seed := *first + uint64(i)
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Parallel()
-			if err := simulate(t, seed, broke{}, seed%3 == 0); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
-
-// TestSimulationCatches shows that the simulation notices when a rule is not
-// kept.
-func TestSimulationCatches(t *testing.T) {
-	for name, off := range map[string]broke{
-		"pending step": {pendingStep: true},
-		"root check":   {rootCheck: true},
-		"epoch check":  {epochCheck: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			for seed := uint64(1); seed <= 150; seed++ {
-				if err := simulate(t, seed, off, off.rootCheck); err != nil {
-					t.Logf("seed %d: %v", seed, err)
-					return
-				}
-			}
-			t.Error("nobody noticed in 150 seeds")
-		})
-	}
 }
