@@ -70,7 +70,7 @@ func (h *wrapped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Openstack-Request-Id", rec.id)
 	out := &response{ResponseWriter: w}
 	r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
-	if h.o.MaxBody > 0 && r.Body != nil && r.Header.Get("Upgrade") == "" {
+	if h.o.MaxBody > 0 && r.Body != nil {
 		r.Body = http.MaxBytesReader(out, r.Body, h.o.MaxBody)
 	}
 	h.meter.begin()

@@ -9,6 +9,7 @@ import (
 	"kvol/internal/api/cinder"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/control"
 )
 
 const server = "22222222-2222-2222-2222-222222222222"
@@ -317,6 +318,82 @@ func TestViewTexts(t *testing.T) {
 		}))
 		if got := f.volumeStatus(id); got != string(status) {
 			t.Errorf("status %s, want %s", got, status)
+		}
+	}
+}
+
+// inUse is a volume that two servers hold; it returns the attachments' ids.
+func (f *fixture) inUse() (id string, attachments []string) {
+	f.Helper()
+	id = f.volume(`{"volume":{"size":1,"multiattach":true}}`)
+	for _, device := range []string{"/dev/vdb", "/dev/vdc"} {
+		f.act(202, id, `{"os-attach":{"instance_uuid":"`+block.NewID()+`","mountpoint":"`+device+`"}}`)
+	}
+	list, _ := f.want(200, "GET", "volumes/"+id, "").get(f, "volume.attachments").([]any)
+	for _, a := range list {
+		attachments = append(attachments, a.(map[string]any)["attachment_id"].(string))
+	}
+	if len(attachments) != 2 {
+		f.Fatalf("attachments %v", attachments)
+	}
+	return id, attachments
+}
+
+func TestDetachOne(t *testing.T) {
+	f := newFixture(t)
+	f.runJobs()
+	id, attachments := f.inUse()
+	f.act(202, id, `{"os-detach":{"attachment_id":"`+attachments[0]+`"}}`)
+	left, _ := f.want(200, "GET", "volumes/"+id, "").get(t, "volume.attachments").([]any)
+	if len(left) != 1 || left[0].(map[string]any)["attachment_id"] != attachments[1] || f.volumeStatus(id) != "in-use" {
+		t.Errorf("left %v, %s", left, f.volumeStatus(id))
+	}
+}
+
+// Of a volume in use, snapshots and images are made only with force.
+func TestForce(t *testing.T) {
+	f := newFixture(t)
+	f.runJobs()
+	id, _ := f.inUse()
+	f.want(400, "POST", "snapshots", `{"snapshot":{"volume_id":"`+id+`"}}`)
+	f.want(400, "POST", "snapshots", `{"snapshot":{"volume_id":"`+id+`","force":"no"}}`)
+	f.want(202, "POST", "snapshots", `{"snapshot":{"volume_id":"`+id+`","force":"True"}}`)
+	f.act(400, id, `{"os-volume_upload_image":{"image_name":"i"}}`)
+	a := f.act(202, id, `{"os-volume_upload_image":{"image_name":"i","force":true,"protected":true,"visibility":"shared"}}`)
+	f.status("volumes/"+id, "volume.status", "in-use")
+	img, err := f.images.Find(t.Context(), block.Caller{}, a.text(t, "os-volume_upload_image.image_id"))
+	if err != nil || !img.Protected || img.Visibility != "shared" {
+		t.Errorf("image %+v, %v", img, err)
+	}
+}
+
+// Only the path of the connector that is named is taken back.
+func TestTerminateOneConnection(t *testing.T) {
+	f := newFixture(t)
+	id := f.available(1)
+	export := func(host string) string {
+		t.Helper()
+		return f.act(200, id, `{"os-initialize_connection":{"connector":{"host":"`+host+`"}}}`).
+			text(t, "connection_info.data.export")
+	}
+	a, b := export("a"), export("b")
+	f.act(202, id, `{"os-terminate_connection":{"connector":{"host":"a"}}}`)
+	if export("b") != b || export("a") == a {
+		t.Error("the wrong path was taken back")
+	}
+}
+
+func TestCreateFromImage(t *testing.T) {
+	f := newFixture(t)
+	f.runJobs()
+	f.images.all["img"] = control.Image{ID: "img", Name: "cirros", Status: "active", DiskFormat: "raw",
+		ContainerFormat: "bare", Size: 4}
+	f.images.bytes["img"] = []byte("data")
+	for _, member := range []string{"imageRef", "image_id"} {
+		id := f.volume(`{"volume":{"size":1,"` + member + `":"img"}}`)
+		v := f.want(200, "GET", "volumes/"+id, "")
+		if v.text(t, "volume.bootable") != "true" || v.text(t, "volume.volume_image_metadata.image_name") != "cirros" {
+			t.Errorf("%s: %s", member, v.body)
 		}
 	}
 }

@@ -34,17 +34,6 @@ func (o *object) get(name string) (v any, ok bool) {
 	return nil, false
 }
 
-// set adds a member or, like Python's dict, replaces its value in place.
-func (o *object) set(name string, v any) {
-	for i := range o.members {
-		if o.members[i].name == name {
-			o.members[i].value = v
-			return
-		}
-	}
-	o.members = append(o.members, member{name, v})
-}
-
 // plain turns a decoded value into maps and slices.
 func plain(v any) any {
 	switch v := v.(type) {

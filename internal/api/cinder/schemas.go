@@ -9,7 +9,6 @@ var (
 	nameText    = &schema{kinds: []string{"string", "null"}, text: "name"}
 	description = &schema{kinds: []string{"string", "null"}, text: "description"}
 	optionalID  = &schema{uuid: true, orNull: true}
-	requiredID  = &schema{kinds: []string{"string"}, uuid: true}
 	boolean     = &schema{kinds: []string{"boolean", "string"}, booly: true}
 	boolOrNull  = &schema{kinds: []string{"boolean", "string", "null"}, booly: true}
 	zoneName    = &schema{kinds: []string{"string", "null"}, minLen: 1, maxLen: 255}
