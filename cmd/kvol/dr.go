@@ -25,7 +25,9 @@ Any zone that is alive answers for all zones (KVOL_URL).`}
 }
 
 // withKvol makes a command's body from a function that needs the kvol API.
-func withKvol(fn func(ctx context.Context, c *cobra.Command, k *client.Kvol, args []string) error) func(*cobra.Command, []string) error {
+func withKvol(
+	fn func(ctx context.Context, c *cobra.Command, k *client.Kvol, args []string) error,
+) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		k, err := kvolLogin(c.Context())
 		if err != nil {
@@ -36,7 +38,10 @@ func withKvol(fn func(ctx context.Context, c *cobra.Command, k *client.Kvol, arg
 }
 
 func drList(out *output) *cobra.Command {
-	return &cobra.Command{Use: "list ZONE TYPE-ID", Short: "List the backup zones of a volume type", Args: cobra.ExactArgs(2),
+	return &cobra.Command{
+		Use:   "list ZONE TYPE-ID",
+		Short: "List the backup zones of a volume type",
+		Args:  cobra.ExactArgs(2),
 		RunE: withKvol(func(ctx context.Context, c *cobra.Command, k *client.Kvol, args []string) error {
 			backups, err := k.List(ctx, args[0], args[1])
 			if err != nil {
@@ -47,7 +52,8 @@ func drList(out *output) *cobra.Command {
 				rows = append(rows, table.Row{b.Seq, b.ZoneID, b.SVMName, b.SVMIP + ":/" + b.Name, b.ClusterIP})
 			}
 			return out.rows(c.OutOrStdout(), backups, table.Row{"Seq", "Zone", "SVM", "Path", "Cluster"}, rows)
-		})}
+		}),
+	}
 }
 
 func drShow(out *output) *cobra.Command {
@@ -152,18 +158,24 @@ func drReplicas(out *output) *cobra.Command {
 }
 
 func drPoints(out *output) *cobra.Command {
-	return &cobra.Command{Use: "points ZONE VOLUME-ID", Short: "List the recovery points of a replica", Args: cobra.ExactArgs(2),
+	return &cobra.Command{
+		Use:   "points ZONE VOLUME-ID",
+		Short: "List the recovery points of a replica",
+		Args:  cobra.ExactArgs(2),
 		RunE: with(func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error {
-			r, err := s.Replica(ctx, args[0], args[1])
+			replicas, err := s.ReplicasOf(ctx, args[0], args[1])
 			if err != nil {
 				return err
 			}
 			var rows []table.Row
-			for _, p := range r.Points {
-				rows = append(rows, table.Row{p.ID, p.At.Format("2006-01-02 15:04:05.000"), p.Name, p.Root})
+			for _, r := range replicas {
+				for _, p := range r.Points {
+					rows = append(rows, table.Row{r.Backend, p.ID, p.At.Format("2006-01-02 15:04:05.000"), p.Name, p.Root})
+				}
 			}
-			return out.rows(c.OutOrStdout(), r.Points, table.Row{"Point", "At (UTC)", "Snapshot", "Root hash"}, rows)
-		})}
+			return out.rows(c.OutOrStdout(), replicas, table.Row{"Backend", "Point", "At (UTC)", "Snapshot", "Root hash"}, rows)
+		}),
+	}
 }
 
 func drLinks(out *output) *cobra.Command {
@@ -175,7 +187,10 @@ func drLinks(out *output) *cobra.Command {
 			}
 			var rows []table.Row
 			for _, l := range links {
-				rows = append(rows, table.Row{l.VolumeID, l.Destination, l.ReplicatedUpTo.Format("2006-01-02 15:04:05.000"), l.LastError})
+				rows = append(
+					rows,
+					table.Row{l.VolumeID, l.Destination, l.ReplicatedUpTo.Format("2006-01-02 15:04:05.000"), l.LastError},
+				)
 			}
 			return out.rows(c.OutOrStdout(), links, table.Row{"Volume", "Backup zone", "Replicated up to (UTC)", "Error"}, rows)
 		})}

@@ -34,7 +34,9 @@ func kvolLogin(ctx context.Context) (*client.Kvol, error) {
 }
 
 // with makes a command's body from a function that needs a session.
-func with(fn func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error) func(*cobra.Command, []string) error {
+func with(
+	fn func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error,
+) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		s, err := login(c.Context())
 		if err != nil {

@@ -56,14 +56,18 @@ func logger(level string) (*slog.Logger, error) {
 
 func demoCommand() *cobra.Command {
 	var o demo.Options
-	c := &cobra.Command{Use: "demo", Short: "Play the main job on this machine: write, replicate, kill a zone, recover, compare",
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Play the main job on this machine: write, replicate, kill a zone, recover, compare",
 		Long: `Starts three zones as child processes on loopback, writes a volume in one of
 them, makes a copy of a snapshot in another, kills the first with SIGKILL,
 recovers the volume elsewhere and compares every byte. Exit status 0 means that
 every comparison held. It needs no root, no server and no other program.`,
-		Args: cobra.NoArgs}
+		Args: cobra.NoArgs,
+	}
 	c.Flags().BoolVar(&o.Keep, "keep", false, "leave the zones running until interrupted")
-	c.Flags().StringVar(&o.Dir, "dir", "", "directory for configuration, data and logs (a temporary one, removed, if left out)")
+	c.Flags().
+		StringVar(&o.Dir, "dir", "", "directory for configuration, data and logs (a temporary one, removed, if left out)")
 	c.Flags().IntVar(&o.BasePort, "port", 0, "first of nine ports to use (free ones if left out)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		exe, err := os.Executable()

@@ -95,7 +95,10 @@ func userDelete() *cobra.Command {
 }
 
 func userPassword() *cobra.Command {
-	return &cobra.Command{Use: "password USER", Short: "Change a user's password; it is asked for", Args: cobra.ExactArgs(1),
+	return &cobra.Command{
+		Use:   "password USER",
+		Short: "Change a user's password; it is asked for",
+		Args:  cobra.ExactArgs(1),
 		RunE: with(func(ctx context.Context, _ *cobra.Command, s *client.Session, args []string) error {
 			u, err := findUser(ctx, s, args[0])
 			if err != nil {
@@ -106,7 +109,8 @@ func userPassword() *cobra.Command {
 				return err
 			}
 			return s.SetPassword(ctx, u.ID, password)
-		})}
+		}),
+	}
 }
 
 func userGrant() *cobra.Command {
@@ -149,7 +153,7 @@ func userHash() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			hash, err := identity.HashPassword(password)
+			hash, err := identity.HashPassword(c.Context(), password)
 			if err != nil {
 				return err
 			}

@@ -29,9 +29,17 @@ func volumeList(out *output) *cobra.Command {
 		}
 		var rows []table.Row
 		for _, v := range volumes {
-			rows = append(rows, table.Row{v.ID, orEmpty(v.Name), v.Status, v.Size, orEmpty(v.VolumeType), orEmpty(v.ReplicationStatus)})
+			rows = append(
+				rows,
+				table.Row{v.ID, orEmpty(v.Name), v.Status, v.Size, orEmpty(v.VolumeType), orEmpty(v.ReplicationStatus)},
+			)
 		}
-		return out.rows(c.OutOrStdout(), volumes, table.Row{"ID", "Name", "Status", "Size (GiB)", "Type", "Replication"}, rows)
+		return out.rows(
+			c.OutOrStdout(),
+			volumes,
+			table.Row{"ID", "Name", "Status", "Size (GiB)", "Type", "Replication"},
+			rows,
+		)
 	})
 	return c
 }
@@ -198,7 +206,8 @@ func volumeUpload(out *output) *cobra.Command {
 	var format string
 	var force, wait bool
 	c := &cobra.Command{Use: "upload VOLUME IMAGE-NAME", Short: "Make an image from a volume", Args: cobra.ExactArgs(2)}
-	c.Flags().StringVar(&format, "disk-format", "raw", "raw, qcow2, vmdk, vdi or vhdx (all but raw need qemu-img in the zone)")
+	c.Flags().
+		StringVar(&format, "disk-format", "raw", "raw, qcow2, vmdk, vdi or vhdx (all but raw need qemu-img in the zone)")
 	c.Flags().BoolVar(&force, "force", false, "also while the volume is attached")
 	c.Flags().BoolVar(&wait, "wait", false, "wait until it is done")
 	c.RunE = with(func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error {

@@ -69,8 +69,15 @@ func (s *Session) UploadImage(ctx context.Context, id string, from io.Reader) er
 	if err != nil {
 		return err
 	}
-	_, _, err = exchange{http: s.streaming(), method: http.MethodPut, url: base + "/v2/images/" + url.PathEscape(id) + "/file",
-		body: from, header: http.Header{"X-Auth-Token": {s.Token}, "Content-Type": {"application/octet-stream"}}}.do(ctx)
+	_, _, err = exchange{
+		http:   s.streaming(),
+		method: http.MethodPut,
+		url:    base + "/v2/images/" + url.PathEscape(id) + "/file",
+		body:   from,
+		header: http.Header{"X-Auth-Token": {s.Token}, "Content-Type": {"application/octet-stream"}},
+	}.do(
+		ctx,
+	)
 	return err
 }
 
@@ -80,8 +87,15 @@ func (s *Session) DownloadImage(ctx context.Context, id string, to io.Writer) er
 	if err != nil {
 		return err
 	}
-	_, _, err = exchange{http: s.streaming(), method: http.MethodGet, url: base + "/v2/images/" + url.PathEscape(id) + "/file",
-		out: to, header: http.Header{"X-Auth-Token": {s.Token}}}.do(ctx)
+	_, _, err = exchange{
+		http:   s.streaming(),
+		method: http.MethodGet,
+		url:    base + "/v2/images/" + url.PathEscape(id) + "/file",
+		out:    to,
+		header: http.Header{"X-Auth-Token": {s.Token}},
+	}.do(
+		ctx,
+	)
 	return err
 }
 

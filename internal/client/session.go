@@ -64,7 +64,9 @@ func Login(ctx context.Context, a Auth) (*Session, error) {
 
 func loginRequest(a Auth) (exchange, error) {
 	if a.URL == "" || a.User == "" || a.Project == "" {
-		return exchange{}, fmt.Errorf("an identity URL, a user and a project are needed (OS_AUTH_URL, OS_USERNAME, OS_PROJECT_NAME)")
+		return exchange{}, fmt.Errorf(
+			"an identity URL, a user and a project are needed (OS_AUTH_URL, OS_USERNAME, OS_PROJECT_NAME)",
+		)
 	}
 	domain := map[string]any{"name": a.Domain}
 	project := map[string]any{"name": a.Project, "domain": domain}

@@ -116,7 +116,9 @@ func (s *Server) openMovers() error {
 	if err != nil {
 		return fmt.Errorf("exports: %w", err)
 	}
-	s.exports = nbd.New(nbd.Config{Exports: s.control.Exports(), TLS: tls, RequireTLS: s.cfg.Exports.RequireTLS, Log: s.log})
+	s.exports = nbd.New(
+		nbd.Config{Exports: s.control.Exports(), TLS: tls, RequireTLS: s.cfg.Exports.RequireTLS, Log: s.log},
+	)
 	if s.peers == nil {
 		return nil
 	}

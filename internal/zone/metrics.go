@@ -17,9 +17,19 @@ type storeCollector struct {
 }
 
 var (
-	storeTotal = prometheus.NewDesc("kvol_store_bytes", "Room of the store that a backend lies on.", []string{"backend"}, nil)
-	storeFree  = prometheus.NewDesc("kvol_store_free_bytes", "Free room of the store that a backend lies on.", []string{"backend"}, nil)
-	linkTo     = prometheus.NewDesc("kvol_replicated_up_to_timestamp_seconds",
+	storeTotal = prometheus.NewDesc(
+		"kvol_store_bytes",
+		"Room of the store that a backend lies on.",
+		[]string{"backend"},
+		nil,
+	)
+	storeFree = prometheus.NewDesc(
+		"kvol_store_free_bytes",
+		"Free room of the store that a backend lies on.",
+		[]string{"backend"},
+		nil,
+	)
+	linkTo = prometheus.NewDesc("kvol_replicated_up_to_timestamp_seconds",
 		"The instant up to which a backup zone has everything of a volume.", []string{"volume", "destination"}, nil)
 	linkSent = prometheus.NewDesc("kvol_replication_sent_bytes_total", "Bytes sent to a backup zone for a volume.",
 		[]string{"volume", "destination"}, nil)

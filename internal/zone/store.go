@@ -69,7 +69,12 @@ func zoneKey(dataDir string) (key [32]byte, err error) {
 		return [32]byte(text), nil
 	}
 	if err == nil {
-		return key, fmt.Errorf("%s has %d bytes, not %d: restore it, or remove it to make a new key", path, len(text), len(key))
+		return key, fmt.Errorf(
+			"%s has %d bytes, not %d: restore it, or remove it to make a new key",
+			path,
+			len(text),
+			len(key),
+		)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err

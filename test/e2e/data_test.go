@@ -189,7 +189,10 @@ func TestCommands(t *testing.T) {
 	if out := kvol("volume", "create", "by-hand", "--size", "1", "--wait"); !strings.Contains(out, "available") {
 		t.Errorf("create: %s", out)
 	}
-	if out := kvol("snapshot", "create", "by-hand", "first", "--wait", "-o", "json"); !strings.Contains(out, `"status": "available"`) {
+	if out := kvol("snapshot", "create", "by-hand", "first", "--wait", "-o", "json"); !strings.Contains(
+		out,
+		`"status": "available"`,
+	) {
 		t.Errorf("snapshot: %s", out)
 	}
 	if out := kvol("volume", "list"); !strings.Contains(out, "| by-hand") {
@@ -198,7 +201,10 @@ func TestCommands(t *testing.T) {
 	if out := kvol("type", "list"); !strings.Contains(out, zone(t, "kilo2").VolumeTypes["ssd_general"]) {
 		t.Errorf("types: %s", out)
 	}
-	if out := kvol("dr", "list", "mitaka1", zone(t, "mitaka1").VolumeTypes["ssd_general"]); !strings.Contains(out, "k_svm_nfs_bak") {
+	if out := kvol("dr", "list", "mitaka1", zone(t, "mitaka1").VolumeTypes["ssd_general"]); !strings.Contains(
+		out,
+		"k_svm_nfs_bak",
+	) {
 		t.Errorf("dr list: %s", out)
 	}
 	if out := kvol("dr", "recoverylist"); !strings.Contains(out, "SUCCESS") {

@@ -75,14 +75,16 @@ func (d *demo) awaitPoint(ctx context.Context, zone, point string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err = client.Poll(ctx, 50*time.Millisecond, func() (bool, error) {
-		r, err := s.Replica(ctx, "mitaka1", d.volume.ID)
+		replicas, err := s.ReplicasOf(ctx, "mitaka1", d.volume.ID)
 		if client.IsStatus(err, 404) {
 			return false, nil
 		}
-		for _, p := range r.Points {
-			if p.ID == point {
-				d.did("the snapshot is a recovery point in %s: %s, root hash %.16s...", zone, size(p.Size), p.Root)
-				return true, nil
+		for _, r := range replicas {
+			for _, p := range r.Points {
+				if p.ID == point {
+					d.did("the snapshot is a recovery point in %s: %s, root hash %.16s...", zone, size(p.Size), p.Root)
+					return true, nil
+				}
 			}
 		}
 		return false, err
@@ -181,7 +183,11 @@ func (d *demo) recover(ctx context.Context, killed time.Time) error {
 	if err != nil {
 		return err
 	}
-	op, err := s.Operation(ctx, "recovery", rowkey)
+	operator, err := d.login(ctx, "kilo1", admin)
+	if err != nil {
+		return err
+	}
+	op, err := operator.Operation(ctx, "recovery", rowkey)
 	if err != nil {
 		return err
 	}
@@ -258,7 +264,7 @@ func (d *demo) zoneReturns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := nbd.Dial(ctx, info.NBDURL())
+	c, err := nbd.Dial(ctx, info.NBDURL(), nbd.Options{})
 	if err != nil {
 		return err
 	}

@@ -190,7 +190,7 @@ func (d *demo) attach(ctx context.Context, s *client.Session, id string) (*nbd.C
 	if err != nil {
 		return nil, err
 	}
-	c, err := nbd.Dial(ctx, info.NBDURL())
+	c, err := nbd.Dial(ctx, info.NBDURL(), nbd.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("attach volume %s: %w", id, err)
 	}

@@ -121,8 +121,22 @@ func (c *Cloud) config(index int, name string, ports map[string]string) zone.Con
 		Exports: zone.ExportConfig{NBD: "127.0.0.1:0"},
 		Stores:  []zone.StoreConfig{{Name: "main", Driver: "mem"}},
 		Backends: []zone.BackendConfig{
-			{Name: name + "-ssd", Store: "main", SVMName: name + "-svm", SVMIP: "192.0.2.1", ClusterIP: "192.0.2.9", Path: "vol01"},
-			{Name: name + "-backup", Store: "main", SVMName: name + "-svm-bak", SVMIP: "192.0.2.2", ClusterIP: "192.0.2.9", Path: "vol02"}},
+			{
+				Name:      name + "-ssd",
+				Store:     "main",
+				SVMName:   name + "-svm",
+				SVMIP:     "192.0.2.1",
+				ClusterIP: "192.0.2.9",
+				Path:      "vol01",
+			},
+			{
+				Name:      name + "-backup",
+				Store:     "main",
+				SVMName:   name + "-svm-bak",
+				SVMIP:     "192.0.2.2",
+				ClusterIP: "192.0.2.9",
+				Path:      "vol02",
+			}},
 		VolumeTypes: []zone.TypeConfig{{ID: block.TypeID(TypeID(name)), Name: TypeName,
 			ExtraSpecs: map[string]string{"volume_backend_name": name + "-ssd"}}},
 		Identity: zone.IdentityConfig{TokenTTL: time.Hour},
@@ -134,13 +148,19 @@ func (c *Cloud) config(index int, name string, ports map[string]string) zone.Con
 		if other == name {
 			continue
 		}
-		cfg.Peers = append(cfg.Peers, zone.PeerZone{Zone: block.Zone(other), URL: "https://" + c.links[[2]string{name, other}].address()})
+		cfg.Peers = append(
+			cfg.Peers,
+			zone.PeerZone{Zone: block.Zone(other), URL: "https://" + c.links[[2]string{name, other}].address()},
+		)
 		cfg.Protections = append(cfg.Protections, zone.ProtectionConfig{Seq: int64(10*index + i + 1), VolumeType: TypeName,
 			Destination: block.Zone(other), BackupBackend: zone.BackendConfig{Name: other + "-backup"},
 			Interval: 100 * time.Millisecond})
 	}
 	for user, role := range map[string]string{Admin: "admin", Alice: "member", Bob: "member"} {
-		cfg.Identity.Projects = append(cfg.Identity.Projects, zone.ProjectConfig{ID: block.ProjectID(c.Projects[user]), Name: user})
+		cfg.Identity.Projects = append(
+			cfg.Identity.Projects,
+			zone.ProjectConfig{ID: block.ProjectID(c.Projects[user]), Name: user},
+		)
 		cfg.Identity.Users = append(cfg.Identity.Users, zone.UserConfig{Name: user, Password: Password,
 			Roles: []zone.RoleConfig{{Project: user, Role: role}}})
 	}
