@@ -50,9 +50,8 @@ var mayImport = map[string][]string{
 	"image":              {"api", "block", "catalog", "control"},
 	"zone":               {"..."},
 	"zone/zonetest":      {"..."},
-	"kvol/cmd/kvol":      {"block", "client", "client/...", "kvol/cmd/kvol/...", "zone"},
-	"kvol/cmd/kvol/...":  {"block", "client", "client/...", "zone"},
-	"kvol/cmd/kvol/demo": {"..."}, // the demo is a test bench that users can start
+	"kvol/cmd/kvol":      {"block", "client", "client/...", "identity", "kvol/cmd/kvol/...", "zone"},
+	"kvol/cmd/kvol/demo": {"api/peer", "block", "client", "client/...", "replication", "zone"},
 	"kvol/test/...":      {"..."},
 }
 
