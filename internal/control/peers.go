@@ -54,6 +54,9 @@ type DocumentProtection struct {
 	Health     PairHealth       `json:"health"`
 }
 
+// overtaking is how much older a document may be than one that came before it.
+const overtaking = time.Minute
+
 // documentJobs is how many jobs of each kind a document tells.
 const documentJobs = 200
 
@@ -70,6 +73,8 @@ const (
 // peerBook is what this process knows of the other zones. The zero value is
 // ready.
 type peerBook struct {
+	keeping sync.Mutex // held while a document is compared and kept; taken before mu
+
 	mu      sync.Mutex
 	loaded  bool                     // guarded by mu, as all below
 	copies  map[block.Zone]Document  // the newest document of each zone
@@ -119,8 +124,9 @@ func (s *Service) PeerCopy(ctx context.Context, zone block.Zone) (d Document, he
 	return d, heard, ok, err
 }
 
-// keepDocument stores what a peer told. An older document than the one that is
-// kept changes nothing.
+// keepDocument stores what a peer told. Of two documents that overtake each
+// other on the way the later one counts; one that is older by more than
+// overtaking explains is from a zone whose clock was set back.
 func (s *Service) keepDocument(ctx context.Context, from block.Zone, d Document) error {
 	if d.Zone != from {
 		return block.Errorf(block.Forbidden, "Zone %s may not speak for zone %q.", from, d.Zone)
@@ -129,8 +135,10 @@ func (s *Service) keepDocument(ctx context.Context, from block.Zone, d Document)
 	if err != nil {
 		return err
 	}
-	kept, _, ok, err := s.PeerCopy(ctx, from)
-	if err != nil || ok && kept.At.After(d.At) {
+	s.peers.keeping.Lock()
+	defer s.peers.keeping.Unlock()
+	kept, _, _, err := s.PeerCopy(ctx, from)
+	if older := kept.At.Sub(d.At); err != nil || older > 0 && older < overtaking {
 		return err
 	}
 	err = s.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.PutPeerDocument(from, text) })
@@ -138,9 +146,6 @@ func (s *Service) keepDocument(ctx context.Context, from block.Zone, d Document)
 		return err
 	}
 	return s.book(ctx, func(b *peerBook) {
-		if now := b.copies[from]; now.At.After(d.At) {
-			return
-		}
 		b.copies[from], b.heard[from] = d, s.now().UTC()
 		delete(b.down, from)
 	})

@@ -46,8 +46,8 @@ func TestToldSoon(t *testing.T) {
 func TestOlderDocument(t *testing.T) {
 	w := newWorld(t)
 	k, ctx := w.zones["kilo1"], context.Background()
-	late := control.Document{Zone: "mitaka1", Region: "late", At: epoch.Add(2 * time.Hour)}
-	early := control.Document{Zone: "mitaka1", Region: "early", At: epoch.Add(time.Hour)}
+	late := control.Document{Zone: "mitaka1", Region: "late", At: epoch.Add(2 * time.Second)}
+	early := control.Document{Zone: "mitaka1", Region: "early", At: epoch.Add(time.Second)}
 	for _, d := range []control.Document{early, late, early} {
 		if _, err := k.service.ExchangeDocument(ctx, "mitaka1", d); err != nil {
 			t.Fatal(err)
@@ -56,6 +56,13 @@ func TestOlderDocument(t *testing.T) {
 	w.restart(k)
 	d, _, ok, err := k.service.PeerCopy(ctx, "mitaka1")
 	if err != nil || !ok || d.Region != "late" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	back := control.Document{Zone: "mitaka1", Region: "back", At: epoch.Add(-time.Hour)} // its clock was set
+	if _, err := k.service.ExchangeDocument(ctx, "mitaka1", back); err != nil {
+		t.Fatal(err)
+	}
+	if d, _, _, err := k.service.PeerCopy(ctx, "mitaka1"); err != nil || d.Region != "back" {
 		t.Errorf("%+v, %v", d, err)
 	}
 	if _, err := k.service.ExchangeDocument(ctx, "kilo2", late); !block.Is(err, block.Forbidden) {
