@@ -386,34 +386,35 @@ func TestSnapshotDeletionWaits(t *testing.T) {
 	})
 }
 
-// TestDeletionWaits deletes a snapshot and a source while volumes are being
-// made of them.
+// TestDeletionWaits deletes a volume, with its snapshots, while another one is
+// made of it or of a snapshot.
 func TestDeletionWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		z := newZone(t)
-		v := z.make(control.NewVolume{Size: ptr(int64(1))})
-		z.write(v, []byte("src"), 0)
-		sn := z.snap(v.ID)
-		var made []block.VolumeID
-		for _, req := range []control.NewVolume{{SnapshotID: &sn.ID, VolumeType: ptr("slow")}, {SourceVolumeID: &v.ID, VolumeType: ptr("slow")}} {
-			m, err := z.CreateVolume(z.ctx, alice, req)
+	for _, of := range []string{"snapshot", "volume"} {
+		synctest.Test(t, func(t *testing.T) {
+			z := newZone(t)
+			v := z.make(control.NewVolume{Size: ptr(int64(1))})
+			z.write(v, []byte("src"), 0)
+			req := control.NewVolume{VolumeType: ptr("slow")}
+			if of == "volume" {
+				req.SourceVolumeID = &v.ID
+			} else {
+				req.SnapshotID = ptr(z.snap(v.ID).ID)
+			}
+			made, err := z.CreateVolume(z.ctx, alice, req)
 			must(t, err)
-			made = append(made, m.ID)
-		}
-		must(t, z.DeleteVolume(z.ctx, alice, v.ID, true))
-		z.slow.SetRule(func(c drivertest.Call) error {
-			if c.N < 8 { // longer than a deletion takes that does not wait
-				return errLost
+			must(t, z.DeleteVolume(z.ctx, alice, v.ID, true))
+			z.slow.SetRule(func(c drivertest.Call) error {
+				if c.N < 4 { // longer than a deletion takes that does not wait
+					return errLost
+				}
+				return nil
+			})
+			z.work(z.ctx)
+			z.leaveAlone()
+			if got := z.content(z.volume(made.ID), 3); got != "src" {
+				t.Errorf("made of a %s: the volume reads %q", of, got)
 			}
-			return nil
+			z.wantStored(string(made.ID))
 		})
-		z.work(z.ctx)
-		z.leaveAlone()
-		for _, id := range made {
-			if got := z.content(z.volume(id), 3); got != "src" {
-				t.Errorf("volume %s reads %q", id, got)
-			}
-		}
-		z.wantStored(string(made[0]), string(made[1]))
-	})
+	}
 }

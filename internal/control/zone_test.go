@@ -388,8 +388,8 @@ func (m *memoryImages) Upload(ctx context.Context, c block.Caller, id string, r 
 	if err := m.ask("upload"); err != nil {
 		return err
 	}
-	if _, err := m.Find(ctx, c, id); err != nil {
-		return err
+	if img, err := m.Find(ctx, c, id); err != nil || img.Status != "queued" {
+		return errors.Join(err, block.Errorf(block.Conflict, "The image has its bytes."))
 	}
 	var kept []byte
 	var size int64
