@@ -44,7 +44,7 @@ func TestToldSoon(t *testing.T) {
 // TestOlderDocument: of two documents the one that was written later counts,
 // in whichever order they come.
 func TestOlderDocument(t *testing.T) {
-	w := newWorld(t)
+	w := newLastingWorld(t)
 	k, ctx := w.zones["kilo1"], context.Background()
 	late := control.Document{Zone: "mitaka1", Region: "late", At: epoch.Add(2 * time.Second)}
 	early := control.Document{Zone: "mitaka1", Region: "early", At: epoch.Add(time.Second)}

@@ -84,7 +84,7 @@ func (z *zone) content(store, id string, n int) string {
 // TestRecovery takes a volume over in the destination zone, asked for in a
 // third one while its own is dead, and sees the fence wait for its return.
 func TestRecovery(t *testing.T) {
-	w := newWorld(t)
+	w := newLastingWorld(t)
 	m, k, ask := w.zones["mitaka1"], w.zones["kilo1"], w.zones["kilo2"]
 	point := k.addReplica("now")
 	m.stop()
@@ -141,7 +141,7 @@ func TestRecovery(t *testing.T) {
 // TestReturn brings the zone back of which a volume was recovered: it learns so
 // from whoever answers, before it serves anything.
 func TestReturn(t *testing.T) {
-	w := newWorld(t)
+	w := newLastingWorld(t)
 	m, k := w.zones["mitaka1"], w.zones["kilo1"]
 	k.addReplica("now")
 	m.must(func(tx *catalog.Tx) error {
@@ -340,7 +340,7 @@ func TestAgain(t *testing.T) {
 // TestDeadZone asks about a zone that is gone: its jobs and pairs are told from
 // the copy, and marked so; nothing can be started in it.
 func TestDeadZone(t *testing.T) {
-	w := newWorld(t)
+	w := newLastingWorld(t)
 	m, k, ask := w.zones["mitaka1"], w.zones["kilo1"], w.zones["kilo2"]
 	k.addReplica("now")
 	rowkey := k.begin("recovery", nil)
@@ -382,7 +382,7 @@ func TestDeadZone(t *testing.T) {
 // it; after the restart there is one volume, filled.
 func TestKilled(t *testing.T) {
 	for _, dest := range []block.TypeID{targetType, otherType} {
-		w := newWorld(t)
+		w := newLastingWorld(t)
 		k := w.zones["kilo1"]
 		k.addReplica("now")
 		rowkey := k.begin("recovery", func(q map[string][]string) { q["dst-volume-type-id"] = []string{string(dest)} })

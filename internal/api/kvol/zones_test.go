@@ -114,7 +114,7 @@ type zone struct {
 	name    block.Zone
 	t       testing.TB
 	clock   *atomic.Int64 // microseconds
-	path    string        // of the catalog
+	path    string        // of the catalog; "" if it is in memory
 	stores  map[string]driver.Driver
 	catalog *catalog.Catalog
 	service *control.Service
@@ -136,7 +136,12 @@ type world struct {
 	urls  map[block.Zone]string
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { t.Helper(); return openWorld(t, false) }
+
+// newLastingWorld is one whose zones can be restarted.
+func newLastingWorld(t testing.TB) *world { t.Helper(); return openWorld(t, true) }
+
+func openWorld(t testing.TB, lasting bool) *world {
 	t.Helper()
 	w := &world{t: t, zones: map[block.Zone]*zone{}, urls: map[block.Zone]string{}}
 	w.clock.Store(epoch.UnixMicro())
@@ -146,8 +151,10 @@ func newWorld(t testing.TB) *world {
 	}
 	for _, name := range []block.Zone{"mitaka1", "kilo1", "kilo2"} {
 		z := &zone{name: name, t: t, clock: &w.clock, heard: make(chan struct{}, 1),
-			path:   filepath.Join(t.TempDir(), "catalog"),
 			stores: map[string]driver.Driver{"s": mem.New(mem.Options{}), "t": mem.New(mem.Options{})}}
+		if lasting {
+			z.path = filepath.Join(t.TempDir(), "catalog")
+		}
 		w.zones[name] = z
 		z.peerAPI = httptest.NewUnstartedServer(nil)
 		w.urls[name] = "https://" + z.peerAPI.Listener.Addr().String()
@@ -263,6 +270,9 @@ func (z *zone) stop() {
 // restart stops a zone if it runs, and starts it at the same address.
 func (w *world) restart(z *zone) {
 	w.t.Helper()
+	if z.path == "" {
+		w.t.Fatal("what is in memory is lost")
+	}
 	address := z.peerAPI.Listener.Addr().String()
 	z.stop()
 	z.peerAPI = httptest.NewUnstartedServer(nil)
