@@ -3,8 +3,9 @@ package nbd
 import "sync"
 
 // headroom is what a buffer has before its payload, so that a reply's header
-// and data are one piece of a vectored write.
-const headroom = structuredHeader + 8
+// and data are one piece of a vectored write. The longest header has 28 bytes;
+// with 64 the payload begins at a cache line.
+const headroom = 64
 
 // buffer holds a request's payload or a reply.
 type buffer struct {
