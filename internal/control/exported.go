@@ -15,6 +15,7 @@ type exported struct {
 	connection string
 	volume     block.VolumeID
 	revoked    chan struct{}
+	admitted   *block.Volume // as it was when the export was let in; guarded by Exports.mu
 
 	mu       sync.RWMutex // read: around each use of shared; write: to change the fields below
 	shared   driver.Device

@@ -102,10 +102,7 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 	if err != nil {
 		return nbd.Export{}, err
 	}
-	e.mu.Lock()
-	held := e.held != nil && e.held(v)
-	e.mu.Unlock()
-	if held {
+	if !e.admit(x, v) {
 		return nbd.Export{}, block.Errorf(block.Unavailable,
 			"Volume %s waits until a backup zone has said that it was not recovered there.", v.ID)
 	}
@@ -125,6 +122,18 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 			}
 		}),
 	}, nil
+}
+
+// admit reports whether an export of a volume may be open now, and if so notes
+// the volume, for HoldExports to look at later.
+func (e *Exports) admit(x *exported, v block.Volume) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.held != nil && e.held(v) {
+		return false
+	}
+	x.admitted = &v
+	return true
 }
 
 func (e *Exports) enter(x *exported) {
@@ -171,15 +180,24 @@ func (e *Exports) revokeIf(meant func(*exported) bool) {
 	}
 }
 
-// HoldExports holds back the exports of the volumes that held says so of: they
-// can't be opened. All that are open end, and the others may reopen. A zone does so when it starts,
-// until it has asked its peers whether they recovered its volumes. held must
-// not call the Service.
+// HoldExports holds back the exports of the volumes that held says so of, in
+// the place of those that were held back before: they can't be opened, and those
+// that are open end. A zone does so when it starts, until it has asked its peers
+// whether they recovered its volumes. held must not call the Service.
 func (s *Service) HoldExports(held func(block.Volume) bool) {
-	s.exports.mu.Lock()
-	s.exports.held = held
-	s.exports.mu.Unlock()
-	s.exports.revokeIf(func(*exported) bool { return true })
+	e := s.exports
+	e.mu.Lock()
+	e.held = held
+	var over []*exported
+	for x := range e.open { // one that is not admitted yet asks held itself
+		if x.admitted != nil && held(*x.admitted) {
+			over = append(over, x)
+		}
+	}
+	e.mu.Unlock()
+	for _, x := range over {
+		x.revoke()
+	}
 }
 
 // ReleaseExports ends HoldExports.

@@ -270,9 +270,19 @@ func TestHoldExports(t *testing.T) {
 	freeName, _ := z.connect(free.ID, nil)
 	x, err := z.Exports().Open(z.ctx, heldName)
 	must(t, err)
-	z.HoldExports(func(v block.Volume) bool { return v.ID == held.ID })
+	y, err := z.Exports().Open(z.ctx, freeName)
+	must(t, err)
+	for range 2 { // again and again, as long as a peer is silent
+		z.HoldExports(func(v block.Volume) bool { return v.ID == held.ID })
+	}
 	<-x.Revoked
 	x.Release()
+	select {
+	case <-y.Revoked:
+		t.Error("an export that is not held ended")
+	default:
+	}
+	y.Release()
 	if _, err := z.Exports().Open(z.ctx, heldName); !block.Is(err, block.Unavailable) {
 		t.Errorf("a held export: %v", err)
 	}
