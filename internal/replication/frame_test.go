@@ -137,7 +137,7 @@ func FuzzFrame(f *testing.F) {
 				t.Fatal(err)
 			}
 			odd := run.Data != nil && int64(len(run.Data)) != run.Len
-			if err == nil && (cap(run.Data) > 2*maxRun || run.End() < run.Off || odd) {
+			if err == nil && (len(run.Data) > maxRun || run.End() < run.Off || odd) {
 				t.Fatalf("run %d+%d with %d bytes", run.Off, run.Len, len(run.Data))
 			}
 		}

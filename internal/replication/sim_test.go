@@ -315,6 +315,11 @@ func (p *play) settle() {
 	p.mu.Lock()
 	p.faults = false
 	p.mu.Unlock()
+	for _, z := range p.targets { // who was to be promoted and wasn't yet, won't be
+		z.proc.mu.Lock()
+		z.proc.hook, z.proc.hookAt = nil, 0
+		z.proc.mu.Unlock()
+	}
 	for range 12 {
 		p.advance(2 * time.Minute)
 		if err := p.a.sender.pass(p.a.proc.ctx); err != nil {
@@ -339,13 +344,6 @@ func (p *play) settle() {
 func (p *play) settled(z *zone, id block.VolumeID) (err error) {
 	if _, ok := p.promoted[z.name][id]; ok {
 		if p.a.fenced[id].Zone == "" {
-			p.a.view(func(tx *catalog.Tx) error {
-				links, err := tx.LinksOf(id)
-				for _, l := range links {
-					p.t.Logf("link %+v", l)
-				}
-				return err
-			})
 			return errors.New("the source was not told of the promotion")
 		}
 		return nil

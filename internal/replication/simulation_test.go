@@ -7,7 +7,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 100, "how many seeds TestSimulation plays")
+	seeds = flag.Int("seeds", 50, "how many seeds TestSimulation plays")
 	first = flag.Uint64("seed", 1, "the first of them")
 )
 
