@@ -359,7 +359,8 @@ func TestForce(t *testing.T) {
 	f.want(400, "POST", "snapshots", `{"snapshot":{"volume_id":"`+id+`","force":"no"}}`)
 	f.want(202, "POST", "snapshots", `{"snapshot":{"volume_id":"`+id+`","force":"True"}}`)
 	f.act(400, id, `{"os-volume_upload_image":{"image_name":"i"}}`)
-	a := f.act(202, id, `{"os-volume_upload_image":{"image_name":"i","force":true,"protected":true,"visibility":"shared"}}`)
+	a := f.act(202, id, `{"os-volume_upload_image":{"image_name":"i","force":true,"protected":true,`+
+		`"visibility":"shared"}}`)
 	f.status("volumes/"+id, "volume.status", "in-use")
 	img, err := f.images.Find(t.Context(), block.Caller{}, a.text(t, "os-volume_upload_image.image_id"))
 	if err != nil || !img.Protected || img.Visibility != "shared" {
