@@ -222,6 +222,7 @@ func (s *Store) applyZero(b *pebble.Batch, h *header) (func(), error) {
 	}
 	br.written.Store(h.seq)
 	setWritten(b, br)
+	s.freed = s.freed || len(leaves) > 0
 	return s.patchCache, nil
 }
 

@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -10,7 +9,6 @@ import (
 
 // census is what the last count of live data found.
 type census struct {
-	mu       sync.Mutex // one count at a time
 	live     atomic.Int64
 	segments atomic.Int64 // in use when it was taken
 }
@@ -19,6 +17,8 @@ type census struct {
 // little of it: after a deletion, or when a quarter more segments are in use
 // than at the last count.
 func (s *Store) reclaimWhenDue(ctx context.Context) error {
+	s.reclaiming.Lock()
+	defer s.reclaiming.Unlock()
 	all, empty := s.pool.counts()
 	used := int64(all - empty)
 	s.mu.Lock()
@@ -28,27 +28,50 @@ func (s *Store) reclaimWhenDue(ctx context.Context) error {
 	if !due && used < last+max(4, last/4) {
 		return nil
 	}
-	live, err := s.takeCensus()
+	live, _, err := s.takeCensus()
 	if err != nil {
 		return err
 	}
 	return s.compact(ctx, live)
 }
 
-// reclaim is what the pool does when it can't grow.
-func (s *Store) reclaim() error {
-	_, err := s.takeCensus()
-	s.wakeHousekeeper()
+// reclaim is what the pool does when it can't grow. It does nothing where
+// nothing was done since it found nothing.
+func (s *Store) reclaim(ctx context.Context) error {
+	s.reclaiming.Lock() // whoever is at it may have found something
+	defer s.reclaiming.Unlock()
+	if s.pool.freeCount() > 0 {
+		return nil
+	}
+	s.mu.Lock()
+	idle := !s.freed && s.stuck == s.standing()
+	s.mu.Unlock()
+	if idle {
+		return nil
+	}
+	live, _, err := s.takeCensus()
+	if err == nil && s.pool.freeCount() == 0 {
+		err = s.compact(ctx, live)
+	}
+	if err == nil && s.pool.freeCount() == 0 {
+		s.stuck = s.standing()
+	}
 	return err
 }
+
+// standing is what reclaiming depends on beside deletions.
+type standing struct {
+	end   position
+	ready int
+}
+
+func (s *Store) standing() standing { return standing{s.log.now(), s.pool.count()} }
 
 // takeCensus counts the live bytes of each full segment and sets those with
 // none free. A full segment's count only ever falls: nothing new refers to
 // old data. It may be reused once the durable index knows that, and nobody is
 // reading from it any more.
-func (s *Store) takeCensus() (map[uint32]int64, error) {
-	s.census.mu.Lock()
-	defer s.census.mu.Unlock()
+func (s *Store) takeCensus() (live map[uint32]int64, freed int, err error) {
 	s.mu.Lock()
 	s.freed = false
 	snap := s.db.NewSnapshot()
@@ -57,7 +80,7 @@ func (s *Store) takeCensus() (map[uint32]int64, error) {
 	defer snap.Close()
 	live, total, err := countLive(snap)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	full := s.pool.inUse(end.segment)
 	var dead []uint32
@@ -70,19 +93,19 @@ func (s *Store) takeCensus() (map[uint32]int64, error) {
 	s.census.live.Store(total + 1)
 	s.census.segments.Store(int64(len(full) - len(dead)))
 	if len(dead) == 0 {
-		return live, nil
+		return live, 0, nil
 	}
 	if !s.hooks.is(recycleEarly) {
 		if err := s.flushIndex(); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	if err := s.grace.wait(s.closing); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	s.pool.setFree(dead)
 	s.pool.retry()
-	return live, nil
+	return live, len(dead), nil
 }
 
 // countLive sums the bytes that the index refers to, by segment.

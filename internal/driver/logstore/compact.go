@@ -14,7 +14,7 @@ const (
 	// compactBelow is the share of a segment's bytes, in percent, up to which
 	// its live data is worth moving.
 	compactBelow = 60
-	// compactRound bounds the data moved before segments are got back, as a
+	// compactRound is the least that is moved before segments are got back, as a
 	// share of a segment in percent; it fits the reserve of a full store.
 	compactRound = 80
 )
@@ -23,30 +23,33 @@ const (
 // by round, as long as that frees whole segments.
 func (s *Store) compact(ctx context.Context, live map[uint32]int64) error {
 	for {
-		victims := s.victims(live)
+		room, err := s.Capacity(ctx)
+		if err != nil {
+			return err
+		}
+		victims := s.victims(live, room.Free/2)
 		if len(victims) == 0 {
 			return nil
 		}
 		for _, id := range victims {
-			if err := s.evacuate(ctx, id); err != nil {
-				if err == errNoRoom || block.Is(err, block.NoSpace) { //nolint:errorlint // never wrapped
-					return nil // not now
-				}
+			err = s.evacuate(ctx, id)
+			if err == errNoRoom || block.Is(err, block.NoSpace) { //nolint:errorlint // never wrapped
+				break // see what was got so far
+			} else if err != nil {
 				return err
 			}
 		}
-		before := len(live)
-		var err error
-		if live, err = s.takeCensus(); err != nil || len(live) >= before {
+		var dead int
+		if live, dead, err = s.takeCensus(); err != nil || dead == 0 {
 			return err
 		}
 	}
 }
 
 // victims picks the segments with the fewest live bytes whose data together
-// fits one round and leaves more room than it takes. Garbage below a tenth of
-// what is live is left alone.
-func (s *Store) victims(live map[uint32]int64) []uint32 {
+// fits one round: as many bytes as given, and at least what the reserve allows.
+// Garbage below a tenth of what is live is left alone.
+func (s *Store) victims(live map[uint32]int64, room int64) []uint32 {
 	size := int64(s.super.segmentSize)
 	end := s.log.now().segment
 	var ids []uint32
@@ -63,13 +66,10 @@ func (s *Store) victims(live map[uint32]int64) []uint32 {
 	slices.SortFunc(ids, func(a, b uint32) int { return cmp.Compare(live[a], live[b]) })
 	var moved int64
 	for i, id := range ids {
-		if moved += live[id]; moved*100 > size*compactRound {
+		if moved += live[id]; moved > max(room, size/100*compactRound) {
 			ids = ids[:i]
 			break
 		}
-	}
-	if len(ids) < 2 { // one for one gains nothing
-		return nil
 	}
 	return ids
 }

@@ -45,6 +45,8 @@ type history struct {
 	failed error
 	dice   *rand.Rand
 	names  int
+	failAt int   // the operation on files that fails; 0 for none
+	failBy error // how
 }
 
 // runHistory plays n operations and returns how many images were checked.
@@ -113,7 +115,11 @@ func (h *history) before(op vfs.Op, _ string) error {
 		return nil
 	}
 	h.mu.Lock()
-	if h.ops++; h.ops%h.every != 0 || h.failed != nil {
+	if h.ops++; h.ops == h.failAt {
+		h.mu.Unlock()
+		return h.failBy
+	}
+	if h.every == 0 || h.ops%h.every != 0 || h.failed != nil {
 		h.mu.Unlock()
 		return nil
 	}

@@ -114,7 +114,7 @@ func (s *Store) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 		}
 		return s.commit(&header{op: opDelete, volume: v.num}, encoder(nil).uint(0), nil, forDeleting)
 	})
-	s.wakeHousekeeper()
+	s.tidyUp()
 	return err
 }
 
@@ -165,7 +165,7 @@ func (s *Store) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) erro
 		}
 		return s.commit(&header{op: opDeleteSnapshot, volume: v.num}, encoder(nil).uint(snap.at), nil, forDeleting)
 	})
-	s.wakeHousekeeper()
+	s.tidyUp()
 	return err
 }
 
@@ -187,7 +187,7 @@ func (s *Store) Revert(ctx context.Context, to driver.SnapshotRef) error {
 		}
 		return s.commit(&header{op: opRewind, volume: v.num}, encoder(nil).uint(snap.at), nil, forWriting)
 	})
-	s.wakeHousekeeper()
+	s.tidyUp()
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"path"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -101,6 +102,9 @@ func (l indexLogger) Fatalf(format string, args ...any) {
 	l.fatal(block.Errorf(block.Unavailable, format, args...))
 }
 
+// maxIndexFailures is how often in a row Pebble may fail to write a table.
+const maxIndexFailures = 20
+
 // openIndex opens Pebble; where the index exists it must not be made anew.
 // Its own log is off. beforeTable is called before a table
 // is written; the index must never be ahead of what the disk has of the log.
@@ -110,8 +114,22 @@ func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog
 	if err := fsys.MkdirAll(dir); err != nil {
 		return nil, block.Wrap(ioKind(err), err, "the store's directory can't be made")
 	}
+	files := &indexFS{fs: fsys, beforeTable: beforeTable, fatal: fatal}
+	var failures atomic.Int32
 	opts := &pebble.Options{
-		FS:                          &indexFS{fs: fsys, beforeTable: beforeTable},
+		FS: files,
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) {
+				if failures.Add(1) > maxIndexFailures {
+					files.breakOff(err)
+				}
+			},
+			FlushEnd: func(info pebble.FlushInfo) {
+				if info.Err == nil {
+					failures.Store(0)
+				}
+			},
+		},
 		DisableWAL:                  true,
 		ErrorIfNotExists:            exists,
 		FormatMajorVersion:          pebble.FormatColumnarBlocks,
@@ -122,7 +140,7 @@ func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       1000,
 		MaxOpenFiles:                500,
-		Logger:                      indexLogger{log, fatal},
+		Logger:                      indexLogger{log, files.breakOff},
 		DisableTableStats:           true,
 	}
 	db, err := pebble.Open(dir, opts)

@@ -20,6 +20,23 @@ import (
 type indexFS struct {
 	fs          vfs.FS
 	beforeTable func() error
+	fatal       func(error)
+	// broken is set once a directory could not be synced. Pebble panics on
+	// that; so it is told that all is well, and is not let change anything
+	// after.
+	broken atomic.Pointer[error]
+}
+
+func (f *indexFS) state() error {
+	if err := f.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (f *indexFS) breakOff(err error) {
+	f.broken.CompareAndSwap(nil, &err)
+	f.fatal(err)
 }
 
 var _ pvfs.FS = (*indexFS)(nil)
@@ -27,6 +44,9 @@ var _ pvfs.FS = (*indexFS)(nil)
 // Create makes a file. Before a table is made, everything that it can hold
 // reaches the disk in the log: a memtable is closed before its table begins.
 func (f *indexFS) Create(name string, _ pvfs.DiskWriteCategory) (pvfs.File, error) {
+	if err := f.state(); err != nil {
+		return nil, err
+	}
 	if strings.HasSuffix(name, ".sst") {
 		if err := f.beforeTable(); err != nil {
 			return nil, err
@@ -35,7 +55,7 @@ func (f *indexFS) Create(name string, _ pvfs.DiskWriteCategory) (pvfs.File, erro
 	if strings.HasPrefix(path.Base(name), "marker.") {
 		return f.createMarker(name)
 	}
-	return indexed(name)(f.fs.Create(name))
+	return f.file(name)(f.fs.Create(name))
 }
 
 // createMarker makes an (empty) marker, which says what manifest counts. The
@@ -54,20 +74,33 @@ func (f *indexFS) createMarker(name string) (pvfs.File, error) {
 		file.Close()
 		return nil, err
 	}
-	return indexed(name)(file, nil)
+	return f.file(name)(file, nil)
 }
 
 func (f *indexFS) Open(name string, _ ...pvfs.OpenOption) (pvfs.File, error) {
-	return indexed(name)(f.fs.Open(name))
+	return f.file(name)(f.fs.Open(name))
 }
 
 func (f *indexFS) OpenReadWrite(name string, _ pvfs.DiskWriteCategory, _ ...pvfs.OpenOption) (pvfs.File, error) {
-	return indexed(name)(f.fs.Open(name))
+	return f.file(name)(f.fs.Open(name))
 }
 
-func (f *indexFS) OpenDir(name string) (pvfs.File, error) { return indexDir{f.fs, name}, nil }
-func (f *indexFS) Remove(name string) error               { return f.fs.Remove(name) }
-func (f *indexFS) Rename(from, to string) error           { return f.fs.Rename(from, to) }
+func (f *indexFS) OpenDir(name string) (pvfs.File, error) { return indexDir{f, name}, nil }
+
+func (f *indexFS) Remove(name string) error {
+	if err := f.state(); err != nil {
+		return err
+	}
+	return f.fs.Remove(name)
+}
+
+func (f *indexFS) Rename(from, to string) error {
+	if err := f.state(); err != nil {
+		return err
+	}
+	return f.fs.Rename(from, to)
+}
+
 func (f *indexFS) MkdirAll(dir string, _ os.FileMode) error {
 	return f.fs.MkdirAll(dir)
 }
@@ -81,10 +114,11 @@ func (f *indexFS) Unwrap() pvfs.FS                   { return nil }
 func (f *indexFS) Link(string, string) error { return fs.ErrInvalid }
 
 // RemoveAll is not used either.
+
 func (f *indexFS) RemoveAll(string) error { return fs.ErrInvalid }
 
 func (f *indexFS) ReuseForWrite(from, to string, c pvfs.DiskWriteCategory) (pvfs.File, error) {
-	if err := f.fs.Rename(from, to); err != nil {
+	if err := f.Rename(from, to); err != nil {
 		return nil, err
 	}
 	return f.OpenReadWrite(to, c)
@@ -113,17 +147,18 @@ func (f *indexFS) GetDiskUsage(dir string) (pvfs.DiskUsage, error) {
 // indexFile adds a place for Read and for Write to a file.
 type indexFile struct {
 	vfs.File
+	fs      *indexFS
 	name    string
 	read    atomic.Int64
 	written atomic.Int64
 }
 
-func indexed(name string) func(vfs.File, error) (pvfs.File, error) { // curried, for calls that return two values
-	return func(f vfs.File, err error) (pvfs.File, error) {
+func (f *indexFS) file(name string) func(vfs.File, error) (pvfs.File, error) { // curried, for calls with two results
+	return func(file vfs.File, err error) (pvfs.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &indexFile{File: f, name: name}, nil
+		return &indexFile{File: file, fs: f, name: name}, nil
 	}
 }
 
@@ -137,9 +172,19 @@ func (f *indexFile) Read(p []byte) (int, error) {
 }
 
 func (f *indexFile) Write(p []byte) (int, error) {
+	if err := f.fs.state(); err != nil {
+		return 0, err
+	}
 	n, err := f.WriteAt(p, f.written.Load())
 	f.written.Add(int64(n))
 	return n, err
+}
+
+func (f *indexFile) Sync() error {
+	if err := f.fs.state(); err != nil {
+		return err
+	}
+	return f.File.Sync()
 }
 
 func (f *indexFile) Preallocate(int64, int64) error      { return nil }
@@ -170,11 +215,19 @@ func (i fileInfo) DeviceID() pvfs.DeviceID { return pvfs.DeviceID{} }
 
 // indexDir is a directory that is open to be synced.
 type indexDir struct {
-	fs   vfs.FS
+	fs   *indexFS
 	name string
 }
 
-func (d indexDir) Sync() error                        { return d.fs.SyncDir(d.name) }
+func (d indexDir) Sync() error {
+	if d.fs.state() == nil {
+		if err := d.fs.fs.SyncDir(d.name); err != nil {
+			d.fs.breakOff(err)
+		}
+	}
+	return nil
+}
+
 func (d indexDir) SyncData() error                    { return d.Sync() }
 func (d indexDir) SyncTo(int64) (bool, error)         { return true, d.Sync() }
 func (d indexDir) Close() error                       { return nil }

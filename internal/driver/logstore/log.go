@@ -31,12 +31,13 @@ type appendLog struct {
 
 	mu        sync.Mutex // guards all below
 	end       position
-	file      *handle    // of end.segment
-	unsynced  []*handle  // full segments that are not known to be on the disk, in order
-	synced    uint64     // records below it survive a power cut
-	syncing   bool       // somebody is at it
-	idle      *sync.Cond // on mu: syncing became false
-	poison    error      // a sync failed: nothing is acknowledged any more
+	file      *handle       // of end.segment
+	unsynced  []*handle     // full segments that are not known to be on the disk, in order
+	synced    uint64        // records below it survive a power cut
+	syncing   bool          // somebody is at it
+	idle      *sync.Cond    // on mu: syncing became false
+	poison    error         // a sync failed: nothing is acknowledged any more
+	dead      chan struct{} // closed when poison is set
 	buf       []byte
 	sinceSync int64         // bytes appended since the last sync began
 	kick      chan struct{} // asks for a sync in the background
@@ -49,7 +50,7 @@ const (
 
 func newLog(fsys vfs.FS, dir string, size int64, salt uint64, h *handles, p *pool, hooks *testHooks) *appendLog {
 	l := &appendLog{fs: fsys, dir: dir, size: size, salt: salt, handles: h, pool: p, hooks: hooks,
-		kick: make(chan struct{}, 1)}
+		kick: make(chan struct{}, 1), dead: make(chan struct{})}
 	l.idle = sync.NewCond(&l.mu)
 	return l
 }
@@ -74,10 +75,10 @@ func (l *appendLog) append(h *header, body, data []byte, keep reserve) (position
 	if l.poison != nil {
 		return position{}, l.poison
 	}
-	if l.pool.count() < int(keep) {
+	h.body, h.data = uint32(len(body)), uint32(len(data))
+	if !l.roomFor(h.size(), keep) {
 		return position{}, errNoRoom
 	}
-	h.body, h.data = uint32(len(body)), uint32(len(data))
 	if l.file == nil || l.end.off+h.size() > l.size {
 		if err := l.roll(); err != nil {
 			return position{}, err
@@ -94,6 +95,17 @@ func (l *appendLog) append(h *header, body, data []byte, keep reserve) (position
 		l.kickSync()
 	}
 	return at, nil
+}
+
+// roomFor reports whether a record may be appended so that the reserve stays.
+// Moving may fill the present segment but for the part that deleting needs.
+// The caller holds mu.
+func (l *appendLog) roomFor(n int64, keep reserve) bool {
+	ready := l.pool.count()
+	if keep == forMoving && l.file != nil && l.end.off+n <= l.size-l.size/8 {
+		return true
+	}
+	return ready >= int(keep)
 }
 
 func (l *appendLog) write(h *header, body, data []byte) error {
@@ -183,8 +195,8 @@ func (l *appendLog) sync() {
 	l.syncing = false
 	if err == nil {
 		l.synced = goal
-	} else if l.poison == nil {
-		l.poison = block.Wrap(block.Unavailable, err, "the store stopped: its log can't be synced")
+	} else {
+		l.poisonWith(block.Wrap(block.Unavailable, err, "the store stopped: its log can't be synced"))
 	}
 	l.idle.Broadcast()
 }
@@ -200,8 +212,15 @@ func (l *appendLog) failed() error {
 func (l *appendLog) stop(cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.poisonWith(cause)
+}
+
+// poisonWith notes why the log stopped, the first time. The caller holds mu.
+func (l *appendLog) poisonWith(cause error) {
 	if l.poison == nil {
 		l.poison = cause
+		close(l.dead)
+		l.pool.fail(cause)
 	}
 }
 

@@ -37,20 +37,21 @@ type pool struct {
 	size int64
 	max  int64 // bytes of all segments; 0 for no bound
 	// reclaim looks for segments with nothing live; it may return none.
-	reclaim func() error
+	reclaim func(ctx context.Context) error
 	grew    func() // is told when segments were used up
 	handles *handles
 	hooks   *testHooks
 
-	mu     sync.Mutex // guards all below
-	change *sync.Cond // on mu: ready, full, or closed changed
-	all    map[uint32]bool
-	ready  []uint32 // in order of use
-	free   []uint32 // nothing live, index durable: may be overwritten
-	next   uint32   // id
-	full   error    // why no segment can be had
-	closed bool
-	wake   chan struct{}
+	mu      sync.Mutex // guards all below
+	change  *sync.Cond // on mu: ready, full, or closed changed
+	all     map[uint32]bool
+	ready   []uint32 // in order of use
+	free    []uint32 // nothing live, index durable: may be overwritten
+	next    uint32   // id
+	full    error    // why no segment can be had
+	retries int      // how often somebody said that there may be room now
+	failed  error    // the log stopped
+	wake    chan struct{}
 }
 
 func newPool(fsys vfs.FS, dir string, size, maxBytes int64, h *handles, hooks *testHooks) *pool {
@@ -149,18 +150,28 @@ func (p *pool) signal() {
 func (p *pool) wait(keep reserve) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.ready) < max(1, int(keep)) && !p.closed && p.full == nil {
+	for len(p.ready) < max(1, int(keep)) && p.failed == nil && p.full == nil {
 		p.signal()
 		p.change.Wait()
 	}
-	if p.closed {
-		return errClosed()
+	if p.failed != nil {
+		return p.failed
 	}
 	if len(p.ready) < max(1, int(keep)) {
 		p.signal() // the file system may have room again
 		return p.full
 	}
 	return nil
+}
+
+// fail ends all waiting, now and later.
+func (p *pool) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failed == nil {
+		p.failed = err
+	}
+	p.change.Broadcast()
 }
 
 func errClosed() error { return block.Errorf(block.Unavailable, "the store is closed") }
@@ -170,17 +181,20 @@ func (p *pool) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			p.mu.Lock()
-			p.closed = true
-			p.change.Broadcast()
-			p.mu.Unlock()
+			p.fail(errClosed())
 			return
 		case <-p.wake:
 		}
 		for p.count() < readyTarget && ctx.Err() == nil {
+			p.mu.Lock()
+			before := p.retries
+			p.mu.Unlock()
 			err := p.addReady(ctx)
 			p.mu.Lock()
-			p.full = err
+			if p.full = err; p.retries != before {
+				p.full = nil // room was made meanwhile: look again
+				p.signal()
+			}
 			p.change.Broadcast()
 			p.mu.Unlock()
 			if err != nil {
@@ -200,7 +214,7 @@ func (p *pool) addReady(ctx context.Context) error {
 	if err == nil || block.KindOf(err) != block.NoSpace {
 		return err
 	}
-	if rerr := p.reclaim(); rerr != nil {
+	if rerr := p.reclaim(ctx); rerr != nil {
 		return rerr
 	}
 	if id, ok := p.takeFree(); ok {
@@ -217,6 +231,7 @@ func (p *pool) takeFree() (uint32, bool) {
 	}
 	id := p.free[len(p.free)-1]
 	p.free = p.free[:len(p.free)-1]
+	delete(p.all, id) // no census finds it dead once more
 	return id, true
 }
 
@@ -230,10 +245,6 @@ func (p *pool) recycle(old uint32) error {
 	p.handles.drop(old)
 	err := p.fs.Rename(segmentName(p.dir, old), segmentName(p.dir, id))
 	if err == nil {
-		p.mu.Lock()
-		delete(p.all, old)
-		p.all[id] = true
-		p.mu.Unlock()
 		err = p.syncDir()
 	}
 	if err != nil {
@@ -328,6 +339,7 @@ func (p *pool) retry() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.full = nil
+	p.retries++
 	p.signal()
 }
 
@@ -356,4 +368,10 @@ func (p *pool) inUse(end uint32) []uint32 {
 		}
 	}
 	return out
+}
+
+func (p *pool) freeCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.free)
 }

@@ -66,6 +66,9 @@ type Store struct {
 	keeping chan struct{} // wakes the housekeeper
 	closed  atomic.Bool
 	census  census
+	// reclaiming lets one census and one compaction run at a time.
+	reclaiming sync.Mutex
+	stuck      standing // where reclaiming found nothing; under reclaiming
 
 	mu         sync.Mutex // order of records; guards all below and the nouns
 	volumes    map[block.VolumeID]*volume
@@ -305,7 +308,7 @@ func (s *Store) Close() error {
 }
 
 // flushIndex makes the index durable as it is now. Pebble would try for ever
-// where it can't; the end of the store ends the wait.
+// where it can't; the end of the log ends the wait.
 func (s *Store) flushIndex() error {
 	done, err := s.db.AsyncFlush()
 	if err != nil {
@@ -313,9 +316,9 @@ func (s *Store) flushIndex() error {
 	}
 	select {
 	case <-done:
-		return nil
-	case <-s.closing:
-		return errClosed()
+		return s.log.failed()
+	case <-s.log.dead:
+		return s.log.failed()
 	}
 }
 

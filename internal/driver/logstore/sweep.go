@@ -20,6 +20,13 @@ func (s *Store) wakeHousekeeper() {
 	}
 }
 
+// tidyUp is called when something was deleted: writers that come now wait for
+// what room that makes.
+func (s *Store) tidyUp() {
+	s.wakeHousekeeper()
+	s.pool.retry()
+}
+
 // keepHouse drops what deletions left behind, and gets segments back, until
 // ctx ends. What fails is tried again the next time; a failure of the disk
 // shows in the log's and the index's own errors.
