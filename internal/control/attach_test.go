@@ -18,8 +18,9 @@ func TestAttachments(t *testing.T) {
 	must(t, z.Attach(z.ctx, alice, v.ID, control.AttachRequest{ServerID: ptr(server), Device: "/dev/vdb"}))
 	must(t, z.Attach(z.ctx, alice, v.ID, control.AttachRequest{ServerID: ptr(server), Device: "/dev/vdb"}))
 	v = z.volume(v.ID)
-	if a := v.Attachments; v.Status != block.VolumeInUse || len(a) != 1 || *a[0].ServerID != server || a[0].HostName != nil ||
-		*a[0].Device != "/dev/vdb" || a[0].Mode != "rw" || a[0].Status != "attached" || a[0].AttachedAt.IsZero() {
+	if a := v.Attachments; v.Status != block.VolumeInUse || len(a) != 1 || *a[0].ServerID != server ||
+		a[0].HostName != nil || *a[0].Device != "/dev/vdb" || a[0].Mode != "rw" || a[0].Status != "attached" ||
+		a[0].AttachedAt.IsZero() {
 		t.Errorf("attached %+v", v)
 	}
 	err := z.Attach(z.ctx, alice, v.ID, control.AttachRequest{HostName: ptr("h")})
@@ -34,14 +35,17 @@ func TestAttachments(t *testing.T) {
 	if _, err := z.Exports().Open(z.ctx, name); !block.Is(err, block.NotFound) {
 		t.Errorf("the export after the last host left: %v", err)
 	}
-	for _, req := range []control.AttachRequest{{}, {ServerID: ptr(server), HostName: ptr("h")}, {HostName: ptr("h"), Mode: "zz"}} {
+	for _, req := range []control.AttachRequest{
+		{}, {ServerID: ptr(server), HostName: ptr("h")}, {HostName: ptr("h"), Mode: "zz"},
+	} {
 		if err := z.Attach(z.ctx, alice, v.ID, req); !block.Is(err, block.Invalid) {
 			t.Errorf("%+v: %v", req, err)
 		}
 	}
 	must(t, z.SetReadonly(z.ctx, alice, v.ID, true))
-	wantError(t, "rw to a read-only volume", z.Attach(z.ctx, alice, v.ID, control.AttachRequest{HostName: ptr("h"), Mode: "rw"}),
-		block.Invalid, "Invalid attaching mode 'rw' for volume "+string(v.ID)+".")
+	err = z.Attach(z.ctx, alice, v.ID, control.AttachRequest{HostName: ptr("h"), Mode: "rw"})
+	wantError(t, "rw to a read-only volume", err, block.Invalid,
+		"Invalid attaching mode 'rw' for volume "+string(v.ID)+".")
 	must(t, z.Attach(z.ctx, alice, v.ID, control.AttachRequest{HostName: ptr("h")}))
 	if a := z.volume(v.ID).Attachments; a[0].Mode != "ro" {
 		t.Errorf("the mode of a read-only volume is %s", a[0].Mode)
@@ -105,7 +109,8 @@ func TestResetStatus(t *testing.T) {
 	name, _ := z.connect(v.ID, nil)
 	x, err := z.Exports().Open(z.ctx, name)
 	must(t, err)
-	must(t, reset(control.VolumeReset{Status: ptr("available"), AttachStatus: ptr("detached"), MigrationStatus: ptr("none")}))
+	must(t, reset(control.VolumeReset{Status: ptr("available"), AttachStatus: ptr("detached"),
+		MigrationStatus: ptr("none")}))
 	<-x.Revoked
 	x.Release()
 	if v = z.volume(v.ID); v.Status != block.VolumeAvailable || len(v.Attachments) != 0 {

@@ -117,7 +117,11 @@ var scenarios = map[string]scenario{
 		return func(failed bool) {
 			got, err := z.Snapshot(z.ctx, alice, sn.ID)
 			must(z.t, err)
-			if want := map[bool]block.SnapshotStatus{false: block.SnapshotAvailable, true: block.SnapshotError}[failed]; got.Status != want {
+			want := block.SnapshotAvailable
+			if failed {
+				want = block.SnapshotError
+			}
+			if got.Status != want {
 				z.t.Errorf("the snapshot is %s", got.Status)
 			}
 			if !failed {
@@ -167,7 +171,8 @@ var scenarios = map[string]scenario{
 		must(z.t, z.Attach(z.ctx, alice, v.ID, control.AttachRequest{HostName: ptr("h")}))
 		up, err := z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "i", Force: true})
 		must(z.t, err)
-		if up.Volume.Status != block.VolumeUploading || up.DiskFormat != "raw" || up.ContainerFormat != "bare" || up.Type.Name != "fast" {
+		if up.Volume.Status != block.VolumeUploading || up.DiskFormat != "raw" || up.ContainerFormat != "bare" ||
+			up.Type.Name != "fast" {
 			z.t.Errorf("the answer is %+v", up)
 		}
 		return func(failed bool) {
@@ -236,9 +241,9 @@ func (z *zone) leaveAlone() {
 // sample yields some of the numbers 1 to n, with both ends.
 func sample(n int64) []int64 {
 	var out []int64
-	step := max(1, n/4)
+	step := max(1, n/2)
 	for i := int64(1); i <= n; i++ {
-		if i <= 7 || i > n-5 || i%step == 0 {
+		if i <= 5 || i > n-4 || i%step == 0 {
 			out = append(out, i)
 		}
 	}

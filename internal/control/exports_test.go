@@ -67,7 +67,8 @@ func TestExports(t *testing.T) {
 	if _, err := second.ReadAt(p, 4096); err != nil || string(p) != "hello" {
 		t.Errorf("the other host reads %q, %v", p, err)
 	}
-	for _, wrong := range []string{"", "x", string(v.ID), name + "x", strings.Split(name, ".")[0], name[:len(name)-1] + "!",
+	for _, wrong := range []string{"", "x", string(v.ID), name + "x",
+		strings.Split(name, ".")[0], name[:len(name)-1] + "!",
 		strings.Replace(name, name[:2], "zz", 1)} {
 		if _, err := dial(wrong); err == nil {
 			t.Errorf("export %q is open to all", wrong)
@@ -172,7 +173,8 @@ func TestFence(t *testing.T) {
 	sentence := "Invalid volume: Volume " + string(v.ID) + " was recovered in zone kilo1 as volume " +
 		string(f.Recovered.Volume) + " and lives on there; this copy is read-only."
 	wantError(t, "extend", z.ExtendVolume(z.ctx, alice, v.ID, 2), block.Invalid, sentence)
-	wantError(t, "attach", z.Attach(z.ctx, alice, v.ID, control.AttachRequest{HostName: ptr("h")}), block.Invalid, sentence)
+	wantError(t, "attach", z.Attach(z.ctx, alice, v.ID, control.AttachRequest{HostName: ptr("h")}),
+		block.Invalid, sentence)
 	must(t, z.Attach(z.ctx, alice, v.ID, control.AttachRequest{HostName: ptr("h"), Mode: "ro"}))
 	must(t, z.Detach(z.ctx, alice, v.ID, nil))
 	z.snap(v.ID)

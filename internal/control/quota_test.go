@@ -24,8 +24,8 @@ func TestQuotas(t *testing.T) {
 		must(t, z.SetQuotas(z.ctx, operator, alice.Project, limits))
 	}
 	set(map[string]int64{"gigabytes": 5})
-	wantError(t, "gigabytes", create(10), block.OverLimit, "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot "+
-		"exceeds allowed gigabytes quota. Requested 10G, quota is 5G and 0G has been consumed.")
+	wantError(t, "gigabytes", create(10), block.OverLimit, "VolumeSizeExceedsAvailableQuota: Requested volume or "+
+		"snapshot exceeds allowed gigabytes quota. Requested 10G, quota is 5G and 0G has been consumed.")
 	must(t, create(2))
 	v, err := z.Volumes(z.ctx, alice, block.ListQuery{Limit: -1})
 	must(t, err)
@@ -40,7 +40,8 @@ func TestQuotas(t *testing.T) {
 		"exceeds allowed gigabytes quota. Requested 3G, quota is 5G and 3G has been consumed.")
 	set(map[string]int64{"gigabytes": -1, "snapshots": 0, "volumes": 1})
 	_, err = z.CreateSnapshot(z.ctx, alice, control.NewSnapshot{VolumeID: id})
-	wantError(t, "snapshots", err, block.OverLimit, "SnapshotLimitExceeded: Maximum number of snapshots allowed (0) exceeded")
+	wantError(t, "snapshots", err, block.OverLimit,
+		"SnapshotLimitExceeded: Maximum number of snapshots allowed (0) exceeded")
 	wantError(t, "volumes", create(1), block.OverLimit,
 		"VolumeLimitExceeded: Maximum number of volumes allowed (1) exceeded for quota 'volumes'.")
 	set(map[string]int64{"volumes": 9, "per_volume_gigabytes": 3})
@@ -74,7 +75,8 @@ func TestQuotaSettings(t *testing.T) {
 	must(t, z.SetQuotas(z.ctx, operator, alice.Project, map[string]int64{"volumes": 0, "volumes_slow": 7}))
 	quotas, err := z.Quotas(z.ctx, alice, alice.Project)
 	must(t, err)
-	for name, want := range map[string]control.QuotaUse{"volumes": {Limit: 0, InUse: 1}, "gigabytes": {Limit: 1000, InUse: 2},
+	for name, want := range map[string]control.QuotaUse{"volumes": {Limit: 0, InUse: 1},
+		"gigabytes":    {Limit: 1000, InUse: 2},
 		"volumes_slow": {Limit: 7}, "gigabytes_fast": {Limit: -1, InUse: 2}, "backups": {Limit: 10},
 		"per_volume_gigabytes": {Limit: -1}} {
 		if quotas[name] != want {

@@ -10,7 +10,8 @@ import (
 
 // CreateSnapshot states the intent to name the present moment of a volume. A
 // volume in use needs req.Force. It returns the row, "creating".
-func (s *Service) CreateSnapshot(ctx context.Context, c block.Caller, req NewSnapshot) (made block.Snapshot, err error) {
+func (s *Service) CreateSnapshot(ctx context.Context, c block.Caller,
+	req NewSnapshot) (made block.Snapshot, err error) {
 	if err := checkMetadata(req.Metadata); err != nil {
 		return block.Snapshot{}, err
 	}

@@ -36,7 +36,8 @@ func TestSnapshots(t *testing.T) {
 	must(t, z.DeleteSnapshotMetadata(z.ctx, alice, sn.ID, "a"))
 	wantError(t, "metadata that is not there", z.DeleteSnapshotMetadata(z.ctx, alice, sn.ID, "a"), block.NotFound,
 		"Snapshot "+string(sn.ID)+" has no metadata with key a.")
-	got, err := z.UpdateSnapshot(z.ctx, alice, sn.ID, control.SnapshotChange{Description: control.Text{Set: true, Value: ptr("d")}})
+	got, err := z.UpdateSnapshot(z.ctx, alice, sn.ID,
+		control.SnapshotChange{Description: control.Text{Set: true, Value: ptr("d")}})
 	must(t, err)
 	if *got.Name != "s" || *got.Description != "d" || got.Metadata["b"] != "2" || len(got.Metadata) != 1 {
 		t.Errorf("updated %+v", got)

@@ -12,15 +12,22 @@ import (
 
 // methods are all that a caller can ask of a volume, a snapshot and an
 // attachment, by the name of the method and what it is asked of.
-func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID, a block.AttachmentID) map[string]func() error {
+func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID,
+	a block.AttachmentID) map[string]func() error {
 	ctx := z.ctx
 	none := func(_ any, err error) error { return err }
 	one := ptr(int64(1))
 	return map[string]func() error{
-		"Volume":               func() error { return none(z.Volume(ctx, c, v)) },
-		"Volumes":              func() error { return none(z.Volumes(ctx, c, block.ListQuery{Limit: -1, Marker: string(v)})) },
-		"CreateVolume source":  func() error { return none(z.CreateVolume(ctx, c, control.NewVolume{Size: one, SourceVolumeID: &v})) },
-		"CreateVolume":         func() error { return none(z.CreateVolume(ctx, c, control.NewVolume{Size: one, SnapshotID: &sn})) },
+		"Volume": func() error { return none(z.Volume(ctx, c, v)) },
+		"Volumes": func() error {
+			return none(z.Volumes(ctx, c, block.ListQuery{Limit: -1, Marker: string(v)}))
+		},
+		"CreateVolume source": func() error {
+			return none(z.CreateVolume(ctx, c, control.NewVolume{Size: one, SourceVolumeID: &v}))
+		},
+		"CreateVolume": func() error {
+			return none(z.CreateVolume(ctx, c, control.NewVolume{Size: one, SnapshotID: &sn}))
+		},
 		"UpdateVolume":         func() error { return none(z.UpdateVolume(ctx, c, v, control.VolumeChange{})) },
 		"DeleteVolume":         func() error { return z.DeleteVolume(ctx, c, v, false) },
 		"DeleteVolume cascade": func() error { return z.DeleteVolume(ctx, c, v, true) },
@@ -47,8 +54,10 @@ func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID, a b
 		"UploadImage": func() error {
 			return none(z.UploadImage(ctx, c, v, control.UploadRequest{ImageName: "i", Force: true}))
 		},
-		"CreateSnapshot": func() error { return none(z.CreateSnapshot(ctx, c, control.NewSnapshot{VolumeID: v, Force: true})) },
-		"Snapshot":       func() error { return none(z.Snapshot(ctx, c, sn)) },
+		"CreateSnapshot": func() error {
+			return none(z.CreateSnapshot(ctx, c, control.NewSnapshot{VolumeID: v, Force: true}))
+		},
+		"Snapshot": func() error { return none(z.Snapshot(ctx, c, sn)) },
 		"Snapshots": func() error {
 			return none(z.Snapshots(ctx, c, block.ListQuery{Limit: -1, Marker: string(sn)}))
 		},

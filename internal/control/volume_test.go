@@ -13,8 +13,8 @@ import (
 	"kvol/internal/control"
 )
 
-const cantDelete = "Invalid volume: Volume status must be available or error or error_restoring or error_extending or " +
-	"error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, " +
+const cantDelete = "Invalid volume: Volume status must be available or error or error_restoring or error_extending " +
+	"or error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, " +
 	"or be disassociated from snapshots after volume transfer."
 
 func TestCreateVolume(t *testing.T) {
@@ -23,7 +23,8 @@ func TestCreateVolume(t *testing.T) {
 		Metadata: map[string]string{"a": "b"}, AvailabilityZone: ptr("kr-b")})
 	must(t, err)
 	if v.Status != block.VolumeCreating || v.TypeName != "fast" || v.Backend != "fast" || v.AvailabilityZone != "kr-b" ||
-		v.Size != 2 || v.Epoch != 1 || v.Project != alice.Project || v.User != alice.User || v.ReplicationStatus != "disabled" ||
+		v.Size != 2 || v.Epoch != 1 || v.Project != alice.Project || v.User != alice.User ||
+		v.ReplicationStatus != "disabled" ||
 		*v.Name != "n" || v.Description != nil || v.Bootable || v.Metadata["a"] != "b" {
 		t.Errorf("created %+v", v)
 	}
@@ -176,7 +177,8 @@ func actions(z *zone, id block.VolumeID) map[string]func() error {
 // and changes nothing.
 func TestActionsByStatus(t *testing.T) {
 	const same = ""
-	always := map[string]block.VolumeStatus{"unreserve": same, "roll": same, "metadata": same, "update": same, "initialize": same}
+	always := map[string]block.VolumeStatus{"unreserve": same, "roll": same, "metadata": same, "update": same,
+		"initialize": same}
 	allowed := map[block.VolumeStatus]map[string]block.VolumeStatus{
 		block.VolumeAvailable: {"delete": block.VolumeDeleting, "extend": block.VolumeExtending,
 			"reserve": block.VolumeAttaching, "detach": same, "snapshot": same, "snapshot force": same,
@@ -184,7 +186,8 @@ func TestActionsByStatus(t *testing.T) {
 			"attach": block.VolumeInUse, "clone": same},
 		block.VolumeInUse: {"extend": block.VolumeExtending, "detach": block.VolumeAvailable, "snapshot force": same,
 			"upload force": block.VolumeUploading, "clone": same, "begin": block.VolumeDetaching, "attach": same},
-		block.VolumeAttaching:      {"unreserve": block.VolumeAvailable, "attach": block.VolumeInUse, "detach": block.VolumeAvailable},
+		block.VolumeAttaching: {"unreserve": block.VolumeAvailable, "attach": block.VolumeInUse,
+			"detach": block.VolumeAvailable},
 		block.VolumeDetaching:      {"roll": block.VolumeInUse, "detach": block.VolumeAvailable, "attach": same},
 		block.VolumeReserved:       {"reserve": "no", "attach": block.VolumeInUse, "detach": block.VolumeAvailable},
 		block.VolumeError:          {"delete": block.VolumeDeleting, "detach": same},
@@ -277,7 +280,8 @@ func TestSentences(t *testing.T) {
 	wantError(t, "reset to nothing", z.ResetVolumeStatus(z.ctx, operator, v.ID, control.VolumeReset{}), block.Invalid,
 		"Must specify 'status', 'attach_status' or 'migration_status' for update.")
 	err := z.ResetVolumeStatus(z.ctx, operator, v.ID, control.VolumeReset{Status: ptr("nope")})
-	if m, _ := block.UserMessage(err); !strings.HasPrefix(m, "Volume status: nope is invalid, valid statuses are: ('creating', 'av") {
+	if m, _ := block.UserMessage(err); !strings.HasPrefix(m, "Volume status: nope is invalid, valid statuses are: "+
+		"('creating', 'available', ") {
 		t.Errorf("reset to nonsense: %v", err)
 	}
 	_, err = z.Volume(z.ctx, alice, nobody)

@@ -320,7 +320,8 @@ type memoryImages struct {
 }
 
 func newImages() *memoryImages {
-	return &memoryImages{images: map[string]control.Image{}, owner: map[string]block.ProjectID{}, bytes: map[string][]byte{}}
+	return &memoryImages{images: map[string]control.Image{}, owner: map[string]block.ProjectID{},
+		bytes: map[string][]byte{}}
 }
 
 func (m *memoryImages) ask(op string) error {
