@@ -156,7 +156,8 @@ func (s *Store) changedLeaves(where []span) ([]uint32, error) {
 func (s *Store) changedBlocks(where []span, leaf uint32) (out [leafBlocks]bool, err error) {
 	for _, w := range where {
 		lower := leafKey(nil, w.br.num, leaf, w.to-1)
-		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: next(leafKey(nil, w.br.num, leaf, w.from))})
+		upper := next(leafKey(nil, w.br.num, leaf, w.from))
+		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 		if err != nil {
 			return out, indexError(err)
 		}

@@ -176,7 +176,9 @@ func (s *Store) open(ctx context.Context, o Options) error {
 		return err
 	}
 	s.log = newLog(s.fs, s.dir, size, s.super.salt, s.handles, s.pool, s.hooks)
-	if s.db, err = openIndex(s.fs, s.dir, s.super.generation > 0, o.CacheBytes, s.slog, s.beforeTable, s.indexFailed); err != nil {
+	exists := s.super.generation > 0
+	s.db, err = openIndex(s.fs, s.dir, exists, o.CacheBytes, s.slog, s.beforeTable, s.indexFailed)
+	if err != nil {
 		return err
 	}
 	if err := s.recover(ctx); err != nil {

@@ -22,7 +22,7 @@ func TestSuiteInMemory(t *testing.T) {
 
 func TestSuiteOnDisk(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) driver.Driver {
-		return openTest(t, Options{Dir: t.TempDir(), SegmentSize: 4 << 20, CacheBytes: 8 << 20})
+		return openTest(t, Options{Dir: t.TempDir(), SegmentSize: 1 << 20, CacheBytes: 8 << 20})
 	})
 }
 
