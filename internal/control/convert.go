@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -110,11 +112,28 @@ func (s *Service) qemu(ctx context.Context, args ...string) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
+const scratchName = "kvol-image-"
+
+// emptyScratch makes the zone's directory for conversions, and removes what a
+// process that was killed left there.
+func (s *Service) emptyScratch() error {
+	if s.cfg.TempDir == "" {
+		return nil // shared with others
+	}
+	if err := os.MkdirAll(s.cfg.TempDir, 0o700); err != nil {
+		return err
+	}
+	left, err := filepath.Glob(filepath.Join(s.cfg.TempDir, scratchName+"*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
 // scratch makes a directory for a conversion, and the function that removes
-// it. What a killed process leaves there is removed with the directory that
-// the zone empties when it starts.
+// it.
 func (s *Service) scratch() (dir string, remove func() error, err error) {
-	dir, err = os.MkdirTemp(s.cfg.TempDir, "kvol-image-")
+	dir, err = os.MkdirTemp(s.cfg.TempDir, scratchName)
 	return dir, func() error { return os.RemoveAll(dir) }, err
 }
 

@@ -113,6 +113,8 @@ func TestBadImages(t *testing.T) {
 			t.Errorf("%s: the volume is %s: %s", name, v.Status, reason)
 		}
 	}
+	must(t, os.Mkdir(filepath.Join(z.temp, "kvol-image-of-a-killed-process"), 0o700))
+	z.restart()
 	left, err := filepath.Glob(filepath.Join(z.temp, "*"))
 	must(t, err)
 	if len(left) > 0 {

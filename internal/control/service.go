@@ -36,7 +36,8 @@ type Config struct {
 	Key           [32]byte // the zone's key; names of exports are derived from it
 	// Protections lists the policies as they are now; nil for none.
 	Protections func() []block.Protection
-	// TempDir is where images are converted; the system's if "".
+	// TempDir is where images are converted, made if it is missing; what a killed
+	// process of the zone left there is removed. The system's if "".
 	TempDir string
 	// QemuImg is the path of qemu-img, looked up in PATH if "".
 	QemuImg string
@@ -78,6 +79,9 @@ func New(cfg Config) (*Service, error) {
 		if _, ok := s.backends.Backend(s.cfg.DefaultBackend); !ok {
 			return nil, block.Errorf(block.Invalid, "the default backend %q is not configured", s.cfg.DefaultBackend)
 		}
+	}
+	if err := s.emptyScratch(); err != nil {
+		return nil, err
 	}
 	s.devices, s.exports = newDevices(s.backends), newExports(s, cfg.Key)
 	return s, nil

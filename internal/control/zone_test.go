@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -48,7 +49,7 @@ func newZone(t *testing.T) *zone {
 	t.Helper()
 	c1 := &closer{Driver: mem.New(mem.Options{})}
 	z := &zone{t: t, ctx: t.Context(), closer: c1, fast: drivertest.NewFaults(c1),
-		slow: drivertest.NewFaults(mem.New(mem.Options{})), images: newImages(), temp: t.TempDir()}
+		slow: drivertest.NewFaults(mem.New(mem.Options{})), images: newImages(), temp: filepath.Join(t.TempDir(), "tmp")}
 	c, err := catalog.Open(z.ctx, catalog.Options{})
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
