@@ -16,7 +16,8 @@ func scanPoint(row scanner) (p block.Point, err error) {
 // sum, from which the sums of later points are computed. A point that is there
 // already is a Conflict.
 func (tx *Tx) InsertPoint(replica block.VolumeID, p block.Point, sum block.RootHash) error {
-	_, err := tx.exec(`INSERT INTO points (replica_id, id, epoch, sequence, at, size, root, sum, parent, name, committed_at)
+	_, err := tx.exec(`INSERT INTO points (replica_id, id, epoch, sequence, at, size, root, sum, parent, name,
+		committed_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		string(replica), string(p.ID), p.Epoch, p.Sequence, p.At.UnixMicro(), p.Size, p.Root.String(), sum.String(),
 		orNull(p.Parent), orNull(p.Name), tx.Now.UnixMicro())
