@@ -432,7 +432,7 @@ func (h *history) delete(id block.VolumeID) error {
 // TestPowerCut cuts the power before every operation on files of random
 // histories.
 func TestPowerCut(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()

@@ -19,7 +19,7 @@ func TestFaults(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			t.Parallel()
-			for at := 1; ; at += 2 {
+			for at := 1; ; at += 4 {
 				reached, err := runFault(7, at, errno)
 				if err != nil {
 					t.Fatalf("operation %d: %v", at, err)

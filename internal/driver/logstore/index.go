@@ -130,13 +130,16 @@ func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog
 				}
 			},
 		},
-		DisableWAL:                  true,
-		ErrorIfNotExists:            exists,
-		FormatMajorVersion:          pebble.FormatColumnarBlocks,
-		Merger:                      leafMerger(),
-		CacheSize:                   cacheBytes / 2,
-		MemTableSize:                uint64(max(64<<10, cacheBytes/16)),
-		MemTableStopWritesThreshold: 4,
+		DisableWAL:         true,
+		ErrorIfNotExists:   exists,
+		FormatMajorVersion: pebble.FormatColumnarBlocks,
+		Merger:             leafMerger(),
+		CacheSize:          cacheBytes / 2,
+		MemTableSize:       uint64(max(64<<10, cacheBytes/16)),
+		// Never reached by work that goes on: the index takes a hundredth of the
+		// data. Where tables can't be written the log stops before; Pebble must
+		// not hold up for ever whoever closes the store.
+		MemTableStopWritesThreshold: 1000,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       1000,
 		MaxOpenFiles:                500,
