@@ -33,7 +33,7 @@ func blockStorage(t *testing.T, zoneName, userName, identity string) *gopherclou
 			TenantID: u.ProjectID}, gophercloud.EndpointOpts{})
 	} else {
 		err = openstack.AuthenticateV3(t.Context(), provider, &gophercloud.AuthOptions{Username: u.Name,
-			Password: u.Password, DomainName: "Default", TenantID: u.ProjectID}, eo)
+			Password: u.Password, DomainName: "Default", TenantID: u.ProjectID}, gophercloud.EndpointOpts{})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -6,15 +6,19 @@ import (
 )
 
 func TestTreeSurvivesAndDamageIsSeen(t *testing.T) {
-	image, files, err := makeImage(t.TempDir(), rand.New(rand.NewPCG(1, 2)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(image) != imageSize || len(files) != 32 {
-		t.Fatalf("image of %d bytes with %d files", len(image), len(files))
-	}
-	if err := checkTree(t.TempDir(), image, files); err != nil {
-		t.Fatal(err)
+	var files tree
+	var image []byte
+	for seed := range uint64(8) {
+		var err error
+		if image, files, err = makeImage(t.TempDir(), rand.New(rand.NewPCG(seed, 2))); err != nil {
+			t.Fatal(err)
+		}
+		if len(image) != imageSize || len(files) != 32 {
+			t.Fatalf("image of %d bytes with %d files", len(image), len(files))
+		}
+		if err := checkTree(t.TempDir(), image, files); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
 	}
 	files["/dir2/file3.bin"][17] ^= 1
 	if err := checkTree(t.TempDir(), image, files); err == nil {
