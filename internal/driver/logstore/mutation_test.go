@@ -19,7 +19,6 @@ func TestMutations(t *testing.T) {
 		"index ahead of the log":               skipSyncBeforeIndex,
 		"torn data replayed":                   skipDataCheck,
 		"segment's name not synced":            skipSegmentDirSync,
-		"older generation replayed":            skipGeneration,
 		"any sequence replayed":                acceptAnySequence,
 		"writes go into the snapshot":          skipEpoch,
 		"segment reused before the index knew": recycleEarly,
