@@ -51,10 +51,7 @@ func run(m *testing.M) (code int, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build: %w\n%s", err, out)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, zones.exe, "demo", "--keep", "--dir", zones.dir)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd := exec.Command(zones.exe, "demo", "--keep", "--dir", zones.dir)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -64,7 +61,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() {
-		cancel()
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		_, _ = io.Copy(io.Discard, out)
 		if waited := cmd.Wait(); err == nil && waited != nil && code == 0 {
 			err = fmt.Errorf("the demo did not end cleanly: %w", waited)
