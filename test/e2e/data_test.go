@@ -93,7 +93,8 @@ func TestNbdcopyAndInfo(t *testing.T) {
 	v := volume(t, s, client.NewVolume{Name: "libnbd", Size: 1})
 	url := connected(t, s, v.ID)
 	info := sh(t, nil, nbdinfo, "--json", url)
-	for _, want := range []string{`"export-size": 1073741824`, `"can_multi_conn": true`, `"can_fua": true`, `"can_trim": true`,
+	for _, want := range []string{
+		`"export-size": 1073741824`, `"can_multi_conn": true`, `"can_fua": true`, `"can_trim": true`,
 		`"can_zero": true`, `"structured": true`} {
 		if !strings.Contains(info, want) {
 			t.Errorf("nbdinfo does not say %s:\n%s", want, info)

@@ -252,7 +252,8 @@ func (d *demo) zoneReturns(ctx context.Context) error {
 	if v.ReplicationStatus != nil {
 		status = *v.ReplicationStatus
 	}
-	if err := d.compare("the returned zone knows", status == block.FailedOver, "replication_status %q", status); err != nil {
+	err = d.compare("the returned zone knows", status == block.FailedOver, "replication_status %q", status)
+	if err != nil {
 		return err
 	}
 	err = s.VolumeAction(ctx, v.ID, "os-extend", map[string]any{"new_size": volumeGiB + 1}, nil)
