@@ -68,15 +68,15 @@ func checkQuota(tx *catalog.Tx, project block.ProjectID, delta block.Usage) erro
 				name, delta[name], limit(name), used[name])
 		}
 	}
-	for _, name := range over {
-		if name == "volumes" || strings.HasPrefix(name, "volumes_") {
-			return block.Errorf(block.OverLimit, "VolumeLimitExceeded: Maximum number of volumes allowed (%d) "+
-				"exceeded for quota '%s'.", limit(name), name)
-		}
-		return block.Errorf(block.OverLimit, "SnapshotLimitExceeded: Maximum number of snapshots allowed (%d) exceeded",
-			limit(name))
+	if len(over) == 0 {
+		return nil
 	}
-	return nil
+	if name := over[0]; name == "volumes" || strings.HasPrefix(name, "volumes_") {
+		return block.Errorf(block.OverLimit, "VolumeLimitExceeded: Maximum number of volumes allowed (%d) "+
+			"exceeded for quota '%s'.", limit(name), name)
+	}
+	return block.Errorf(block.OverLimit, "SnapshotLimitExceeded: Maximum number of snapshots allowed (%d) exceeded",
+		limit(over[0]))
 }
 
 // checkVolumeSize keeps per_volume_gigabytes.
