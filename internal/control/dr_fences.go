@@ -41,8 +41,10 @@ func (s *Service) LearnFences(ctx context.Context) ([]block.Zone, error) {
 	var answered []block.Zone
 	var failed []error
 	for i, zone := range zones {
+		if err := s.noteSilence(ctx, zone, errs[i]); err != nil {
+			return nil, err
+		}
 		if errs[i] != nil {
-			s.log.Warn("a peer could not be asked for fences", "zone", zone, "err", errs[i])
 			continue
 		}
 		if err := s.fenceAll(ctx, zone, answers[i]); err != nil {
@@ -54,11 +56,31 @@ func (s *Service) LearnFences(ctx context.Context) ([]block.Zone, error) {
 	return slices.Clip(answered), errors.Join(failed...)
 }
 
+// noteSilence logs when a zone begins or ends to leave the question for fences
+// unanswered, which is put several times a second while it does.
+func (s *Service) noteSilence(ctx context.Context, zone block.Zone, err error) error {
+	var changed bool
+	if e := s.book(ctx, func(b *peerBook) {
+		changed = b.silent[zone] != (err != nil)
+		b.silent[zone] = err != nil
+	}); e != nil {
+		return e
+	}
+	switch {
+	case !changed:
+	case err != nil:
+		s.log.Warn("a peer could not be asked for fences; it will be asked until it answers", "peer", zone, "err", err)
+	default:
+		s.log.Info("a peer answers when it is asked for fences", "peer", zone)
+	}
+	return nil
+}
+
 // fenceAll believes a zone about recoveries in itself, and about nothing else.
 func (s *Service) fenceAll(ctx context.Context, from block.Zone, fences []block.Fence) error {
 	for _, f := range fences {
 		if f.SourceZone != s.cfg.Zone || f.Recovered.Zone != from {
-			s.log.Warn("a peer told of a fence that is not its own to tell", "zone", from, "volume", f.Source)
+			s.log.Warn("a peer told of a fence that is not its own to tell", "peer", from, "volume", f.Source)
 			continue
 		}
 		err := s.Fence(ctx, f)

@@ -113,7 +113,7 @@ func (s *Service) startHere(ctx context.Context, req block.DRRequest, user strin
 		s.cfg.OnChange(start.volume)
 	}
 	s.DRChanged()
-	s.log.Info("a job of the kvol API was started", "kind", req.Kind, "rowkey", start.rowkey, "zone", req.SourceZone,
+	s.log.Info("a job of the kvol API was started", "kind", req.Kind, "rowkey", start.rowkey, "peer", req.SourceZone,
 		"volume", start.volume, "user", user)
 	return start.rowkey, nil
 }

@@ -17,7 +17,9 @@ func (s *Service) Fence(ctx context.Context, f block.Fence) error {
 	if f.SourceZone != s.cfg.Zone {
 		return block.Errorf(block.Invalid, "A fence for zone %s has no meaning in zone %s.", f.SourceZone, s.cfg.Zone)
 	}
+	fresh := false
 	err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		fresh = false
 		v, err := tx.Volume(f.Source)
 		if err != nil {
 			return err
@@ -29,12 +31,17 @@ func (s *Service) Fence(ctx context.Context, f block.Fence) error {
 			return block.Errorf(block.Stale, "Volume %s has epoch %d, a fence with %d does not bind it.",
 				v.ID, v.Epoch, f.Recovered.Epoch)
 		}
+		fresh = true
 		recovered := f.Recovered
 		v.RecoveredTo, v.ReplicationStatus = &recovered, "failed-over"
 		return tx.UpdateVolume(v)
 	})
 	if err != nil {
 		return err
+	}
+	if fresh {
+		s.log.Warn("a volume was recovered in another zone; it is read-only here from now on", "volume", f.Source,
+			"peer", f.Recovered.Zone, "epoch", f.Recovered.Epoch)
 	}
 	s.exports.revokeWritable(f.Source)
 	return nil

@@ -80,6 +80,7 @@ type peerBook struct {
 	copies  map[block.Zone]Document  // the newest document of each zone
 	heard   map[block.Zone]time.Time // when it came, on this zone's clock
 	down    map[block.Zone]time.Time // until when a zone is not asked for lists
+	silent  map[block.Zone]bool      // zones that did not answer when last asked for fences
 	changed chan struct{}            // closed at the next change of this zone's document
 }
 
@@ -100,11 +101,12 @@ func (s *Service) book(ctx context.Context, fn func(*peerBook)) error {
 	if err != nil {
 		return err
 	}
-	b.copies, b.heard, b.down = map[block.Zone]Document{}, map[block.Zone]time.Time{}, map[block.Zone]time.Time{}
+	b.copies, b.heard = map[block.Zone]Document{}, map[block.Zone]time.Time{}
+	b.down, b.silent = map[block.Zone]time.Time{}, map[block.Zone]bool{}
 	for _, kept := range docs {
 		var d Document
 		if err := json.Unmarshal(kept.Text, &d); err != nil {
-			s.log.Error("a peer's document in the catalog is unreadable", "zone", kept.Zone, "err", err)
+			s.log.Error("a peer's document in the catalog is unreadable", "peer", kept.Zone, "err", err)
 			continue
 		}
 		b.copies[kept.Zone], b.heard[kept.Zone] = d, kept.Received
@@ -225,7 +227,7 @@ func (s *Service) runPeer(ctx context.Context, zone block.Zone) error {
 		}
 		if (err != nil) != lost {
 			lost = err != nil
-			s.log.Info("the exchange of documents with a peer changed", "zone", zone, "err", err)
+			s.log.Info("the exchange of documents with a peer changed", "peer", zone, "err", err)
 		}
 		if err != nil {
 			changed = nil // it is down: the next tick is soon enough

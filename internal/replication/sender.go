@@ -74,7 +74,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	defer s.stop()
 	for {
 		if err := s.scan(ctx); err != nil && ctx.Err() == nil {
-			s.cfg.Log.Error("looking for volumes to replicate failed", "zone", s.cfg.Zone, "err", err)
+			s.cfg.Log.Error("looking for volumes to replicate failed", "err", err)
 		}
 		timer := time.NewTimer(s.dispatch(ctx))
 		select {

@@ -97,7 +97,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if err := r.Tidy(ctx); err != nil && ctx.Err() == nil {
-			r.cfg.Log.Error("tidying replicas failed", "zone", r.cfg.Zone, "err", err)
+			r.cfg.Log.Error("tidying replicas failed", "err", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -111,7 +111,7 @@ func (s *Server) answer(fn func(ctx context.Context, from block.Zone, r *http.Re
 		out, err := fn(ctx, from, r)
 		if err != nil {
 			if _, known := block.UserMessage(err); !known {
-				s.cfg.Log.Error("a peer's request failed", "zone", from, "path", r.URL.Path, "err", err)
+				s.cfg.Log.Error("a peer's request failed", "peer", from, "path", r.URL.Path, "err", err)
 			}
 			writeError(w, err)
 			return
@@ -194,12 +194,12 @@ func (s *Server) replicate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := accept(conn); err != nil {
-		s.cfg.Log.Info("a peer's stream could not begin", "zone", from, "err", err)
+		s.cfg.Log.Info("a peer's stream could not begin", "peer", from, "err", err)
 		_ = conn.Close() // the fault was the write's
 		return
 	}
 	if err := s.cfg.Receiver.ServeConn(r.Context(), withRest(conn, buffered.Reader), from); err != nil {
-		s.cfg.Log.Info("a peer's stream ended", "zone", from, "err", err)
+		s.cfg.Log.Info("a peer's stream ended", "peer", from, "err", err)
 	}
 }
 
