@@ -5,14 +5,17 @@
 package zonetest
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,6 +42,9 @@ var Names = []string{"mitaka1", "kilo1", "kilo2"}
 
 // Cloud is three zones that protect each other.
 type Cloud struct {
+	// Level is the least level of what zones log that a failed test tells.
+	Level slog.Level
+
 	t        *testing.T
 	dir      string
 	ca       *peer.CA
@@ -61,7 +67,7 @@ type life struct {
 // New starts three zones. They are stopped when the test ends.
 func New(t *testing.T) *Cloud {
 	t.Helper()
-	c := &Cloud{t: t, dir: t.TempDir(), Projects: map[string]string{}, zones: map[string]*life{},
+	c := &Cloud{Level: slog.LevelWarn, t: t, dir: t.TempDir(), Projects: map[string]string{}, zones: map[string]*life{},
 		links: map[[2]string]*link{}}
 	for _, user := range []string{Admin, Alice, Bob} {
 		c.Projects[user] = hexID()
@@ -190,7 +196,8 @@ func (c *Cloud) Start(name string) {
 	l.plug = &plug{Driver: l.store}
 	l.lives++
 	ctx, cancel := context.WithCancel(context.Background())
-	server, err := zone.Open(ctx, l.config, zone.Environment{Stores: map[string]driver.Driver{"main": l.plug}})
+	server, err := zone.Open(ctx, l.config, zone.Environment{Log: c.log(name, l.lives),
+		Stores: map[string]driver.Driver{"main": l.plug}})
 	if err != nil {
 		cancel()
 		c.t.Fatalf("start %s: %v", name, err)
@@ -208,6 +215,35 @@ func (c *Cloud) Start(name string) {
 	if err != nil {
 		c.t.Fatalf("zone %s is not ready: %v", name, err)
 	}
+}
+
+// log keeps what a life of a zone warns of, and tells it if the test failed.
+func (c *Cloud) log(name string, life int) *slog.Logger {
+	said := &transcript{}
+	c.t.Cleanup(func() {
+		if c.t.Failed() {
+			c.t.Logf("%s, life %d:\n%s", name, life, said.String())
+		}
+	})
+	return slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: c.Level}))
+}
+
+// transcript is a buffer for many writers.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (b *transcript) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *transcript) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 // Kill ends a zone as SIGKILL would: from one moment on nothing it does
