@@ -17,6 +17,7 @@ const (
 	superSize     = 4096            // of each of two slots
 	superUsed     = 64
 	formatVersion = 1
+	oldestVersion = 1 // that can be opened
 )
 
 // superblock says what the directory is. Two slots are written in turn, so
@@ -80,11 +81,25 @@ func readSuper(fsys vfs.FS, dir string) (b superblock, found bool, err error) {
 			b, found = s, true
 		}
 	}
-	if found && b.version != formatVersion {
-		return b, false, block.Errorf(block.Unsupported, "the store has format %d; this program knows format %d",
-			b.version, formatVersion)
+	if found {
+		err = checkVersion(b.version)
 	}
-	return b, found, nil
+	return b, found, err
+}
+
+// checkVersion refuses a store of a format that this program can't use, before
+// anything of it was touched, and says what to do.
+func checkVersion(version uint32) error {
+	switch {
+	case version > formatVersion:
+		return block.Errorf(block.Unsupported, "the store has format %d, which is newer than format %d that this "+
+			"program knows; nothing was changed: use the program that wrote it, or a later one", version, formatVersion)
+	case version < oldestVersion:
+		return block.Errorf(block.Unsupported, "the store has format %d, which is older than format %d that this "+
+			"program can open; nothing was changed: replicate its volumes to a new store with the program that wrote it",
+			version, oldestVersion)
+	}
+	return nil
 }
 
 // writeSuper writes the next slot and waits for the disk.
