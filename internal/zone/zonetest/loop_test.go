@@ -237,7 +237,8 @@ func (l *loop) awaitPoint(zoneName string) {
 		return false, err
 	})
 	if err != nil {
-		l.t.Fatalf("no whole replica in %s: %v; %+v", zoneName, err, last)
+		links, linkErr := l.c.Session(source, zonetest.Admin).Links(l.t.Context())
+		l.t.Fatalf("no whole replica in %s: %v; %+v; the source says %+v, %v", zoneName, err, last, links, linkErr)
 	}
 }
 
