@@ -6,11 +6,13 @@ package demo
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"time"
 
 	"kvol/internal/client"
@@ -34,9 +36,8 @@ type demo struct {
 	t       *Topology
 	zones   map[string]*process
 	rnd     *rand.Rand
-	image   []byte
-	files   tree
-	noise   []byte
+	files   tree     // in the image
+	seed    [32]byte // of the random bytes
 	journal journal
 	volume  client.Volume
 }
@@ -58,6 +59,9 @@ func Run(ctx context.Context, o Options) error {
 		rnd: rand.New(rand.NewPCG(uint64(o.Now().UnixNano()), 1))}
 	defer d.stopAll()
 	err := d.play(ctx)
+	if gone := os.Remove(d.imagePath()); !errors.Is(gone, os.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
 	d.summary()
 	switch {
 	case err != nil:
@@ -149,15 +153,15 @@ func (d *demo) writeVolume(ctx context.Context) error {
 		return err
 	}
 	d.did("volume ledger (%s, %d GiB) is available", v.ID, v.Size)
-	if d.image, d.files, err = makeImage(d.o.Dir, d.rnd); err != nil {
+	if d.files, err = makeImage(d.imagePath(), d.rnd); err != nil {
 		return err
 	}
-	d.noise = noise(d.rnd, noiseSize)
+	copy(d.seed[:], noise(d.rnd, len(d.seed)))
 	return d.attached(ctx, s, v.ID, func(c *nbd.Conn) error {
-		if err := write(c, d.image, imageAt); err != nil {
+		if err := d.putImage(c); err != nil {
 			return err
 		}
-		if err := write(c, d.noise, noiseAt); err != nil {
+		if err := put(c, d.noise(), noiseAt); err != nil {
 			return err
 		}
 		if err := c.Flush(); err != nil {
@@ -169,14 +173,32 @@ func (d *demo) writeVolume(ctx context.Context) error {
 	})
 }
 
-func write(c *nbd.Conn, p []byte, at int64) error {
-	const piece = 1 << 20
-	for off := 0; off < len(p); off += piece {
-		if _, err := c.WriteAt(p[off:min(off+piece, len(p))], at+int64(off)); err != nil {
-			return err
-		}
+// imagePath is the file system image that is written to the volume.
+func (d *demo) imagePath() string { return filepath.Join(d.o.Dir, "tree.img") }
+
+func (d *demo) putImage(c *nbd.Conn) error {
+	image, err := os.Open(d.imagePath())
+	if err != nil {
+		return err
 	}
-	return nil
+	defer image.Close()
+	return put(c, image, imageAt)
+}
+
+// noise is the random bytes that are written to the volume.
+func (d *demo) noise() io.Reader { return io.LimitReader(rand.NewChaCha8(d.seed), noiseSize) }
+
+// written is the SHA-256 of all that the volume must hold after act 2.
+func (d *demo) written() (string, error) {
+	image, err := os.Open(d.imagePath())
+	if err != nil {
+		return "", err
+	}
+	defer image.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, io.MultiReader(image, io.LimitReader(zeros{}, noiseAt-imageAt-imageSize), d.noise(),
+		io.LimitReader(zeros{}, volumeGiB<<30-noiseAt-noiseSize)))
+	return fmt.Sprintf("%x", h.Sum(nil)), err
 }
 
 var connector = map[string]any{"host": "demo-host", "platform": "x86_64", "os_type": "linux"}

@@ -3,7 +3,6 @@ package demo
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -35,28 +34,25 @@ const (
 // tree is a file tree in a file system image: names and what is in them.
 type tree map[string][]byte
 
-// makeImage writes a FAT32 image with a tree of files into a temporary file in
-// dir and returns its bytes.
-func makeImage(dir string, rnd *rand.Rand) (image []byte, files tree, err error) {
-	path := filepath.Join(dir, "tree.img")
+// makeImage writes a FAT32 image with a tree of files into a file.
+func makeImage(path string, rnd *rand.Rand) (files tree, err error) {
 	f, err := os.Create(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	defer os.Remove(path)
-	defer f.Close()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if err := f.Truncate(imageSize); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	fs, err := fat32.Create(file.New(f, false), imageSize, 0, 512, "KVOL", false)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a file system image: %w", err)
+		return nil, fmt.Errorf("make a file system image: %w", err)
 	}
 	files = tree{}
 	for d := range 4 {
 		sub := fmt.Sprintf("/dir%d", d)
 		if err := fs.Mkdir(sub); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for i := range 8 {
 			name := fmt.Sprintf("%s/file%d.bin", sub, i)
@@ -65,35 +61,30 @@ func makeImage(dir string, rnd *rand.Rand) (image []byte, files tree, err error)
 			files[name] = noise(rnd, 512*(1+rnd.IntN(600)))
 			out, err := fs.OpenFile(name, os.O_CREATE|os.O_RDWR)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			if _, err := out.Write(files[name]); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			if err := out.Close(); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
 	}
-	if err := f.Sync(); err != nil {
-		return nil, nil, err
-	}
-	image, err = os.ReadFile(path)
-	return image, files, err
+	return files, nil
 }
 
-// checkTree opens the image found on a volume and compares every file.
-func checkTree(dir string, image []byte, files tree) error {
-	path := filepath.Join(dir, "check.img")
-	if err := os.WriteFile(path, image, 0o600); err != nil {
-		return err
-	}
-	defer os.Remove(path)
-	f, err := os.Open(path)
+// checkTree opens the image that lies on a volume and compares every file.
+func checkTree(dir string, volume io.ReaderAt, files tree) error {
+	f, err := os.Create(filepath.Join(dir, "check.img"))
 	if err != nil {
 		return err
 	}
+	defer os.Remove(f.Name())
 	defer f.Close()
+	if _, err := io.Copy(f, io.NewSectionReader(volume, imageAt, imageSize)); err != nil {
+		return err
+	}
 	fs, err := fat32.Read(file.New(f, true), imageSize, 0, 512)
 	if err != nil {
 		return fmt.Errorf("the file system does not open: %w", err)
@@ -196,14 +187,18 @@ func (j *journal) lossSince(kept int, last time.Time) time.Duration {
 	return last.Sub(j.writes[kept-1].at)
 }
 
-// prefix finds how many of the journal's writes are in the churned region and
-// proves that it is exactly those: every block must be what the first k writes
-// leave.
-func (j *journal) prefix(region []byte) (k int, err error) {
+// prefix finds how many of the journal's writes are on a volume and proves that
+// it is exactly those: every block of the churned region must be what the first
+// k writes leave.
+func (j *journal) prefix(volume io.ReaderAt) (k int, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for off := 0; off < len(region); off += blockSize {
-		k = max(k, int(binary.LittleEndian.Uint64(region[off:])))
+	err = churned(volume, func(_ int64, p []byte) error {
+		k = max(k, int(binary.LittleEndian.Uint64(p)))
+		return nil
+	})
+	if err != nil {
+		return 0, err
 	}
 	if k > len(j.writes) {
 		return 0, fmt.Errorf("write %d of %d is there", k, len(j.writes))
@@ -213,28 +208,78 @@ func (j *journal) prefix(region []byte) (k int, err error) {
 		last[w.off] = n
 	}
 	zero := make([]byte, blockSize)
-	for off := 0; off < len(region); off += blockSize {
+	return k, churned(volume, func(off int64, p []byte) error {
 		want := zero
-		if n, written := last[int64(off)+churnAt]; written {
+		if n, written := last[off]; written {
 			want = j.writes[n].block(n)
 		}
-		if !bytes.Equal(region[off:off+blockSize], want) {
-			return 0, fmt.Errorf("the block at %d is not what the first %d writes leave", off+churnAt, k)
+		if !bytes.Equal(p, want) {
+			return fmt.Errorf("the block at %d is not what the first %d writes leave", off, k)
 		}
-	}
-	return k, nil
+		return nil
+	})
 }
 
-// readAll reads a whole volume.
-func readAll(c *nbd.Conn) ([]byte, error) {
-	all := make([]byte, c.Size())
-	const piece = 4 << 20
-	for off := int64(0); off < c.Size(); off += piece {
-		if _, err := c.ReadAt(all[off:min(off+piece, c.Size())], off); err != nil {
-			return nil, err
+// churned runs fn on each block of the churned region.
+func churned(volume io.ReaderAt, fn func(off int64, p []byte) error) error {
+	buf := make([]byte, pieceSize)
+	for at := int64(churnAt); at < churnAt+churnSize; at += pieceSize {
+		if _, err := volume.ReadAt(buf, at); err != nil {
+			return err
+		}
+		for i := 0; i < pieceSize; i += blockSize {
+			if err := fn(at+int64(i), buf[i:i+blockSize]); err != nil {
+				return err
+			}
 		}
 	}
-	return all, nil
+	return nil
 }
 
-func sum(p []byte) string { return fmt.Sprintf("%x", sha256.Sum256(p)) }
+// pieceSize is how much of a volume is held in memory at once.
+const pieceSize = 4 << 20
+
+// pieces reads a whole volume in order. Pieces that the server tells to be
+// zeros are not asked for. fn must not keep p.
+func pieces(c *nbd.Conn, fn func(off int64, p []byte) error) error {
+	buf := make([]byte, pieceSize)
+	for off := int64(0); off < c.Size(); off += pieceSize {
+		p := buf[:min(pieceSize, c.Size()-off)]
+		hole, err := isHole(c, off, int64(len(p)))
+		if err != nil {
+			return err
+		}
+		if hole {
+			clear(p)
+		} else if _, err := c.ReadAt(p, off); err != nil {
+			return err
+		}
+		if err := fn(off, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isHole(c *nbd.Conn, off, length int64) (bool, error) {
+	status, err := c.BlockStatus(off, length)
+	if errors.Is(err, nbd.ErrNoStatus) {
+		return false, nil
+	}
+	return err == nil && status[0].Zero && status[0].Len >= length, err
+}
+
+// zeros reads as zeros for ever.
+type zeros struct{}
+
+// Read implements io.Reader.
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// put writes what r holds to a volume.
+func put(c *nbd.Conn, r io.Reader, at int64) error {
+	_, err := io.CopyBuffer(io.NewOffsetWriter(c, at), struct{ io.Reader }{r}, make([]byte, 1<<20))
+	return err
+}
