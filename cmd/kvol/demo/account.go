@@ -48,6 +48,9 @@ func (a *account) compare(what string, held bool, format string, args ...any) er
 
 // summary prints the table of comparisons and whether all held.
 func (a *account) summary() {
+	if len(a.checks) == 0 {
+		return
+	}
 	t := table.NewWriter()
 	t.SetOutputMirror(a.out)
 	t.SetStyle(table.StyleDefault)

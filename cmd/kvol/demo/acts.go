@@ -251,8 +251,7 @@ func (d *demo) compareRecovered(c *nbd.Conn, op client.Operation, killed time.Ti
 // zoneReturns is act 5.
 func (d *demo) zoneReturns(ctx context.Context) error {
 	d.chapter(5, "mitaka1 returns, and knows that its volume lives elsewhere")
-	var err error
-	if d.zones["mitaka1"], err = start(ctx, d.o.Exe, d.t, "mitaka1"); err != nil {
+	if err := d.startZone(ctx, "mitaka1"); err != nil {
 		return err
 	}
 	if err := d.t.save(); err != nil {

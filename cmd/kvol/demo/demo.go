@@ -109,12 +109,20 @@ func (d *demo) startZones(ctx context.Context) error {
 		return err
 	}
 	for _, z := range d.t.Zones {
-		if d.zones[z.Name], err = start(ctx, d.o.Exe, d.t, z.Name); err != nil {
+		if err := d.startZone(ctx, z.Name); err != nil {
 			return err
 		}
 		d.did("zone %s is ready at %s (configuration %s)", z.Name, z.URL, z.Config)
 	}
 	return d.t.save()
+}
+
+func (d *demo) startZone(ctx context.Context, name string) error {
+	p, err := start(ctx, d.o.Exe, d.t, name)
+	if err == nil {
+		d.zones[name] = p
+	}
+	return err
 }
 
 func (d *demo) login(ctx context.Context, zone string, user int) (*client.Session, error) {

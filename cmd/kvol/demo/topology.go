@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -93,10 +94,16 @@ func plans() []plan {
 	}
 }
 
-// prepare writes the zones' directories: certificates, configuration files,
-// openrc files, clouds.yaml. Addresses are free ports on loopback unless base
-// is above 0, then base and the eight after it.
+// prepare writes, into a directory that holds no demo yet, the zones'
+// directories: certificates, configuration files, openrc files, clouds.yaml.
+// Addresses are free ports on loopback unless base is above 0, then base and
+// the eight after it.
 func prepare(dir string, base int) (*Topology, error) {
+	for _, p := range plans() {
+		if _, err := os.Lstat(filepath.Join(dir, p.name)); !errors.Is(err, os.ErrNotExist) {
+			return nil, errors.Join(err, fmt.Errorf("%s holds a demo already: remove it, or name another directory", dir))
+		}
+	}
 	t := &Topology{dir: dir, KvolUser: "gabianet", KvolPass: secret()}
 	for _, u := range []struct{ name, project, role string }{
 		{"admin", "admin", "admin"}, {"alice", "blue", "member"}, {"bob", "green", "member"}} {
