@@ -1,5 +1,7 @@
 package block
 
+import "time"
+
 // ListQuery selects and orders a page of volumes, snapshots or types. The
 // catalog applies it; the front end has validated it.
 type ListQuery struct {
@@ -11,6 +13,15 @@ type ListQuery struct {
 	Filters map[string]string // API column name -> exact text; columns that the lister does not know are dropped
 	// Metadata filters by exact key and value.
 	Metadata map[string]string
+	Like     map[string]string // API column name of a text -> what it must contain
+	Times    []TimeBound       // all of them must hold
+}
+
+// TimeBound compares a column with a time.
+type TimeBound struct {
+	Column   string // API name
+	Operator string // "gt", "gte", "eq", "neq", "lt" or "lte"
+	At       time.Time
 }
 
 // SortKey is one column of an order.

@@ -145,6 +145,16 @@ func (l lister) filter(s *statement, q block.ListQuery) {
 			s.and(c.condition(s, q.Filters[name]))
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(q.Like)) {
+		if c, ok := l.columns[name]; ok && c.sql != "" && c.kind == textColumn {
+			s.and(c.sql + " LIKE '%' || " + s.arg(likeEscaper.Replace(q.Like[name])) + " || '%' ESCAPE '\\'")
+		}
+	}
+	for _, bound := range q.Times {
+		if c, ok := l.columns[bound.Column]; ok && c.kind == timeColumn {
+			s.and(c.sql + " " + timeOperators[bound.Operator] + " " + s.arg(bound.At.UnixMicro()))
+		}
+	}
 	if l.metadata == "" {
 		return
 	}
@@ -152,6 +162,12 @@ func (l lister) filter(s *statement, q block.ListQuery) {
 		s.and(s.hasPair(l.metadata, s.arg(key), s.arg(q.Metadata[key])))
 	}
 }
+
+// likeEscaper makes a text mean itself inside LIKE.
+var likeEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+
+// timeOperators are those of block.TimeBound in SQL.
+var timeOperators = map[string]string{"gt": ">", "gte": ">=", "eq": "=", "neq": "<>", "lt": "<", "lte": "<="}
 
 // never is a condition that no row meets: what a text that can't be a value
 // of its column is equal to.

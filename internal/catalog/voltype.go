@@ -8,6 +8,7 @@ const selectTypes = `SELECT volume_types.id, volume_types.name, volume_types.des
 
 var typeList = lister{
 	table: "volume_types", shared: true, missing: "Volume type %s could not be found.",
+	metadata: "volume_types.extra_specs",
 	columns: map[string]listColumn{
 		"id":           {sql: "volume_types.id"},
 		"name":         {sql: "volume_types.name"},

@@ -11,33 +11,48 @@ import (
 // action is one kind of POST .../action: what its argument must be, and what
 // happens. o is nil where the argument is no object.
 type action struct {
-	argument *schema
+	argument func(edition) *schema
 	serve    func(c *call, o *object) error
 }
 
+// always is the same schema in all editions.
+func always(s *schema) func(edition) *schema { return func(edition) *schema { return s } }
+
+// uploadBodyOf is the argument of os-volume_upload_image: visibility and
+// protected came with 3.1, and to the guide's v2.
+func uploadBodyOf(in edition) *schema {
+	switch {
+	case in.since(1):
+		return uploadBody31
+	case in.v3:
+		return uploadBody3
+	}
+	return uploadBody
+}
+
 var volumeActions = map[string]action{
-	"os-attach":                {attachBody, attach},
-	"os-detach":                {detachBody, detach},
-	"os-reserve":               {anything, plainAction((*control.Service).Reserve)},
-	"os-unreserve":             {anything, plainAction((*control.Service).Unreserve)},
-	"os-begin_detaching":       {anything, plainAction((*control.Service).BeginDetaching)},
-	"os-roll_detaching":        {anything, plainAction((*control.Service).RollDetaching)},
-	"os-force_delete":          {anything, plainAction((*control.Service).ForceDeleteVolume)},
-	"os-initialize_connection": {initializeBody, initializeConnection},
-	"os-terminate_connection":  {terminateBody, terminateConnection},
-	"os-extend":                {extendBody, extend},
-	"os-reset_status":          {resetBody, resetVolume},
-	"os-set_bootable":          {bootableBody, setBootable},
-	"os-update_readonly_flag":  {readonlyBody, setReadonly},
-	"os-volume_upload_image":   {uploadBody, uploadImage},
-	"os-set_image_metadata":    {setImageMetadataBody, setImageMetadata},
-	"os-show_image_metadata":   {anything, showImageMetadata},
-	"os-unset_image_metadata":  {imageKeyBody, unsetImageMetadata},
+	"os-attach":                {always(attachBody), attach},
+	"os-detach":                {always(detachBody), detach},
+	"os-reserve":               {always(anything), plainAction((*control.Service).Reserve)},
+	"os-unreserve":             {always(anything), plainAction((*control.Service).Unreserve)},
+	"os-begin_detaching":       {always(anything), plainAction((*control.Service).BeginDetaching)},
+	"os-roll_detaching":        {always(anything), plainAction((*control.Service).RollDetaching)},
+	"os-force_delete":          {always(anything), plainAction((*control.Service).ForceDeleteVolume)},
+	"os-initialize_connection": {always(initializeBody), initializeConnection},
+	"os-terminate_connection":  {always(terminateBody), terminateConnection},
+	"os-extend":                {always(extendBody), extend},
+	"os-reset_status":          {always(resetBody), resetVolume},
+	"os-set_bootable":          {always(bootableBody), setBootable},
+	"os-update_readonly_flag":  {always(readonlyBody), setReadonly},
+	"os-volume_upload_image":   {uploadBodyOf, uploadImage},
+	"os-set_image_metadata":    {always(setImageMetadataBody), setImageMetadata},
+	"os-show_image_metadata":   {always(anything), showImageMetadata},
+	"os-unset_image_metadata":  {always(imageKeyBody), unsetImageMetadata},
 }
 
 var snapshotActions = map[string]action{
-	"os-reset_status": {resetSnapshotBody, resetSnapshot},
-	"os-force_delete": {anything, forceDeleteSnapshot},
+	"os-reset_status": {always(resetSnapshotBody), resetSnapshot},
+	"os-force_delete": {always(anything), forceDeleteSnapshot},
 }
 
 func volumeAction(c *call) error { return c.act(volumeActions) }
@@ -59,7 +74,7 @@ func (c *call) act(actions map[string]action) error {
 		return invalid("There is no such action: %s. "+
 			"Verify the request body and Content-Type header and try again.", name)
 	}
-	if err = a.argument.check(name, argument); err != nil {
+	if err = a.argument(c.view.edition).check(name, argument); err != nil {
 		return err
 	}
 	inner, _ := argument.(*object)
@@ -128,7 +143,7 @@ func extend(c *call, o *object) error {
 	if err != nil {
 		return err
 	}
-	if v.Status == block.VolumeInUse && v.RecoveredTo == nil { // else the rules say where it lives on
+	if !c.view.since(42) && v.Status == block.VolumeInUse && v.RecoveredTo == nil { // else the rules say where it lives on
 		return invalid("Invalid volume: Volume %s status must be '{'status': 'available'}' to extend, currently %s.",
 			v.ID, v.Status)
 	}
@@ -159,6 +174,9 @@ func setReadonly(c *call, o *object) error {
 func uploadImage(c *call, o *object) error {
 	req := control.UploadRequest{ImageName: *o.text("image_name"), Force: o.flag("force"),
 		DiskFormat: "raw", ContainerFormat: "bare", Visibility: "private", Protected: o.flag("protected")}
+	if c.view.v3 && !c.view.since(1) { // members that are not known yet mean nothing
+		o, req.Protected = o.without("visibility"), false
+	}
 	for name, field := range map[string]*string{"disk_format": &req.DiskFormat,
 		"container_format": &req.ContainerFormat, "visibility": &req.Visibility} {
 		if given := o.text(name); given != nil {

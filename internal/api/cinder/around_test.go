@@ -14,21 +14,28 @@ import (
 
 func TestVersions(t *testing.T) {
 	f := newFixture(t)
-	for path, code := range map[string]int{"/": 300, "/v2": 200, "/v2/": 200} {
+	for path, tt := range map[string]struct {
+		code int
+		ids  []string
+	}{"/": {300, []string{"v2.0", "v3.0"}}, "/v2": {200, []string{"v2.0"}}, "/v2/": {200, []string{"v2.0"}},
+		"/v3": {200, []string{"v3.0"}}, "/v3/": {200, []string{"v3.0"}}} {
 		a := f.do("GET", path, "", "")
 		var d struct{ Versions []map[string]any }
 		f.must(json.Unmarshal(a.body, &d))
-		if a.code != code || len(d.Versions) != 1 {
+		if a.code != tt.code || len(d.Versions) != len(tt.ids) {
 			t.Fatalf("%s = %d %s", path, a.code, a.body)
 		}
-		v := d.Versions[0]
-		keys := slices.Sorted(maps.Keys(v))
-		want := []string{"id", "links", "media-types", "min_version", "status", "updated", "version"}
-		if !slices.Equal(keys, want) || v["id"] != "v2.0" || v["version"] != "" || v["min_version"] != "" {
-			t.Errorf("%s: %v", path, v)
-		}
-		if !strings.Contains(string(a.body), `"href":"`+publicURL+`/v2/"`) {
-			t.Errorf("no self link: %s", a.body)
+		for i, v := range d.Versions {
+			keys := slices.Sorted(maps.Keys(v))
+			want := []string{"id", "links", "media-types", "min_version", "status", "updated", "version"}
+			numbers := map[string][3]string{"v2.0": {"DEPRECATED", "", ""}, "v3.0": {"CURRENT", newest, "3.0"}}[tt.ids[i]]
+			if !slices.Equal(keys, want) || v["id"] != tt.ids[i] || v["status"] != numbers[0] ||
+				v["version"] != numbers[1] || v["min_version"] != numbers[2] {
+				t.Errorf("%s: %v", path, v)
+			}
+			if !strings.Contains(string(a.body), `"href":"`+publicURL+`/`+tt.ids[i][:2]+`/"`) {
+				t.Errorf("no self link: %s", a.body)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package cinder
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -42,11 +43,11 @@ type Config struct {
 
 type server struct {
 	cfg    Config
-	router *api.Router
+	v2, v3 *api.Router
 }
 
-// New returns the front end as a handler of "/", "/v2" and all below "/v2/".
-// Other paths are answered 404. It may serve many requests at once.
+// New returns the front end as a handler of "/", "/v2", "/v3" and all below
+// them. Other paths are answered 404. It may serve many requests at once.
 func New(cfg Config) http.Handler {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -55,11 +56,18 @@ func New(cfg Config) http.Handler {
 		cfg.Host = "kvol"
 	}
 	s := &server{cfg: cfg}
-	s.router = api.NewRouter(s.handle(func(*call) error { return errNoResource }),
-		s.handle(func(*call) error { return errBadMethod }))
+	none, method := s.handle(
+		func(*call) error { return errNoResource },
+	), s.handle(
+		func(*call) error { return errBadMethod },
+	)
+	s.v2, s.v3 = api.NewRouter(none, method), api.NewRouter(none, method)
 	for _, rt := range routes {
 		if rt.since == 0 {
-			s.router.Handle(rt.method, "/v2/{project}"+rt.pattern, s.handle(rt.serve))
+			s.v2.Handle(rt.method, "/v2/{project}"+rt.pattern, s.handle(rt.serve))
+		}
+		if rt.since <= maxMinor {
+			s.v3.Handle(rt.method, "/v3/{project}"+rt.pattern, s.handle(from(rt.since, rt.serve)))
 		}
 	}
 	return s
@@ -71,11 +79,12 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/":
 		s.versions(w, r, http.StatusMultipleChoices)
 		return
-	case "/v2", "/v2/":
+	case "/v2", "/v2/", "/v3", "/v3/":
 		s.versions(w, r, http.StatusOK)
 		return
 	}
-	if !strings.HasPrefix(r.URL.Path, "/v2/") {
+	v3 := strings.HasPrefix(r.URL.Path, "/v3/")
+	if !v3 && !strings.HasPrefix(r.URL.Path, "/v2/") {
 		s.fail(w, r, errNoResource)
 		return
 	}
@@ -84,8 +93,29 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	r = r.WithContext(api.WithCaller(r.Context(), caller))
-	s.router.ServeHTTP(w, withoutSuffix(r))
+	ctx := api.WithCaller(r.Context(), caller)
+	if !v3 {
+		s.v2.ServeHTTP(w, withoutSuffix(r.WithContext(ctx)))
+		return
+	}
+	minor, err := negotiate(w, r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	r = r.WithContext(context.WithValue(ctx, editionKey{}, edition{v3: true, minor: minor}))
+	s.v3.ServeHTTP(w, withoutSuffix(withProject(r, string(caller.Project))))
+}
+
+// from serves an operation for those who ask in the microversion that brought
+// it or in a newer one; to others it is not there.
+func from(since int, serve func(*call) error) func(*call) error {
+	return func(c *call) error {
+		if c.view.minor < since {
+			return errNoResource
+		}
+		return serve(c)
+	}
 }
 
 // authenticate asks who the token in X-Auth-Token belongs to.

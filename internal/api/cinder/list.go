@@ -23,11 +23,13 @@ type listing struct {
 	sort      []string
 	filters   []string
 	booleans  []string
-	linkAsked bool // the next link is shown only where limit was given
+	linkAsked bool   // the next link is shown only where limit was given
+	strict    bool   // from 3.31 filters that are not named are refused
+	pairs     string // the filter that names pairs of a key and a value; "" for none
 }
 
 var (
-	volumeList = listing{name: "volumes_links", path: "volumes",
+	volumeList = listing{name: "volumes_links", path: "volumes", strict: true, pairs: "metadata",
 		sort: []string{"id", "name", "display_name", "description", "display_description", "size", "status",
 			"created_at", "updated_at", "availability_zone", "bootable", "multiattach", "encrypted",
 			"volume_type_id", "snapshot_id", "source_volid", "consistencygroup_id", "replication_status",
@@ -35,11 +37,11 @@ var (
 		filters: []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone",
 			"group_id", "size", "created_at", "updated_at", "consumes_quota"},
 		booleans: []string{"bootable", "multiattach", "encrypted"}}
-	snapshotList = listing{name: "snapshots_links", path: "snapshots", linkAsked: true,
+	snapshotList = listing{name: "snapshots_links", path: "snapshots", linkAsked: true, strict: true, pairs: "metadata",
 		sort: []string{"id", "name", "display_name", "description", "display_description", "size", "volume_size",
 			"status", "created_at", "updated_at", "volume_id", "progress", "project_id", "user_id"},
 		filters: []string{"name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota"}}
-	typeList = listing{name: "volume_type_links", path: "types", linkAsked: true,
+	typeList = listing{name: "volume_type_links", path: "types", linkAsked: true, pairs: "extra_specs",
 		sort: []string{"id", "name", "description", "created_at", "updated_at", "is_public"}}
 )
 
@@ -108,7 +110,7 @@ func (c *call) page(of listing) (page, error) {
 		return page{}, err
 	}
 	p := page{of: of, collection: of.path, params: ps, query: block.ListQuery{Project: c.caller.Project},
-		base: c.view.base + "/v2/" + c.view.project + "/"}
+		base: c.view.root}
 	if p.query.Limit, p.asked, err = ps.limit(); err != nil {
 		return page{}, err
 	}
@@ -127,6 +129,9 @@ func (c *call) page(of listing) (page, error) {
 	if all && c.caller.Admin() {
 		project, _ := ps.get("project_id")
 		p.query.Project = block.ProjectID(project)
+	}
+	if c.view.v3 {
+		return p, p.filter3(c.view.edition, c.caller.Admin())
 	}
 	p.filter(c.caller.Admin())
 	return p, nil
@@ -229,7 +234,7 @@ func (p *page) filter(admin bool) {
 			continue
 		}
 		switch {
-		case name == "metadata":
+		case name == "metadata" && p.of.pairs == name:
 			dict, ok := pyDict(e.value)
 			p.none = p.none || !ok
 			p.query.Metadata = dict

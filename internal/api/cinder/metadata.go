@@ -10,13 +10,14 @@ import (
 // whom they ask.
 type holder struct {
 	noun   string // as error sentences begin
+	tagged bool   // has an ETag since 3.15
 	get    func(*call) (map[string]string, error)
 	set    func(c *call, m map[string]string, replace bool) (map[string]string, error)
 	remove func(c *call, key string) error
 }
 
 var volumeMetadata = holder{
-	noun: "Volume",
+	noun: "Volume", tagged: true,
 	get: func(c *call) (map[string]string, error) {
 		v, err := c.s.cfg.Control.Volume(c.r.Context(), c.caller, c.volumeID())
 		return v.Metadata, err
@@ -58,6 +59,9 @@ func (c *call) showTexts(name string, m map[string]string, err error) error {
 func showMetadata(h holder) func(*call) error {
 	return func(c *call) error {
 		m, err := h.get(c)
+		if err == nil && h.tagged && c.view.since(15) {
+			c.w.Header().Set("Etag", entityTag(m))
+		}
 		return c.showTexts("metadata", m, err)
 	}
 }
@@ -67,6 +71,15 @@ func writeMetadata(h holder, replace bool) func(*call) error {
 		o, err := c.checked("metadata", metadataBody)
 		if err != nil {
 			return err
+		}
+		if h.tagged && c.view.since(15) && c.r.Header.Get("If-Match") != "" {
+			have, err := h.get(c)
+			if err != nil {
+				return err
+			}
+			if !matches(c.r.Header.Get("If-Match"), entityTag(have)) {
+				return c.empty(http.StatusPreconditionFailed)
+			}
 		}
 		m, err := h.set(c, o.texts("metadata"), replace)
 		return c.showTexts("metadata", m, err)

@@ -30,6 +30,17 @@ func (o *object) object(name string) *object {
 	return inner
 }
 
+// without returns the object without a member.
+func (o *object) without(name string) *object {
+	rest := &object{}
+	for _, m := range o.members {
+		if m.name != name {
+			rest.members = append(rest.members, m)
+		}
+	}
+	return rest
+}
+
 func (o *object) text(name string) *string {
 	v, _ := o.get(name)
 	if s, ok := v.(string); ok {

@@ -13,6 +13,7 @@ var routes = []route{
 	{"GET", "/volumes", 0, listVolumes},
 	{"GET", "/volumes/detail", 0, listVolumesDetail},
 	{"POST", "/volumes", 0, createVolume},
+	{"GET", "/volumes/summary", 12, summarise},
 	{"GET", "/volumes/{id}", 0, showVolume},
 	{"PUT", "/volumes/{id}", 0, updateVolume},
 	{"DELETE", "/volumes/{id}", 0, deleteVolume},

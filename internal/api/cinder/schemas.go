@@ -1,6 +1,9 @@
 package cinder
 
-import "regexp"
+import (
+	"regexp"
+	"slices"
+)
 
 // The schemas of request bodies: cinder/api/schemas/*.py at 3.0, which is what
 // v2 was checked against once it was checked at all. They are never written to.
@@ -30,25 +33,56 @@ func envelope(name string, inner *schema) *schema {
 	return &schema{kinds: []string{"object"}, closed: true, members: []property{{name, true, inner}}}
 }
 
-var createVolumeBody = &schema{kinds: []string{"object"}, closed: true, members: []property{
-	{"volume", true, &schema{kinds: []string{"object"}, members: []property{
-		{"name", false, nameText},
-		{"description", false, description},
-		{"display_name", false, nameText},
-		{"display_description", false, description},
-		{"size", false, sizeOrNull},
-		{"volume_type", false, shortText},
-		{"metadata", false, metaOrNull},
-		{"snapshot_id", false, optionalID},
-		{"source_volid", false, optionalID},
-		{"consistencygroup_id", false, optionalID},
-		{"availability_zone", false, zoneName},
-		{"multiattach", false, boolOrNull},
-		{"image_id", false, shortText},
-		{"imageRef", false, shortText},
-	}}},
-	{"OS-SCH-HNT:scheduler_hints", false, &schema{kinds: []string{"object", "null"}}},
-}}
+// newVolumeMembers are the members of a new volume in all versions.
+var newVolumeMembers = []property{
+	{"name", false, nameText},
+	{"description", false, description},
+	{"display_name", false, nameText},
+	{"display_description", false, description},
+	{"size", false, sizeOrNull},
+	{"volume_type", false, shortText},
+	{"metadata", false, metaOrNull},
+	{"snapshot_id", false, optionalID},
+	{"source_volid", false, optionalID},
+	{"consistencygroup_id", false, optionalID},
+	{"availability_zone", false, zoneName},
+	{"multiattach", false, boolOrNull},
+	{"image_id", false, shortText},
+	{"imageRef", false, shortText},
+}
+
+// The bodies of POST /volumes: the first one is also that of /v2; groups came
+// with 3.13, backups with 3.47, and since 3.53 what is not known is refused.
+var (
+	createVolumeBody   = newVolumeBody(false)
+	createVolumeBody13 = newVolumeBody(false, "group_id")
+	createVolumeBody47 = newVolumeBody(false, "group_id", "backup_id")
+	createVolumeBody53 = newVolumeBody(true, "group_id", "backup_id")
+)
+
+func newVolumeBody(closed bool, ids ...string) *schema {
+	members := slices.Clone(newVolumeMembers)
+	for _, name := range ids {
+		members = append(members, property{name, false, optionalID})
+	}
+	return &schema{kinds: []string{"object"}, closed: true, members: []property{
+		{"volume", true, &schema{kinds: []string{"object"}, members: members, closed: closed}},
+		{"OS-SCH-HNT:scheduler_hints", false, &schema{kinds: []string{"object", "null"}}},
+	}}
+}
+
+// createVolumeBodyOf is the body of POST /volumes in an edition.
+func createVolumeBodyOf(in edition) *schema {
+	switch {
+	case in.since(53):
+		return createVolumeBody53
+	case in.since(47):
+		return createVolumeBody47
+	case in.since(13):
+		return createVolumeBody13
+	}
+	return createVolumeBody
+}
 
 // changeTexts are the members by which names and descriptions change.
 var changeTexts = []property{
@@ -103,13 +137,21 @@ var (
 	setImageMetadataBody = &schema{kinds: []string{"object"}, members: []property{{"metadata", true, metadata}}}
 	imageKeyBody         = &schema{kinds: []string{"object"}, members: []property{
 		{"key", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}}}}
-	uploadBody = &schema{kinds: []string{"object"}, members: []property{
-		{"image_name", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
-		{"force", false, boolean},
-		{"disk_format", false, &schema{kinds: []string{"string"},
-			enum: []string{"raw", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ploop"}}},
-		{"container_format", false, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
-		{"visibility", false, &schema{kinds: []string{"string"}, enum: []string{"private", "shared"}}},
-		{"protected", false, boolean},
-	}}
+	uploadBody = &schema{kinds: []string{"object"}, members: append(slices.Clone(uploadMembers),
+		property{"visibility", false, &schema{kinds: []string{"string"}, enum: []string{"private", "shared"}}},
+		property{"protected", false, boolean})}
+	uploadBody3  = &schema{kinds: []string{"object"}, members: uploadMembers}
+	uploadBody31 = &schema{kinds: []string{"object"}, members: append(slices.Clone(uploadMembers),
+		property{"visibility", false, &schema{kinds: []string{"string"},
+			enum: []string{"community", "public", "private", "shared"}}},
+		property{"protected", false, boolean})}
 )
+
+// uploadMembers are those of os-volume_upload_image in all versions.
+var uploadMembers = []property{
+	{"image_name", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
+	{"force", false, boolean},
+	{"disk_format", false, &schema{kinds: []string{"string"},
+		enum: []string{"raw", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ploop"}}},
+	{"container_format", false, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
+}

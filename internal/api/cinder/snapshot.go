@@ -23,6 +23,10 @@ func (c *call) snapshots(collection string, extended bool) error {
 			return err
 		}
 	}
+	count, counted, err := c.count(p, c.s.cfg.Control.CountSnapshots)
+	if err != nil {
+		return err
+	}
 	return c.ok(func(e *encoder) {
 		e.open('{')
 		e.key("snapshots")
@@ -33,6 +37,9 @@ func (c *call) snapshots(collection string, extended bool) error {
 		e.close(']')
 		if len(snapshots) > 0 {
 			p.links(e, len(snapshots), string(snapshots[len(snapshots)-1].ID))
+		}
+		if counted {
+			e.wholeMember("count", count)
 		}
 		e.close('}')
 	})
@@ -67,6 +74,14 @@ func createSnapshot(c *call) error {
 		Description: o.stripped("description", "display_description"),
 		Force:       o.flag("force"),
 		Metadata:    o.texts("metadata"),
+	}
+	if c.view.since(66) {
+		if v, given := o.get("force"); given && !o.flag("force") && v != nil {
+			return invalid("Since microversion 3.66 the 'force' flag is invalid for this request. For backward " +
+				"compatability, however, when the 'force' flag is passed with a value evaluating to True, it is " +
+				"silently ignored.")
+		}
+		req.Force = true
 	}
 	if volume := id[block.VolumeID](o, "volume_id"); volume != nil {
 		req.VolumeID = *volume

@@ -2,6 +2,8 @@ package cinder
 
 import (
 	"net/http"
+	"strconv"
+	"strings"
 
 	"kvol/internal/api"
 )
@@ -41,12 +43,29 @@ func (s *server) versions(w http.ResponseWriter, r *http.Request, status int) {
 		s.fail(w, r, errBadMethod)
 		return
 	}
-	api.WriteJSON(w, status, versionDocument{[]version{{
-		ID: "v2.0", Status: "CURRENT", Updated: "2014-06-28T12:20:21Z",
-		Links: []link{
-			{Rel: "describedby", Type: "text/html", Href: "https://docs.openstack.org/"},
-			{Rel: "self", Href: api.PublicURL(r, s.cfg.PublicURL) + "/v2/"},
-		},
-		MediaTypes: []mediaType{{"application/json", "application/vnd.openstack.volume+json;version=2"}},
-	}}})
+	base := api.PublicURL(r, s.cfg.PublicURL)
+	v2 := describe(base, 2, version{ID: "v2.0", Status: "DEPRECATED", Updated: "2014-06-28T12:20:21Z"})
+	v3 := describe(base, 3, version{ID: "v3.0", Status: "CURRENT", Version: maxVersion, MinVersion: minVersion,
+		Updated: "2022-08-31T00:00:00Z"})
+	var served []version
+	switch strings.Trim(r.URL.Path, "/") {
+	case "v2":
+		served = []version{v2}
+	case "v3":
+		served = []version{v3}
+	default:
+		served = []version{v2, v3}
+	}
+	api.WriteJSON(w, status, versionDocument{served})
+}
+
+// describe adds what is the same for all versions but for their number.
+func describe(base string, major int, v version) version {
+	number := strconv.Itoa(major)
+	v.Links = []link{
+		{Rel: "describedby", Type: "text/html", Href: "https://docs.openstack.org/"},
+		{Rel: "self", Href: base + "/v" + number + "/"},
+	}
+	v.MediaTypes = []mediaType{{"application/json", "application/vnd.openstack.volume+json;version=" + number}}
+	return v
 }

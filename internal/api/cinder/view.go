@@ -9,8 +9,11 @@ import (
 	"kvol/internal/control"
 )
 
-// view shows things as /v2 does. It is made for one request.
+// view shows things as /v2 does, or as a microversion of /v3. It is made for
+// one request.
 type view struct {
+	edition
+	root     string // what links to pages begin with: address, version and project
 	base     string // public address
 	project  string // of the caller; links lead into it
 	self     string // what the links begin with, as it stands in JSON
@@ -22,8 +25,12 @@ type view struct {
 }
 
 func (s *server) viewFor(r *http.Request, c block.Caller) view {
-	base, project := api.PublicURL(r, s.cfg.PublicURL), string(c.Project)
-	return view{base: base, project: project, self: unquoted(base + "/v2/" + project + "/"),
+	base, project, in := api.PublicURL(r, s.cfg.PublicURL), string(c.Project), editionOf(r.Context())
+	root := base + "/v2/" + project + "/"
+	if in.v3 {
+		root = base + "/v3/" + project + "/"
+	}
+	return view{edition: in, root: root, base: base, project: project, self: unquoted(root),
 		bookmark: unquoted(base + "/" + project + "/"), admin: c.Admin(), extra: s.cfg.V2ExtraFields,
 		host: s.cfg.Host, typeRows: s.cfg.V2UploadTypeFormat != UploadTypeMap}
 }
@@ -59,6 +66,10 @@ func (v view) volumeSummary(e *encoder, vol block.Volume) {
 // volume writes a volume in full: all keys that the guide names in tables or
 // shows in examples.
 func (v view) volume(e *encoder, vol block.Volume) {
+	if v.v3 {
+		v.volume3(e, vol, true)
+		return
+	}
 	e.open('{')
 	v.attachments(e, vol)
 	v.links(e, "volumes", string(vol.ID))
@@ -99,6 +110,15 @@ func (v view) volume(e *encoder, vol block.Volume) {
 		v.volumeExtra(e, vol)
 	}
 	e.close('}')
+}
+
+// changedVolume writes a volume as create and update answer with it.
+func (v view) changedVolume(e *encoder, vol block.Volume) {
+	if v.v3 {
+		v.volume3(e, vol, false)
+		return
+	}
+	v.volume(e, vol)
 }
 
 // volumeExtra writes Cinder's keys that the guide lacks.
@@ -168,6 +188,10 @@ func (v view) attachments(e *encoder, vol block.Volume) {
 // snapshot writes a snapshot; show and detail have the extended attributes,
 // lists, create and update do not.
 func (v view) snapshot(e *encoder, s block.Snapshot, extended bool) {
+	if v.v3 {
+		v.snapshot3(e, s, extended)
+		return
+	}
 	e.open('{')
 	e.stringMember("status", string(s.Status))
 	if extended {
@@ -192,6 +216,10 @@ func (v view) snapshot(e *encoder, s block.Snapshot, extended bool) {
 // volumeType writes a type as lists and show have it; the guide shows all
 // extra_specs to everybody.
 func (v view) volumeType(e *encoder, t block.VolumeType) {
+	if v.v3 {
+		v.volumeType3(e, t, true)
+		return
+	}
 	e.open('{')
 	e.boolMember("os-volume-type-access:is_public", t.Public)
 	e.textsMember("extra_specs", t.ExtraSpecs)
@@ -225,6 +253,10 @@ func (v view) upload(e *encoder, u control.Upload) {
 	} else {
 		v.typeRow(e, *u.Type)
 	}
+	if v.since(1) {
+		e.stringMember("visibility", u.Visibility)
+		e.boolMember("protected", u.Protected)
+	}
 	e.close('}')
 }
 
@@ -237,7 +269,7 @@ func (v view) typeRow(e *encoder, t block.VolumeType) {
 	e.nullMember("deleted_at")
 	e.timeMember("created_at", t.CreatedAt)
 	e.timeMember("updated_at", t.UpdatedAt)
-	if v.typeRows {
+	if v.typeRows && !v.v3 {
 		specRows(e, t)
 	} else {
 		e.textsMember("extra_specs", t.ExtraSpecs)

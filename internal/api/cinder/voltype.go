@@ -65,25 +65,32 @@ func showType(c *call) error {
 	if _, ok := block.ParseID(name); !ok { // a name is not an id (types.py, show)
 		return block.Errorf(block.NotFound, "Volume type %s could not be found.", name)
 	}
-	return c.showType(name)
+	t, err := c.s.cfg.Control.Type(c.r.Context(), c.caller, name)
+	return c.answerType(t, true, err)
 }
 
 func showDefaultType(c *call) error {
 	if c.s.cfg.DefaultType == "" {
 		return block.Errorf(block.NotFound, "Default volume type can not be found.")
 	}
-	return c.showType(c.s.cfg.DefaultType)
+	t, err := c.s.cfg.Control.Type(c.r.Context(), c.caller, c.s.cfg.DefaultType)
+	return c.answerType(t, !c.view.v3, err)
 }
 
-func (c *call) showType(idOrName string) error {
-	t, err := c.s.cfg.Control.Type(c.r.Context(), c.caller, idOrName)
+// answerType answers with a type. access says whether /v3 shows the key of the
+// extension os-volume-type-access, which it does not everywhere.
+func (c *call) answerType(t block.VolumeType, access bool, err error) error {
 	if err != nil {
 		return err
 	}
 	return c.ok(func(e *encoder) {
 		e.open('{')
 		e.key("volume_type")
-		c.view.volumeType(e, t)
+		if c.view.v3 {
+			c.view.volumeType3(e, t, access)
+		} else {
+			c.view.volumeType(e, t)
+		}
 		e.close('}')
 	})
 }

@@ -23,6 +23,10 @@ func (c *call) volumes(collection string, show func(*encoder, block.Volume)) err
 			return err
 		}
 	}
+	count, counted, err := c.count(p, c.s.cfg.Control.CountVolumes)
+	if err != nil {
+		return err
+	}
 	return c.ok(func(e *encoder) {
 		e.open('{')
 		e.key("volumes")
@@ -34,43 +38,55 @@ func (c *call) volumes(collection string, show func(*encoder, block.Volume)) err
 		if len(volumes) > 0 {
 			p.links(e, len(volumes), string(volumes[len(volumes)-1].ID))
 		}
+		if counted {
+			e.wholeMember("count", count)
+		}
 		e.close('}')
 	})
 }
 
-// showVolumeAs answers with a volume.
+// showVolumeAs answers with a volume that was made or changed.
 func (c *call) showVolumeAs(status int, v block.Volume, err error) error {
+	return c.answerVolume(status, c.view.changedVolume, v, err)
+}
+
+func (c *call) answerVolume(status int, show func(*encoder, block.Volume), v block.Volume, err error) error {
 	if err != nil {
 		return err
 	}
 	return c.document(status, func(e *encoder) {
 		e.open('{')
 		e.key("volume")
-		c.view.volume(e, v)
+		show(e, v)
 		e.close('}')
 	})
 }
 
 func showVolume(c *call) error {
 	v, err := c.s.cfg.Control.Volume(c.r.Context(), c.caller, c.volumeID())
-	return c.showVolumeAs(http.StatusOK, v, err)
+	return c.answerVolume(http.StatusOK, c.view.volume, v, err)
 }
 
 func createVolume(c *call) error {
-	o, err := c.checked("volume", createVolumeBody)
+	o, err := c.checked("volume", createVolumeBodyOf(c.view.edition))
 	if err != nil {
 		return err
 	}
-	req, err := newVolume(o.object("volume"))
+	req, err := newVolume(c.view.edition, o.object("volume"))
 	if err != nil {
 		return err
+	}
+	if c.view.v3 {
+		if err := refuseNewer(c.view.edition, o.object("volume")); err != nil {
+			return err
+		}
 	}
 	v, err := c.s.cfg.Control.CreateVolume(c.r.Context(), c.caller, req)
 	return c.showVolumeAs(http.StatusAccepted, v, err)
 }
 
 // newVolume reads a create request. Null members are the same as absent ones.
-func newVolume(o *object) (control.NewVolume, error) {
+func newVolume(in edition, o *object) (control.NewVolume, error) {
 	req := control.NewVolume{
 		Size:             o.whole("size"),
 		Name:             o.stripped("name", "display_name"),
@@ -90,10 +106,27 @@ func newVolume(o *object) (control.NewVolume, error) {
 	if req.ImageRef != nil && *req.ImageRef == "" {
 		return req, invalid("Invalid image identifier or unable to access requested image.")
 	}
-	if req.Size == nil && req.SnapshotID == nil && req.SourceVolumeID == nil {
+	if req.Size == nil && !in.v3 && req.SnapshotID == nil && req.SourceVolumeID == nil {
 		return req, invalid("Invalid input received: Volume size 'None' must be an integer and greater than 0")
 	}
 	return req, nil
+}
+
+// refuseNewer refuses what /v3 refuses of a new volume: a flag that types took
+// the place of, and sources that can't exist here.
+func refuseNewer(in edition, o *object) error {
+	if o.flag("multiattach") {
+		return invalid("multiattach parameter has been removed. The default behavior is to use multiattach enabled " +
+			"volume types. Contact your administrator to create a multiattach enabled volume type and use it to " +
+			"create multiattach volumes.")
+	}
+	if group := id[string](o, "group_id"); group != nil && in.since(13) {
+		return block.Errorf(block.NotFound, "Group %s could not be found.", *group)
+	}
+	if backup := id[string](o, "backup_id"); backup != nil && in.since(47) {
+		return block.Errorf(block.NotFound, "Backup %s could not be found.", *backup)
+	}
+	return nil
 }
 
 func updateVolume(c *call) error {
@@ -102,6 +135,9 @@ func updateVolume(c *call) error {
 		return err
 	}
 	o = o.object("volume")
+	if c.view.since(53) && len(o.members) == 0 {
+		return invalid("Invalid input for field/attribute volume. Value: {}. {} is not valid under any of the given schemas")
+	}
 	change := control.VolumeChange{
 		Name:        o.change("name", "display_name"),
 		Description: o.change("description", "display_description"),
@@ -117,6 +153,15 @@ func deleteVolume(c *call) error {
 	cascade, err := c.queryFlag("cascade")
 	if err != nil {
 		return err
+	}
+	if c.view.since(23) {
+		force, err := c.queryFlag("force")
+		if err != nil {
+			return err
+		}
+		if force {
+			return c.accepted(c.s.cfg.Control.ForceDeleteVolume(c.r.Context(), c.caller, c.volumeID()))
+		}
 	}
 	return c.accepted(c.s.cfg.Control.DeleteVolume(c.r.Context(), c.caller, c.volumeID(), cascade))
 }

@@ -1,0 +1,54 @@
+package control
+
+import (
+	"context"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// Summary is what a project's volumes come to.
+type Summary struct {
+	Count, GiB int64
+	Metadata   map[string][]string // key -> its values, each once
+}
+
+// Summary adds up the caller's project's volumes; for administrators who want
+// it, those of all projects.
+func (s *Service) Summary(ctx context.Context, c block.Caller, all bool) (sum Summary, err error) {
+	project := c.Project
+	if all && c.Admin() {
+		project = ""
+	}
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		t, err := tx.VolumeTotals(project)
+		sum = Summary(t)
+		return err
+	})
+	return sum, err
+}
+
+// CountVolumes says how many volumes the caller would see on all pages of a
+// query.
+func (s *Service) CountVolumes(ctx context.Context, c block.Caller, q block.ListQuery) (n int64, err error) {
+	if !c.Admin() {
+		q.Project = c.Project
+	}
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		n, err = tx.CountVolumes(q)
+		return err
+	})
+	return n, err
+}
+
+// CountSnapshots is CountVolumes for snapshots.
+func (s *Service) CountSnapshots(ctx context.Context, c block.Caller, q block.ListQuery) (n int64, err error) {
+	if !c.Admin() {
+		q.Project = c.Project
+	}
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		n, err = tx.CountSnapshots(q)
+		return err
+	})
+	return n, err
+}
