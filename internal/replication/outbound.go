@@ -95,7 +95,7 @@ func (v *visit) cut(ctx context.Context) (empty bool, err error) {
 // grown reports whether something else than bytes is new since the confirmed
 // point: the size, or a snapshot of a tenant's.
 func (v *visit) grown(ctx context.Context, p block.Point) (bool, error) {
-	all, err := v.store.driver.Snapshots(ctx, v.volume.ID)
+	all, err := v.named(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -113,7 +113,7 @@ func (v *visit) grown(ctx context.Context, p block.Point) (bool, error) {
 // points lists what the source has, from old to new, up to the point that was
 // cut: the tenants' snapshots, the confirmed point, and that one.
 func (v *visit) points(ctx context.Context) ([]block.Point, error) {
-	all, err := v.store.driver.Snapshots(ctx, v.volume.ID)
+	all, err := v.named(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -347,3 +347,48 @@ func (z *zone) replicaIn(tx *catalog.Tx, id block.VolumeID) block.VolumeID {
 	}
 	return r.ID
 }
+
+// TestSnapshotDuringCut takes a tenant's snapshot at every driver operation of
+// a pass: just before a point is cut it is older than that point, and would
+// never be sent if the sender took it for nobody's.
+func TestSnapshotDuringCut(t *testing.T) {
+	for at := 1; at <= 8; at++ {
+		inBubble(t, func(t *testing.T, w *world, a, b *zone) {
+			id := a.volume("gold", 16)
+			a.write(id, 0, noise(4096))
+			var taken block.SnapshotID
+			a.proc.mu.Lock()
+			a.proc.hookAt, a.proc.hook = a.proc.ops+at, func() { taken = a.snapshotInStore(id) }
+			a.proc.mu.Unlock()
+			a.later(0)
+			a.write(id, 4096, noise(4096))
+			a.later(time.Second)
+			a.later(time.Second)
+			if taken == "" {
+				return // the pass has fewer operations
+			}
+			for _, p := range pointsOf(b, id) {
+				if p.Name == string(taken) {
+					return
+				}
+			}
+			t.Errorf("the snapshot taken at operation %d is no point of the replica", at)
+		})
+	}
+}
+
+// snapshotInStore takes a tenant's snapshot past the process: its row, then the
+// store.
+func (z *zone) snapshotInStore(id block.VolumeID) block.SnapshotID {
+	z.w.t.Helper()
+	snapshot := block.SnapshotID(block.NewID())
+	z.update(func(tx *catalog.Tx) error {
+		return tx.InsertSnapshot(block.Snapshot{ID: snapshot, VolumeID: id, Size: 1, Status: block.SnapshotCreating})
+	})
+	ref := driver.SnapshotRef{Volume: id, Name: block.PointID(snapshot)}
+	if err := z.store.CreateSnapshot(context.Background(), ref); err != nil {
+		z.w.t.Error(err)
+	}
+	z.remember(ref)
+	return snapshot
+}

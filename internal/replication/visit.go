@@ -119,6 +119,16 @@ func (v *visit) load(ctx context.Context) error {
 		return err
 	}
 	v.remember()
+	if err := v.index(); err != nil {
+		return err
+	}
+	d, err := v.sender.cfg.Backends.Of(v.volume.Backend)
+	v.store = store{d, k.volume}
+	return err
+}
+
+// index makes what is looked up in the entry.
+func (v *visit) index() error {
 	v.snapshots = map[block.PointID]block.Snapshot{}
 	for _, s := range v.entry.Snapshots {
 		switch s.Status {
@@ -133,9 +143,27 @@ func (v *visit) load(ctx context.Context) error {
 	}
 	hash := blake3.Sum256(text)
 	v.entryHash = hex.EncodeToString(hash[:])
-	d, err := v.sender.cfg.Backends.Of(v.volume.Backend)
-	v.store = store{d, k.volume}
-	return err
+	return nil
+}
+
+// named lists the snapshots that the store has of the volume, and then reads
+// the tenants' ones anew. In this order: a snapshot's row is there before the
+// store has it, so each one that is older than a point which was cut just now
+// is known as a tenant's. One that was taken for nobody's would be passed over
+// for good, since a copy goes forward only.
+func (v *visit) named(ctx context.Context) ([]driver.SnapshotInfo, error) {
+	all, err := v.store.driver.Snapshots(ctx, v.volume.ID)
+	if err != nil {
+		return nil, err
+	}
+	err = v.sender.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		v.entry.Snapshots, err = tx.SnapshotsOf(v.volume.ID)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, v.index()
 }
 
 // remember adds what only the track knows, since it is not worth writing down
