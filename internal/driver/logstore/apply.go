@@ -246,7 +246,7 @@ func (s *Store) applyRelocate(b *pebble.Batch, h *header, body []byte, at positi
 	}
 	for i := range int(h.count) {
 		old := &c[first+i]
-		if old.set && old.segment == from.segment && old.off == from.off+uint32(i)*blockSize {
+		if s.hooks.is(moveBlindly) || old.set && old.segment == from.segment && old.off == from.off+uint32(i)*blockSize {
 			*old = cell{set: true, segment: at.segment, off: uint32(at.off+h.dataOff()) + uint32(i)*blockSize,
 				crc: le.Uint32(crcs[i*4:])}
 		}

@@ -3,11 +3,11 @@ package logstore
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"testing"
-	"time"
+	"sync/atomic"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
@@ -20,6 +20,9 @@ const (
 )
 
 func crashOptions(fsys vfs.FS, hooks *testHooks) Options {
+	if hooks != nil && hooks.wrap != nil {
+		fsys = hooks.wrap(fsys)
+	}
 	return Options{FS: fsys, Dir: "s", SegmentSize: crashSegment, CacheBytes: 64 << 10, MaxBytes: 60 * crashSegment,
 		Log: quiet(), hooks: hooks, indexEvery: 96 << 10}
 }
@@ -46,19 +49,47 @@ type history struct {
 	names  int
 	failAt int   // the operation on files that fails; 0 for none
 	failBy error // how
+	doing  string
+	cuts   map[string]int // images by what was under way
 }
 
-// runHistory plays n operations and returns how many images were checked.
-func runHistory(seed uint64, n, every int, hooks *testHooks) (points int, err error) {
-	rng := rand.New(rand.NewPCG(seed, 1))
-	h := &history{rng: rng, hooks: hooks, fs: vfs.NewMem(1<<30, rand.New(rand.NewPCG(seed, 2))), every: every,
-		states: []model{{}}, open: map[block.VolumeID]driver.Device{}, dice: rand.New(rand.NewPCG(seed, 3))}
+// plot is what a history is made of.
+type plot struct {
+	name  string
+	steps int
+	every int   // an image before each of so many operations
+	max   int64 // bytes of all segments; 0 for so many that none is used again
+	step  func(*history) error
+}
+
+var (
+	mixedPlot = plot{name: "everything", steps: 60, every: 1, step: (*history).step}
+	fullPlot  = plot{name: "a full store", steps: 160, every: 2, max: 18 * crashSegment, step: (*history).overwrite}
+	nounPlot  = plot{name: "clones, rewinds, deletions", steps: 50, every: 1, step: (*history).nouns}
+)
+
+// newHistory prepares one; nothing is open yet.
+func newHistory(seed uint64, p plot, hooks *testHooks) *history {
+	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), hooks: hooks, every: p.every,
+		fs: vfs.NewMem(1<<30, rand.New(rand.NewPCG(seed, 2))), states: []model{{}}, cuts: map[string]int{},
+		open: map[block.VolumeID]driver.Device{}, dice: rand.New(rand.NewPCG(seed, 3))}
 	h.fs.Hook = h.before
-	if h.store, err = Open(context.Background(), crashOptions(h.fs, hooks)); err != nil {
-		return 0, err
+	return h
+}
+
+// runHistory plays a history and returns how many images were checked, by what
+// was under way.
+func runHistory(seed uint64, p plot, hooks *testHooks) (cuts map[string]int, err error) {
+	h := newHistory(seed, p, hooks)
+	if err := h.reopen(p.max); err != nil {
+		return nil, err
 	}
-	for range n {
-		if err := h.step(); err != nil {
+	for i := range p.steps {
+		err := p.step(h)
+		if err == nil && i == p.steps*2/3 {
+			err = h.closeAndReopen(p.max)
+		}
+		if err != nil {
 			h.fail(fmt.Errorf("operation: %w", err))
 		}
 		if h.failure() != nil {
@@ -68,7 +99,38 @@ func runHistory(seed uint64, n, every int, hooks *testHooks) (points int, err er
 	if err := h.finish(); err != nil {
 		h.fail(err)
 	}
-	return h.points, h.failure()
+	return h.cuts, h.failure()
+}
+
+// as says what is under way, for the count of images.
+func (h *history) as(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.doing = what
+}
+
+func (h *history) reopen(maxBytes int64) error {
+	h.as("open")
+	o := crashOptions(h.fs, h.hooks)
+	if maxBytes > 0 {
+		o.MaxBytes = maxBytes
+	}
+	s, err := Open(context.Background(), o)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.store = s
+	return err
+}
+
+func (h *history) closeAndReopen(maxBytes int64) error {
+	h.as("close")
+	for id := range h.open {
+		h.close(id)
+	}
+	if err := h.end(true, h.store.Close()); err != nil {
+		return err
+	}
+	return h.reopen(maxBytes)
 }
 
 func (h *history) finish() error {
@@ -110,7 +172,7 @@ func (h *history) failure() error {
 
 // before is called before each operation on a file.
 func (h *history) before(op vfs.Op, _ string) error {
-	if op == vfs.OpRead || op == vfs.OpOpen {
+	if h.failAt == 0 && (op == vfs.OpRead || op == vfs.OpOpen) {
 		return nil
 	}
 	h.mu.Lock()
@@ -128,6 +190,7 @@ func (h *history) before(op vfs.Op, _ string) error {
 		lo = h.acked
 	}
 	h.points++
+	h.cuts[h.underWay()]++
 	h.mu.Unlock()
 	var image *vfs.Mem
 	if kill {
@@ -142,6 +205,19 @@ func (h *history) before(op vfs.Op, _ string) error {
 		h.fail(fmt.Errorf("operation %d on files (%s, kill %v): %w", h.ops, op, kill, err))
 	}
 	return nil
+}
+
+// underWay names what is going on: the operation, or that segments are being
+// got back beside it. The caller holds mu.
+func (h *history) underWay() string {
+	if h.store == nil {
+		return h.doing
+	}
+	if !h.store.reclaiming.TryLock() {
+		return "getting segments back"
+	}
+	h.store.reclaiming.Unlock()
+	return h.doing
 }
 
 // verifyImage opens a store from an image and finds its state among those that
@@ -191,6 +267,7 @@ func verifyImage(image *vfs.Mem, states []model, hooks *testHooks, dice *rand.Ra
 	cut := second
 	mu.Unlock()
 	if cut != nil {
+		recoveryCuts.Add(1)
 		if err := verifyImage(cut, states, hooks, dice, 1); err != nil {
 			return fmt.Errorf("cut in recovery: %w", err)
 		}
@@ -202,6 +279,9 @@ func verifyImage(image *vfs.Mem, states []model, hooks *testHooks, dice *rand.Ra
 	}
 	return nil
 }
+
+// recoveryCuts counts power cuts while a store recovered from another.
+var recoveryCuts atomic.Int64
 
 // begin notes the states that an operation may pass through; end that it was
 // acknowledged, and flushed as far as it says.
@@ -252,6 +332,7 @@ func (h *history) step() error {
 	}
 	id := ids[h.rng.IntN(len(ids))]
 	v := m[id]
+	h.as("write")
 	switch n := h.rng.IntN(100); {
 	case n < 48:
 		return h.write(id, v)
@@ -260,7 +341,7 @@ func (h *history) step() error {
 	case n < 63:
 		return h.zero(id, v)
 	case n < 73:
-		return h.end2(h.device(id).Flush())
+		return h.flush(id)
 	case n < 83:
 		return h.snapshot(ids)
 	case n < 86 && len(v.snaps) > 0 && len(ids) < 5:
@@ -275,6 +356,63 @@ func (h *history) step() error {
 		return h.delete(id)
 	default:
 		return h.write(id, v)
+	}
+}
+
+func (h *history) flush(id block.VolumeID) error {
+	d := h.device(id)
+	h.as("flush")
+	return h.end2(d.Flush())
+}
+
+// overwrite plays one operation of a store that is full most of the time: one
+// volume is written over and over, with a snapshot now and then.
+func (h *history) overwrite() error {
+	m := h.now()
+	if len(m) == 0 {
+		return h.create()
+	}
+	for id, v := range m {
+		h.as("write")
+		switch n := h.rng.IntN(100); {
+		case n < 7:
+			return h.flush(id)
+		case n < 11 && len(v.snaps) > 0:
+			return h.deleteSnapshot(id, v)
+		case n < 11:
+			return h.snapshot([]block.VolumeID{id})
+		default:
+			return h.write(id, v)
+		}
+	}
+	return nil
+}
+
+// nouns plays one operation of a history with few writes.
+func (h *history) nouns() error {
+	m := h.now()
+	ids := slices.Sorted(maps.Keys(m))
+	if len(ids) == 0 {
+		return h.create()
+	}
+	id := ids[h.rng.IntN(len(ids))]
+	v := m[id]
+	h.as("write")
+	switch n := h.rng.IntN(100); {
+	case n < 30 || len(v.snaps) == 0 && n < 60:
+		return h.write(id, v)
+	case n < 50 || len(v.snaps) == 0:
+		return h.snapshot(ids)
+	case n < 60 && len(ids) < 5:
+		return h.cloneOf(id, v)
+	case n < 70:
+		return h.revert(id, v)
+	case n < 80:
+		return h.deleteSnapshot(id, v)
+	case n < 88:
+		return h.extend(id, v)
+	default:
+		return h.delete(id)
 	}
 }
 
@@ -300,6 +438,7 @@ func (h *history) close(id block.VolumeID) {
 }
 
 func (h *history) create() error {
+	h.as("create")
 	id := block.VolumeID(h.name())
 	h.begin(func(m model) { m[id] = modelVolume{size: crashSize, data: content{}} })
 	return h.end2(h.store.CreateVolume(context.Background(), id, crashSize))
@@ -332,6 +471,7 @@ func (h *history) write(id block.VolumeID, v modelVolume) error {
 }
 
 func (h *history) writePart(id block.VolumeID, v modelVolume) error {
+	h.as("write of part of a block")
 	b, part := h.place(v), h.rng.IntN(blockSize-1)
 	p := randomBytes(h.rng, 1+h.rng.IntN(blockSize-part))
 	h.begin(func(m model) {
@@ -344,6 +484,7 @@ func (h *history) writePart(id block.VolumeID, v modelVolume) error {
 }
 
 func (h *history) zero(id block.VolumeID, v modelVolume) error {
+	h.as("zero")
 	first, n := h.place(v), 1+h.rng.Int64N(6)
 	if h.rng.IntN(8) == 0 {
 		first, n = 0, v.size/blockSize
@@ -359,6 +500,7 @@ func (h *history) zero(id block.VolumeID, v modelVolume) error {
 }
 
 func (h *history) snapshot(ids []block.VolumeID) error {
+	h.as("snapshot")
 	var refs []driver.SnapshotRef
 	for _, id := range ids {
 		if len(refs) == 0 || h.rng.IntN(3) == 0 {
@@ -390,6 +532,7 @@ func copyOf(c content) content {
 }
 
 func (h *history) cloneOf(id block.VolumeID, v modelVolume) error {
+	h.as("clone")
 	s, to := v.snaps[h.pick(v)], block.VolumeID(h.name())
 	size := s.size + h.rng.Int64N(3)*blockSize
 	h.begin(func(m model) { m[to] = modelVolume{size: size, data: copyOf(s.data)} })
@@ -398,12 +541,14 @@ func (h *history) cloneOf(id block.VolumeID, v modelVolume) error {
 }
 
 func (h *history) extend(id block.VolumeID, v modelVolume) error {
+	h.as("extend")
 	size := v.size + 4*blockSize
 	h.begin(func(m model) { v := m[id]; v.size = size; m[id] = v })
 	return h.end2(h.store.ExtendVolume(context.Background(), id, size))
 }
 
 func (h *history) revert(id block.VolumeID, v modelVolume) error {
+	h.as("rewind")
 	h.close(id)
 	i := h.pick(v)
 	h.begin(func(m model) {
@@ -417,6 +562,7 @@ func (h *history) revert(id block.VolumeID, v modelVolume) error {
 }
 
 func (h *history) deleteSnapshot(id block.VolumeID, v modelVolume) error {
+	h.as("delete snapshot")
 	i := h.pick(v)
 	h.begin(func(m model) { v := m[id]; v.snaps = slices.Delete(slices.Clone(v.snaps), i, i+1); m[id] = v })
 	ref := driver.SnapshotRef{Volume: id, Name: v.snaps[i].name}
@@ -424,23 +570,8 @@ func (h *history) deleteSnapshot(id block.VolumeID, v modelVolume) error {
 }
 
 func (h *history) delete(id block.VolumeID) error {
+	h.as("delete")
 	h.close(id)
 	h.begin(func(m model) { delete(m, id) })
 	return h.end2(h.store.DeleteVolume(context.Background(), id))
-}
-
-// TestPowerCut cuts the power before every operation on files of random
-// histories.
-func TestPowerCut(t *testing.T) {
-	for seed := range uint64(6) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Parallel()
-			start := time.Now()
-			n, err := runHistory(seed, 60, 1, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Logf("%d power cuts in %v", n, time.Since(start))
-		})
-	}
 }

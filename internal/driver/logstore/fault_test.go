@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"syscall"
 	"testing"
 
@@ -13,19 +14,24 @@ import (
 	"kvol/internal/vfs"
 )
 
-// TestFaults lets each operation on files fail once, in turn, and sees that
-// what was acknowledged stays, after a kill and after a power cut.
+// TestFaults lets each single operation on files fail, in turn, reading and
+// opening too, and sees that what was acknowledged stays, after a kill and
+// after a power cut. The histories are longer with KVOL_POWER_CUTS.
 func TestFaults(t *testing.T) {
+	steps := 8
+	if os.Getenv(powerCuts) != "" {
+		steps = 60
+	}
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			t.Parallel()
-			for at := 1; ; at += 4 {
-				reached, err := runFault(7, at, errno)
+			for at := 1; ; at++ {
+				reached, err := runFault(7, steps, at, errno)
 				if err != nil {
 					t.Fatalf("operation %d: %v", at, err)
 				}
 				if !reached {
-					t.Logf("%d operations", at)
+					t.Logf("%d operations", at-1)
 					return
 				}
 			}
@@ -33,16 +39,14 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func runFault(seed uint64, at int, errno error) (reached bool, err error) {
-	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewMem(1<<30, nil), states: []model{{}},
-		open: map[block.VolumeID]driver.Device{}, dice: rand.New(rand.NewPCG(seed, 3)), failAt: at,
-		failBy: &fs.PathError{Op: "test", Path: "test", Err: errno}}
-	h.fs.Hook = h.before
-	h.store, err = Open(context.Background(), crashOptions(h.fs, nil))
-	for i := 0; err == nil && i < 40; i++ {
+func runFault(seed uint64, steps, at int, errno error) (reached bool, err error) {
+	h := newHistory(seed, plot{}, nil)
+	h.failAt, h.failBy = at, &fs.PathError{Op: "test", Path: "test", Err: errno}
+	err = h.reopen(0)
+	for i := 0; err == nil && i < steps; i++ {
 		err = h.step()
 	}
-	if err == nil && h.store != nil {
+	if err == nil {
 		err = h.finish()
 	}
 	if err != nil && !block.Is(err, block.Unavailable) && !block.Is(err, block.NoSpace) {

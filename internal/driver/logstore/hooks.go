@@ -1,6 +1,10 @@
 package logstore
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"kvol/internal/vfs"
+)
 
 // mutation is a deliberate mistake that a test asks for, to see it caught.
 type mutation uint32
@@ -16,9 +20,15 @@ const (
 	skipEpoch                                // writes after a snapshot go into its version
 	skipReadCheck                            // reads take any bytes
 	recycleEarly                             // reuse a segment before the index is durable
+	skipReplaySync                           // what is replayed may be in the page cache only
+	moveBlindly                              // a relocate record counts even where the index looks elsewhere
+	trustOldNotes                            // sweeping leaves stale notes of what is noted
 )
 
 // testHooks is nil outside of tests.
-type testHooks struct{ on atomic.Uint32 }
+type testHooks struct {
+	on   atomic.Uint32
+	wrap func(vfs.FS) vfs.FS // puts a faulty file system in between; may be nil
+}
 
 func (h *testHooks) is(m mutation) bool { return h != nil && h.on.Load()&uint32(m) != 0 }

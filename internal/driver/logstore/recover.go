@@ -40,8 +40,8 @@ func (s *Store) recover(ctx context.Context) error {
 }
 
 func (s *Store) syncFrom(segment uint32) error {
-	for id := range s.pool.all {
-		if id < segment {
+	for _, id := range s.pool.ids() {
+		if id < segment || s.hooks.is(skipReplaySync) {
 			continue
 		}
 		h, err := s.handles.get(id)

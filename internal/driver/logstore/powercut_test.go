@@ -1,0 +1,194 @@
+package logstore
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/vfs"
+)
+
+// powerCuts names the variable that says how many power cuts to play.
+const powerCuts = "KVOL_POWER_CUTS"
+
+// TestPowerCut cuts the power before operations on files of random histories,
+// a few thousand times or as often as KVOL_POWER_CUTS says, and sees that it
+// was cut in the middle of everything that a store does.
+func TestPowerCut(t *testing.T) {
+	want := 2000
+	if text := os.Getenv(powerCuts); text != "" {
+		var err error
+		if want, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := cutter{want: want, cuts: map[string]int{}, began: time.Now()}
+	recoveryCuts.Store(0)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() { c.run(t) })
+	}
+	wg.Wait()
+	c.cuts["recovery"] = int(recoveryCuts.Load())
+	t.Logf("%d power cuts and %d in recovery from one, in %d histories: %s", c.total, c.cuts["recovery"], c.next,
+		c.counts())
+	for _, what := range []string{"open", "close", "create", "write", "write of part of a block", "zero", "flush",
+		"snapshot", "clone", "extend", "rewind", "delete snapshot", "delete", "getting segments back", "recovery"} {
+		if c.cuts[what] == 0 && !t.Failed() {
+			t.Errorf("the power was never cut in %s", what)
+		}
+	}
+}
+
+// cutter plays histories until there were cuts enough.
+type cutter struct {
+	want  int
+	began time.Time
+
+	mu    sync.Mutex // guards all below
+	next  uint64     // seed
+	total int
+	shown int
+	cuts  map[string]int
+}
+
+func (c *cutter) run(t *testing.T) {
+	for {
+		c.mu.Lock()
+		seed := c.next
+		c.next++
+		enough := c.total >= c.want
+		c.mu.Unlock()
+		if enough || t.Failed() {
+			return
+		}
+		p := []plot{mixedPlot, fullPlot, nounPlot}[seed%3]
+		cuts, err := runHistory(seed, p, nil)
+		if err != nil {
+			t.Errorf("seed %d (%s): %v", seed, p.name, err)
+			return
+		}
+		c.add(cuts)
+	}
+}
+
+func (c *cutter) add(cuts map[string]int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for what, n := range cuts {
+		c.cuts[what] += n
+		c.total += n
+	}
+	if c.total-c.shown >= 10000 {
+		c.shown = c.total
+		fmt.Fprintf(os.Stderr, "%d power cuts in %v\n", c.total, time.Since(c.began).Round(time.Second))
+	}
+}
+
+func (c *cutter) counts() string {
+	var out []string
+	for _, what := range slices.Sorted(maps.Keys(c.cuts)) {
+		out = append(out, fmt.Sprintf("%s %d", what, c.cuts[what]))
+	}
+	return strings.Join(out, ", ")
+}
+
+// TestBothEndsOfARecycledSegmentTorn lets the log go through a segment that
+// was used before, then takes sectors at its ends back to their old bytes: its
+// header, its last records, both, and any.
+func TestBothEndsOfARecycledSegmentTorn(t *testing.T) {
+	ctx := context.Background()
+	h := newHistory(1, plot{}, nil)
+	o := crashOptions(h.fs, nil)
+	o.indexEvery = 1 << 30
+	s, err := Open(ctx, o)
+	must(t, err)
+	defer s.release()
+	h.store = s
+	seg := intoRecycledSegment(t, h)
+	defer s.reclaiming.Unlock()
+	before := h.fs.Kill()
+	floor := len(h.states) - 1
+	for s.log.now().segment == seg {
+		must(t, h.write("b", h.now()["b"]))
+	}
+	after := h.fs.Kill()
+	name := segmentName("s", seg)
+	rng := rand.New(rand.NewPCG(5, 5))
+	const sectors = crashSegment / 512
+	last := sectors - 3
+	torn := [][]int{{0}, {last}, {last + 1}, {0, last}, {0, last + 1}, {0, 1, 2, last, last + 1, last + 2}}
+	for range 60 {
+		torn = append(torn, []int{rng.IntN(8), sectors - 1 - rng.IntN(16), rng.IntN(sectors)})
+	}
+	for _, list := range torn {
+		image := after.Kill()
+		for _, sector := range list {
+			restore(t, image, before, name, int64(sector)*512)
+		}
+		if err := verifyImage(image, h.states[floor:], nil, rng, 1); err != nil {
+			t.Fatalf("sectors %d: %v", list, err)
+		}
+	}
+}
+
+// intoRecycledSegment writes until the log has just gone into a segment that was
+// used before. It leaves the store unable to get segments back, which would sync
+// the log for the index's sake.
+func intoRecycledSegment(t *testing.T, h *history) uint32 {
+	ctx, s := context.Background(), h.store
+	create := func(id block.VolumeID) {
+		h.begin(func(m model) { m[id] = modelVolume{size: crashSize, data: content{}} })
+		must(t, h.end2(s.CreateVolume(ctx, id, crashSize)))
+	}
+	fill := func(id block.VolumeID, segments int) {
+		for range segments {
+			for seg := s.log.now().segment; s.log.now().segment == seg; {
+				if err := h.write(id, h.now()[id]); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}
+	create("a")
+	create("b")
+	fill("a", 10)
+	must(t, h.delete("a"))
+	must(t, s.sweepAll(ctx))
+	must(t, s.reclaimWhenDue(ctx))
+	must(t, s.pool.wait(readyTarget))
+	if s.pool.freeCount() < readyTarget {
+		t.Fatal("no segment was got back")
+	}
+	last := slices.Max(s.pool.ids()) // all that are made from now on are recycled
+	s.reclaiming.Lock()
+	for s.log.now().segment <= last && !t.Failed() {
+		fill("b", 1)
+	}
+	return s.log.now().segment
+}
+
+// restore puts a sector back to what it was in another image.
+func restore(t *testing.T, image, from *vfs.Mem, name string, off int64) {
+	t.Helper()
+	src, err := from.Open(name)
+	must(t, err)
+	dst, err := image.Open(name)
+	must(t, err)
+	p := make([]byte, 512)
+	_, err = src.ReadAt(p, off)
+	must(t, err)
+	_, err = dst.WriteAt(p, off)
+	must(t, err)
+}
