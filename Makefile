@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 5s
 
-.PHONY: help build demo test check lint fuzz race bench setup clean
+.PHONY: help build demo test check lint fuzz race crash bench setup clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ fuzz: ## each fuzz target for FUZZTIME (default 5s)
 
 race: ## the tests of the concurrent packages under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race -short ./internal/...
+
+CUTS ?= 100000
+crash: ## CUTS simulated power cuts (default 100000) and every fault of longer histories; takes minutes
+	KVOL_POWER_CUTS=$(CUTS) $(GO) test -count=1 -timeout 2h -v -run 'TestPowerCut|TestFaults' ./internal/driver/logstore
 
 bench: build setup ## speed and size as ratios against peers in the same run
 	test/bench.sh

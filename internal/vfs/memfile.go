@@ -3,7 +3,9 @@ package vfs
 import (
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 )
 
@@ -132,11 +134,29 @@ func (m *Mem) Crash(rng *rand.Rand) *Mem {
 }
 
 // Kill returns what is there if the process ends now and the machine goes on:
-// everything that was written.
+// everything that was written; what was not synced is not on the disk yet.
 func (m *Mem) Kill() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := m.copyOf(m.names, nil, func(n *node) []byte { return append([]byte(nil), n.data...) })
+	c := NewMem(m.capacity, nil)
+	c.used = m.used
+	twins := map[*node]*node{}
+	twin := func(n *node) *node {
+		if n != nil && twins[n] == nil {
+			twins[n] = &node{data: slices.Clone(n.data), durable: slices.Clone(n.durable), dirty: maps.Clone(n.dirty)}
+		}
+		return twins[n]
+	}
+	for name, n := range m.names {
+		c.names[name] = twin(n)
+	}
+	for name, n := range m.durable {
+		c.durable[name] = twin(n)
+	}
+	for _, op := range m.pending {
+		op.node = twin(op.node)
+		c.pending = append(c.pending, op)
+	}
 	return c
 }
 

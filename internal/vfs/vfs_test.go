@@ -286,6 +286,28 @@ func TestKillKeepsEverything(t *testing.T) {
 	}
 }
 
+// TestPowerCutAfterKill: what a killed process did not sync is still not on
+// the disk, names and bytes, until somebody syncs it.
+func TestPowerCutAfterKill(t *testing.T) {
+	m := NewMem(1<<20, nil)
+	make1(t, m, "d/a", "unsynced")
+	k := m.Kill()
+	seen := map[string]bool{}
+	for _, i := range images(k, 50) {
+		seen[content(t, i, "d/a")] = true
+	}
+	if !seen["-"] || !seen[""] || !seen["unsynced"] || len(seen) != 3 {
+		t.Errorf("a power cut after a kill left %v", seen)
+	}
+	must(t, mustOpen(t, k, "d/a").Sync())
+	must(t, k.SyncDir("d"))
+	for _, i := range images(k, 20) {
+		if got := content(t, i, "d/a"); got != "unsynced" {
+			t.Fatalf("after the sync: %q", got)
+		}
+	}
+}
+
 func mustOpen(t *testing.T, fsys FS, name string) File {
 	t.Helper()
 	f, err := fsys.Open(name)

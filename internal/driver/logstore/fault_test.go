@@ -58,10 +58,10 @@ func runFault(seed uint64, steps, at int, errno error) (reached bool, err error)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	kill, crash := h.fs.Kill(), h.fs.Crash(h.dice)
-	if err := verifyImage(kill, h.states[h.acked:], nil, h.dice, 1); err != nil {
+	if err := verifyImage(kill, h.states[h.acked:], 0, nil, h.dice, 1); err != nil {
 		return true, fmt.Errorf("after a kill: %w", err)
 	}
-	if err := verifyImage(crash, h.states[h.synced:], nil, h.dice, 1); err != nil {
+	if err := verifyImage(crash, h.states[h.synced:], 0, nil, h.dice, 1); err != nil {
 		return true, fmt.Errorf("after a power cut: %w", err)
 	}
 	return h.ops >= at, nil

@@ -136,7 +136,7 @@ func TestBothEndsOfARecycledSegmentTorn(t *testing.T) {
 		for _, sector := range list {
 			restore(t, image, before, name, int64(sector)*512)
 		}
-		if err := verifyImage(image, h.states[floor:], nil, rng, 1); err != nil {
+		if err := verifyImage(image, h.states[floor:], 0, nil, rng, 1); err != nil {
 			t.Fatalf("sectors %d: %v", list, err)
 		}
 	}

@@ -1,0 +1,264 @@
+package iscsi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// inlineBytes is the most that a command may move to be carried out by the
+// reader.
+const inlineBytes = 64 << 10
+
+// conn is a session in the full feature phase: the one connection it has.
+type conn struct {
+	*login
+	in     *input
+	out    *output
+	pool   *buffers
+	limits Limits
+	log    *slog.Logger
+	ctx    context.Context // of run
+	failed sync.Once       // a device's failure was logged
+	gone   atomic.Bool     // revoked: nothing more may touch the device
+	heard  atomic.Bool     // something came since the last look
+	asked  bool            // the initiator was asked if it is there; the watcher's own
+
+	unit      *unit
+	nexus     string // the initiator port's name
+	attention atomic.Bool
+	attend    []uint16 // unit attentions that wait; guarded by unit.mu
+	size      int64    // of the device, as the initiator knows it; the reader's own
+
+	mu      sync.Mutex // guards below
+	changed sync.Cond  // when tasks ended
+	tasks   map[uint32]*task
+
+	lastTTT uint32
+	textOut []byte // of a text response that continues
+
+	work    chan *task
+	workers int
+	queued  atomic.Int32
+	joined  sync.WaitGroup
+	pings   sync.WaitGroup // what the watcher sends; ends with the connection
+	wary    int            // reads that go to workers yet; the reader's own
+	filling atomic.Int64   // bytes of buffers for data from the initiator
+}
+
+func newConn(s *Server, l *login, log *slog.Logger) *conn {
+	c := &conn{login: l, pool: &s.pool, limits: s.limits, log: log, tasks: map[uint32]*task{},
+		work: make(chan *task, s.limits.Commands+immediateCommands), nexus: l.initiator + ",i,0x" + l.isid}
+	c.changed.L = &c.mu
+	c.out = &output{conn: l.conn, pool: c.pool, headerDigest: l.params.headerDigest, dataDigest: l.params.dataDigest,
+		statSN: l.statSN, expCmdSN: l.first.cmdSN(), maxCmdSN: l.first.cmdSN() + uint32(s.limits.Commands) - 1}
+	c.out.changed.L = &c.out.mu
+	c.out.limit.commands, c.out.limit.bytes = s.limits.Commands, s.limits.InFlightBytes
+	var from io.Reader = l.conn
+	_, _ = l.in.in.Discard(l.in.held) // is there
+	if n := l.in.in.Buffered(); n > 0 {
+		early, _ := l.in.in.Peek(n) // is there
+		from = io.MultiReader(bytes.NewReader(bytes.Clone(early)), l.conn)
+	}
+	room := headerBytes + ahsBytes + receiveMax + 3*digestBytes
+	if l.discovery {
+		room = headerBytes + ahsBytes + loginMax + 3*digestBytes
+	}
+	c.in = &input{in: bufio.NewReaderSize(from, room), max: receiveMax, headerDigest: l.params.headerDigest,
+		dataDigest: l.params.dataDigest, beforeWaiting: c.out.flush, readAnything: func() {
+			if !c.heard.Load() {
+				c.heard.Store(true)
+			}
+		}}
+	if l.discovery {
+		c.in.max = loginMax
+	} else {
+		c.size = l.target.Device.Size()
+	}
+	return c
+}
+
+var (
+	errRevoked = errors.New("the target was revoked")
+	errSilent  = errors.New("the initiator does not answer")
+	errLogout  = errors.New("logout")
+)
+
+// longAgo as a deadline ends a read that is under way.
+func longAgo() time.Time { return time.Unix(1, 0) }
+
+// run serves the session until the initiator goes, the target is revoked or ctx
+// ends. When it returns, nothing uses the device any more.
+func (c *conn) run(ctx context.Context) error {
+	select {
+	case <-c.target.Revoked: // during the login
+		return errRevoked
+	default:
+	}
+	c.ctx = ctx
+	ended := make(chan struct{})
+	var watcher sync.WaitGroup
+	watcher.Go(func() { c.watch(ctx, ended) })
+	err := c.read()
+	c.forget()
+	close(c.work)
+	c.joined.Wait()
+	c.out.flush()
+	close(ended)
+	watcher.Wait()
+	c.conn.Close()
+	c.pings.Wait()
+	switch {
+	case ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, errLogout):
+		return nil
+	case c.gone.Load():
+		return errRevoked
+	}
+	return err
+}
+
+// watch ends the connection from outside: at once when the target is revoked,
+// after what is under way when ctx ends, and when the initiator is silent.
+func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
+	idle := time.NewTicker(c.limits.Idle)
+	defer idle.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ended:
+			return
+		case <-c.target.Revoked:
+			c.revoke()
+			return
+		case <-idle.C:
+			if !c.ask() {
+				c.log.Info("session ends", "err", errSilent)
+				c.conn.Close()
+				return
+			}
+		case <-ctx.Done():
+		}
+	}
+	r := c.async(asyncDropAll)
+	c.pings.Go(func() { c.out.send(r) })
+	_ = c.conn.SetReadDeadline(longAgo()) // fails only where the connection is closed
+	timer := time.NewTimer(c.limits.Grace)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-c.target.Revoked:
+		c.revoke()
+	case <-timer.C:
+		c.conn.Close()
+	}
+}
+
+// revoke ends the connection at once. What is under way at the device ends;
+// what only waits in buffers is not begun.
+func (c *conn) revoke() {
+	c.gone.Store(true)
+	c.conn.Close()
+}
+
+// ask sends a ping to an initiator that said nothing since the last call; it is
+// false if the last ping is unanswered.
+func (c *conn) ask() bool {
+	if c.heard.Swap(false) {
+		c.asked = false
+		return true
+	}
+	if c.asked {
+		return false
+	}
+	c.asked = true
+	r := newReply(1)
+	h := &r.pdus[0]
+	h.header[0], h.header[1] = opNopIn, finalBit
+	h.put(16, noTag)
+	h.put(20, 1)
+	c.pings.Go(func() { c.out.send(r) }) // blocks at an initiator that doesn't read
+	return true
+}
+
+// read takes PDUs until the initiator logs out or the connection ends.
+func (c *conn) read() error {
+	for {
+		p, err := c.in.next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil // it hung up without a word
+			}
+			return err
+		}
+		if err := c.take(&p); err != nil {
+			return err
+		}
+	}
+}
+
+// take carries out one PDU. An error ends the connection.
+func (c *conn) take(p *pdu) error {
+	op := p.opcode()
+	if c.discovery && op != opText && op != opLogout && op != opNopOut {
+		c.out.leave(c.reject(p, rejectProtocol))
+		return nil
+	}
+	numbered := op != opDataOut && !p.immediate() && (op != opNopOut || p.tag() != noTag)
+	if numbered {
+		switch c.out.take(p.cmdSN()) {
+		case outside:
+			return nil
+		case gap:
+			return fmt.Errorf("%w: a gap before CmdSN %d", errProtocol, p.cmdSN())
+		}
+	}
+	switch op {
+	case opCommand:
+		return c.command(p, numbered)
+	case opDataOut:
+		return c.dataOut(p)
+	case opNopOut:
+		if p.tag() != noTag {
+			c.out.leave(c.pong(p, numbered))
+		}
+	case opManage:
+		c.manage(p, numbered)
+	case opText:
+		return c.text(p, numbered)
+	case opLogout:
+		return c.logout(p, numbered)
+	default:
+		r := c.reject(p, rejectCommand)
+		r.command = numbered
+		c.out.leave(r)
+	}
+	return nil
+}
+
+// dispatch gives a task to the workers and starts one more if all have
+// something to do. It does not wait: there is room for all that is admitted.
+func (c *conn) dispatch(t *task) {
+	if int(c.queued.Add(1)) > c.workers && c.workers < c.limits.Workers {
+		c.workers++
+		c.joined.Go(func() {
+			for t := range c.work {
+				r := c.perform(t)
+				if c.finish(t) {
+					c.out.send(r)
+				} else {
+					r.free(c.pool)
+					c.out.drop(t.cost)
+				}
+				c.queued.Add(-1)
+			}
+		})
+	}
+	c.work <- t
+}

@@ -1,0 +1,212 @@
+// Package iscsi serves devices over iSCSI (RFC 7143): each target has one
+// logical unit, a disk after SBC-3. It is a protocol over driver.Device and
+// knows nothing else: which target there is for whom, with which secrets, and
+// when that ends is told by Targets.
+//
+// One goroutine of a connection reads PDUs; small reads and writes are carried
+// out in it, whatever may take long by workers. Answers of both are gathered
+// into one vectored write. A session has one connection, and error recovery is
+// by session (ErrorRecoveryLevel=0).
+package iscsi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"kvol/internal/driver"
+)
+
+// Targets tells what there is to be served. Its methods may be called at once
+// from many goroutines. Errors are of kind NotFound for targets that are not
+// there for this initiator; Unavailable says that it should try later,
+// Forbidden that it never will be served.
+type Targets interface {
+	// Discover lists the names of an initiator's targets.
+	Discover(ctx context.Context, initiator string) ([]string, error)
+	// Credentials are what has to be shown before Open is called. The zero value
+	// lets the initiator in by its name alone.
+	Credentials(ctx context.Context, iqn, initiator string) (Credentials, error)
+	// Open begins a session's use of a target, after authentication.
+	Open(ctx context.Context, iqn, initiator string) (Target, error)
+}
+
+// Credentials are CHAP's names and secrets of one target.
+type Credentials struct {
+	User, Secret             string // the initiator's; Secret "" for no authentication
+	TargetUser, TargetSecret string // shown to an initiator that asks for it; "" for none
+}
+
+// Target is one session's use of a device.
+type Target struct {
+	// Device is used by all sessions of a volume at once, so that a flush in one
+	// covers what completed in another. A device that is a driver.ExtentReader
+	// answers GET LBA STATUS with holes.
+	Device driver.Device
+	LUN    uint8
+	// Unit names the volume: targets of one Unit share persistent reservations.
+	// It is also the unit's serial number, and its name in INQUIRY's pages is
+	// made from it.
+	Unit     string
+	ReadOnly bool
+	// Revoked is closed when the initiator has to go at once; may be nil.
+	Revoked <-chan struct{}
+	Release func() // called once, when nothing uses Device any more; may be nil
+}
+
+// Reservations keeps persistent reservations over restarts, for units whose
+// initiators ask for it (APTPL). The state is opaque.
+type Reservations interface {
+	LoadReservations(ctx context.Context, unit string) ([]byte, error) // nil for none
+	SaveReservations(ctx context.Context, unit string, state []byte) error
+}
+
+// Limits bound what initiators can make the server hold. Zero means the
+// default.
+type Limits struct {
+	Connections   int           // at once, over all listeners; 1024
+	Login         time.Duration // from accept to the full feature phase; 15 s
+	Commands      int           // under way in one session, the width of the CmdSN window; 128
+	InFlightBytes int           // of data under way in one connection; 64 MiB, at least the largest transfer
+	Workers       int           // of one connection; 16
+	Idle          time.Duration // of silence until the initiator is asked if it is there, and again to wait; 30 s
+	Grace         time.Duration // for what is under way when the server stops; 5 s
+	Units         int           // whose reservations are kept while nobody is logged in; 4096
+}
+
+// maxTransfer is the most bytes that one command may move, as told in the
+// block limits page.
+const maxTransfer = 16 << 20
+
+// Config is what a Server needs.
+type Config struct {
+	Targets      Targets
+	Reservations Reservations // nil: reservations end with the process
+	Portal       string       // host:port that discovery names; "" for where the initiator connected
+	Log          *slog.Logger
+	Limits       Limits
+	Now          func() time.Time // nil means time.Now
+}
+
+// Server serves targets on any number of listeners.
+type Server struct {
+	targets      Targets
+	reservations Reservations
+	portal       string
+	log          *slog.Logger
+	limits       Limits
+	now          func() time.Time
+	open         atomic.Int64 // connections
+	pool         buffers
+	sessions     registry
+	units        shelf
+	operations   *operations
+}
+
+// New makes a Server; see Config.
+func New(c Config) *Server {
+	l := c.Limits
+	l.Connections = cmp.Or(l.Connections, 1024)
+	l.Login = cmp.Or(l.Login, 15*time.Second)
+	l.Commands = cmp.Or(l.Commands, 128)
+	l.InFlightBytes = max(l.InFlightBytes, cmp.Or(l.InFlightBytes, 64<<20), maxTransfer)
+	l.Workers = cmp.Or(l.Workers, 16)
+	l.Idle = cmp.Or(l.Idle, 30*time.Second)
+	l.Grace = cmp.Or(l.Grace, 5*time.Second)
+	l.Units = cmp.Or(l.Units, 4096)
+	s := &Server{targets: c.Targets, reservations: c.Reservations, portal: c.Portal, log: c.Log, limits: l,
+		now: c.Now}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.operations = newOperations()
+	s.sessions.all = map[string]*registered{}
+	s.units.all = map[string]*unit{}
+	return s
+}
+
+// acceptPause is how long Serve waits after an accept that failed, as it does
+// when the process is out of file descriptors.
+const acceptPause = 100 * time.Millisecond
+
+// Serve accepts connections until ctx ends; then it closes l, lets what is
+// under way finish for Limits.Grace, and returns nil when all connections have
+// ended. It may be called for several listeners at once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	for {
+		nc, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if nc != nil {
+				nc.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			s.log.Warn("accepting a connection failed", "err", err)
+			pause(ctx, acceptPause)
+			continue
+		}
+		if s.open.Add(1) > int64(s.limits.Connections) {
+			s.open.Add(-1)
+			nc.Close()
+			s.log.Warn("connection refused: there are too many", "remote", nc.RemoteAddr())
+			continue
+		}
+		conns.Go(func() {
+			defer s.open.Add(-1)
+			s.serve(ctx, nc)
+		})
+	}
+}
+
+// serve runs one connection to its end.
+func (s *Server) serve(ctx context.Context, nc net.Conn) {
+	defer nc.Close()
+	log := s.log.With("remote", nc.RemoteAddr())
+	l, err := s.login(ctx, nc)
+	if l.entry != nil {
+		defer s.sessions.leave(l.entry)
+	}
+	if l.target.Release != nil {
+		defer l.target.Release()
+	}
+	if err != nil {
+		log.Debug("login ended", "err", err)
+		return
+	}
+	c := newConn(s, l, log)
+	if !l.discovery {
+		if err := s.units.join(ctx, s, c); err != nil {
+			log.Error("a unit's reservations can't be read", "err", err)
+			return
+		}
+		defer s.units.leave(s, c)
+	}
+	log.Debug("session begins", "discovery", l.discovery, "readonly", l.target.ReadOnly)
+	if err := c.run(ctx); err != nil {
+		log.Info("session ended", "err", err)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

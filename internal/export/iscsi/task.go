@@ -1,0 +1,403 @@
+package iscsi
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"kvol/internal/block"
+)
+
+const (
+	// immediateCommands is how many commands outside of the window a session may
+	// have under way.
+	immediateCommands = 16
+	// slowRead is how long a read may take before the reader leaves reads to
+	// workers while others wait behind them, and wary for how many.
+	slowRead = 200 * time.Microsecond
+	wary     = 64
+)
+
+// task is a SCSI command under way.
+type task struct {
+	cdb      [16]byte
+	op       *operation
+	tag      uint32
+	lun      uint64
+	numbered bool // has a place in the window
+	reads    bool
+	writes   bool
+	expected int     // bytes to move, as the initiator has it
+	want     int     // bytes from the initiator that are of use
+	data     []byte  // what it sent
+	buf      *buffer // of data
+	cost     int     // bytes admitted for the initiator
+	refused  error   // what is answered, whatever comes
+
+	unsolicited bool   // data comes without being asked for
+	next        int    // offset of the data that comes next
+	burst       int    // offset at which the data that was asked for ends
+	dataSN      uint32 // of the next Data-Out
+	r2tSN       uint32
+	ttt         uint32
+	running     bool // with a worker; guarded by conn.mu
+	aborted     bool // guarded by conn.mu
+}
+
+// command begins a SCSI command.
+func (c *conn) command(p *pdu, numbered bool) error {
+	t := &task{tag: p.tag(), lun: p.lun(), numbered: numbered, reads: p.header[1]&0x40 != 0,
+		writes: p.header[1]&0x20 != 0, expected: int(p.word(20))}
+	copy(t.cdb[:], p.header[32:48])
+	if !t.reads && !t.writes {
+		t.expected = 0
+	}
+	t.unsolicited = t.writes && !p.final()
+	switch {
+	case len(p.data) > 0 && (!c.params.immediate || !t.writes || len(p.data) > c.params.firstBurst):
+		return fmt.Errorf("%w: %d bytes of immediate data", errProtocol, len(p.data))
+	case t.unsolicited && c.params.initialR2T:
+		return fmt.Errorf("%w: unsolicited data where R2T was agreed on", errProtocol)
+	case c.find(t.tag) != nil:
+		return fmt.Errorf("%w: task tag %#x is in use", errProtocol, t.tag)
+	case !numbered && c.pending() >= c.limits.Commands+immediateCommands:
+		c.out.leave(c.reject(p, rejectImmediate))
+		return nil
+	}
+	t.refused = c.prepare(t)
+	if t.refused == nil && t.writes && t.op.out != nil {
+		t.want = min(t.expected, t.op.out(t.cdb[:]))
+	}
+	t.next = len(p.data)
+	if !t.unsolicited && t.next >= t.want {
+		t.data = p.data[:t.want]
+		return c.start(t)
+	}
+	if t.want > 0 && c.filling.Load()+int64(t.want) > int64(c.limits.InFlightBytes) {
+		t.refuse(&fault{status: statusTaskSetFull})
+	}
+	if t.want > 0 {
+		c.filling.Add(int64(t.want))
+		t.buf = c.pool.get(t.want)
+		t.data = t.buf.data
+		copy(t.data, p.data)
+	}
+	c.mu.Lock()
+	c.tasks[t.tag] = t
+	c.mu.Unlock()
+	if !t.unsolicited {
+		c.solicit(t)
+	}
+	return nil
+}
+
+// refuse makes a command fail once its data has come, which is of no use.
+func (t *task) refuse(err error) {
+	if t.refused == nil {
+		t.refused = err
+	}
+}
+
+func (c *conn) find(tag uint32) *task {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tasks[tag]
+}
+
+func (c *conn) pending() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.tasks)
+}
+
+// solicit asks for the next burst of data.
+func (c *conn) solicit(t *task) {
+	n := min(t.want-t.next, c.params.maxBurst)
+	t.burst, t.dataSN = t.next+n, 0
+	if c.lastTTT++; c.lastTTT == noTag {
+		c.lastTTT = 1
+	}
+	t.ttt = c.lastTTT
+	r := newReply(1)
+	h := &r.pdus[0].header
+	h[0], h[1] = opR2T, finalBit
+	putLUN(h, t.lun)
+	h.put(16, t.tag)
+	h.put(20, t.ttt)
+	h.put(36, t.r2tSN)
+	h.put(40, uint32(t.next))
+	h.put(44, uint32(n))
+	t.r2tSN++
+	c.out.leave(r)
+}
+
+func putLUN(h *header, lun uint64) {
+	h.put(8, uint32(lun>>32))
+	h.put(12, uint32(lun))
+}
+
+var errDataSequence = &fault{status: statusCheck, key: keyAborted, code: codeSequence}
+
+// dataOut takes data of a command. Data of commands that are gone is dropped.
+func (c *conn) dataOut(p *pdu) error {
+	t := c.find(p.tag())
+	if t == nil || t.running || !t.unsolicited && p.transferTag() != t.ttt {
+		return nil
+	}
+	if t.unsolicited && p.transferTag() != noTag {
+		return fmt.Errorf("%w: solicited data nobody asked for", errProtocol)
+	}
+	if p.word(36) != t.dataSN || int64(p.word(40)) != int64(t.next) {
+		t.refuse(errDataSequence)
+	}
+	t.dataSN++
+	if t.next < len(t.data) {
+		copy(t.data[t.next:], p.data)
+	}
+	t.next += len(p.data)
+	switch {
+	case t.unsolicited && t.next > max(c.params.firstBurst, len(p.data)):
+		return fmt.Errorf("%w: %d bytes of unsolicited data", errProtocol, t.next)
+	case !t.unsolicited && (t.next > t.burst || p.final() && t.next < t.burst):
+		t.refuse(errDataSequence)
+	}
+	if !p.final() {
+		return nil
+	}
+	t.unsolicited = false
+	if t.refused == nil && t.next < t.want {
+		c.solicit(t)
+		return nil
+	}
+	return c.start(t)
+}
+
+// start carries a command out that has all its data, or gives it to a worker.
+func (c *conn) start(t *task) error {
+	if t.refused == nil && t.reads && t.op.in != nil {
+		t.cost = min(t.expected, t.op.in(t.cdb[:]))
+		if err := c.out.admit(t.cost); err != nil {
+			return err
+		}
+	}
+	if t.refused != nil || c.now(t) {
+		before := c.s.now()
+		c.out.leave(c.perform(t))
+		if t.cost > 0 && c.s.now().Sub(before) > slowRead {
+			c.wary = wary
+		}
+		c.finish(t)
+		return nil
+	}
+	if t.buf == nil && len(t.data) > 0 {
+		t.buf = c.pool.get(len(t.data))
+		copy(t.buf.data, t.data)
+		t.data = t.buf.data
+		c.filling.Add(int64(len(t.data)))
+	}
+	c.mu.Lock()
+	t.running = true
+	c.tasks[t.tag] = t
+	c.mu.Unlock()
+	c.dispatch(t)
+	return nil
+}
+
+// now decides whether the reader carries out a command itself: what touches no
+// more than memory, small writes, and small reads if none waits behind or if
+// they have been quick of late.
+func (c *conn) now(t *task) bool {
+	switch {
+	case t.op.quick:
+		return true
+	case t.op.slow || len(t.data) > inlineBytes || t.cost > inlineBytes || fua(t.cdb[:]):
+		return false
+	case t.cost == 0 || c.wary == 0 || c.in.in.Buffered()-c.in.held < headerBytes && c.queued.Load() == 0:
+		return true
+	}
+	c.wary--
+	return false
+}
+
+// finish forgets a task and gives its buffer back; false if it was aborted and
+// gets no answer.
+func (c *conn) finish(t *task) (answer bool) {
+	if t.buf != nil {
+		c.filling.Add(-int64(len(t.buf.data)))
+		c.pool.put(t.buf)
+		t.buf = nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tasks[t.tag] == t {
+		delete(c.tasks, t.tag)
+		c.changed.Broadcast()
+	}
+	return !t.aborted
+}
+
+// forget drops the tasks that wait for data which won't come.
+func (c *conn) forget() {
+	c.abort(func(*task) bool { return true })
+}
+
+// abort aborts the tasks that are meant. Those that wait for data end; those
+// that a worker has get no answer, and are returned.
+func (c *conn) abort(meant func(*task) bool) (running []*task) {
+	var idle []*task
+	c.mu.Lock()
+	for _, t := range c.tasks {
+		switch {
+		case !meant(t):
+		case t.running:
+			t.aborted = true
+			running = append(running, t)
+		default:
+			t.aborted = true
+			idle = append(idle, t)
+		}
+	}
+	c.mu.Unlock()
+	for _, t := range idle {
+		c.finish(t)
+		if t.numbered {
+			c.out.drop(0)
+		}
+	}
+	return running
+}
+
+// perform carries out a command and makes its reply.
+func (c *conn) perform(t *task) *reply {
+	var data []byte
+	var buf *buffer
+	err := t.refused
+	if err == nil && c.gone.Load() {
+		err = &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
+	}
+	if err == nil {
+		x := &exec{c: c, t: t, dev: c.target.Device, cdb: t.cdb[:]}
+		err = t.op.run(x)
+		data, buf = x.answer, x.buf
+	}
+	if err != nil {
+		if buf != nil {
+			c.pool.put(buf)
+		}
+		return c.failure(t, err)
+	}
+	return c.success(t, data, buf)
+}
+
+// faultOf makes of a device's error what the initiator is told. The cause goes
+// to the log, once for a connection.
+func (c *conn) faultOf(t *task, err error) *fault {
+	var f *fault
+	if errors.As(err, &f) {
+		return f
+	}
+	switch block.KindOf(err) {
+	case block.Invalid:
+		return errLBA
+	case block.NoSpace, block.OverLimit:
+		return &fault{status: statusCheck, key: keyProtect, code: codeSpace}
+	case block.Stale, block.Forbidden:
+		return &fault{status: statusCheck, key: keyProtect, code: codeProtected}
+	case block.NotFound, block.Conflict:
+		return &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
+	}
+	c.failed.Do(func() { c.log.Error("a command failed", "command", int(t.cdb[0]), "err", err) })
+	if t.writes {
+		return &fault{status: statusCheck, key: keyMedium, code: codeWriteError}
+	}
+	return &fault{status: statusCheck, key: keyMedium, code: codeReadError}
+}
+
+// residual writes the difference of what was expected and what was there.
+func (t *task) residual(h *header, there int) {
+	switch {
+	case there > t.expected:
+		h[1] |= 0x04
+		h.put(44, uint32(there-t.expected))
+	case there < t.expected:
+		h[1] |= 0x02
+		h.put(44, uint32(t.expected-there))
+	}
+}
+
+// there is how many bytes the command would move.
+func (t *task) there(answer int) int {
+	if t.op != nil && t.op.out != nil && answer == 0 {
+		return t.op.out(t.cdb[:])
+	}
+	return answer
+}
+
+// response fills a SCSI Response.
+func (t *task) response(p *outPDU, status byte, there int) {
+	p.header[0], p.header[1], p.header[3], p.status = opResponse, finalBit, status, true
+	p.put(16, t.tag)
+	t.residual(&p.header, there)
+}
+
+func (c *conn) failure(t *task, err error) *reply {
+	f := c.faultOf(t, err)
+	r := newReply(1)
+	r.command, r.cost = t.numbered, t.cost
+	p := &r.pdus[0]
+	there := 0
+	if f.status != statusCheck && t.op != nil && t.op.out != nil {
+		there = t.op.out(t.cdb[:])
+	}
+	t.response(p, f.status, there)
+	if f.status == statusCheck {
+		sense := f.sense(c.unit != nil && c.unit.descriptorSense.Load())
+		p.set(append([]byte{0, byte(len(sense))}, sense...), c.params.dataDigest)
+	}
+	return r
+}
+
+// success is the reply of a command that was carried out: its data, with the
+// status in the last Data-In.
+func (c *conn) success(t *task, data []byte, buf *buffer) *reply {
+	there := t.there(len(data))
+	if !t.reads {
+		data = nil
+	}
+	data = data[:min(len(data), t.expected)]
+	if len(data) == 0 {
+		r := newReply(1)
+		r.command, r.cost, r.buf = t.numbered, t.cost, buf
+		t.response(&r.pdus[0], statusGood, there)
+		return r
+	}
+	piece := min(c.params.sendMax, c.params.maxBurst)
+	r := newReply(pdus(len(data), piece, c.params.maxBurst))
+	r.command, r.cost, r.buf = t.numbered, t.cost, buf
+	for i, off := 0, 0; off < len(data); i++ {
+		p := &r.pdus[i]
+		left := c.params.maxBurst - off%c.params.maxBurst
+		n := min(len(data)-off, piece, left)
+		p.header[0] = opDataIn
+		p.put(16, t.tag)
+		p.put(20, noTag)
+		p.put(36, uint32(i))
+		p.put(40, uint32(off))
+		p.set(data[off:off+n], c.params.dataDigest)
+		off += n
+		if n == left {
+			p.header[1] = finalBit
+		}
+		if off == len(data) {
+			p.header[1], p.header[3], p.status = finalBit|1, statusGood, true
+			t.residual(&p.header, there)
+		}
+	}
+	return r
+}
+
+// pdus is how many pieces n bytes have, with a cut at each burst.
+func pdus(n, piece, burst int) int {
+	per := (burst + piece - 1) / piece
+	return n/burst*per + (n%burst+piece-1)/piece
+}
