@@ -29,39 +29,45 @@ const (
 
 // conn is a connection in transmission.
 type conn struct {
-	conn        net.Conn
-	raw         net.Conn // below TLS; closing it takes no time
-	in          *bufio.Reader
-	out         *output
-	pool        *buffers
-	dev         driver.Device
-	readOnly    bool
-	structured  bool
-	baseContext bool // base:allocation was chosen for this export
-	revoked     <-chan struct{}
-	grace       time.Duration
-	now         func() time.Time
-	log         *slog.Logger
-	failed      sync.Once   // a device's failure was logged
-	gone        atomic.Bool // revoked: nothing more may touch the device
+	conn       net.Conn
+	raw        net.Conn // below TLS; closing it takes no time
+	in         *bufio.Reader
+	out        *output
+	pool       *buffers
+	dev        driver.Device
+	readOnly   bool
+	structured bool
+	contexts   []metaContext // chosen for this export
+	throttle   func(write bool, bytes int64) time.Duration
+	revoked    <-chan struct{}
+	grace      time.Duration
+	stall      time.Duration
+	now        func() time.Time
+	log        *slog.Logger
+	failed     sync.Once   // a device's failure was logged
+	gone       atomic.Bool // revoked: nothing more may touch the device
 
 	wary int // reads that go to workers yet; the reader's own
 
 	work    chan request
 	workers int          // started; the reader's own
 	most    int          // workers at most
-	queued  atomic.Int32 // requests with the workers
+	queued  atomic.Int32 // requests with the workers, and those that wait for their time
 	joined  sync.WaitGroup
+	paced   paced
 }
 
 func newConn(s *Server, h *handshake, log *slog.Logger) *conn {
-	return &conn{
-		conn: h.conn, raw: h.raw, in: bufio.NewReaderSize(h.conn, inputBuffer),
-		out: newOutput(h.conn, h.raw, &s.pool, s.limits), pool: &s.pool,
-		dev: h.export.Device, readOnly: h.export.ReadOnly, structured: h.structured,
-		baseContext: h.hasContext && h.context == h.export.name, revoked: h.export.Revoked, grace: s.limits.Grace,
+	c := &conn{
+		conn: h.conn, raw: h.raw, in: bufio.NewReaderSize(h.conn, inputBuffer), out: newOutput(s, h), pool: &s.pool,
+		dev: h.export.Device, readOnly: h.export.ReadOnly, structured: h.structured, throttle: h.export.Throttle,
+		revoked: h.export.Revoked, grace: s.limits.Grace, stall: s.limits.Stall,
 		now: s.now, log: log, work: make(chan request, s.limits.Requests), most: s.limits.Workers,
 	}
+	if h.chosenFor == h.export.name {
+		c.contexts = h.contexts
+	}
+	return c
 }
 
 // longAgo as a deadline ends a read that is under way.
@@ -78,9 +84,10 @@ func (c *conn) run(ctx context.Context) error {
 	ended := make(chan struct{})
 	var watcher sync.WaitGroup
 	watcher.Go(func() { c.watch(ctx, ended) })
-	err := c.read()
-	close(c.work)
+	err := c.read(ctx)
+	c.hurry()
 	c.out.drain()
+	close(c.work) // all that was admitted is answered
 	c.joined.Wait()
 	close(ended)
 	watcher.Wait()
@@ -102,6 +109,7 @@ var errRevoked = errors.New("the export was revoked")
 func (c *conn) revoke() {
 	c.gone.Store(true)
 	c.raw.Close()
+	c.hurry()
 }
 
 // watch ends the connection from outside: at once when the export is revoked,
@@ -116,6 +124,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 	case <-ctx.Done():
 	}
 	_ = c.conn.SetReadDeadline(longAgo()) // fails only where the connection is closed
+	c.hurry()
 	timer := time.NewTimer(c.grace)
 	defer timer.Stop()
 	select {
@@ -137,7 +146,7 @@ func (c *conn) peek(n int) ([]byte, error) {
 }
 
 // read takes requests until the client ends the connection.
-func (c *conn) read() error {
+func (c *conn) read(ctx context.Context) error {
 	for {
 		h, err := c.peek(requestHeader)
 		if err != nil {
@@ -157,7 +166,7 @@ func (c *conn) read() error {
 		if err := c.out.admit(r.cost()); err != nil {
 			return err
 		}
-		if err := c.take(&r); err != nil {
+		if err := c.take(ctx, &r); err != nil {
 			return err
 		}
 	}
@@ -165,18 +174,21 @@ func (c *conn) read() error {
 
 // take carries out a request, or gives it to the workers. An error ends the
 // connection; the request then was answered nevertheless, as output counts it.
-func (c *conn) take(r *request) error {
+func (c *conn) take(ctx context.Context, r *request) error {
 	if e := c.check(r); e != errNone {
 		var err error
 		if r.cmd == cmdWrite {
-			err = c.skip(int64(r.length))
+			err = c.skip(ctx, int64(r.length))
 		}
 		c.out.leave(c.failure(r, e, ""))
 		return err
 	}
+	wait := c.pace(r)
 	switch {
+	case wait > 0:
+		return c.later(ctx, r, wait)
 	case r.cmd == cmdWrite && r.length <= inlineBytes && r.flags&flagFUA == 0:
-		return c.writeInline(r)
+		return c.writeInline(ctx, r)
 	case r.cmd == cmdRead && r.length <= inlineBytes && c.readNow():
 		before := c.now()
 		c.out.leave(c.perform(r))
@@ -184,15 +196,13 @@ func (c *conn) take(r *request) error {
 			c.wary = wary
 		}
 		return nil
-	case r.cmd == cmdCache:
-		c.out.leave(c.answer(r, nil))
-		return nil
 	case r.cmd == cmdWrite:
-		if err := c.payload(r); err != nil {
+		if err := c.payload(ctx, r); err != nil {
 			return err
 		}
 	}
-	c.dispatch(*r)
+	c.employ()
+	c.work <- *r // there is room for all that is admitted
 	return nil
 }
 
@@ -207,8 +217,10 @@ func (c *conn) readNow() bool {
 }
 
 // writeInline writes from the input buffer.
-func (c *conn) writeInline(r *request) error {
+func (c *conn) writeInline(ctx context.Context, r *request) error {
+	done := c.expect(ctx, int64(r.length))
 	p, err := c.in.Peek(int(r.length)) // replies that were left can wait: the client is sending it
+	done()
 	if err != nil {
 		c.out.leave(c.failure(r, errInvalid, ""))
 		return noEOF(err)
@@ -219,10 +231,11 @@ func (c *conn) writeInline(r *request) error {
 }
 
 // payload reads what a write brings into a buffer of its own.
-func (c *conn) payload(r *request) error {
+func (c *conn) payload(ctx context.Context, r *request) error {
 	if c.in.Buffered() < int(r.length) {
 		c.out.flush()
 	}
+	defer c.expect(ctx, int64(r.length))()
 	r.buf = c.pool.get(int(r.length))
 	if _, err := io.ReadFull(c.in, r.buf.data); err != nil {
 		c.pool.put(r.buf)
@@ -233,8 +246,9 @@ func (c *conn) payload(r *request) error {
 }
 
 // skip drops a payload that is not wanted.
-func (c *conn) skip(n int64) error {
+func (c *conn) skip(ctx context.Context, n int64) error {
 	c.out.flush()
+	defer c.expect(ctx, n)()
 	_, err := io.CopyN(io.Discard, c.in, n)
 	return noEOF(err)
 }
@@ -247,9 +261,9 @@ func noEOF(err error) error {
 	return err
 }
 
-// dispatch gives a request to the workers and starts one more if all have
-// something to do. It does not wait: there is room for all that is admitted.
-func (c *conn) dispatch(r request) {
+// employ counts a request that the workers will get, and starts one more if all
+// have something to do.
+func (c *conn) employ() {
 	if int(c.queued.Add(1)) > c.workers && c.workers < c.most {
 		c.workers++
 		c.joined.Go(func() {
@@ -259,7 +273,6 @@ func (c *conn) dispatch(r request) {
 			}
 		})
 	}
-	c.work <- r
 }
 
 // perform carries out a request that was checked and makes its reply.
@@ -272,6 +285,8 @@ func (c *conn) perform(r *request) reply {
 		return c.readReply(r)
 	case cmdBlockStatus:
 		return c.statusReply(r)
+	case cmdCache:
+		return c.answer(r, c.cache(r))
 	}
 	if r.buf == nil {
 		return c.answer(r, c.change(r, nil))

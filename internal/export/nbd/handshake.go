@@ -25,8 +25,8 @@ type handshake struct {
 	zeros bool // the answer to EXPORT_NAME is padded with zeros
 
 	structured bool
-	context    string    // export whose base:allocation was chosen
-	hasContext bool      // one was chosen
+	contexts   []metaContext // that were chosen for the export chosenFor
+	chosenFor  string
 	export     *openName // what was opened last; nil for nothing
 	scratch    []byte
 }
@@ -182,7 +182,7 @@ func (h *handshake) startTLS(ctx context.Context) error {
 		return err
 	}
 	h.drop()
-	h.conn, h.tls, h.structured, h.hasContext = conn, true, false, false
+	h.conn, h.tls, h.structured, h.contexts = conn, true, false, nil
 	return nil
 }
 
@@ -208,8 +208,12 @@ func (h *handshake) open(ctx context.Context, name string) error {
 		return nil
 	}
 	h.drop()
+	if !h.s.uses.take(useOf(name), h.s.limits.ExportConnections) {
+		return block.Errorf(block.OverLimit, "The export has as many connections as it may have.")
+	}
 	e, err := h.s.exports.Open(ctx, name)
 	if err != nil {
+		h.s.uses.giveBack(useOf(name))
 		return err
 	}
 	h.export = &openName{Export: e, name: name}
@@ -219,6 +223,7 @@ func (h *handshake) open(ctx context.Context, name string) error {
 func (h *handshake) drop() {
 	if h.export != nil {
 		h.export.release()
+		h.s.uses.giveBack(useOf(h.export.name))
 		h.export = nil
 	}
 }

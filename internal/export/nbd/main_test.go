@@ -5,12 +5,16 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"iter"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -31,6 +35,9 @@ type shelf struct {
 	dev     driver.Device
 	revoked chan struct{}
 	opened  atomic.Int64 // exports that are open now
+
+	throttle func(write bool, bytes int64) time.Duration
+	changed  map[string][]driver.Extent // by earlier moment
 }
 
 const testSize = 8 << 20
@@ -57,7 +64,10 @@ func newShelf(t testing.TB, size int64) *shelf {
 }
 
 func (s *shelf) Open(_ context.Context, name string) (nbd.Export, error) {
-	e := nbd.Export{Device: s.dev, Description: "a test", Revoked: s.revoked}
+	e := nbd.Export{Device: s.dev, Description: "a test", Revoked: s.revoked, Throttle: s.throttle}
+	if s.changed != nil {
+		e.Since, e.Changed = slices.Sorted(maps.Keys(s.changed)), s.changes
+	}
 	switch name {
 	case "vol":
 	case "vol-ro":
@@ -82,6 +92,21 @@ func (s *shelf) Open(_ context.Context, name string) (nbd.Export, error) {
 		s.opened.Add(-1)
 	}
 	return e, nil
+}
+
+// changes is nbd.Export.Changed; a moment without extents can't be read.
+func (s *shelf) changes(_ context.Context, since string) iter.Seq2[driver.Extent, error] {
+	return func(yield func(driver.Extent, error) bool) {
+		if s.changed[since] == nil {
+			yield(driver.Extent{}, block.Errorf(block.NotFound, "no such moment"))
+			return
+		}
+		for _, e := range s.changed[since] {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
 }
 
 // blind is a device that can't tell where its data is.

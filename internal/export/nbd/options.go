@@ -83,47 +83,6 @@ func (h *handshake) items(wanted map[uint16]bool) [][]byte {
 	return items
 }
 
-// metaContext answers NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT.
-// The only context is base:allocation.
-func (h *handshake) metaContext(ctx context.Context, opt option, data []byte) error {
-	if opt == optSetMetaContext {
-		h.hasContext = false // even if what follows fails
-	}
-	if !h.structured {
-		return h.reply(opt, repErrInvalid, "structured replies come first")
-	}
-	d := decoder{data}
-	name := d.text()
-	queries := d.uint32()
-	found := opt == optListMetaContext && queries == 0
-	for range queries {
-		query := d.text()
-		if d.data == nil {
-			break
-		}
-		if query == baseAllocation || opt == optListMetaContext && query == "base:" {
-			found = true
-		}
-	}
-	if !d.ended() {
-		return h.reply(opt, repErrInvalid, "the option's data does not add up")
-	}
-	if err := h.open(ctx, name); err != nil {
-		return h.refuse(opt, err)
-	}
-	if found {
-		id := uint32(0)
-		if opt == optSetMetaContext {
-			id, h.hasContext, h.context = baseContextID, true, name
-		}
-		item := append(binary.BigEndian.AppendUint32(nil, id), baseAllocation...)
-		if err := h.replyBytes(opt, repMetaContext, item); err != nil {
-			return err
-		}
-	}
-	return h.reply(opt, repAck, "")
-}
-
 // decoder takes an option's data apart. After a field that is not there, data
 // is nil and all further fields are zero.
 type decoder struct{ data []byte }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"sync"
+	"time"
 )
 
 // reply is one answer on its way to the client: a head, or a buffer with head
@@ -24,6 +25,9 @@ type output struct {
 	text  *bufio.Writer // where conn takes no vectored writes (TLS); else nil
 	pool  *buffers
 	limit struct{ requests, bytes int }
+	share func() int // of the server's memory, in bytes, right now
+	stall time.Duration
+	now   func() time.Time
 
 	mu       sync.Mutex // guards below
 	changed  sync.Cond  // when requests or bytes fell or err was set
@@ -40,24 +44,28 @@ type output struct {
 
 const textBuffer = 64 << 10
 
-func newOutput(conn, raw net.Conn, pool *buffers, l Limits) *output {
-	o := &output{conn: conn, raw: raw, pool: pool}
-	o.limit.requests, o.limit.bytes = l.Requests, l.InFlightBytes
+func newOutput(s *Server, h *handshake) *output {
+	o := &output{conn: h.conn, raw: h.raw, pool: &s.pool, share: s.share, stall: s.limits.Stall, now: s.now}
+	o.limit.requests, o.limit.bytes = s.limits.Requests, s.limits.InFlightBytes
 	o.changed.L = &o.mu
-	switch conn.(type) {
+	switch h.conn.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
-		o.text = bufio.NewWriterSize(conn, textBuffer)
+		o.text = bufio.NewWriterSize(h.conn, textBuffer)
 	}
 	return o
 }
 
 // admit counts a request of n bytes, and waits while there are too many. Only
-// the connection's reader calls it.
+// the connection's reader calls it. A connection that holds nothing is always
+// let in, whatever its share: none waits for another.
 func (o *output) admit(n int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.err == nil && (o.requests >= o.limit.requests || o.bytes+n > o.limit.bytes) {
+	full := func() bool {
+		return o.requests >= o.limit.requests || o.bytes > 0 && o.bytes+n > min(o.limit.bytes, o.share())
+	}
+	for o.err == nil && full() {
 		if !o.sending && len(o.queue) > 0 {
 			o.sendLocked() // what was left for later, see leave
 			continue
@@ -144,6 +152,13 @@ func (o *output) sendLocked() {
 }
 
 func (o *output) write(batch []reply) error {
+	total := 0
+	for i := range batch {
+		total += len(batch[i].bytes())
+	}
+	if err := o.conn.SetWriteDeadline(o.now().Add(patience(o.stall, int64(total)))); err != nil {
+		return err
+	}
 	if o.text != nil {
 		return o.writeText(batch)
 	}

@@ -100,82 +100,15 @@ func (c *conn) readReply(r *request) reply {
 // hole reports whether all of a read's range is known to be zeros.
 func (c *conn) hole(r *request) bool {
 	er, ok := c.dev.(driver.ExtentReader)
-	if !ok {
-		return false
-	}
-	for e, err := range er.Extents(int64(r.off), int64(r.length)) {
+	return ok && zeros(er, int64(r.off), int64(r.length))
+}
+
+// zeros reports whether a range is known to have no data.
+func zeros(er driver.ExtentReader, off, length int64) bool {
+	for e, err := range er.Extents(off, length) {
 		if err != nil || !e.Zero {
 			return false
 		}
 	}
 	return true
-}
-
-// maxDescriptors is the most extents that one block status tells; the client
-// asks again for the rest.
-const maxDescriptors = 4096
-
-// statusReply tells which parts of a range hold data.
-func (c *conn) statusReply(r *request) reply {
-	limit := maxDescriptors
-	if r.flags&flagReqOne != 0 {
-		limit = 1
-	}
-	b := c.pool.get(4 + 8*limit)
-	binary.BigEndian.PutUint32(b.data, baseContextID)
-	list, err := c.descriptors(b.data[:4], r, limit)
-	if err != nil {
-		c.pool.put(b)
-		return c.deviceFailure(r, err)
-	}
-	b.data = list
-	putChunk(b.head(structuredHeader), r, chunkBlockStatus, len(list))
-	return reply{buf: b}
-}
-
-// descriptors appends lengths and states for r's range to list, neighbours of
-// one kind joined, at most limit of them.
-func (c *conn) descriptors(list []byte, r *request, limit int) ([]byte, error) {
-	at, end := int64(r.off), int64(r.off)+int64(r.length)
-	state, length := uint32(0), uint32(0) // the one that is being gathered
-	put := func() {
-		if length > 0 {
-			list = binary.BigEndian.AppendUint32(list, length)
-			list = binary.BigEndian.AppendUint32(list, state)
-			limit--
-		}
-	}
-	er, ok := c.dev.(driver.ExtentReader)
-	if !ok {
-		length = r.length
-		put()
-		return list, nil
-	}
-	for e, err := range er.Extents(at, end-at) {
-		if err != nil {
-			return nil, err
-		}
-		if e.End() <= at {
-			continue
-		}
-		n := uint32(min(e.End(), end) - at)
-		is := uint32(0)
-		if e.Zero {
-			is = stateHole | stateZero
-		}
-		if is != state {
-			put()
-			if limit == 0 {
-				return list, nil
-			}
-			state, length = is, 0
-		}
-		length += n
-		at += int64(n)
-		if at == end {
-			break
-		}
-	}
-	put()
-	return list, nil
 }

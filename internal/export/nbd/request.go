@@ -58,7 +58,7 @@ func (c *conn) check(r *request) errno {
 	if (r.cmd == cmdRead || r.cmd == cmdWrite) && r.length > MaxRequest {
 		return errInvalid
 	}
-	if r.cmd == cmdBlockStatus && (!c.baseContext || r.length == 0) {
+	if r.cmd == cmdBlockStatus && (len(c.contexts) == 0 || r.length == 0) {
 		return errInvalid
 	}
 	if r.cmd == cmdFlush {
@@ -104,6 +104,32 @@ func (c *conn) trim(off, length int64) error {
 		return nil
 	}
 	return c.dev.Zero(off, end-off)
+}
+
+const (
+	cacheChunk = 1 << 20
+	// cacheMost is how much of a range is read for one NBD_CMD_CACHE: it is
+	// advice, and must not let a client make the store read without sending.
+	cacheMost = 64 << 20
+)
+
+// cache reads a range and drops it, so that it is in memory when the client
+// asks for it, and so that damage in it is told now. Holes are left out.
+func (c *conn) cache(r *request) error {
+	off, end := int64(r.off), int64(r.off)+min(int64(r.length), cacheMost)
+	b := c.pool.get(int(min(end-off, cacheChunk)))
+	defer c.pool.put(b)
+	er, ok := c.dev.(driver.ExtentReader)
+	for ; off < end && !c.gone.Load(); off += cacheChunk {
+		n := min(end-off, cacheChunk)
+		if ok && zeros(er, off, n) {
+			continue
+		}
+		if _, err := c.dev.ReadAt(b.data[:n], off); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const zeroChunk = 1 << 20

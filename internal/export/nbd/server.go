@@ -9,10 +9,10 @@
 package nbd
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
+	"iter"
 	"log/slog"
 	"net"
 	"sync"
@@ -43,23 +43,17 @@ type Export struct {
 	// under way at the device still ends: Release tells when that is so.
 	Revoked <-chan struct{}
 	Release func() // called once, when nothing uses Device any more; may be nil
+	// Throttle counts a read, or a change (write), of some bytes, and returns
+	// how long it has to wait before it is carried out; nil for no limits. Trims
+	// and zeros without data have no bytes, flushes are not asked for.
+	Throttle func(write bool, bytes int64) time.Duration
+	// Since names the earlier moments of which the export knows what changed
+	// since; each is a context of block status. The device must not change then.
+	Since []string
+	// Changed yields the extents that may differ from one of Since, in order;
+	// nil where Since is empty.
+	Changed func(ctx context.Context, since string) iter.Seq2[driver.Extent, error]
 }
-
-// Limits bound what clients can make the server hold. Zero means the default.
-type Limits struct {
-	Connections   int           // at once, over all listeners; 1024
-	Handshake     time.Duration // from accept to transmission; 15 s
-	Options       int           // in one handshake; 64
-	OptionBytes   int           // of one option's data; 16 KiB
-	Requests      int           // under way in one connection; 128
-	InFlightBytes int           // of requests under way in one connection; 64 MiB, at least MaxRequest
-	Workers       int           // of one connection; 16
-	Grace         time.Duration // for what is under way when the server stops; 5 s
-}
-
-// MaxRequest is the most bytes that one read or write may have: what the
-// protocol says clients may count on.
-const MaxRequest = 32 << 20
 
 // Config is what a Server needs.
 type Config struct {
@@ -80,21 +74,14 @@ type Server struct {
 	limits     Limits
 	now        func() time.Time
 	open       atomic.Int64 // connections
+	uses       uses
 	pool       buffers
 }
 
 // New makes a Server; see Config.
 func New(c Config) *Server {
-	l := c.Limits
-	l.Connections = cmp.Or(l.Connections, 1024)
-	l.Handshake = cmp.Or(l.Handshake, 15*time.Second)
-	l.Options = cmp.Or(l.Options, 64)
-	l.OptionBytes = cmp.Or(l.OptionBytes, 16<<10)
-	l.Requests = cmp.Or(l.Requests, 128)
-	l.InFlightBytes = max(l.InFlightBytes, cmp.Or(l.InFlightBytes, 64<<20), MaxRequest)
-	l.Workers = cmp.Or(l.Workers, 16)
-	l.Grace = cmp.Or(l.Grace, 5*time.Second)
-	s := &Server{exports: c.Exports, tls: c.TLS, requireTLS: c.RequireTLS, log: c.Log, limits: l, now: c.Now}
+	s := &Server{exports: c.Exports, tls: c.TLS, requireTLS: c.RequireTLS, log: c.Log,
+		limits: c.Limits.withDefaults(), now: c.Now}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -137,8 +124,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			s.log.Warn("connection refused: there are too many", "remote", nc.RemoteAddr())
 			continue
 		}
+		host := hostOf(nc)
+		if !s.uses.take(host, s.limits.ClientConnections) {
+			s.open.Add(-1)
+			nc.Close()
+			s.log.Warn("connection refused: its host has too many", "remote", nc.RemoteAddr())
+			continue
+		}
 		conns.Go(func() {
 			defer s.open.Add(-1)
+			defer s.uses.giveBack(host)
 			s.serve(ctx, nc)
 		})
 	}
@@ -147,10 +142,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // serve runs one connection to its end.
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	defer nc.Close()
+	if err := watchPeer(nc); err != nil {
+		s.log.Warn("a connection's keepalive could not be set", "err", err)
+	}
 	log := s.log.With("remote", nc.RemoteAddr())
 	h, err := s.negotiate(ctx, nc)
 	if h.export != nil {
-		defer h.export.release()
+		defer h.drop()
 	}
 	if err != nil {
 		if !errors.Is(err, errAborted) {

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package nbd
+
+import "net"
+
+// watchPeer leaves the keepalive as Go's listeners set it.
+func watchPeer(net.Conn) error { return nil }
