@@ -96,6 +96,9 @@ func New(c Config) *Runner {
 // work; their jobs can be claimed at once. It is called once.
 func (r *Runner) Run(ctx context.Context) error {
 	err := r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.ReclaimJobs(r.Owner) })
+	if err != nil && ctx.Err() != nil {
+		return nil // stopped before it began
+	}
 	if err != nil {
 		return fmt.Errorf("reclaim jobs: %w", err)
 	}

@@ -477,3 +477,18 @@ func TestWorkersAreLimited(t *testing.T) {
 		}
 	})
 }
+
+// TestStoppedBeforeItBegan shows that a runner whose context has ended does
+// nothing, which is no error.
+func TestStoppedBeforeItBegan(t *testing.T) {
+	c, err := catalog.Open(t.Context(), catalog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := New(Config{Catalog: c, Owner: "test"}).Run(ctx); err != nil {
+		t.Error(err)
+	}
+}

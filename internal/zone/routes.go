@@ -41,13 +41,15 @@ func (s *Server) routes() http.Handler {
 	}
 	kvolAPI := plain(kvol.New(kvol.Config{Service: s.control, Tokens: s.kvol, Users: s.kvolUsers(),
 		TimeZone: location, InternalStatus: s.cfg.KvolAPI.InternalErrorStatus, Now: s.env.Now, Log: s.log}))
-	mux.Handle("/api/token", kvolAPI)
-	mux.Handle("/api/kvol/", kvolAPI)
-	mux.Handle("/api/dr/", plain(dr.New(dr.Config{Service: s.control, Auth: s.identity, Log: s.log})))
-	mux.HandleFunc("/healthz", s.health)
-	mux.HandleFunc("/readyz", s.readiness)
-	mux.Handle("/metrics", s.metrics())
-	return exactPaths(mux)
+	drAPI := plain(dr.New(dr.Config{Service: s.control, Auth: s.identity, Log: s.log}))
+	for path, h := range map[string]http.Handler{"/api/token": kvolAPI, "/api/kvol": kvolAPI, "/api/kvol/": kvolAPI,
+		"/api/dr": drAPI, "/api/dr/": drAPI} {
+		mux.Handle(path, h)
+	}
+	mux.HandleFunc("/healthz", reading(s.health))
+	mux.HandleFunc("/readyz", reading(s.readiness))
+	mux.Handle("/metrics", reading(s.metrics().ServeHTTP))
+	return exactPaths(mux, plain(http.HandlerFunc(notFound)))
 }
 
 // kvolUsers are the names of those who may use the kvol API.
@@ -64,15 +66,31 @@ func (s *Server) kvolUsers() []string {
 
 // exactPaths keeps ServeMux from answering odd paths by itself: it redirects
 // what it would clean, and the front ends have their own answers.
-func exactPaths(mux *http.ServeMux) http.Handler {
+func exactPaths(mux *http.ServeMux, odd http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "//") || strings.Contains(r.URL.Path, "/.") {
-			api.WriteJSON(w, http.StatusNotFound, map[string]any{"itemNotFound": map[string]any{
-				"code": http.StatusNotFound, "message": "The resource could not be found."}})
+			odd.ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+func notFound(w http.ResponseWriter, _ *http.Request) {
+	api.WriteJSON(w, http.StatusNotFound, map[string]any{"itemNotFound": map[string]any{
+		"code": http.StatusNotFound, "message": "The resource could not be found."}})
+}
+
+// reading refuses requests that are no GET or HEAD.
+func reading(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		h(w, r)
+	}
 }
 
 // health says that the process answers.
