@@ -81,3 +81,65 @@ func TestOnePoint(t *testing.T) {
 	a.proc.end()
 	b.proc.end()
 }
+
+// TestRemovedProtectionLetsGo takes a protection out of the configuration: what
+// was kept for it alone goes, and what another one needs stays.
+func TestRemovedProtectionLetsGo(t *testing.T) {
+	w := newWorld(t, 1, openCatalogs(t, "a", "b", "c"))
+	a := w.zones["a"]
+	w.protect("a", "b", "gold")
+	kept := w.protect("a", "c", "gold")
+	for _, z := range w.zones {
+		z.start(0)
+	}
+	id := a.volume("gold", 16)
+	a.write(id, 4096, []byte("hello"))
+	round := func() {
+		t.Helper()
+		for range 3 {
+			if err := a.sender.pass(a.proc.ctx); err != nil {
+				t.Fatal(err)
+			}
+			w.advance(10 * time.Second)
+		}
+	}
+	left := func() (links, snapshots int) {
+		t.Helper()
+		a.update(func(tx *catalog.Tx) error {
+			all, err := tx.LinksOf(id)
+			links = len(all)
+			return err
+		})
+		all, err := a.store.Snapshots(context.Background(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return links, len(all)
+	}
+	round()
+	if links, snapshots := left(); links != 2 || snapshots != 2 {
+		t.Fatalf("%d links and %d snapshots of two protections", links, snapshots)
+	}
+	w.protections = []block.Protection{kept}
+	round()
+	if links, snapshots := left(); links != 1 || snapshots != 1 {
+		t.Errorf("%d links and %d snapshots are left of one protection", links, snapshots)
+	}
+	a.write(id, 0, []byte("and more"))
+	round()
+	if err := w.zones["c"].check(); err != nil {
+		t.Error(err)
+	}
+	w.protections = nil
+	round()
+	if links, snapshots := left(); links != 0 || snapshots != 0 {
+		t.Errorf("%d links and %d snapshots are left of no protection", links, snapshots)
+	}
+	if all := a.sender.Status(); len(all) != 0 {
+		t.Errorf("the sender still knows %+v", all)
+	}
+	a.sender.stop()
+	for _, z := range w.zones {
+		z.proc.end()
+	}
+}

@@ -34,6 +34,7 @@ type visit struct {
 	looked     time.Time // when the content was last compared
 	dirtySince time.Time
 	gone       bool
+	released   bool // the link's protection is not configured any more
 
 	remote *Remote
 	peer   Target // nil before the target answered
@@ -48,6 +49,8 @@ func (v *visit) run(ctx context.Context) error {
 	}
 	defer v.hangUp(ctx)
 	switch {
+	case v.released:
+		return v.letGo(ctx)
 	case v.gone:
 		return v.tellGone(ctx)
 	case !v.policy.Enabled || !copyable(v.volume.Status):
@@ -90,15 +93,8 @@ func (v *visit) run(ctx context.Context) error {
 func (v *visit) load(ctx context.Context) error {
 	k := v.track.key
 	var ok bool
-	if v.policy, ok = v.sender.policy(k.protection); !ok {
-		v.link = catalog.Link{Volume: k.volume, Protection: k.protection}
-		return v.sender.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-			if v.link, err = tx.Link(k.volume, k.protection); err == nil {
-				err = block.Errorf(block.NotFound, "protection %d is not configured any more", k.protection)
-			}
-			return err
-		})
-	}
+	v.policy, ok = v.sender.policy(k.protection)
+	v.released = !ok
 	err := v.sender.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
 		if v.link, err = tx.Link(k.volume, k.protection); err != nil {
 			return err
@@ -313,6 +309,25 @@ func (v *visit) tellGone(ctx context.Context) error {
 		return err
 	}
 	err = c.Update(ctx, func(tx *catalog.Tx) error { return tx.DeleteLink(k.volume, k.protection) })
+	v.over = err == nil
+	return err
+}
+
+// letGo forgets a link whose protection was taken out of the configuration,
+// with the snapshots that were kept for it. The replica stays as it is.
+func (v *visit) letGo(ctx context.Context) error {
+	if !v.gone {
+		l := v.link
+		l.Confirmed, l.Target = block.Point{}, nil // so that nothing is kept for it
+		if err := v.save(ctx, l, func(*catalog.Tx) error { return nil }); err != nil {
+			return err
+		}
+		if err := v.tidy(ctx); err != nil {
+			return err
+		}
+	}
+	k := v.track.key
+	err := v.sender.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.DeleteLink(k.volume, k.protection) })
 	v.over = err == nil
 	return err
 }
