@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -60,8 +61,8 @@ func (s *shelf) Discover(context.Context, string) ([]string, error) {
 }
 
 const (
-	user, secret             = "someone", "a secret of length"
-	targetUser, targetSecret = "target", "another long secret"
+	user, secret             = "someone", "asecretoflength"
+	targetUser, targetSecret = "target", "anotherlongsecret"
 )
 
 func (s *shelf) Credentials(_ context.Context, name, _ string) (iscsi.Credentials, error) {
@@ -126,4 +127,10 @@ func serveOn(t testing.TB, c iscsi.Config, l net.Listener) (stop func()) {
 	}
 	t.Cleanup(stop)
 	return stop
+}
+
+func fill(seed byte, n int) []byte {
+	p := make([]byte, n)
+	rand.NewChaCha8([32]byte{seed}).Read(p)
+	return p
 }

@@ -42,13 +42,8 @@ func (c *conn) manage(p *pdu, numbered bool) {
 	others := false
 	switch function {
 	case manageAbortTask:
-		if t := c.find(tag); t == nil {
-			h[2] = managedNoTask
-			// One that has not come yet within the window can't be: commands come in
-			// order on the one connection.
-			if refSN := p.word(32); int32(refSN-c.first.cmdSN()) >= 0 {
-				h[2] = managedComplete
-			}
+		if c.find(tag) == nil {
+			h[2] = managedNoTask // was answered: on one connection nothing comes late
 		}
 		running = c.abort(func(t *task) bool { return t.tag == tag })
 	case manageAbortTaskSet:

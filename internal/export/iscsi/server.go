@@ -81,7 +81,7 @@ type Limits struct {
 
 // maxTransfer is the most bytes that one command may move, as told in the
 // block limits page.
-const maxTransfer = 16 << 20
+const maxTransfer = 32 << 20
 
 // Config is what a Server needs.
 type Config struct {
