@@ -2,7 +2,7 @@
 # Installs the Debian packages that the tests use as unmodified peers and
 # clients. Where that is not possible it says what will be skipped.
 set -u
-packages=(qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs libiscsi-bin tgt)
+packages=(qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xfsprogs btrfs-progs libiscsi-bin tgt)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")
