@@ -179,14 +179,13 @@ type DROperation struct {
 	Fresh    Freshness
 }
 
-// DROperation returns a job of any zone with its evidence, for administrators.
-// What is behind a job is known only to the zone in which it runs.
+// DROperation returns a job of any zone with its evidence: any for
+// administrators, for others those that made a volume of their project, without
+// what speaks of stores. What is behind a job is known only to the zone in which
+// it runs.
 func (s *Service) DROperation(ctx context.Context, c block.Caller, kind block.DRKind, rowkey int64) (
 	DROperation, error,
 ) {
-	if !c.Admin() {
-		return DROperation{}, errDRAdmin()
-	}
 	if rowkey < 1 {
 		return DROperation{}, block.Errorf(block.Invalid, "A rowkey is a number above zero.")
 	}
@@ -194,7 +193,7 @@ func (s *Service) DROperation(ctx context.Context, c block.Caller, kind block.DR
 	if err != nil {
 		return DROperation{}, err
 	}
-	if len(jobs) == 0 {
+	if len(jobs) == 0 || !sees(c, jobs[0].Request.Project) {
 		return DROperation{}, block.Errorf(block.NotFound, "No %s job has rowkey %d.", kind, rowkey)
 	}
 	op := DROperation{DRJob: jobs[0], Fresh: fresh}
@@ -210,6 +209,9 @@ func (s *Service) DROperation(ctx context.Context, c block.Caller, kind block.DR
 		}
 		return err
 	})
+	if !c.Admin() {
+		op.Error = "" // it speaks of stores and addresses
+	}
 	return op, err
 }
 

@@ -83,11 +83,12 @@ func TestOnePoint(t *testing.T) {
 }
 
 // TestRemovedProtectionLetsGo takes a protection out of the configuration: what
-// was kept for it alone goes, and what another one needs stays.
+// was kept for it alone goes, and what another one needs stays. When
+// it comes back it begins anew.
 func TestRemovedProtectionLetsGo(t *testing.T) {
 	w := newWorld(t, 1, openCatalogs(t, "a", "b", "c"))
 	a := w.zones["a"]
-	w.protect("a", "b", "gold")
+	dropped := w.protect("a", "b", "gold")
 	kept := w.protect("a", "c", "gold")
 	for _, z := range w.zones {
 		z.start(0)
@@ -137,6 +138,16 @@ func TestRemovedProtectionLetsGo(t *testing.T) {
 	}
 	if all := a.sender.Status(); len(all) != 0 {
 		t.Errorf("the sender still knows %+v", all)
+	}
+	w.protections = []block.Protection{dropped, kept}
+	round()
+	if links, snapshots := left(); links != 2 || snapshots != 2 {
+		t.Errorf("%d links and %d snapshots of two protections that came back", links, snapshots)
+	}
+	for _, to := range []block.Zone{"b", "c"} {
+		if err := w.zones[to].check(); err != nil {
+			t.Error(err)
+		}
 	}
 	a.sender.stop()
 	for _, z := range w.zones {

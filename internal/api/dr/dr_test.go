@@ -91,7 +91,8 @@ func fill(tx *catalog.Tx) error {
 	name := "data"
 	j := block.DRJob{Rowkey: 88, Status: block.DRSuccess, Message: "OK", Point: &point, BytesDone: 4096, BytesTotal: 4096,
 		Start: now, End: now.Add(1500 * time.Millisecond), NewVolume: mine,
-		Request: block.DRRequest{Kind: block.DRRecovery, SourceZone: "mitaka1", SourceVolume: source, Destination: "kilo1"}}
+		Request: block.DRRequest{Kind: block.DRRecovery, SourceZone: "mitaka1", SourceVolume: source, Destination: "kilo1",
+			Project: "p"}}
 	return errors.Join(
 		tx.UpsertType(block.VolumeType{ID: "t", Name: "t"}),
 		tx.InsertReplica(block.Replica{ID: "replica", SourceZone: "mitaka1", Source: source, Protection: 2, Backend: "b",
@@ -146,10 +147,10 @@ func TestWhoSeesWhat(t *testing.T) {
 		{"replicas/mitaka1/" + string(mine), 404, 404, 404, `"kind":"not found"`},
 		{"replicas/mitaka1/x", 400, 400, 400, "must be a UUID"},
 		{"links", 200, 200, 200, `"last_error":"dial 10.0.0.1","bytes_sent":9`},
-		{"operations/recovery/88", 200, 403, 403, `"seconds":1.5,"copy":false`},
-		{"operations/recovery/88", 200, 403, 403, `"root":"` + hex},
-		{"operations/create/88", 404, 403, 403, "No create job has rowkey 88."},
-		{"operations/create/0", 400, 403, 403, ""},
+		{"operations/recovery/88", 200, 200, 404, `"seconds":1.5,"copy":false`},
+		{"operations/recovery/88", 200, 200, 404, `"root":"` + hex},
+		{"operations/create/88", 404, 404, 404, "No create job has rowkey 88."},
+		{"operations/create/0", 400, 400, 400, ""},
 		{"operations/recovery/x", 400, 400, 400, ""},
 		{"operations/drop/1", 404, 404, 404, ""},
 		{"audit", 200, 403, 403, `"user":"gabianet"`},
