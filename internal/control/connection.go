@@ -74,7 +74,7 @@ func (s *Service) connectionInfo(v block.Volume, conn block.Connection) (Connect
 	name := s.exports.name(conn.ID)
 	data := map[string]any{
 		"export": name, "tls": s.cfg.ExportTLS, "volume_id": string(v.ID), "access_mode": readWrite,
-		"qos_specs": nil, "encrypted": false, "discard": true,
+		"qos_specs": s.cfg.QoS.qosSpecs(v), "encrypted": false, "discard": true,
 	}
 	if exportedReadOnly(v, conn) {
 		data["access_mode"] = readOnly

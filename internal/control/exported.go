@@ -14,6 +14,7 @@ import (
 type exported struct {
 	connection string
 	volume     block.VolumeID
+	snapshot   block.SnapshotID // that is read in the volume's place; "" for the volume
 	revoked    chan struct{}
 	admitted   *block.Volume // as it was when the export was let in; guarded by Exports.mu
 

@@ -11,6 +11,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/export/nbd"
+	"kvol/internal/export/qos"
 )
 
 var _ nbd.Exports = (*Exports)(nil)
@@ -21,16 +22,17 @@ type Exports struct {
 	s   *Service
 	key [32]byte
 
-	mu   sync.Mutex // guards below
-	open map[*exported]struct{}
-	held func(block.Volume) bool // nil: none are held back
+	mu       sync.Mutex // guards below
+	open     map[*exported]struct{}
+	limiters map[block.VolumeID]*qos.Limiter
+	held     func(block.Volume) bool // nil: none are held back
 }
 
 // Exports returns the exports of the zone. There is one for a Service.
 func (s *Service) Exports() *Exports { return s.exports }
 
 func newExports(s *Service, key [32]byte) *Exports {
-	return &Exports{s: s, key: key, open: map[*exported]struct{}{}}
+	return &Exports{s: s, key: key, open: map[*exported]struct{}{}, limiters: map[block.VolumeID]*qos.Limiter{}}
 }
 
 var nameEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
@@ -57,13 +59,18 @@ func exportedReadOnly(v block.Volume, conn block.Connection) bool {
 	return v.Attached()
 }
 
+// atSnapshot stands between a connection's name and the id of a snapshot of its
+// volume, which then is exported in the volume's place, for reading.
+const atSnapshot = "@"
+
 // Open opens the export of a name for one client. NotFound means that there is
 // no such export, or none any more; Unavailable, that the zone holds the volume
 // back until it knows that nobody else writes to it.
 func (e *Exports) Open(ctx context.Context, name string) (nbd.Export, error) {
 	unknown := block.Errorf(block.NotFound, "There is no such export.")
+	name, snapshot, at := strings.Cut(name, atSnapshot)
 	connection, _, ok := strings.Cut(name, ".")
-	if !ok || !hmac.Equal([]byte(name), []byte(e.name(connection))) {
+	if !ok || at && snapshot == "" || !hmac.Equal([]byte(name), []byte(e.name(connection))) {
 		return nbd.Export{}, unknown
 	}
 	v, _, err := e.lookUp(ctx, connection)
@@ -72,7 +79,8 @@ func (e *Exports) Open(ctx context.Context, name string) (nbd.Export, error) {
 	}
 	// The export is entered before what decides about it is read: whatever
 	// changes it after that read finds it and revokes it.
-	x := &exported{connection: connection, volume: v.ID, revoked: make(chan struct{})}
+	x := &exported{connection: connection, volume: v.ID, snapshot: block.SnapshotID(snapshot),
+		revoked: make(chan struct{})}
 	e.enter(x)
 	out, err := e.begin(ctx, x)
 	if err != nil {
@@ -106,22 +114,37 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 		return nbd.Export{}, block.Errorf(block.Unavailable,
 			"Volume %s waits until a backup zone has said that it was not recovered there.", v.ID)
 	}
+	if x.snapshot != "" {
+		return e.beginSnapshot(ctx, x, v)
+	}
 	device, giveBack, err := e.s.devices.borrow(ctx, v.Backend, v.ID)
 	if err != nil {
 		return nbd.Export{}, err
 	}
 	readOnly := exportedReadOnly(v, conn)
 	x.permit(device, readOnly)
-	return nbd.Export{
-		Device: x.device(), ReadOnly: readOnly, Description: "volume " + string(v.ID), Revoked: x.revoked,
+	out := e.export(x, v, giveBack)
+	out.ReadOnly, out.Description = readOnly, "volume "+string(v.ID)
+	return out, nil
+}
+
+// export is what a client gets who was permitted; giveBack is called when it is
+// done.
+func (e *Exports) export(x *exported, v block.Volume, giveBack func() error) nbd.Export {
+	out := nbd.Export{
+		Device: x.device(), Revoked: x.revoked,
 		Release: sync.OnceFunc(func() {
 			x.revoke()
-			e.leave(x)
 			if err := giveBack(); err != nil {
 				e.s.log.Error("closing a volume failed", "volume", v.ID, "err", err)
 			}
+			e.leave(x)
 		}),
-	}, nil
+	}
+	if l := e.limiter(v); l != nil {
+		out.Throttle = l.Take
+	}
+	return out
 }
 
 // admit reports whether an export of a volume may be open now, and if so notes
@@ -157,6 +180,11 @@ func (e *Exports) revoke(id block.VolumeID) {
 // revokeWritable is revoke for those exports that may write.
 func (e *Exports) revokeWritable(id block.VolumeID) {
 	e.revokeIf(func(x *exported) bool { return x.volume == id && x.mayWrite() })
+}
+
+// revokeSnapshot is revoke for those exports that read a snapshot.
+func (e *Exports) revokeSnapshot(id block.SnapshotID) {
+	e.revokeIf(func(x *exported) bool { return x.snapshot == id })
 }
 
 // revokeConnections is revoke for connections, by id.

@@ -74,6 +74,7 @@ func (s *Service) runSnapshotDelete(ctx context.Context, t *job.Task) error {
 	var sn block.Snapshot
 	var v block.Volume
 	var now bool
+	s.exports.revokeSnapshot(id)
 	err := s.catalog.Update(ctx, func(tx *catalog.Tx) (err error) {
 		if sn, v, err = snapshotWanted(tx, id, block.SnapshotDeleting); err != nil {
 			return err
@@ -82,7 +83,7 @@ func (s *Service) runSnapshotDelete(ctx context.Context, t *job.Task) error {
 		if !works && err == nil {
 			works, err = busy(tx, string(id), t.Job.ID)
 		}
-		if works && err == nil {
+		if (works || s.exports.reading(v.ID, id)) && err == nil {
 			return job.Snooze(snoozeTime, nil)
 		}
 		if err != nil {

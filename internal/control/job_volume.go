@@ -68,6 +68,10 @@ func (s *Service) deleteBytes(ctx context.Context, v block.Volume) error {
 	if err := s.devices.drained(drain, v.ID); err != nil {
 		return err
 	}
+	if s.exports.reading(v.ID, "") {
+		return job.Snooze(snoozeTime, nil)
+	}
+	s.exports.forget(v.ID)
 	return ignoring(block.NotFound, store.DeleteVolume(ctx, v.ID))
 }
 

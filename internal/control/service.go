@@ -33,6 +33,7 @@ type Config struct {
 	ExportAddress func() string
 	UnixSocket    func() string
 	ExportTLS     bool
+	QoS           QoS
 	Key           [32]byte // the zone's key; names of exports are derived from it
 	// Protections lists the policies as they are now; nil for none.
 	Protections func() []block.Protection

@@ -39,6 +39,7 @@ type zone struct {
 	images  *memoryImages
 	temp    string
 	qemu    string // of control.Config
+	qos     control.QoS
 	*control.Service
 
 	mu      sync.Mutex
@@ -116,7 +117,7 @@ func (z *zone) restart() {
 		Catalog: z.catalog, Backends: set, Zone: "mitaka1", Region: "kr", DefaultType: "fast",
 		AvailabilityZones: []string{"kr-a", "kr-b"}, Images: z.images, Key: [32]byte{1, 2, 3},
 		ExportAddress: func() string { return "[::1]:10809" }, UnixSocket: func() string { return "/run/nbd" },
-		TempDir: z.temp, QemuImg: z.qemu, OnChange: z.onChange,
+		TempDir: z.temp, QemuImg: z.qemu, OnChange: z.onChange, QoS: z.qos,
 	})
 	must(z.t, err)
 }

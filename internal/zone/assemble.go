@@ -39,6 +39,8 @@ func (s *Server) openIdentity(ctx context.Context) (err error) {
 		Now: s.env.Now, Log: s.log,
 		Catalog: []identity.Endpoint{
 			{Type: "volumev2", Name: "cinderv2", URL: "/v2/$(project_id)"},
+			{Type: "volumev3", Name: "cinderv3", URL: "/v3/$(project_id)"},
+			{Type: "block-storage", Name: "cinder", URL: "/v3/$(project_id)"},
 			{Type: "image", Name: "glance", URL: "/image"},
 			{Type: "identity", Name: "keystone", URL: "/identity/v3"},
 		}}
@@ -97,7 +99,7 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone, Region: s.cfg.Region, ZoneIndex: s.cfg.Index,
 		DefaultType: s.cfg.DefaultVolumeType, AvailabilityZones: s.cfg.AvailabilityZones, Images: s.images,
 		ExportAddress: s.exportAddress, UnixSocket: func() string { return s.cfg.Exports.NBDSocket },
-		ExportTLS: s.cfg.Exports.TLS != nil, Key: key, Protections: s.cfg.protections,
+		ExportTLS: s.cfg.Exports.TLS != nil, QoS: s.cfg.qos(), Key: key, Protections: s.cfg.protections,
 		TempDir: filepath.Join(s.cfg.DataDir, "tmp"), OnChange: s.kick, Now: s.env.Now, Log: s.log,
 		DR: control.DR{URL: s.URL()},
 	}
@@ -117,7 +119,8 @@ func (s *Server) openMovers() error {
 		return fmt.Errorf("exports: %w", err)
 	}
 	s.exports = nbd.New(
-		nbd.Config{Exports: s.control.Exports(), TLS: tls, RequireTLS: s.cfg.Exports.RequireTLS, Log: s.log},
+		nbd.Config{Exports: s.control.Exports(), TLS: tls, RequireTLS: s.cfg.Exports.RequireTLS, Log: s.log,
+			Limits: s.cfg.Exports.Limits.nbd()},
 	)
 	if s.peers == nil {
 		return nil

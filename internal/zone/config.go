@@ -75,6 +75,20 @@ type ExportConfig struct {
 	PublicHost string    `yaml:"public_host"` // host that connection_info names; NBD's host if empty
 	TLS        *TLSFiles `yaml:"tls"`
 	RequireTLS bool      `yaml:"require_tls"`
+
+	Limits ExportLimits `yaml:"limits"`
+	// VolumeQoS are the QoS specs of single volumes, in the place of their type's.
+	VolumeQoS map[block.VolumeID]map[string]int64 `yaml:"volume_qos"`
+}
+
+// ExportLimits bound what hosts can make the zone hold; 0 means the default of
+// nbd.Limits.
+type ExportLimits struct {
+	Connections       int           `yaml:"connections"`
+	ClientConnections int           `yaml:"client_connections"`
+	ExportConnections int           `yaml:"export_connections"`
+	MemoryMiB         int           `yaml:"memory_mib"`
+	Stall             time.Duration `yaml:"stall"`
 }
 
 // StoreConfig is a place where one driver keeps bytes.
@@ -104,6 +118,7 @@ type TypeConfig struct {
 	Description *string           `yaml:"description"`
 	Private     bool              `yaml:"private"`
 	ExtraSpecs  map[string]string `yaml:"extra_specs"`
+	QoS         map[string]int64  `yaml:"qos"` // Cinder's QoS specs, for each volume of the type
 }
 
 // ProtectionConfig is a policy of this zone as the source; see

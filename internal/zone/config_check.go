@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"kvol/internal/block"
+	"kvol/internal/control"
+	"kvol/internal/export/nbd"
+	"kvol/internal/export/qos"
 )
 
 // check refuses a configuration that could not work, with a sentence that
@@ -59,6 +62,11 @@ func (c *Config) checkTypes() error {
 		}
 		backends[b.Name] = true
 	}
+	for id, specs := range c.Exports.VolumeQoS {
+		if err := qos.Check(specs); err != nil {
+			return fmt.Errorf("exports: volume_qos: %s: %w", id, err)
+		}
+	}
 	found := c.DefaultVolumeType == ""
 	for _, t := range c.VolumeTypes {
 		if _, ok := block.ParseID(string(t.ID)); !ok {
@@ -67,6 +75,9 @@ func (c *Config) checkTypes() error {
 		if !backends[t.ExtraSpecs["volume_backend_name"]] {
 			return fmt.Errorf("volume_types: %s: extra_specs.volume_backend_name %q is not among the backends",
 				t.Name, t.ExtraSpecs["volume_backend_name"])
+		}
+		if err := qos.Check(t.QoS); err != nil {
+			return fmt.Errorf("volume_types: %s: qos: %w", t.Name, err)
 		}
 		found = found || t.Name == c.DefaultVolumeType
 	}
@@ -154,4 +165,19 @@ func (c *Config) backend(name string) block.Backend {
 func (b BackendConfig) backend() block.Backend {
 	return block.Backend{Name: b.Name, Store: b.Store, SVMName: b.SVMName, SVMIP: b.SVMIP,
 		ClusterIP: b.ClusterIP, Path: b.Path}
+}
+
+// qos are the configured limits on volumes.
+func (c *Config) qos() control.QoS {
+	q := control.QoS{Types: map[block.TypeID]map[string]int64{}, Volumes: c.Exports.VolumeQoS}
+	for _, t := range c.VolumeTypes {
+		q.Types[t.ID] = t.QoS
+	}
+	return q
+}
+
+// nbd are the limits as the server of exports knows them.
+func (l ExportLimits) nbd() nbd.Limits {
+	return nbd.Limits{Connections: l.Connections, ClientConnections: l.ClientConnections,
+		ExportConnections: l.ExportConnections, ServerBytes: l.MemoryMiB << 20, Stall: l.Stall}
 }

@@ -1,0 +1,135 @@
+package control_test
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/control"
+)
+
+func TestQoS(t *testing.T) {
+	z := newZone(t)
+	one := z.make(control.NewVolume{Size: ptr(int64(1))})
+	two := z.make(control.NewVolume{Size: ptr(int64(2))})
+	slow := z.make(control.NewVolume{Size: ptr(int64(1)), VolumeType: ptr("slow")})
+	z.qos = control.QoS{
+		Types: map[block.TypeID]map[string]int64{one.TypeID: {"write_iops_sec_per_gb": 5, "read_bytes_sec": 1 << 20}},
+		Volumes: map[block.VolumeID]map[string]int64{
+			two.ID: {"total_iops_sec": 1},
+		},
+	}
+	z.restart()
+	for id, want := range map[block.VolumeID]any{
+		one.ID:  map[string]any{"write_iops_sec": "5", "read_bytes_sec": "1048576"},
+		two.ID:  map[string]any{"total_iops_sec": "1"},
+		slow.ID: nil,
+	} {
+		_, info := z.connect(id, nil)
+		got, _ := info.Data["qos_specs"].(map[string]any)
+		wanted, _ := want.(map[string]any)
+		if !maps.Equal(got, wanted) || want == nil && info.Data["qos_specs"] != nil {
+			t.Errorf("qos_specs %v, want %v", info.Data["qos_specs"], want)
+		}
+	}
+	name, _ := z.connect(two.ID, nil)
+	first, err := z.Exports().Open(z.ctx, name)
+	must(t, err)
+	second, err := z.Exports().Open(z.ctx, name)
+	must(t, err)
+	for range 100 {
+		first.Throttle(false, 0)
+	}
+	first.Release()
+	if wait := second.Throttle(true, 0); wait < 50*time.Second {
+		t.Errorf("connections don't share their volume's limit: the next waits %v", wait)
+	}
+	second.Release()
+	again, err := z.Exports().Open(z.ctx, name)
+	must(t, err)
+	defer again.Release()
+	if wait := again.Throttle(true, 0); wait < 50*time.Second {
+		t.Errorf("connecting again clears the debt: the next waits %v", wait)
+	}
+	name, _ = z.connect(slow.ID, nil)
+	free, err := z.Exports().Open(z.ctx, name)
+	must(t, err)
+	defer free.Release()
+	if free.Throttle != nil {
+		t.Error("a volume without limits is throttled")
+	}
+}
+
+// TestSnapshotExports: behind @, a connection reads the snapshots of its volume
+// and of no other, and what changed from one to the next.
+func TestSnapshotExports(t *testing.T) {
+	z := newZone(t)
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	other := z.make(control.NewVolume{Size: ptr(int64(1))})
+	dial := z.serve()
+	name, _ := z.connect(v.ID, nil)
+	live, err := dial(name)
+	must(t, err)
+	var ids []block.SnapshotID
+	for i := range 3 {
+		_, err := live.WriteAt(bytes.Repeat([]byte{byte(i + 1)}, 4096), int64(i)*8192)
+		must(t, err)
+		ids = append(ids, z.snap(v.ID).ID)
+	}
+	_, err = live.WriteAt([]byte("later"), 0)
+	must(t, err)
+	strange := z.snap(other.ID).ID
+	for _, wrong := range []string{name + "@", name + "@" + string(strange), name + "@nothing", strings.Replace(name, ".", "@", 1)} {
+		if _, err := dial(wrong); err == nil {
+			t.Errorf("export %q is open", wrong)
+		}
+	}
+	middle, err := dial(name + "@" + string(ids[1]))
+	must(t, err)
+	p := make([]byte, 24576)
+	_, err = middle.ReadAt(p, 0)
+	must(t, err)
+	want := make([]byte, 24576)
+	copy(want, bytes.Repeat([]byte{1}, 4096))
+	copy(want[8192:], bytes.Repeat([]byte{2}, 4096))
+	if !bytes.Equal(p, want) || !middle.ReadOnly() {
+		t.Errorf("the snapshot reads %v..., read-only is %v", p[:4], middle.ReadOnly())
+	}
+	if _, err := middle.WriteAt([]byte("x"), 0); err == nil {
+		t.Error("a snapshot was written to")
+	}
+	last, err := z.Exports().Open(z.ctx, name+"@"+string(ids[2]))
+	must(t, err)
+	if len(last.Since) != 2 || last.Since[0] != string(ids[0]) || last.Since[1] != string(ids[1]) {
+		t.Errorf("it knows what changed since %v", last.Since)
+	}
+	for e, err := range last.Changed(context.Background(), string(ids[1])) {
+		if err != nil || e.Off != 16384 || e.Len != 4096 {
+			t.Errorf("%+v changed, %v", e, err)
+		}
+	}
+	last.Release()
+	// Its deletion ends whoever reads it, and only them.
+	must(t, z.DeleteSnapshot(z.ctx, alice, ids[1]))
+	z.work(z.ctx)
+	if _, err := middle.ReadAt(p, 0); err == nil {
+		t.Error("a deleted snapshot can be read")
+	}
+	if _, err := dial(name + "@" + string(ids[1])); err == nil {
+		t.Error("a deleted snapshot can be opened")
+	}
+	if _, err := live.ReadAt(p, 0); err != nil {
+		t.Errorf("the volume's own export ended: %v", err)
+	}
+	z.update(func(tx *catalog.Tx) error {
+		if _, err := tx.Snapshot(ids[1]); !block.Is(err, block.NotFound) {
+			t.Errorf("the snapshot is still there: %v", err)
+		}
+		return nil
+	})
+}
