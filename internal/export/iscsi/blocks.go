@@ -96,7 +96,7 @@ func checkVerify(x *exec) error {
 	if x.cdb[1]>>1&3 == 2 {
 		return errField
 	}
-	if verifyBytes(x.cdb) == 0 && x.cdb[1]&0xe0 == 0 { // VERIFY that compares nothing has no data
+	if x.t.op.out(x.cdb) == 0 && x.cdb[1]&0xe0 == 0 { // VERIFY that compares nothing has no data
 		return checkSpan(x)
 	}
 	return checkTransfer(x)
@@ -156,6 +156,9 @@ func verifyBlocks(x *exec) error {
 	off := offset(x.cdb)
 	total := bytesOf(x.cdb)
 	for at := 0; at < total; at += chunk {
+		if x.c.gone.Load() {
+			return &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
+		}
 		got := b.data[:min(chunk, total-at)]
 		if _, err := x.dev.ReadAt(got, off+int64(at)); err != nil {
 			return err
