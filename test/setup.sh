@@ -2,20 +2,37 @@
 # Installs the Debian packages that the tests use as unmodified peers and
 # clients. Where that is not possible it says what will be skipped.
 set -u
-packages=(qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xfsprogs btrfs-progs libiscsi-bin tgt)
+packages=(qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xfsprogs btrfs-progs libiscsi-bin tgt
+  python3-libnbd qemu-system-x86 busybox-static)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
+# test/guest boots this kernel in an emulated machine. It is unpacked, not
+# installed.
+guest=${KVOL_GUEST_KERNEL:-/var/cache/kvol-guest}
+have_guest() { compgen -G "$guest/boot/vmlinuz-*" >/dev/null; }
+[ ${#missing[@]} -eq 0 ] && have_guest && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-  echo "NOT INSTALLED: ${missing[*]} (needs root and apt): tests with these clients will be SKIPPED" >&2
+  echo "NOT INSTALLED: ${missing[*]:-a kernel for test/guest} (needs root and apt): tests with these clients will be SKIPPED" >&2
   exit 0
 fi
-echo "installing ${missing[*]}"
+echo "installing ${missing[*]:-a kernel for test/guest}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q >/dev/null || true
-apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null || {
-  echo "could not install ${missing[*]}" >&2
-  exit 1
-}
+if [ ${#missing[@]} -gt 0 ]; then
+  apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null || {
+    echo "could not install ${missing[*]}" >&2
+    exit 1
+  }
+fi
+if ! have_guest; then
+  kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ {print $2; exit}')
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  if ! (cd "$scratch" && apt-get download -q "$kernel" >/dev/null && dpkg -x ./*.deb tree && mkdir -p "$guest" &&
+    cp -r tree/lib tree/boot "$guest"); then
+    echo "could not fetch a kernel for test/guest" >&2
+    exit 1
+  fi
+fi
