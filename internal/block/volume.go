@@ -92,6 +92,8 @@ type Attachment struct {
 	Status     string  // attached, detached, attaching, ... (Cinder attach_status)
 	AttachedAt time.Time
 	DetachedAt time.Time
+
+	ConnectionID string // its own path to the volume; "" for none yet, or for one that volume actions made
 }
 
 // Connection is a network path to a volume that was given to a host

@@ -5,17 +5,17 @@ import "kvol/internal/block"
 const (
 	noAttachment = "Volume attachment could not be found with filter: attachment_id = %s."
 
-	selectAttachments = "SELECT id, volume_id, server_id, host_name, device, mode, status, attached_at, detached_at" +
-		" FROM attachments"
+	selectAttachments = "SELECT id, volume_id, server_id, host_name, device, mode, status, attached_at, detached_at," +
+		" connection_id FROM attachments"
 	orderAttachments = " ORDER BY attached_at NULLS LAST, id"
 )
 
 // InsertAttachment adds an attachment to a volume that exists.
 func (tx *Tx) InsertAttachment(a block.Attachment) error {
 	_, err := tx.exec(`INSERT INTO attachments (id, volume_id, server_id, host_name, device, mode, status,
-			attached_at, detached_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			attached_at, detached_at, connection_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		a.ID, a.VolumeID, a.ServerID, a.HostName, a.Device, a.Mode, a.Status, micros(a.AttachedAt),
-		micros(a.DetachedAt))
+		micros(a.DetachedAt), orNull(a.ConnectionID), micros(tx.Now))
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Volume attachment %s exists already.", a.ID)
 	}
@@ -25,8 +25,9 @@ func (tx *Tx) InsertAttachment(a block.Attachment) error {
 // UpdateAttachment writes all columns of an attachment but its id and volume.
 func (tx *Tx) UpdateAttachment(a block.Attachment) error {
 	res, err := tx.exec(`UPDATE attachments SET server_id = $2, host_name = $3, device = $4, mode = $5, status = $6,
-			attached_at = $7, detached_at = $8 WHERE id = $1`,
-		a.ID, a.ServerID, a.HostName, a.Device, a.Mode, a.Status, micros(a.AttachedAt), micros(a.DetachedAt))
+			attached_at = $7, detached_at = $8, connection_id = $9 WHERE id = $1`,
+		a.ID, a.ServerID, a.HostName, a.Device, a.Mode, a.Status, micros(a.AttachedAt), micros(a.DetachedAt),
+		orNull(a.ConnectionID))
 	return changed(res, err, noAttachment, a.ID)
 }
 
@@ -40,6 +41,38 @@ func (tx *Tx) DeleteAttachment(id block.AttachmentID) error {
 // wait for a host last.
 func (tx *Tx) Attachments(volume block.VolumeID) ([]block.Attachment, error) {
 	return collect(tx, scanAttachment, selectAttachments+" WHERE volume_id = $1"+orderAttachments, volume)
+}
+
+var attachmentList = lister{
+	table: "attachment_rows", missing: noAttachment,
+	columns: map[string]listColumn{
+		"id":            {sql: "attachment_rows.id"},
+		"volume_id":     {sql: "attachment_rows.volume_id"},
+		"instance_id":   {sql: "attachment_rows.server_id", nullable: true},
+		"instance_uuid": {sql: "attachment_rows.server_id", nullable: true},
+		"attach_status": {sql: "attachment_rows.status"},
+		"status":        {sql: "attachment_rows.status"},
+		"attached_host": {sql: "attachment_rows.host_name", nullable: true},
+		"mountpoint":    {sql: "attachment_rows.device", nullable: true},
+		"created_at":    {sql: "attachment_rows.created_at", kind: timeColumn, nullable: true},
+	},
+}
+
+// Attachment returns an attachment.
+func (tx *Tx) Attachment(id block.AttachmentID) (block.Attachment, error) {
+	a, err := scanAttachment(tx.queryRow(selectAttachments+" WHERE id = $1", id))
+	return a, notFound(err, noAttachment, id)
+}
+
+// ListAttachments lists attachments of a project's volumes, of all for "". Its
+// errors are those of Volumes.
+func (tx *Tx) ListAttachments(q block.ListQuery) ([]block.Attachment, error) {
+	query, args, err := attachmentList.page(tx, q, `SELECT id, volume_id, server_id, host_name, device, mode, status,
+		attached_at, detached_at, connection_id FROM attachment_rows`)
+	if err != nil {
+		return nil, err
+	}
+	return collect(tx, scanAttachment, query, args...)
 }
 
 // attachmentsOf returns the attachments of many volumes with one query.
@@ -56,6 +89,6 @@ func (tx *Tx) attachmentsOf(volumes []block.VolumeID) (map[block.VolumeID][]bloc
 func scanAttachment(row scanner) (block.Attachment, error) {
 	var a block.Attachment
 	err := row.Scan(&a.ID, &a.VolumeID, &a.ServerID, &a.HostName, &a.Device, &a.Mode, &a.Status,
-		asTime(&a.AttachedAt), asTime(&a.DetachedAt))
+		asTime(&a.AttachedAt), asTime(&a.DetachedAt), nullable(&a.ConnectionID))
 	return a, err
 }

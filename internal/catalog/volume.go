@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"strings"
+
 	"kvol/internal/block"
 )
 
@@ -41,6 +43,7 @@ var volumeList = lister{
 		"consistencygroup_id": {sql: "volumes.group_id", nullable: true},
 		"replication_status":  {sql: "volumes.replication_status"},
 		"attach_status":       {match: volumeAttachStatus},
+		"host":                {sql: "volumes.backend", match: volumeHost},
 		"migration_status":    {kind: noColumn},
 		"group_id":            {kind: noColumn},
 		"created_at":          {sql: "volumes.created_at", kind: timeColumn},
@@ -52,6 +55,14 @@ var volumeList = lister{
 func volumeOfType(s *statement, value string) string {
 	p := s.arg(value)
 	return "volumes.type_id IN (SELECT id FROM volume_types WHERE id = " + p + " OR name = " + p + ")"
+}
+
+// volumeHost takes "host@backend#pool", of which only the backend tells volumes
+// apart.
+func volumeHost(s *statement, value string) string {
+	_, backend, _ := strings.Cut(value, "@")
+	backend, _, _ = strings.Cut(backend, "#")
+	return "volumes.backend = " + s.arg(backend)
 }
 
 func volumeAttachStatus(s *statement, value string) string {

@@ -54,6 +54,16 @@ func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID,
 		"UploadImage": func() error {
 			return none(z.UploadImage(ctx, c, v, control.UploadRequest{ImageName: "i", Force: true}))
 		},
+		"CreateAttachment": func() error {
+			return none(z.CreateAttachment(ctx, c, control.NewAttachment{VolumeID: v}))
+		},
+		"Attachment": func() error { return none(z.Attachment(ctx, c, a)) },
+		"Attachments": func() error {
+			return none(z.Attachments(ctx, c, block.ListQuery{Limit: -1, Marker: string(a)}))
+		},
+		"UpdateAttachment":   func() error { return none(z.UpdateAttachment(ctx, c, a, map[string]any{"host": "h"})) },
+		"CompleteAttachment": func() error { return z.CompleteAttachment(ctx, c, a) },
+		"DeleteAttachment":   func() error { return none(z.DeleteAttachment(ctx, c, a)) },
 		"CreateSnapshot": func() error {
 			return none(z.CreateSnapshot(ctx, c, control.NewSnapshot{VolumeID: v, Force: true}))
 		},
@@ -74,7 +84,7 @@ func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID,
 // this package or of the recovery's looks at.
 func elsewhere(name string) bool {
 	return slices.Contains([]string{"Types", "Type", "Limits", "Quotas", "QuotaDefaults", "SetQuotas", "DeleteQuotas",
-		"AvailabilityZones", "Audits", "DROperation", "Replica"}, name)
+		"AvailabilityZones", "Audits", "DROperation", "Replica", "Summary", "CountVolumes", "CountSnapshots"}, name)
 }
 
 // TestOthersAreNotThere asks everything of another project's things: the answer
@@ -93,7 +103,8 @@ func TestOthersAreNotThere(t *testing.T) {
 		got, want := ask(), nothing[name]()
 		sentence, _ := block.UserMessage(got)
 		missing, _ := block.UserMessage(want)
-		sentence = strings.NewReplacer(string(v.ID), nobody, string(sn.ID), nobody).Replace(sentence)
+		sentence = strings.NewReplacer(string(v.ID), nobody, string(sn.ID), nobody,
+			string(v.Attachments[0].ID), nobody).Replace(sentence)
 		if !block.Is(got, block.NotFound) || !block.Is(want, block.NotFound) || sentence != missing {
 			t.Errorf("%s: %v for another's, %v for nobody's", name, got, want)
 		}
@@ -144,8 +155,10 @@ func TestReaders(t *testing.T) {
 	z := newZone(t)
 	v := z.make(control.NewVolume{Size: ptr(int64(1))})
 	sn := z.snap(v.ID)
-	looks := []string{"Volume", "Volumes", "ImageMetadata", "Snapshot", "Snapshots"}
-	for name, ask := range methods(z, reader, v.ID, sn.ID, "a") {
+	a, err := z.CreateAttachment(z.ctx, alice, control.NewAttachment{VolumeID: v.ID})
+	must(t, err)
+	looks := []string{"Volume", "Volumes", "ImageMetadata", "Snapshot", "Snapshots", "Attachment", "Attachments"}
+	for name, ask := range methods(z, reader, v.ID, sn.ID, a.ID) {
 		err := ask()
 		sentence, _ := block.UserMessage(err)
 		if slices.Contains(looks, name) {
@@ -155,7 +168,7 @@ func TestReaders(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err := z.CreateVolume(z.ctx, reader, control.NewVolume{})
+	_, err = z.CreateVolume(z.ctx, reader, control.NewVolume{})
 	wantError(t, "create", err, block.Forbidden, "Policy doesn't allow volume:create to be performed.")
 }
 

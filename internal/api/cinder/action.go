@@ -38,6 +38,7 @@ var volumeActions = map[string]action{
 	"os-begin_detaching":       {always(anything), plainAction((*control.Service).BeginDetaching)},
 	"os-roll_detaching":        {always(anything), plainAction((*control.Service).RollDetaching)},
 	"os-force_delete":          {always(anything), plainAction((*control.Service).ForceDeleteVolume)},
+	"os-force_detach":          {always(forceDetachBody), forceDetach},
 	"os-initialize_connection": {always(initializeBody), initializeConnection},
 	"os-terminate_connection":  {always(terminateBody), terminateConnection},
 	"os-extend":                {always(extendBody), extend},
@@ -111,6 +112,25 @@ func attach(c *call, o *object) error {
 func detach(c *call, o *object) error {
 	return c.accepted(c.s.cfg.Control.Detach(c.r.Context(), c.caller, c.volumeID(),
 		id[block.AttachmentID](o, "attachment_id")))
+}
+
+// forceDetach takes the paths back that a connector was given, all of them
+// without one, and then detaches.
+func forceDetach(c *call, o *object) error {
+	if _, err := c.s.cfg.Control.Volume(c.r.Context(), c.caller, c.volumeID()); err != nil {
+		return err
+	}
+	if !c.caller.Admin() {
+		return block.Errorf(block.Forbidden,
+			"Policy doesn't allow volume_extension:volume_admin_actions:force_detach to be performed.")
+	}
+	if o.object("connector") != nil {
+		err := c.s.cfg.Control.TerminateConnection(c.r.Context(), c.caller, c.volumeID(), connector(o))
+		if err != nil {
+			return err
+		}
+	}
+	return detach(c, o)
 }
 
 // connector returns what the host says of itself, as it was sent.

@@ -33,7 +33,7 @@ var (
 		sort: []string{"id", "name", "display_name", "description", "display_description", "size", "status",
 			"created_at", "updated_at", "availability_zone", "bootable", "multiattach", "encrypted",
 			"volume_type_id", "snapshot_id", "source_volid", "consistencygroup_id", "replication_status",
-			"project_id", "user_id"},
+			"project_id", "user_id", "host"},
 		filters: []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone",
 			"group_id", "size", "created_at", "updated_at", "consumes_quota"},
 		booleans: []string{"bootable", "multiattach", "encrypted"}}
@@ -256,17 +256,23 @@ func loosely(text string) bool {
 // links writes the link to the page after last, if there may be one: where as
 // many items were found as were asked for, and so also after a full last page.
 func (p page) links(e *encoder, found int, last string) {
-	if found < p.query.Limit || p.of.linkAsked && !p.asked {
+	if !p.more(found) {
 		return
 	}
 	e.key(p.of.name)
 	e.open('[')
 	e.open('{')
 	e.stringMember("rel", "next")
-	e.stringMember("href", p.base+p.collection+"?"+p.params.encode(last))
+	e.stringMember("href", p.next(last))
 	e.close('}')
 	e.close(']')
 }
+
+// more reports whether there may be a page after one with so many items.
+func (p page) more(found int) bool { return found >= p.query.Limit && (!p.of.linkAsked || p.asked) }
+
+// next is the address of the page after an item.
+func (p page) next(last string) string { return p.base + p.collection + "?" + p.params.encode(last) }
 
 // flag reads a boolean parameter (cinder/api/api_utils.py, get_bool_param).
 func (ps params) flag(name string) (bool, error) {

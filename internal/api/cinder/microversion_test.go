@@ -127,7 +127,7 @@ func TestNegotiation(t *testing.T) {
 		{"", "volume 3.0", 200}, {"volume 3.0", "volume 3.0", 200}, {"volume latest", "volume " + newest, 200},
 		{"compute 2.1, volume 3.5", "volume 3.5", 200}, {"volume 3.999", "volume 3.999", 406},
 		{"volume 4.0", "volume 4.0", 406}, {"volume 2.0", "", 406}, {"volume 3.01", "", 400}, {"volume x", "", 400},
-		{"volume", "", 400}, {"compute 2.1", "", 400}, {"volume 3.99999999999999999999", "volume 3.99999999999999999999", 406},
+		{"volume", "", 400}, {"compute 2.1", "", 400}, {"volume 3.99999999999999", "volume 3.99999999999999", 406},
 	} {
 		var headers []string
 		if tt.header != "" {

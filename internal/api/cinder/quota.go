@@ -117,7 +117,17 @@ var limitNames = map[string][2]string{
 }
 
 func showLimits(c *call) error {
-	limits, err := c.s.cfg.Control.Limits(c.r.Context(), c.caller)
+	asked := c.caller
+	if c.view.since(39) && c.caller.Admin() { // whose limits
+		ps, err := parseQuery(c.r.URL.RawQuery)
+		if err != nil {
+			return err
+		}
+		if project, given := ps.get("project_id"); given {
+			asked.Project = block.ProjectID(project)
+		}
+	}
+	limits, err := c.s.cfg.Control.Limits(c.r.Context(), asked)
 	if err != nil {
 		return err
 	}

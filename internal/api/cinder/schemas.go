@@ -120,6 +120,10 @@ var (
 	detachBody = &schema{kinds: []string{"object", "null"}, members: []property{
 		{"attachment_id", false, &schema{kinds: []string{"string", "null"}, uuid: true}},
 	}}
+	forceDetachBody = &schema{kinds: []string{"object"}, members: []property{
+		{"connector", false, &schema{kinds: []string{"object", "string", "null"}}},
+		{"attachment_id", false, &schema{kinds: []string{"string", "null"}, uuid: true}},
+	}}
 	extendBody     = &schema{kinds: []string{"object"}, members: []property{{"new_size", true, size}}}
 	initializeBody = &schema{kinds: []string{"object"}, members: []property{
 		{"connector", true, &schema{kinds: []string{"object"}}}}}

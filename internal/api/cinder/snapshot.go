@@ -32,7 +32,11 @@ func (c *call) snapshots(collection string, extended bool) error {
 		e.key("snapshots")
 		e.open('[')
 		for _, s := range snapshots {
-			c.view.snapshot(e, s, extended)
+			if c.view.v3 {
+				c.view.snapshot3(e, s, extended, extended)
+			} else {
+				c.view.snapshot(e, s, extended)
+			}
 		}
 		e.close(']')
 		if len(snapshots) > 0 {
@@ -77,7 +81,7 @@ func createSnapshot(c *call) error {
 	}
 	if c.view.since(66) {
 		if v, given := o.get("force"); given && !o.flag("force") && v != nil {
-			return invalid("Since microversion 3.66 the 'force' flag is invalid for this request. For backward " +
+			return invalid("Since microversion 3.66 the 'force' flag is invalid for this request.  For backward " +
 				"compatability, however, when the 'force' flag is passed with a value evaluating to True, it is " +
 				"silently ignored.")
 		}

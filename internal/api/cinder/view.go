@@ -189,7 +189,7 @@ func (v view) attachments(e *encoder, vol block.Volume) {
 // lists, create and update do not.
 func (v view) snapshot(e *encoder, s block.Snapshot, extended bool) {
 	if v.v3 {
-		v.snapshot3(e, s, extended)
+		v.snapshot3(e, s, extended, true)
 		return
 	}
 	e.open('{')
@@ -253,7 +253,7 @@ func (v view) upload(e *encoder, u control.Upload) {
 	} else {
 		v.typeRow(e, *u.Type)
 	}
-	if v.since(1) {
+	if v.v3 {
 		e.stringMember("visibility", u.Visibility)
 		e.boolMember("protected", u.Protected)
 	}
