@@ -17,8 +17,10 @@ import (
 
 	"kvol/internal/api/peer"
 	"kvol/internal/block"
+	"kvol/internal/catalog"
 	"kvol/internal/client"
 	"kvol/internal/client/nbd"
+	"kvol/internal/driver/logstore"
 )
 
 // killConfig is a zone's configuration: name, index, three addresses, the other
@@ -142,6 +144,52 @@ func (v *victim) kill(t *testing.T) {
 	v.cmd = nil
 }
 
+// stop ends the zone as an operator does.
+func (v *victim) stop(t *testing.T) {
+	t.Helper()
+	cmd := v.cmd
+	v.cmd = nil
+	if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
+		t.Errorf("zone %s: %v", v.name, err)
+	}
+}
+
+// checkStore opens the store of a zone that does not run and of which all was
+// deleted: it must hold the replicas that the catalog knows, whole, and nothing
+// else.
+func (v *victim) checkStore(t *testing.T) {
+	t.Helper()
+	data := filepath.Join(v.dir, "data")
+	c, err := catalog.Open(t.Context(), catalog.Options{Path: filepath.Join(data, "catalog.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	replicas := map[block.VolumeID]bool{}
+	err = c.View(t.Context(), func(tx *catalog.Tx) error {
+		all, err := tx.Replicas("")
+		for _, r := range all {
+			replicas[r.ID] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := logstore.Open(t.Context(), logstore.Options{Dir: filepath.Join(data, "main")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	n := 0
+	for info, err := range d.Volumes(t.Context()) {
+		if n++; err != nil || !replicas[info.ID] {
+			t.Errorf("the store of %s holds volume %s, which is nobody's: %v", v.name, info.ID, err)
+		}
+	}
+	t.Logf("the store of %s holds %d volumes for %d replicas", v.name, n, len(replicas))
+}
+
 func (v *victim) session(t *testing.T) *client.Session {
 	t.Helper()
 	s, err := client.Login(t.Context(), client.Auth{URL: v.url + "/identity", User: "alice",
@@ -155,7 +203,8 @@ func (v *victim) session(t *testing.T) *client.Session {
 // TestKilledZonesSettle asks two zones for everything at once while one or the
 // other is killed with SIGKILL. What a call answers is of no interest then; but
 // in the end nothing may be left in a passing status, nothing may have failed,
-// and everything can be deleted.
+// everything can be deleted, and no store
+// keeps what is nobody's.
 func TestKilledZonesSettle(t *testing.T) {
 	all := victims(t)
 	rnd := rand.New(rand.NewPCG(7, 11))
@@ -192,6 +241,10 @@ func TestKilledZonesSettle(t *testing.T) {
 	}
 	for _, h := range hands {
 		h.clear(t)
+	}
+	for _, v := range all {
+		v.stop(t)
+		v.checkStore(t)
 	}
 }
 
