@@ -50,7 +50,7 @@ var mayImport = map[string][]string{
 	"image":              {"api", "block", "catalog", "control"},
 	"zone":               {"..."},
 	"zone/zonetest":      {"..."},
-	"kvol/cmd/kvol":      {"block", "client", "client/...", "identity", "kvol/cmd/kvol/...", "zone"},
+	"kvol/cmd/kvol":      {"block", "client", "client/...", "driver/logstore", "identity", "kvol/cmd/kvol/...", "zone"},
 	"kvol/cmd/kvol/demo": {"api/peer", "block", "client", "client/...", "replication", "zone"},
 	"kvol/test/...":      {"..."},
 }

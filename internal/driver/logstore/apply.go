@@ -34,10 +34,14 @@ func (s *Store) apply(h *header, body []byte, at position) error {
 	if err := b.Set(positionKey, s.scratch, nil); err != nil {
 		return indexError(err)
 	}
+	if err := s.countRecord(b, h, at); err != nil {
+		return err
+	}
 	after, err := s.applyOp(b, h, body, at)
 	if err != nil {
 		return err
 	}
+	s.sinceLook += int64(b.Len())
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return indexError(err)
 	}
@@ -244,13 +248,16 @@ func (s *Store) applyRelocate(b *pebble.Batch, h *header, body []byte, at positi
 	if err != nil {
 		return nil, err
 	}
+	moved := int64(0)
 	for i := range int(h.count) {
 		old := &c[first+i]
 		if s.hooks.is(moveBlindly) || old.set && old.segment == from.segment && old.off == from.off+uint32(i)*blockSize {
 			*old = cell{set: true, segment: at.segment, off: uint32(at.off+h.dataOff()) + uint32(i)*blockSize,
 				crc: le.Uint32(crcs[i*4:])}
+			moved++
 		}
 	}
+	s.died(from.segment, moved)
 	if err := b.Set(key, c.encode(nil), nil); err != nil {
 		return nil, indexError(err)
 	}

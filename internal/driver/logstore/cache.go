@@ -96,3 +96,14 @@ func (c *leafCache) forgetLeaf(leaf uint32) {
 		}
 	}
 }
+
+// bytes is how much memory the leaves take.
+func (c *leafCache) bytes() (n int64) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		n += int64(len(s.leaves)) * leafCost
+		s.mu.Unlock()
+	}
+	return n
+}

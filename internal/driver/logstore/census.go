@@ -3,36 +3,68 @@ package logstore
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// census is what the last count of live data found.
+// census is what the last count of live data found. The walk over the index
+// costs time in proportion to the index; it takes at most a censusShare-th of
+// the time while there is room, so that deletions each second don't make it
+// run for ever. What it found is kept in the index.
 type census struct {
-	live     atomic.Int64
-	segments atomic.Int64 // in use when it was taken
+	live  atomic.Int64  // bytes and one
+	later atomic.Int64  // nanoseconds until a census that is due may be taken
+	took  time.Duration // under reclaiming, as all below
+	ended time.Time
+}
+
+const (
+	censusShare = 20
+	cheapCensus = 100 * time.Millisecond // that may be taken at any time
+)
+
+// dueNow tells whether it is time to count anew, and if only later, when.
+func (s *Store) dueNow(ctx context.Context) (due bool, later time.Duration, err error) {
+	room, err := s.Capacity(ctx)
+	if err != nil {
+		return false, 0, err
+	}
+	size := int64(s.super.segmentSize)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// At least twice before the room that there is has been written full.
+	enough := max(4*size, min(int64(len(s.usage))*size/4, room.Free/2))
+	if !s.freed && s.sinceCensus < enough {
+		return false, 0, nil
+	}
+	share := time.Duration(censusShare)
+	if lowRoom(room) {
+		share = 1
+	}
+	if s.census.took < cheapCensus {
+		share = 0
+	}
+	if wait := s.census.ended.Add(share * s.census.took).Sub(s.now()); wait > 0 {
+		return false, wait, nil
+	}
+	return true, 0, nil
 }
 
 // reclaimWhenDue counts what is live and moves data out of segments that hold
-// little of it: after a deletion, or when a quarter more segments are in use
-// than at the last count.
+// little of it: after a deletion, or when so much was written that it matters.
 func (s *Store) reclaimWhenDue(ctx context.Context) error {
 	s.reclaiming.Lock()
 	defer s.reclaiming.Unlock()
-	all, empty := s.pool.counts()
-	used := int64(all - empty)
-	s.mu.Lock()
-	due := s.freed
-	s.mu.Unlock()
-	last := s.census.segments.Load()
-	if !due && used < last+max(4, last/4) {
-		return nil
+	due, later, err := s.dueNow(ctx)
+	s.census.later.Store(int64(later))
+	if err == nil && due {
+		err = s.takeCensus()
 	}
-	live, _, err := s.takeCensus()
 	if err != nil {
 		return err
 	}
-	return s.compact(ctx, live)
+	return s.compact(ctx, false)
 }
 
 // reclaim is what the pool does when it can't grow. It does nothing where
@@ -49,9 +81,13 @@ func (s *Store) reclaim(ctx context.Context) error {
 	if idle {
 		return nil
 	}
-	live, _, err := s.takeCensus()
+	// What is known from the last count is tried before another one.
+	err := s.compact(ctx, true)
 	if err == nil && s.pool.freeCount() == 0 {
-		err = s.compact(ctx, live)
+		err = s.takeCensus()
+	}
+	if err == nil && s.pool.freeCount() == 0 {
+		err = s.compact(ctx, true)
 	}
 	if err == nil && s.pool.freeCount() == 0 {
 		s.stuck = s.standing()
@@ -67,45 +103,43 @@ type standing struct {
 
 func (s *Store) standing() standing { return standing{s.log.now(), s.pool.count()} }
 
-// takeCensus counts the live bytes of each full segment and sets those with
-// none free. A full segment's count only ever falls: nothing new refers to
-// old data. It may be reused once the durable index knows that, and nobody is
-// reading from it any more.
-func (s *Store) takeCensus() (live map[uint32]int64, freed int, err error) {
+// takeCensus counts the live bytes of each full segment, notes them and sets
+// those with none free.
+func (s *Store) takeCensus() error {
+	start := s.now()
 	s.mu.Lock()
-	s.freed = false
+	s.freed, s.sinceCensus = false, 0
 	snap := s.db.NewSnapshot()
 	end := s.log.now()
 	s.mu.Unlock()
-	defer snap.Close()
 	live, total, err := countLive(snap)
+	snap.Close()
 	if err != nil {
-		return nil, 0, err
-	}
-	full := s.pool.inUse(end.segment)
-	var dead []uint32
-	for _, id := range full {
-		if live[id] == 0 {
-			dead = append(dead, id)
-			delete(live, id)
-		}
+		return err
 	}
 	s.census.live.Store(total + 1)
-	s.census.segments.Store(int64(len(full) - len(dead)))
-	if len(dead) == 0 {
-		return live, 0, nil
-	}
-	if !s.hooks.is(recycleEarly) {
-		if err := s.flushIndex(); err != nil {
-			return nil, 0, err
+	s.mu.Lock()
+	var dead, changed []uint32
+	for id, u := range s.usage {
+		if id >= end.segment || u.free {
+			continue
+		}
+		if n := live[id]; n < u.live {
+			u.live = n
+			changed = append(changed, id)
+		}
+		if u.live == 0 {
+			dead = append(dead, id)
 		}
 	}
-	if err := s.grace.wait(s.closing); err != nil {
-		return nil, 0, err
+	err = s.setUsage(changed)
+	s.mu.Unlock()
+	if err == nil {
+		err = s.setFree(dead)
 	}
-	s.pool.setFree(dead)
-	s.pool.retry()
-	return live, len(dead), nil
+	s.census.ended = s.now()
+	s.census.took = s.census.ended.Sub(start)
+	return err
 }
 
 // countLive sums the bytes that the index refers to, by segment.

@@ -2,48 +2,81 @@ package logstore
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"kvol/internal/block"
+	"kvol/internal/driver"
 )
 
-// Check compares the index with the log: each block that the index refers to
-// lies in a whole record of that branch and block, with the checksum that the
-// index has, and its bytes match; versions and notes of change belong
-// together; the nouns are counted right. It needs memory in proportion to the
-// index and may run while the store is used.
+// Check compares the index with the log and returns the first thing that is
+// wrong, as Corrupt; see Examine.
 func (s *Store) Check(ctx context.Context) error {
-	if err := s.usable(ctx); err != nil {
+	var first error
+	if _, err := s.Examine(ctx, func(d Damage) {
+		if first == nil {
+			first = d.asError()
+		}
+	}); err != nil {
 		return err
 	}
-	turn := s.grace.enter() // segments stay
-	defer s.grace.leave(turn)
+	return first
+}
+
+// Examined is what an examination went over.
+type Examined struct {
+	Segments int   `json:"segments"`
+	Versions int64 `json:"versions"` // of leaves in the index
+	Bytes    int64 `json:"bytes"`    // of live data
+	Damages  int   `json:"damages"`
+}
+
+// Examine compares the index with the log and calls report for whatever is
+// wrong: each block that the index refers to lies in a whole record of that
+// branch and block, with the checksum that the index has, and its bytes match;
+// versions and notes of change belong together; the nouns are counted right;
+// no segment is thought to have less live than it has. It takes memory for
+// one segment and a few bytes for each, and may run while the store is used.
+func (s *Store) Examine(ctx context.Context, report func(Damage)) (Examined, error) {
+	if err := s.usable(ctx); err != nil {
+		return Examined{}, err
+	}
+	e := &examiner{store: s, alive: map[uint64]bool{}, usage: map[uint32]usage{}}
+	e.report = func(d Damage) {
+		e.done.Damages++
+		s.alarm(d)
+		report(d)
+	}
 	s.mu.Lock()
-	snap := s.db.NewSnapshot()
+	e.snap = s.db.NewSnapshot()
 	err := s.checkNouns()
-	alive := map[uint64]bool{}
 	for num := range s.branches {
-		alive[num] = true
+		e.alive[num] = true
+	}
+	for id, u := range s.usage {
+		e.usage[id] = *u
 	}
 	s.mu.Unlock()
-	defer snap.Close()
+	defer e.snap.Close()
 	if err != nil {
-		return err
+		e.report(Damage{What: err.Error()})
 	}
-	c := checker{store: s, alive: alive, want: map[uint32]map[uint32]wanted{}, noted: map[versionID]bool{}}
-	if err := c.readIndex(snap); err != nil {
-		return err
-	}
-	for id, want := range c.want {
-		if err := ctx.Err(); err != nil {
-			return block.Wrap(block.Unavailable, err, "the check ended")
+	if err := e.readIndex(ctx); err != nil {
+		if !mendable(err) {
+			return e.done, err
 		}
-		if err := c.readSegment(id, want); err != nil {
-			return err
+		e.report(Damage{What: err.Error()})
+		return e.done, nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(e.live)) {
+		if err := e.readSegment(ctx, id); err != nil {
+			return e.done, err
 		}
 	}
-	return nil
+	return e.done, nil
 }
 
 // checkNouns counts references anew. The caller holds s.mu.
@@ -76,104 +109,209 @@ func (s *Store) checkNouns() error {
 	return nil
 }
 
-type checker struct {
-	store *Store
-	alive map[uint64]bool
-	noted map[versionID]bool
-	want  map[uint32]map[uint32]wanted // by segment and offset
+type examiner struct {
+	store  *Store
+	snap   *pebble.Snapshot
+	alive  map[uint64]bool
+	usage  map[uint32]usage
+	live   map[uint32]int64 // bytes, by segment
+	report func(Damage)
+	done   Examined
 }
 
-// wanted is a block that the index refers to.
-type wanted struct {
-	branch, block uint64
-	crc           uint32
+// readIndex checks what the index says of itself, and counts. Each version has
+// its note of change; as many notes as versions then leave none over.
+func (e *examiner) readIndex(ctx context.Context) (err error) {
+	if e.live, e.done.Bytes, err = countLive(e.snap); err != nil {
+		return err
+	}
+	notes := int64(0)
+	err = e.keys(ctx, keyChanged, func([]byte) error { notes++; return nil })
+	if err != nil {
+		return err
+	}
+	var note []byte
+	err = e.keys(ctx, keyLeaf, func(k []byte) error {
+		branch, leaf, epoch, ok := parseLeafKey(k)
+		if !ok {
+			e.report(Damage{What: fmt.Sprintf("the index has a key that can't be read: %x", k)})
+			return nil
+		}
+		e.done.Versions++
+		note = changedKey(note, branch, epoch, leaf)
+		_, closer, err := e.snap.Get(note)
+		if err == nil {
+			closer.Close()
+		} else if err != pebble.ErrNotFound { //nolint:errorlint // as Pebble documents it
+			return indexError(err)
+		}
+		if err != nil || !e.alive[branch] {
+			e.report(Damage{What: fmt.Sprintf("leaf %d of branch %d in epoch %d belongs to nothing", leaf, branch, epoch),
+				Volume: e.store.ownerOf(branch), Extent: driver.Extent{Off: int64(leaf) * leafSize, Len: leafSize}})
+		}
+		return nil
+	})
+	if err == nil && notes != e.done.Versions {
+		e.report(
+			Damage{What: fmt.Sprintf("%d leaves are noted as changed, and %d versions are there", notes, e.done.Versions)},
+		)
+	}
+	return err
 }
 
-func (c *checker) readIndex(r pebble.Reader) error {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: []byte{keyChanged}, UpperBound: []byte{keyLeaf + 1}})
+func (e *examiner) keys(ctx context.Context, kind byte, f func(k []byte) error) error {
+	it, err := e.snap.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
 	if err != nil {
 		return indexError(err)
 	}
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
-		if branch, epoch, leaf, ok := parseChangedKey(it.Key()); ok {
-			c.noted[versionID{branch, epoch, leaf}] = true
-			continue
+		if err := ctx.Err(); err != nil {
+			return block.Wrap(block.Unavailable, err, "the check ended")
 		}
-		branch, leaf, epoch, ok := parseLeafKey(it.Key())
-		if !ok {
-			continue
-		}
-		id := versionID{branch, epoch, leaf}
-		if !c.alive[branch] || !c.noted[id] {
-			return block.Errorf(block.Corrupt, "leaf %d of branch %d in epoch %d belongs to nothing", leaf, branch, epoch)
-		}
-		delete(c.noted, id)
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return indexError(err)
-		}
-		if err := eachRun(v, func(r run) { c.add(branch, leaf, r) }); err != nil {
+		if err := f(it.Key()); err != nil {
 			return err
 		}
-	}
-	for id := range c.noted {
-		return block.Errorf(block.Corrupt, "leaf %d of branch %d was changed in epoch %d and is not there",
-			id.leaf, id.branch, id.epoch)
 	}
 	return indexError(it.Error())
 }
 
-func (c *checker) add(branch uint64, leaf uint32, r run) {
-	if r.segment == 0 {
-		return
+// readSegment checks what is live in a segment.
+func (e *examiner) readSegment(ctx context.Context, id uint32) error {
+	u, full := e.usage[id]
+	if full && u.live < e.live[id] {
+		e.report(Damage{What: fmt.Sprintf("%d bytes are live in a segment that is thought to have %d", e.live[id], u.live),
+			Segment: id})
 	}
-	m := c.want[r.segment]
-	if m == nil {
-		m = map[uint32]wanted{}
-		c.want[r.segment] = m
-	}
-	for i := range r.count {
-		m[r.off+uint32(i)*blockSize] = wanted{branch, uint64(leaf)*leafBlocks + uint64(r.first+i), le.Uint32(r.crcs[i*4:])}
-	}
+	e.done.Segments++
+	c := &segmentCheck{store: e.store, reader: e.snap, id: id, report: e.report, want: e.live[id], counted: true}
+	return c.run(ctx, func(int) error { return nil })
 }
 
-// readSegment looks for the wanted blocks in a segment's records.
-func (c *checker) readSegment(id uint32, want map[uint32]wanted) error {
-	file, err := c.store.handles.get(id)
+// segmentCheck compares what an index has in a segment with the segment.
+type segmentCheck struct {
+	store   *Store
+	reader  pebble.Reader
+	id      uint32
+	report  func(Damage)
+	counted bool
+	want    int64 // bytes that the index has in it, where they were counted
+	found   int64
+	damages []Damage
+}
+
+// run checks the segment. It keeps nobody from reusing it, since it may take
+// long; where that was done meanwhile, what was found means nothing.
+func (c *segmentCheck) run(ctx context.Context, read func(n int) error) error {
+	err := c.walk(ctx, read)
+	if c.store.reused(c.id) || err == nil && len(c.damages) == 0 {
+		return nil
+	}
+	for _, d := range c.damages {
+		c.report(d)
+	}
+	return err
+}
+
+// reused reports whether a segment's file may hold something else by now.
+func (s *Store) reused(id uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.usage[id]
+	return u == nil && s.filling.segment != id || u != nil && u.free
+}
+
+func (c *segmentCheck) walk(ctx context.Context, read func(n int) error) error {
+	s := c.store
+	w, err := s.walkSegment(ctx, c.id)
 	if err != nil {
 		return err
 	}
-	defer c.store.handles.put(file)
-	r := recordReader{file: file, size: int64(c.store.super.segmentSize), salt: c.store.super.salt}
-	buf := getBlock()
-	defer putBlock(buf)
-	for off, last := int64(segmentHeader), uint64(0); len(want) > 0; {
-		h, body, err := r.read(off)
+	defer s.handles.put(w.handle)
+	s.mu.Lock()
+	var end int64
+	if u := s.usage[c.id]; u != nil {
+		end = int64(u.end)
+	}
+	s.mu.Unlock()
+	for _, group := range w.groups() {
+		err := s.eachLive(c.reader, c.id, group, func(l liveRun) error {
+			if l.record == nil {
+				return nil // what has no record at all is found by its count
+			}
+			c.found += int64(l.count) * blockSize
+			c.blocks(w, &l)
+			return read(l.count * blockSize)
+		})
 		if err != nil {
 			return err
 		}
-		if h == nil || last != 0 && h.seq != last+1 {
-			return block.Errorf(block.Corrupt, "segment %08x lacks %d blocks that the index has", id, len(want))
-		}
-		for i := range int(h.data / blockSize) {
-			at := uint32(off+h.dataOff()) + uint32(i)*blockSize
-			w, ok := want[at]
-			if !ok {
-				continue
-			}
-			delete(want, at)
-			if w.branch != h.branch || w.block != h.first+uint64(i) || w.crc != le.Uint32(h.crcs(body)[i*4:]) {
-				return block.Errorf(block.Corrupt, "the block in segment %08x at %d is not what the index has", id, at)
-			}
-			if _, err := file.ReadAt(buf[:], int64(at)); err != nil {
-				return unreadable(err)
-			}
-			if blockCRC(buf[:]) != w.crc {
-				return block.Errorf(block.Corrupt, "a block in segment %08x at %d does not match its checksum", id, at)
-			}
-		}
-		last, off = h.seq, off+h.size()
+	}
+	if end != 0 && w.end < end || c.counted && c.found != c.want {
+		return c.missing(ctx, w)
 	}
 	return nil
+}
+
+// blocks compares the blocks of a run with their checksums: the index's, the
+// record's and their own.
+func (c *segmentCheck) blocks(w *segmentWalk, l *liveRun) {
+	w.data = grown(w.data, l.count*blockSize)
+	_, rerr := w.file.ReadAt(w.data, int64(l.off))
+	for i := range l.count {
+		off := l.off + uint32(i)*blockSize
+		what := ""
+		if rerr != nil {
+			what = "a block can't be read from the disk"
+		} else if blockCRC(w.data[i*blockSize:(i+1)*blockSize]) != le.Uint32(l.crcs[i*4:]) {
+			what = "a block does not match its checksum"
+		}
+		if what != "" {
+			d := c.store.damaged(l.branch, l.block(i), 1, c.id, off, what)
+			d.cause = rerr
+			c.damages = append(c.damages, d)
+		}
+	}
+}
+
+// missing looks for what the index has in the segment where no record that
+// can be read has it: a header is damaged, and hides all that follows it.
+func (c *segmentCheck) missing(ctx context.Context, w *segmentWalk) error {
+	byLeaf := map[versionID][]placed{}
+	for _, g := range w.groups() {
+		byLeaf[versionID{branch: g[0].branch, leaf: g[0].leaf()}] = g
+	}
+	it, err := c.reader.NewIter(&pebble.IterOptions{LowerBound: []byte{keyLeaf}, UpperBound: []byte{keyLeaf + 1}})
+	if err != nil {
+		return indexError(err)
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := ctx.Err(); err != nil {
+			return block.Wrap(block.Unavailable, err, "the check ended")
+		}
+		branch, leaf, epoch, _ := parseLeafKey(it.Key())
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return indexError(err)
+		}
+		group := byLeaf[versionID{branch: branch, leaf: leaf}]
+		err = eachRun(v, func(r run) {
+			if r.segment != c.id {
+				return
+			}
+			l := liveRun{branch: branch, epoch: epoch, leaf: leaf, first: r.first, count: r.count, off: r.off, crcs: r.crcs}
+			_ = cut(l, group, func(l liveRun) error {
+				if l.record == nil {
+					c.damages = append(c.damages, c.store.damaged(branch, l.block(0), l.count, c.id, l.off,
+						"no whole record holds a block that the index has"))
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return indexError(it.Error())
 }

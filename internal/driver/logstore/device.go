@@ -119,6 +119,7 @@ func (s *Store) write(volume, branch uint64, first int64, p []byte) error {
 	for i := range count {
 		w.crcs = le.AppendUint32(w.crcs, blockCRC(p[i*blockSize:(i+1)*blockSize]))
 	}
+	s.slowDown(count)
 	for {
 		if s.closed.Load() {
 			return errClosed()
@@ -126,10 +127,7 @@ func (s *Store) write(volume, branch uint64, first int64, p []byte) error {
 		s.mu.Lock()
 		err := s.commit(&w.h, w.crcs, p, forWriting)
 		s.mu.Unlock()
-		if err != errNoRoom { //nolint:errorlint // never wrapped
-			return err
-		}
-		if err := s.pool.wait(forWriting); err != nil {
+		if again, err := s.waitFor(err, forWriting); !again {
 			return err
 		}
 	}

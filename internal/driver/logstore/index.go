@@ -17,6 +17,7 @@ import (
 //	'B' branch                    parent, parent's bound, volume, epoch
 //	'C' branch epoch leaf         a leaf that was changed in that epoch
 //	'D' branch                    the branch has something to sweep
+//	'L' segment                   a full segment: end, bytes of data, bytes live at most
 //	'P' branch leaf ^epoch        runs: what was written in that epoch
 //	'Q'                           the position up to which the log is in here
 //	'S' volume at                 a snapshot: name, branch, size
@@ -28,6 +29,7 @@ const (
 	keyDirty    = 'D'
 	keyLeaf     = 'P'
 	keyPosition = 'Q'
+	keySegment  = 'L'
 	keySnapshot = 'S'
 	keyVolume   = 'V'
 	keyWritten  = 'W'
@@ -109,7 +111,7 @@ const maxIndexFailures = 20
 // Its own log is off. beforeTable is called before a table
 // is written; the index must never be ahead of what the disk has of the log.
 func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog.Logger,
-	beforeTable func() error, fatal func(error)) (*pebble.DB, error) {
+	beforeTable func() error, flushed func(), fatal func(error)) (*pebble.DB, error) {
 	dir = path.Join(dir, "index")
 	if err := fsys.MkdirAll(dir); err != nil {
 		return nil, block.Wrap(ioKind(err), err, "the store's directory can't be made")
@@ -128,6 +130,7 @@ func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog
 				if info.Err == nil {
 					failures.Store(0)
 				}
+				flushed()
 			},
 		},
 		DisableWAL:         true,
@@ -135,10 +138,10 @@ func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog
 		FormatMajorVersion: pebble.FormatColumnarBlocks,
 		Merger:             leafMerger(),
 		CacheSize:          cacheBytes / 2,
-		MemTableSize:       uint64(max(64<<10, cacheBytes/16)),
-		// Never reached by work that goes on: the index takes a hundredth of the
-		// data. Where tables can't be written the log stops before; Pebble must
-		// not hold up for ever whoever closes the store.
+		MemTableSize:       uint64(memTable(cacheBytes)),
+		// The store waits by itself before there are so many (see behind.go), as
+		// it can stop waiting when the log stops. Pebble would hold up for ever
+		// whoever closes a store whose tables can't be written.
 		MemTableStopWritesThreshold: 1000,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       1000,

@@ -38,6 +38,32 @@ func (s *Store) resolve(br *branch, bound uint64, leaf uint32, out *cells) error
 	return nil
 }
 
+// eachVersion calls f for a branch's versions of a leaf below a bound, from new
+// to old, until f returns false.
+func (s *Store) eachVersion(branch uint64, leaf uint32, bound uint64, f func(epoch uint64, c *cells) bool) error {
+	lower := leafKey(nil, branch, leaf, bound-1)
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: next(lower[:len(lower)-8])})
+	if err != nil {
+		return indexError(err)
+	}
+	defer it.Close()
+	var c cells
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return indexError(err)
+		}
+		c = cells{}
+		if err := c.decode(v); err != nil {
+			return err
+		}
+		if _, _, epoch, ok := parseLeafKey(it.Key()); ok && !f(epoch, &c) {
+			return nil
+		}
+	}
+	return indexError(it.Error())
+}
+
 // fill lays r beneath c and returns how many cells it set.
 func (c *cells) fill(r run) int {
 	n := 0

@@ -38,7 +38,8 @@ type pool struct {
 	max  int64 // bytes of all segments; 0 for no bound
 	// reclaim looks for segments with nothing live; it may return none.
 	reclaim func(ctx context.Context) error
-	grew    func() // is told when segments were used up
+	grew    func()                // is told when segments were used up
+	gone    func(id uint32) error // is told of a segment that has no file any more
 	handles *handles
 	hooks   *testHooks
 
@@ -174,8 +175,6 @@ func (p *pool) fail(err error) {
 	p.change.Broadcast()
 }
 
-func errClosed() error { return block.Errorf(block.Unavailable, "the store is closed") }
-
 // run keeps the pool filled until ctx ends.
 func (p *pool) run(ctx context.Context) {
 	for {
@@ -251,7 +250,32 @@ func (p *pool) recycle(old uint32) error {
 		return block.Wrap(ioKind(err), err, "a segment of the store can't be reused")
 	}
 	p.addToReady(id)
-	return nil
+	return p.gone(old)
+}
+
+// shrink gives free segments back to the file system but for some. The
+// directory need not be synced: a file that is there again after a power cut
+// is as free as it was.
+func (p *pool) shrink(keep int) error {
+	for {
+		p.mu.Lock()
+		keepNow := keep + max(0, readyTarget-len(p.ready))
+		if len(p.free) <= keepNow {
+			p.mu.Unlock()
+			return nil
+		}
+		id := p.free[0]
+		p.free = p.free[1:]
+		delete(p.all, id)
+		p.mu.Unlock()
+		p.handles.drop(id)
+		if err := p.fs.Remove(segmentName(p.dir, id)); err != nil {
+			return block.Wrap(ioKind(err), err, "a segment of the store can't be removed")
+		}
+		if err := p.gone(id); err != nil {
+			return err
+		}
+	}
 }
 
 func (p *pool) syncDir() error {
@@ -355,19 +379,6 @@ func (p *pool) ids() []uint32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Sorted(maps.Keys(p.all))
-}
-
-// inUse lists the segments before the log's present one that hold records.
-func (p *pool) inUse(end uint32) []uint32 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var out []uint32
-	for id := range p.all {
-		if id < end && !slices.Contains(p.free, id) {
-			out = append(out, id)
-		}
-	}
-	return out
 }
 
 func (p *pool) freeCount() int {

@@ -77,10 +77,28 @@ func (s *Store) readBlocks(br *branch, bound uint64, first int64, p []byte) erro
 		} else {
 			err = s.readRun(c[i:i+n], q)
 		}
+		if mendable(err) {
+			err = s.readEach(br, bound, first+int64(i-from), c[i:i+n], q)
+		}
 		if err != nil {
 			return err
 		}
 		i += n
+	}
+	return nil
+}
+
+// readEach reads blocks one by one, where reading them together failed, and
+// mends those that are damaged.
+func (s *Store) readEach(br *branch, bound uint64, first int64, c []cell, p []byte) error {
+	for i := range c {
+		err := s.readRun(c[i:i+1], p[i*blockSize:])
+		if mendable(err) {
+			err = s.mend(br, bound, first+int64(i), c[i], p[i*blockSize:(i+1)*blockSize], err)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

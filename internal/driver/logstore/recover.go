@@ -22,7 +22,17 @@ func (s *Store) recover(ctx context.Context) error {
 	if err := s.syncFrom(from.segment); err != nil {
 		return err
 	}
-	end, err := s.replay(ctx, from, s.apply)
+	if err := s.loadUsage(from); err != nil {
+		return err
+	}
+	end, err := s.replay(ctx, from, func(h *header, body []byte, at position) error {
+		if s.tooMuch() {
+			if err := s.waitIndex(); err != nil {
+				return err
+			}
+		}
+		return s.apply(h, body, at)
+	})
 	if err != nil {
 		return err
 	}

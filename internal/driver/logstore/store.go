@@ -28,6 +28,8 @@ type Options struct {
 	SegmentSize int64            // bytes of a log segment, for a new store; 64 MiB
 	CacheBytes  int64            // memory for the index; 256 MiB
 	MaxBytes    int64            // of all segments together; what the file system has
+	ScrubRate   int64            // bytes of the log read and checked each second, again and again; 0: none
+	Healer      Healer           // where damaged blocks come from; nil: reads of them fail
 	Log         *slog.Logger     // slog.Default()
 	Now         func() time.Time // time.Now
 
@@ -68,7 +70,18 @@ type Store struct {
 	census  census
 	// reclaiming lets one census and one compaction run at a time.
 	reclaiming sync.Mutex
-	stuck      standing // where reclaiming found nothing; under reclaiming
+	// shifting keeps the sweeper from moving blocks from epoch to epoch while
+	// compaction looks for them. It is taken before mu.
+	shifting  sync.Mutex
+	stuck     standing      // where reclaiming found nothing; under reclaiming
+	brake     atomic.Int64  // nanoseconds that a writer waits with each block
+	memTable  int64         // bytes of one of the index's memory tables
+	flushed   chan struct{} // a table of the index was written
+	healer    Healer
+	scrubRate int64
+	damages   damages
+	levels    levels
+	scrub     scrubState
 
 	mu         sync.Mutex // order of records; guards all below and the nouns
 	volumes    map[block.VolumeID]*volume
@@ -78,6 +91,12 @@ type Store struct {
 	indexEvery int64             // bytes of log after which the index is flushed
 	indexed    int64             // bytes applied since the index was asked to flush
 	freed      bool              // something became unreachable
+
+	usage       map[uint32]*usage // full segments
+	filling     filling
+	sinceCensus int64 // bytes of log
+	sinceLook   int64 // bytes given to the index since its memory was looked at
+	behind      bool  // the index has too much in memory
 
 	// Buffers of apply.
 	scratch, keyBuf, valueBuf []byte
@@ -117,6 +136,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		closing: make(chan struct{}), keeping: make(chan struct{}, 1),
 		volumes: map[block.VolumeID]*volume{}, numbers: map[uint64]*volume{}, branches: map[uint64]*branch{},
 		recent: map[versionID]int{}, indexEvery: o.indexEvery, cache: newLeafCache(o.CacheBytes / 4), stop: func() {},
+		usage: map[uint32]*usage{}, memTable: memTable(o.CacheBytes), flushed: make(chan struct{}, 1), healer: o.Healer, scrubRate: o.ScrubRate,
+		damages: damages{found: map[damagePlace]Damage{}},
 	}
 	if err := s.open(ctx, o); err != nil {
 		s.release()
@@ -171,13 +192,13 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	s.unclean = found && !s.super.clean
 	size := int64(s.super.segmentSize)
 	s.pool = newPool(s.fs, s.dir, size, o.MaxBytes, s.handles, s.hooks)
-	s.pool.reclaim, s.pool.grew = s.reclaim, s.wakeHousekeeper
+	s.pool.reclaim, s.pool.grew, s.pool.gone = s.reclaim, s.wakeHousekeeper, s.forgetSegment
 	if err := s.pool.load(); err != nil {
 		return err
 	}
 	s.log = newLog(s.fs, s.dir, size, s.super.salt, s.handles, s.pool, s.hooks)
 	exists := s.super.generation > 0
-	s.db, err = openIndex(s.fs, s.dir, exists, o.CacheBytes, s.slog, s.beforeTable, s.indexFailed)
+	s.db, err = openIndex(s.fs, s.dir, exists, o.CacheBytes, s.slog, s.beforeTable, s.tableWritten, s.indexFailed)
 	if err != nil {
 		return err
 	}
@@ -205,6 +226,9 @@ func (s *Store) start() error {
 		return err
 	}
 	s.tasks.Go(func() { s.keepHouse(ctx) })
+	if s.scrubRate > 0 {
+		s.tasks.Go(func() { s.keepScrubbing(ctx, s.scrubRate) })
+	}
 	s.wakeHousekeeper()
 	return nil
 }
@@ -249,17 +273,30 @@ func (s *Store) do(keep reserve, f func() error) error {
 		s.mu.Lock()
 		err := f()
 		s.mu.Unlock()
-		if err != errNoRoom { //nolint:errorlint // never wrapped
-			return err
-		}
-		if err := s.pool.wait(keep); err != nil {
+		if again, err := s.waitFor(err, keep); !again {
 			return err
 		}
 	}
 }
 
+// waitFor waits for what a record lacks and tells whether to try again.
+func (s *Store) waitFor(err error, keep reserve) (again bool, _ error) {
+	switch err { //nolint:errorlint // never wrapped
+	case errNoRoom:
+		err = s.pool.wait(keep)
+	case errBehind:
+		err = s.waitIndex()
+	default:
+		return false, err
+	}
+	return err == nil, err
+}
+
 // commit appends a record and applies it. The caller holds s.mu.
 func (s *Store) commit(h *header, body, data []byte, keep reserve) error {
+	if s.tooMuch() {
+		return errBehind
+	}
 	at, err := s.log.append(h, body, data, keep)
 	if err != nil {
 		return err
@@ -347,40 +384,4 @@ func (s *Store) release() {
 		s.handles.close()
 	}
 	_ = s.lock.Close()
-}
-
-// Status is a store's state for metrics and people.
-type Status struct {
-	Generation    uint32    // of the log; rises with each opening
-	Unclean       bool      // it was not closed the last time
-	Opened        time.Time // by this process
-	Sequence      uint64    // of the next record
-	Synced        uint64    // records below it survive a power cut
-	Segments      int       // files of the log
-	EmptySegments int       // of them ready for use
-	SegmentSize   int64     // bytes
-	LiveBytes     int64     // of data, at the last census; -1 before the first
-	IndexBytes    int64     // of the index on disk
-	Volumes       int
-	Snapshots     int
-	Branches      int
-	Err           error // why the store stopped; nil while it works
-}
-
-// Status tells how the store is.
-func (s *Store) Status() Status {
-	st := Status{Unclean: s.unclean, Opened: s.opened, SegmentSize: int64(s.super.segmentSize)}
-	st.Segments, st.EmptySegments = s.pool.counts()
-	s.log.mu.Lock()
-	st.Generation, st.Sequence, st.Synced, st.Err = s.log.end.generation, s.log.end.seq, s.log.synced, s.log.poison
-	s.log.mu.Unlock()
-	st.LiveBytes = s.census.live.Load() - 1
-	st.IndexBytes = int64(s.db.Metrics().DiskSpaceUsage())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st.Volumes, st.Branches = len(s.volumes), len(s.branches)
-	for _, v := range s.volumes {
-		st.Snapshots += len(v.snapshots)
-	}
-	return st
 }

@@ -3,6 +3,7 @@ package logstore
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -31,16 +32,24 @@ func (s *Store) tidyUp() {
 // ctx ends. What fails is tried again the next time; a failure of the disk
 // shows in the log's and the index's own errors.
 func (s *Store) keepHouse(ctx context.Context) {
+	timer := time.NewTimer(levelEvery)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.keeping:
+		case <-timer.C:
+			timer.Reset(levelEvery)
 		}
 		err := s.sweepAll(ctx)
 		if err == nil {
 			err = s.reclaimWhenDue(ctx)
 		}
+		if later := time.Duration(s.census.later.Load()); later > 0 {
+			timer.Reset(min(later, levelEvery))
+		}
+		s.watchLevel(ctx)
 		if err != nil && ctx.Err() == nil && s.log.failed() == nil {
 			s.slog.Warn("housekeeping of the store failed", "err", err)
 		}
@@ -50,11 +59,11 @@ func (s *Store) keepHouse(ctx context.Context) {
 // sweepAll sweeps the branches that lost a mark.
 func (s *Store) sweepAll(ctx context.Context) error {
 	for {
-		br, marks := s.nextDirty()
+		br, last, marks := s.nextDirty()
 		if br == nil {
 			return nil
 		}
-		if err := s.sweepBranch(ctx, br, marks); err != nil {
+		if err := s.sweepBranch(ctx, br, last, marks); err != nil {
 			s.mu.Lock()
 			br.dirty = true
 			s.mu.Unlock()
@@ -64,11 +73,11 @@ func (s *Store) sweepAll(ctx context.Context) error {
 }
 
 // nextDirty picks a branch to sweep and lists its marks, from old to new: the
-// bounds below which something still looks at it.
-func (s *Store) nextDirty() (*branch, []uint64) {
+// bounds below which something still looks at it. last is the branch's epoch at
+// that moment: what a later mark sees was written in it or before.
+func (s *Store) nextDirty() (br *branch, last uint64, marks []uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var br *branch
 	for _, b := range s.branches {
 		if b.dirty {
 			br = b
@@ -76,10 +85,9 @@ func (s *Store) nextDirty() (*branch, []uint64) {
 		}
 	}
 	if br == nil {
-		return nil, nil
+		return nil, 0, nil
 	}
 	br.dirty = false
-	var marks []uint64
 	for _, v := range s.volumes {
 		if v.branch == br {
 			marks = append(marks, head)
@@ -96,16 +104,17 @@ func (s *Store) nextDirty() (*branch, []uint64) {
 		}
 	}
 	slices.Sort(marks)
-	return br, marks
+	return br, br.epoch, marks
 }
 
 // sweepBranch drops epochs that no mark sees, and joins epochs that no mark
-// tells apart. Marks that are made meanwhile lie above all epochs there are.
-func (s *Store) sweepBranch(ctx context.Context, br *branch, marks []uint64) error {
+// tells apart. Marks that are made meanwhile lie above the last epoch; epochs
+// that begin with them are left alone, since marks does not tell them apart.
+func (s *Store) sweepBranch(ctx context.Context, br *branch, last uint64, marks []uint64) error {
 	kept := uint64(0)
 	for epoch, ok := uint64(0), true; ; {
 		var err error
-		if epoch, ok, err = s.nextEpoch(br, epoch+1); err != nil || !ok {
+		if epoch, ok, err = s.nextEpoch(br, epoch+1); err != nil || !ok || epoch > last {
 			return s.swept(br, err)
 		}
 		i, exact := slices.BinarySearch(marks, epoch)
@@ -168,6 +177,8 @@ func (s *Store) sweepEpoch(ctx context.Context, br *branch, epoch, into uint64) 
 }
 
 func (s *Store) sweepLeaves(br *branch, epoch, into uint64, from uint32) (next uint32, more bool, err error) {
+	s.shifting.Lock()
+	defer s.shifting.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.branches[br.num] != br {
@@ -203,22 +214,23 @@ func (s *Store) sweepLeaves(br *branch, epoch, into uint64, from uint32) (next u
 
 func (s *Store) sweepLeaf(b *pebble.Batch, branch uint64, leaf uint32, epoch, into uint64) error {
 	from := leafKey(nil, branch, leaf, epoch)
+	var c, older cells
+	if err := s.version(from, &c); err != nil {
+		return err
+	}
+	gone := &c
 	if into != 0 {
 		to := leafKey(nil, branch, leaf, into)
-		var c cells
-		for _, key := range [][]byte{to, from} {
-			v, closer, err := s.db.Get(key)
-			if err == pebble.ErrNotFound { //nolint:errorlint // as Pebble documents it
-				continue
-			} else if err != nil {
-				return indexError(err)
-			}
-			err = c.decode(v)
-			closer.Close()
-			if err != nil {
-				return err
+		if err := s.version(to, &older); err != nil {
+			return err
+		}
+		gone = &cells{}
+		for i := range c {
+			if c[i].set {
+				gone[i] = older[i]
 			}
 		}
+		c.under(&older)
 		if err := b.Set(to, c.encode(nil), nil); err != nil {
 			return indexError(err)
 		}
@@ -226,8 +238,25 @@ func (s *Store) sweepLeaf(b *pebble.Batch, branch uint64, leaf uint32, epoch, in
 			return indexError(err)
 		}
 	}
+	for i := range gone {
+		if gone[i].segment != 0 {
+			s.died(gone[i].segment, 1)
+		}
+	}
 	if err := b.Delete(from, nil); err != nil {
 		return indexError(err)
 	}
 	return indexError(b.Delete(changedKey(nil, branch, epoch, leaf), nil))
+}
+
+// version reads one version of a leaf; nothing where there is none.
+func (s *Store) version(key []byte, c *cells) error {
+	v, closer, err := s.db.Get(key)
+	if err == pebble.ErrNotFound { //nolint:errorlint // as Pebble documents it
+		return nil
+	} else if err != nil {
+		return indexError(err)
+	}
+	defer closer.Close()
+	return c.decode(v)
 }

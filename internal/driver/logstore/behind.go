@@ -1,0 +1,58 @@
+package logstore
+
+import (
+	"errors"
+
+	"kvol/internal/block"
+)
+
+// The index takes changes into memory faster than it writes tables. Its memory
+// is bounded here and not by Pebble, which would wait while it holds the
+// store's lock and could not be told that the store has stopped.
+
+// memTables is how many of the index's memory tables there may be.
+const memTables = 4
+
+func memTable(cacheBytes int64) int64 { return max(64<<10, cacheBytes/16) }
+
+// errBehind says that a record has to wait for the index.
+var errBehind = errors.New("the index has too much in memory")
+
+// tooMuch looks, now and then, whether the index has too much in memory. The
+// caller holds s.mu, or is recovery.
+func (s *Store) tooMuch() bool {
+	if s.sinceLook < s.memTable/4 && !s.behind {
+		return false
+	}
+	s.sinceLook = 0
+	s.behind = int64(s.db.Metrics().MemTable.Size) > (memTables+1)*s.memTable
+	return s.behind
+}
+
+// waitIndex returns once tables were written, or with an error when the store
+// stops. It is called without a lock.
+func (s *Store) waitIndex() error {
+	for {
+		s.mu.Lock()
+		still := s.tooMuch()
+		s.mu.Unlock()
+		if !still {
+			return nil
+		}
+		select {
+		case <-s.flushed:
+		case <-s.log.dead:
+			return s.log.failed()
+		}
+	}
+}
+
+// tableWritten wakes those who wait; one after the other looks again.
+func (s *Store) tableWritten() {
+	select {
+	case s.flushed <- struct{}{}:
+	default:
+	}
+}
+
+func errClosed() error { return block.Errorf(block.Unavailable, "the store is closed") }

@@ -1,0 +1,137 @@
+package logstore
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+)
+
+// Level says how much an operator has to care about a store's room.
+type Level string
+
+// The levels of a store, from well to bad.
+const (
+	LevelOK       Level = "ok"
+	LevelLow      Level = "low"      // less than a fifth is free: compaction works harder
+	LevelCritical Level = "critical" // less than a twentieth is free: writers are slowed down
+	LevelFull     Level = "full"     // writers get NoSpace; deleting works
+	LevelStopped  Level = "stopped"  // the log or the index failed; see Err
+)
+
+// Status is a store's state for metrics and people.
+type Status struct {
+	Level         Level     `json:"level"`
+	Generation    uint32    `json:"generation"`     // of the log; rises with each opening
+	Unclean       bool      `json:"unclean"`        // it was not closed the last time
+	Opened        time.Time `json:"opened"`         // by this process
+	Sequence      uint64    `json:"sequence"`       // of the next record
+	Synced        uint64    `json:"synced"`         // records below it survive a power cut
+	Total         int64     `json:"total_bytes"`    // what the store can hold, of log
+	Free          int64     `json:"free_bytes"`     // of it not written, or empty again
+	Segments      int       `json:"segments"`       // files of the log
+	EmptySegments int       `json:"empty_segments"` // of them ready for use
+	SegmentSize   int64     `json:"segment_bytes"`
+	LiveBytes     int64     `json:"live_bytes"`    // of data in full segments, at most
+	GarbageBytes  int64     `json:"garbage_bytes"` // in full segments, at least: compaction gets it back
+	IndexBytes    int64     `json:"index_bytes"`   // of the index on disk
+	MemoryBytes   int64     `json:"memory_bytes"`  // of the index in memory, tables and caches
+	Volumes       int       `json:"volumes"`
+	Snapshots     int       `json:"snapshots"`
+	Branches      int       `json:"branches"`
+	Damaged       int64     `json:"damaged"` // places found damaged since the store was opened
+	Healed        int64     `json:"healed"`  // of them
+	Scrub         Scrubbed  `json:"scrub"`
+	Err           error     `json:"-"`               // why the store stopped; nil while it works
+	Error         string    `json:"error,omitempty"` // Err in words
+}
+
+// Status tells how the store is.
+func (s *Store) Status() Status {
+	st := Status{Unclean: s.unclean, Opened: s.opened, SegmentSize: int64(s.super.segmentSize), Scrub: s.scrubbed()}
+	st.Segments, st.EmptySegments = s.pool.counts()
+	s.log.mu.Lock()
+	st.Generation, st.Sequence, st.Synced, st.Err = s.log.end.generation, s.log.end.seq, s.log.synced, s.log.poison
+	s.log.mu.Unlock()
+	if !s.closed.Load() {
+		m := s.db.Metrics()
+		st.IndexBytes = int64(m.DiskSpaceUsage())
+		st.MemoryBytes = int64(m.MemTable.Size) + m.BlockCache.Size + s.cache.bytes()
+	}
+	s.damages.mu.Lock()
+	st.Damaged, st.Healed = s.damages.total, s.damages.healed
+	s.damages.mu.Unlock()
+	s.mu.Lock()
+	st.Volumes, st.Branches = len(s.volumes), len(s.branches)
+	for _, v := range s.volumes {
+		st.Snapshots += len(v.snapshots)
+	}
+	for _, u := range s.usage {
+		st.LiveBytes += u.live
+		st.GarbageBytes += u.data - u.live
+	}
+	s.mu.Unlock()
+	if c, err := s.Capacity(context.Background()); err == nil {
+		st.Total, st.Free = c.Total, c.Free
+	}
+	st.Level = s.level(st)
+	if st.Err != nil {
+		st.Error = st.Err.Error()
+	}
+	return st
+}
+
+func (s *Store) level(st Status) Level {
+	switch {
+	case st.Err != nil:
+		return LevelStopped
+	case s.pool.isFull():
+		return LevelFull
+	case st.Free < st.Total/20:
+		return LevelCritical
+	case lowRoom(driver.Capacity{Total: st.Total, Free: st.Free}):
+		return LevelLow
+	}
+	return LevelOK
+}
+
+func (p *pool) isFull() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.full != nil && len(p.ready) < int(forWriting) && block.Is(p.full, block.NoSpace)
+}
+
+// levelEvery is how often the housekeeper looks at the level at least.
+const levelEvery = 10 * time.Second
+
+// levels remembers what was logged.
+type levels struct {
+	mu   sync.Mutex // guards last
+	last Level
+}
+
+// watchLevel logs each change of the level, so that an operator sees a full
+// store coming.
+func (s *Store) watchLevel(ctx context.Context) {
+	st := s.Status()
+	s.levels.mu.Lock()
+	last := s.levels.last
+	s.levels.last = st.Level
+	s.levels.mu.Unlock()
+	if st.Level == last || ctx.Err() != nil || last == "" && st.Level == LevelOK {
+		return
+	}
+	room := []any{"level", string(st.Level), "free_bytes", st.Free, "total_bytes", st.Total}
+	switch st.Level {
+	case LevelOK:
+		s.slog.Info("the store has room again", room...)
+	case LevelStopped:
+		s.slog.Error("the store stopped", append(room, "err", st.Err)...)
+	case LevelFull:
+		s.slog.Error("the store is full", room...)
+	default:
+		s.slog.Warn("the store has little room left", room...)
+	}
+}

@@ -1,0 +1,95 @@
+package logstore
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"kvol/internal/block"
+)
+
+// placed is the header of a record with data, and where it lies.
+type placed struct {
+	header
+	at uint32
+}
+
+func (p *placed) leaf() uint32   { return uint32(p.first / leafBlocks) }
+func (p *placed) dataAt() uint32 { return p.at + uint32(p.dataOff()) }
+
+// recordAt finds the record of a group that has a block at an offset; nil
+// where none has exactly that block there.
+func recordAt(group []placed, off uint32, blk uint64) *placed {
+	i, exact := slices.BinarySearchFunc(group, off, func(p placed, off uint32) int { return cmp.Compare(p.dataAt(), off) })
+	if !exact {
+		i--
+	}
+	if i < 0 {
+		return nil
+	}
+	p := &group[i]
+	n := (off - p.dataAt()) / blockSize
+	if (off-p.dataAt())%blockSize != 0 || n >= p.count || p.first+uint64(n) != blk {
+		return nil
+	}
+	return p
+}
+
+// segmentWalk is what the records of a segment say, read from first to last.
+// It takes memory for the headers of one segment.
+type segmentWalk struct {
+	recordReader
+	handle  *handle
+	id      uint32
+	records []placed
+	end     int64  // before what is no record that follows
+	last    header // the last record's
+}
+
+// walkSegment reads the headers of a segment's records. The handle is to be
+// put back by the caller.
+func (s *Store) walkSegment(ctx context.Context, id uint32) (*segmentWalk, error) {
+	file, err := s.handles.get(id)
+	if err != nil {
+		return nil, err
+	}
+	w := &segmentWalk{id: id, handle: file, end: segmentHeader}
+	w.recordReader = recordReader{file: file, size: int64(s.super.segmentSize), salt: s.super.salt}
+	for {
+		if err := ctx.Err(); err != nil {
+			s.handles.put(file)
+			return nil, block.Wrap(block.Unavailable, err, "the walk over the store's log ended")
+		}
+		h, _, err := w.read(w.end)
+		if err != nil {
+			s.handles.put(file)
+			return nil, err
+		}
+		if h == nil || w.last.seq != 0 && (h.seq != w.last.seq+1 || h.generation < w.last.generation) {
+			return w, nil
+		}
+		if h.data > 0 {
+			w.records = append(w.records, placed{*h, uint32(w.end)})
+		}
+		w.end, w.last = w.end+h.size(), *h
+	}
+}
+
+// groups sorts the records by leaf, then by place, and returns those of one
+// leaf together.
+func (w *segmentWalk) groups() [][]placed {
+	slices.SortFunc(w.records, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.branch, b.branch), cmp.Compare(a.leaf(), b.leaf()), cmp.Compare(a.at, b.at))
+	})
+	var out [][]placed
+	for from := 0; from < len(w.records); {
+		to := from + 1
+		for to < len(w.records) && w.records[to].branch == w.records[from].branch &&
+			w.records[to].leaf() == w.records[from].leaf() {
+			to++
+		}
+		out = append(out, w.records[from:to])
+		from = to
+	}
+	return out
+}
