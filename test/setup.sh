@@ -3,7 +3,7 @@
 # clients. Where that is not possible it says what will be skipped.
 set -u
 packages=(qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xfsprogs btrfs-progs libiscsi-bin tgt
-  python3-libnbd qemu-system-x86 busybox-static)
+  python3-libnbd qemu-system-x86 busybox-static python3-openstackclient python3-cinderclient)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")

@@ -240,7 +240,7 @@ func (t *Topology) writeClientFiles() error {
 		for _, kv := range [][2]string{{"OS_AUTH_URL", z.IdentityURL}, {"OS_IDENTITY_API_VERSION", "3"},
 			{"OS_USERNAME", u.Name}, {"OS_PASSWORD", u.Password}, {"OS_PROJECT_NAME", u.ProjectName},
 			{"OS_PROJECT_ID", u.ProjectID}, {"OS_USER_DOMAIN_NAME", "Default"}, {"OS_PROJECT_DOMAIN_NAME", "Default"},
-			{"OS_REGION_NAME", z.Region}, {"OS_VOLUME_API_VERSION", "2"}, {"KVOL_URL", z.URL},
+			{"OS_REGION_NAME", z.Region}, {"OS_VOLUME_API_VERSION", "3"}, {"KVOL_URL", z.URL},
 			{"KVOL_USER", t.KvolUser}, {"KVOL_PASSWORD", t.KvolPass}} {
 			fmt.Fprintf(&rc, "export %s=%s\n", kv[0], kv[1])
 		}
@@ -251,7 +251,7 @@ func (t *Topology) writeClientFiles() error {
 			clouds[z.Name+"-"+u.Name] = map[string]any{
 				"auth": map[string]any{"auth_url": z.IdentityURL, "username": u.Name, "password": u.Password,
 					"project_name": u.ProjectName, "user_domain_name": "Default", "project_domain_name": "Default"},
-				"region_name": z.Region, "identity_api_version": "3", "volume_api_version": "2",
+				"region_name": z.Region, "identity_api_version": "3", "volume_api_version": "3",
 			}
 		}
 	}
