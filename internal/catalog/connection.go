@@ -31,6 +31,12 @@ func (tx *Tx) Connections(volume block.VolumeID) ([]block.Connection, error) {
 	return collect(tx, scanConnection, selectConnections+" WHERE volume_id = $1 ORDER BY created_at, id", volume)
 }
 
+// ConnectionsBy returns the connections of a protocol, of all volumes, the
+// oldest first.
+func (tx *Tx) ConnectionsBy(protocol string) ([]block.Connection, error) {
+	return collect(tx, scanConnection, selectConnections+" WHERE protocol = $1 ORDER BY created_at, id", protocol)
+}
+
 // DeleteConnection removes a connection.
 func (tx *Tx) DeleteConnection(id string) error {
 	res, err := tx.exec("DELETE FROM connections WHERE id = $1", id)

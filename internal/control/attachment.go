@@ -115,7 +115,7 @@ func (s *Service) connect(tx *catalog.Tx, v block.Volume, a block.Attachment,
 	if slices.Contains(unconnectable, v.Status) {
 		return out, nil, invalidVolume("Volume %s can't be connected while it is %s.", v.ID, v.Status)
 	}
-	conn := block.Connection{ID: block.NewID(), VolumeID: v.ID, Connector: connector, Protocol: protocolNBD,
+	conn := block.Connection{ID: block.NewID(), VolumeID: v.ID, Connector: connector, Protocol: s.protocolFor(connector),
 		Readonly: a.Mode == readOnly, CreatedAt: tx.Now}
 	if a.ConnectionID != "" {
 		old, err := tx.Connection(a.ConnectionID)

@@ -37,7 +37,7 @@ func (s *Service) InitializeConnection(ctx context.Context, c block.Caller, id b
 			return invalidVolume("Volume %s status must be available or in-use to connect, but current status is: %s.",
 				id, v.Status)
 		}
-		conn, err := connectionFor(tx, v, connector)
+		conn, err := s.connectionFor(tx, v, connector)
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,8 @@ func (s *Service) InitializeConnection(ctx context.Context, c block.Caller, id b
 
 // connectionFor returns the volume's connection for a connector, a new one if
 // there is none.
-func connectionFor(tx *catalog.Tx, v block.Volume, connector map[string]any) (block.Connection, error) {
+func (s *Service) connectionFor(tx *catalog.Tx, v block.Volume, connector map[string]any) (block.Connection,
+	error) {
 	wanted, err := json.Marshal(connector)
 	if err != nil {
 		return block.Connection{}, invalidInput("The connector can't be read.")
@@ -64,13 +65,16 @@ func connectionFor(tx *catalog.Tx, v block.Volume, connector map[string]any) (bl
 		}
 	}
 	conn := block.Connection{
-		ID: block.NewID(), VolumeID: v.ID, Connector: connector, Protocol: protocolNBD,
+		ID: block.NewID(), VolumeID: v.ID, Connector: connector, Protocol: s.protocolFor(connector),
 		Readonly: connector["mode"] == readOnly, CreatedAt: tx.Now,
 	}
 	return conn, tx.InsertConnection(conn)
 }
 
 func (s *Service) connectionInfo(v block.Volume, conn block.Connection) (ConnectionInfo, error) {
+	if conn.Protocol == protocolISCSI {
+		return s.targetInfo(v, conn)
+	}
 	name := s.exports.name(conn.ID)
 	data := map[string]any{
 		"export": name, "tls": s.cfg.ExportTLS, "volume_id": string(v.ID), "access_mode": readWrite,

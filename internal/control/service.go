@@ -32,9 +32,11 @@ type Config struct {
 	// there is one, and ExportTLS says whether TCP is served with TLS.
 	ExportAddress func() string
 	UnixSocket    func() string
-	ExportTLS     bool
-	QoS           QoS
-	Key           [32]byte // the zone's key; names of exports are derived from it
+	// ISCSIAddress is where hosts reach the iSCSI targets; "" if there are none.
+	ISCSIAddress func() string
+	ExportTLS    bool
+	QoS          QoS
+	Key          [32]byte // the zone's key; names of exports are derived from it
 	// Protections lists the policies as they are now; nil for none.
 	Protections func() []block.Protection
 	// TempDir is where images are converted, made if it is missing; what a killed

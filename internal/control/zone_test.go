@@ -44,6 +44,7 @@ type zone struct {
 
 	mu      sync.Mutex
 	changed []block.VolumeID
+	iscsi   string // where iSCSI is served; "" for nowhere
 }
 
 func newZone(t *testing.T) *zone {
@@ -117,7 +118,8 @@ func (z *zone) restart() {
 		Catalog: z.catalog, Backends: set, Zone: "mitaka1", Region: "kr", DefaultType: "fast",
 		AvailabilityZones: []string{"kr-a", "kr-b"}, Images: z.images, Key: [32]byte{1, 2, 3},
 		ExportAddress: func() string { return "[::1]:10809" }, UnixSocket: func() string { return "/run/nbd" },
-		TempDir: z.temp, QemuImg: z.qemu, OnChange: z.onChange, QoS: z.qos,
+		ISCSIAddress: func() string { return z.iscsi },
+		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, QoS: z.qos,
 	})
 	must(z.t, err)
 }

@@ -72,6 +72,7 @@ type PeerZone struct {
 type ExportConfig struct {
 	NBD        string    `yaml:"nbd"`         // host:port
 	NBDSocket  string    `yaml:"nbd_socket"`  // path of a Unix socket beside it; none if empty
+	ISCSI      string    `yaml:"iscsi"`       // host:port
 	PublicHost string    `yaml:"public_host"` // host that connection_info names; NBD's host if empty
 	TLS        *TLSFiles `yaml:"tls"`
 	RequireTLS bool      `yaml:"require_tls"`

@@ -15,16 +15,17 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kvol/internal/api/peer"
+	"kvol/internal/export/iscsi"
 )
 
 // listeners are the sockets of a zone; nil ones are not configured.
 type listeners struct {
-	api, peer, nbd, nbdSocket net.Listener
+	api, peer, nbd, nbdSocket, iscsi net.Listener
 }
 
 func (l *listeners) close() error {
 	var errs []error
-	for _, x := range []*net.Listener{&l.api, &l.peer, &l.nbd, &l.nbdSocket} {
+	for _, x := range []*net.Listener{&l.api, &l.peer, &l.nbd, &l.nbdSocket, &l.iscsi} {
 		if *x == nil {
 			continue
 		}
@@ -60,16 +61,22 @@ func (s *Server) openListeners(context.Context) error {
 		open(&s.listeners.api, "tcp", s.cfg.Listen, "listen"),
 		open(&s.listeners.peer, "tcp", s.cfg.Peer.Listen, "peer.listen"),
 		open(&s.listeners.nbd, "tcp", s.cfg.Exports.NBD, "exports.nbd"),
+		open(&s.listeners.iscsi, "tcp", s.cfg.Exports.ISCSI, "exports.iscsi"),
 		open(&s.listeners.nbdSocket, "unix", s.cfg.Exports.NBDSocket, "exports.nbd_socket"),
 	)
 }
 
 // exportAddress is where hosts reach the NBD exports.
-func (s *Server) exportAddress() string {
-	if s.listeners.nbd == nil {
+func (s *Server) exportAddress() string { return s.publicAddress(s.listeners.nbd) }
+
+// targetAddress is where hosts reach the iSCSI targets.
+func (s *Server) targetAddress() string { return s.publicAddress(s.listeners.iscsi) }
+
+func (s *Server) publicAddress(l net.Listener) string {
+	if l == nil {
 		return ""
 	}
-	address := s.listeners.nbd.Addr().String()
+	address := l.Addr().String()
 	if s.cfg.Exports.PublicHost == "" {
 		return address
 	}
@@ -105,6 +112,10 @@ func (s *Server) serveListeners(ctx context.Context, g *errgroup.Group) {
 		if l != nil {
 			g.Go(func() error { return s.exports.Serve(ctx, l) })
 		}
+	}
+	if l := s.listeners.iscsi; l != nil {
+		targets := iscsi.New(iscsi.Config{Targets: s.control.Targets(), Portal: s.targetAddress(), Log: s.log})
+		g.Go(func() error { return targets.Serve(ctx, l) })
 	}
 }
 

@@ -45,6 +45,7 @@ type conn struct {
 	lastTTT uint32
 	textOut []byte // of a text response that continues
 
+	over    chan struct{} // closed when nothing more is read
 	work    chan *task
 	workers int
 	queued  atomic.Int32
@@ -56,6 +57,7 @@ type conn struct {
 
 func newConn(s *Server, l *login, log *slog.Logger) *conn {
 	c := &conn{login: l, pool: &s.pool, limits: s.limits, log: log, tasks: map[uint32]*task{},
+		over: make(chan struct{}),
 		work: make(chan *task, s.limits.Commands+immediateCommands), nexus: l.initiator + ",i,0x" + l.isid}
 	c.changed.L = &c.mu
 	c.out = &output{conn: l.conn, pool: c.pool, headerDigest: l.params.headerDigest, dataDigest: l.params.dataDigest,
@@ -108,6 +110,7 @@ func (c *conn) run(ctx context.Context) error {
 	var watcher sync.WaitGroup
 	watcher.Go(func() { c.watch(ctx, ended) })
 	err := c.read()
+	close(c.over)
 	c.forget()
 	close(c.work)
 	c.joined.Wait()
@@ -249,6 +252,7 @@ func (c *conn) dispatch(t *task) {
 		c.workers++
 		c.joined.Go(func() {
 			for t := range c.work {
+				c.hold(t.delay)
 				r := c.perform(t)
 				if c.finish(t) {
 					c.out.send(r)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -33,6 +34,8 @@ type shelf struct {
 	dev     driver.Device
 	revoked chan struct{}
 	opened  atomic.Int64 // targets that are open now
+
+	throttle func(write bool, bytes int64) time.Duration
 }
 
 func newShelf(t testing.TB, size int64) *shelf {
@@ -84,7 +87,8 @@ func (s *shelf) Credentials(_ context.Context, name, _ string) (iscsi.Credential
 }
 
 func (s *shelf) Open(_ context.Context, name, _ string) (iscsi.Target, error) {
-	t := iscsi.Target{Device: s.dev, LUN: 1, Unit: "a volume", ReadOnly: name == iqn+"-ro", Revoked: s.revoked}
+	t := iscsi.Target{Device: s.dev, LUN: 1, Unit: "a volume", ReadOnly: name == iqn+"-ro", Revoked: s.revoked,
+		Throttle: s.throttle}
 	s.opened.Add(1)
 	var once atomic.Bool
 	t.Release = func() {

@@ -57,6 +57,10 @@ type Target struct {
 	// Revoked is closed when the initiator has to go at once; may be nil.
 	Revoked <-chan struct{}
 	Release func() // called once, when nothing uses Device any more; may be nil
+	// Throttle counts a read, or a change (write), of some bytes, and returns
+	// how long it has to wait before it is carried out; nil for no limits.
+	// Commands that zero or give back have no bytes, flushes are not asked for.
+	Throttle func(write bool, bytes int64) time.Duration
 }
 
 // Reservations keeps persistent reservations over restarts, for units whose

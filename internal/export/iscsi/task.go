@@ -32,7 +32,8 @@ type task struct {
 	data     []byte  // what it sent
 	buf      *buffer // of data
 	cost     int     // bytes admitted for the initiator
-	refused  error   // what is answered, whatever comes
+	delay    time.Duration
+	refused  error // what is answered, whatever comes
 
 	unsolicited bool   // data comes without being asked for
 	next        int    // offset of the data that comes next
@@ -180,6 +181,7 @@ func (c *conn) start(t *task) error {
 			return err
 		}
 	}
+	t.delay = c.throttled(t)
 	if t.refused != nil || c.now(t) {
 		before := c.s.now()
 		c.out.leave(c.perform(t))
@@ -208,6 +210,8 @@ func (c *conn) start(t *task) error {
 // they have been quick of late.
 func (c *conn) now(t *task) bool {
 	switch {
+	case t.delay > 0:
+		return false
 	case t.op.quick:
 		return true
 	case t.op.slow || len(t.data) > inlineBytes || t.cost > inlineBytes || fua(t.cdb[:]):
@@ -217,6 +221,34 @@ func (c *conn) now(t *task) bool {
 	}
 	c.wary--
 	return false
+}
+
+// throttled is how long a command has to wait for its turn.
+func (c *conn) throttled(t *task) time.Duration {
+	switch {
+	case t.refused != nil || c.target.Throttle == nil:
+		return 0
+	case t.op.code == 0x42, t.op.code == 0x41, t.op.code == 0x93: // UNMAP, WRITE SAME
+		return c.target.Throttle(true, 0)
+	case t.op.medium:
+		return c.target.Throttle(true, int64(len(t.data)))
+	case t.op.access == accessRead && !t.op.quick:
+		return c.target.Throttle(false, int64(bytesOf(t.cdb[:])))
+	}
+	return 0
+}
+
+// hold waits for a command's turn; not where the connection has ended.
+func (c *conn) hold(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.over:
+	}
 }
 
 // finish forgets a task and gives its buffer back; false if it was aborted and

@@ -3,9 +3,11 @@ package iscsi_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -393,4 +395,33 @@ func TestTransfersAreBounded(t *testing.T) {
 			t.Errorf("%#x: status %#x, sense %x", code, status, sense)
 		}
 	}
+}
+
+// TestThrottle has what moves bytes counted, and made to wait; what ends with
+// the connection does not.
+func TestThrottle(t *testing.T) {
+	s := newShelf(t, testSize)
+	var mu sync.Mutex
+	var counted []string
+	wait := time.Millisecond
+	s.throttle = func(write bool, bytes int64) time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		counted = append(counted, fmt.Sprint(write, bytes))
+		return wait
+	}
+	address, _ := serve(t, iscsi.Config{Targets: s})
+	w := enter(t, address, iqn, 1)
+	w.read(cdb10(0x28, 0, 2), 1024)
+	w.write(cdb10(0x2a, 0, 1), strings.Repeat("x", 512))
+	w.write(cdb10(0x41, 0, 8), strings.Repeat("x", 512))
+	w.write(cdb10(0x35, 0, 0), "")
+	mu.Lock()
+	if got := strings.Join(counted, ","); got != "false 1024,true 512,true 0" {
+		t.Errorf("counted %s", got)
+	}
+	wait = time.Hour
+	mu.Unlock()
+	w.command(cdb10(0x28, 0, 2), 1024, "", reads)
+	w.Close()
 }

@@ -1,0 +1,122 @@
+package control
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"strings"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/export/iscsi"
+)
+
+const (
+	protocolISCSI = "iscsi"
+
+	// targetPrefix begins the names of targets; the connection's id ends them.
+	targetPrefix = "iqn.2025-01.kvol:"
+	targetLUN    = 1
+	// chapLetters is how long a CHAP secret is, each letter being five bits.
+	chapLetters = 24
+)
+
+var _ iscsi.Targets = targets{}
+
+// targets are the exports of the connections that are reached by iSCSI: one
+// target for each, for the one initiator that its connector names.
+type targets struct{ e *Exports }
+
+// Targets returns the zone's iSCSI targets.
+func (s *Service) Targets() iscsi.Targets { return targets{s.exports} }
+
+// protocolFor chooses how a connector's host reaches a volume: by iSCSI if it
+// has an initiator, the zone serves iSCSI, and it does not ask for NBD.
+func (s *Service) protocolFor(connector map[string]any) string {
+	if initiatorOf(connector) == "" || connector["protocol"] == protocolNBD ||
+		s.cfg.ISCSIAddress == nil || s.cfg.ISCSIAddress() == "" {
+		return protocolNBD
+	}
+	return protocolISCSI
+}
+
+func initiatorOf(connector map[string]any) string {
+	name, _ := connector["initiator"].(string)
+	return strings.ToLower(name)
+}
+
+// secret is what the initiator of a connection proves itself with: nobody can
+// make it without the zone's key.
+func (e *Exports) secret(connection string) string {
+	mac := hmac.New(sha256.New, e.key[:])
+	mac.Write([]byte("chap " + connection))
+	return strings.ToLower(nameEncoding.EncodeToString(mac.Sum(nil)))[:chapLetters]
+}
+
+// targetInfo tells a host how to reach a connection by iSCSI.
+func (s *Service) targetInfo(v block.Volume, conn block.Connection) (ConnectionInfo, error) {
+	if s.cfg.ISCSIAddress == nil || s.cfg.ISCSIAddress() == "" {
+		return ConnectionInfo{}, block.Errorf(block.Unavailable, "This zone serves no exports.")
+	}
+	data := map[string]any{
+		"target_discovered": false, "target_portal": s.cfg.ISCSIAddress(), "target_iqn": targetPrefix + conn.ID,
+		"target_lun": targetLUN, "volume_id": string(v.ID), "auth_method": "CHAP", "auth_username": conn.ID,
+		"auth_password": s.exports.secret(conn.ID), "access_mode": readWrite, "qos_specs": s.cfg.QoS.qosSpecs(v),
+		"encrypted": false, "discard": true,
+	}
+	if exportedReadOnly(v, conn) {
+		data["access_mode"] = readOnly
+	}
+	return ConnectionInfo{DriverVolumeType: protocolISCSI, Data: data}, nil
+}
+
+// Discover lists the targets of an initiator.
+func (t targets) Discover(ctx context.Context, initiator string) (names []string, err error) {
+	err = t.e.s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		names = nil
+		all, err := tx.ConnectionsBy(protocolISCSI)
+		for _, conn := range all {
+			if initiatorOf(conn.Connector) == initiator {
+				names = append(names, targetPrefix+conn.ID)
+			}
+		}
+		return err
+	})
+	return names, err
+}
+
+// Credentials are a target's, for the initiator that it is there for.
+func (t targets) Credentials(ctx context.Context, iqn, initiator string) (iscsi.Credentials, error) {
+	conn, _, err := t.find(ctx, iqn, initiator)
+	if err != nil {
+		return iscsi.Credentials{}, err
+	}
+	return iscsi.Credentials{User: conn.ID, Secret: t.e.secret(conn.ID)}, nil
+}
+
+// Open opens a target's volume for one session, as Exports.Open does.
+func (t targets) Open(ctx context.Context, iqn, initiator string) (iscsi.Target, error) {
+	conn, v, err := t.find(ctx, iqn, initiator)
+	if err != nil {
+		return iscsi.Target{}, err
+	}
+	x, err := t.e.Open(ctx, t.e.name(conn.ID))
+	if err != nil {
+		return iscsi.Target{}, err
+	}
+	return iscsi.Target{Device: x.Device, LUN: targetLUN, Unit: string(v.ID), ReadOnly: x.ReadOnly,
+		Revoked: x.Revoked, Release: x.Release, Throttle: x.Throttle}, nil
+}
+
+// find finds a target's connection. For other initiators there is none.
+func (t targets) find(ctx context.Context, iqn, initiator string) (block.Connection, block.Volume, error) {
+	id, ok := strings.CutPrefix(iqn, targetPrefix)
+	if !ok {
+		return block.Connection{}, block.Volume{}, block.Errorf(block.NotFound, "There is no such target.")
+	}
+	v, conn, err := t.e.lookUp(ctx, id)
+	if err == nil && (conn.Protocol != protocolISCSI || initiatorOf(conn.Connector) != initiator) {
+		err = block.Errorf(block.NotFound, "There is no such target.")
+	}
+	return conn, v, err
+}
