@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -23,6 +24,8 @@ import (
 type bench struct {
 	exe, dir string
 	rounds   int
+	only     string
+	duration time.Duration // of each steady load
 	rows     []table.Row
 	missed   int
 }
@@ -32,10 +35,17 @@ func main() {
 	flag.StringVar(&b.exe, "kvol", "./kvol", "the program to measure")
 	flag.StringVar(&b.dir, "dir", "", "directory on the disk to measure on (a temporary one if empty)")
 	flag.IntVar(&b.rounds, "rounds", 5, "alternating rounds of each work")
+	flag.DurationVar(&b.duration, "duration", 10*time.Second, "of each steady load; 10m says more")
+	flag.StringVar(&b.only, "only", "", "measure only works whose name begins so")
+	socket := flag.String("serve", "", "serve a store in -dir on this socket; used by the program itself")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := b.run(ctx); err != nil {
+	run := b.run
+	if *socket != "" {
+		run = func(ctx context.Context) error { return serveStore(ctx, b.dir, *socket) }
+	}
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
@@ -55,7 +65,11 @@ func (b *bench) run(ctx context.Context) error {
 	for _, work := range []struct {
 		name string
 		fn   func(context.Context) error
-	}{{"random writes", b.writes}, {"snapshots and clones", b.snapshots}, {"an idle zone", b.idle}, {"zones", b.zones}} {
+	}{{"random writes", b.writes}, {"snapshots and clones", b.snapshots}, {"servers", b.servers}, {"engine", b.engine},
+		{"steady", b.steady}, {"delta", b.delta}, {"reopen", b.reopen}, {"an idle zone", b.idle}, {"zones", b.zones}} {
+		if !strings.HasPrefix(work.name, b.only) {
+			continue
+		}
 		fmt.Fprintf(os.Stderr, "measuring %s...\n", work.name)
 		if err := work.fn(ctx); err != nil {
 			return fmt.Errorf("%s: %w", work.name, err)
