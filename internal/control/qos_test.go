@@ -84,7 +84,8 @@ func TestSnapshotExports(t *testing.T) {
 	_, err = live.WriteAt([]byte("later"), 0)
 	must(t, err)
 	strange := z.snap(other.ID).ID
-	for _, wrong := range []string{name + "@", name + "@" + string(strange), name + "@nothing", strings.Replace(name, ".", "@", 1)} {
+	for _, wrong := range []string{name + "@", name + "@" + string(strange), name + "@nothing",
+		strings.Replace(name, ".", "@", 1)} {
 		if _, err := dial(wrong); err == nil {
 			t.Errorf("export %q is open", wrong)
 		}
