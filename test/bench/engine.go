@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kvol/internal/block"
 	"kvol/internal/driver"
 	"kvol/internal/driver/logstore"
 	"kvol/internal/vfs"
@@ -127,7 +128,10 @@ func flushedWrites(write func([]byte, int64) (int, error), flush func() error) (
 // the same with a snapshot each second.
 func (b *bench) steady(ctx context.Context) error {
 	for _, percent := range []int64{50, 70, 85} {
-		if err := b.steadyAt(ctx, percent, false); err != nil {
+		err := b.steadyAt(ctx, percent, false)
+		if block.Is(err, block.NoSpace) {
+			b.note(fmt.Sprintf("steady overwrites, store %d %% full", percent), "refused: the store is full", "", "", "", false)
+		} else if err != nil {
 			return fmt.Errorf("%d %% full: %w", percent, err)
 		}
 	}
