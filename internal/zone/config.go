@@ -99,7 +99,8 @@ type StoreConfig struct {
 	Dir        string `yaml:"dir"`
 	SegmentMiB int64  `yaml:"segment_mib"`
 	CacheMiB   int64  `yaml:"cache_mib"`
-	MaxGiB     int64  `yaml:"max_gib"` // 0: the file system's room
+	MaxGiB     int64  `yaml:"max_gib"`     // 0: the file system's room
+	ScrubMiB   int64  `yaml:"scrub_mib_s"` // MiB read and checked each second; 0: never
 }
 
 // BackendConfig is a share of a store; see block.Backend.

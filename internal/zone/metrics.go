@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"kvol/internal/driver"
+	"kvol/internal/driver/logstore"
 	"kvol/internal/replication"
 )
 
@@ -29,6 +31,18 @@ var (
 		[]string{"backend"},
 		nil,
 	)
+	storeLive = prometheus.NewDesc("kvol_store_live_bytes", "Data in full segments of the log, at most.",
+		[]string{"backend"}, nil)
+	storeGarbage = prometheus.NewDesc("kvol_store_garbage_bytes", "What compaction can get back, at least.",
+		[]string{"backend"}, nil)
+	storeMemory = prometheus.NewDesc("kvol_store_index_memory_bytes", "Memory of the store's index.",
+		[]string{"backend"}, nil)
+	storeLevel = prometheus.NewDesc("kvol_store_level", "1 for the level that the store is at.",
+		[]string{"backend", "level"}, nil)
+	storeDamaged = prometheus.NewDesc("kvol_store_damaged", "Places found damaged since the start, and not healed.",
+		[]string{"backend"}, nil)
+	storeScrubbed = prometheus.NewDesc("kvol_store_scrubbed_bytes_total", "Bytes read by the scrubber.",
+		[]string{"backend"}, nil)
 	linkTo = prometheus.NewDesc("kvol_replicated_up_to_timestamp_seconds",
 		"The instant up to which a backup zone has everything of a volume.", []string{"volume", "destination"}, nil)
 	linkSent = prometheus.NewDesc("kvol_replication_sent_bytes_total", "Bytes sent to a backup zone for a volume.",
@@ -44,7 +58,8 @@ const scrapeTimeout = 5 * time.Second
 
 // Describe implements prometheus.Collector.
 func (c *storeCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{storeTotal, storeFree, linkTo, linkSent, linkFailing, replicaTo} {
+	for _, d := range []*prometheus.Desc{storeTotal, storeFree, storeLive, storeGarbage, storeMemory, storeLevel, storeDamaged,
+		storeScrubbed, linkTo, linkSent, linkFailing, replicaTo} {
 		to <- d
 	}
 }
@@ -62,6 +77,7 @@ func (c *storeCollector) Collect(to chan<- prometheus.Metric) {
 		}
 		to <- prometheus.MustNewConstMetric(storeTotal, prometheus.GaugeValue, float64(capacity.Total), b.Name)
 		to <- prometheus.MustNewConstMetric(storeFree, prometheus.GaugeValue, float64(capacity.Free), b.Name)
+		c.store(to, b.Name)
 	}
 	if s.peers == nil {
 		return
@@ -79,6 +95,28 @@ func (c *storeCollector) Collect(to chan<- prometheus.Metric) {
 				string(r.SourceZone), string(r.Source))
 		}
 	}
+}
+
+// store tells what a store says of itself, where it says something.
+func (c *storeCollector) store(to chan<- prometheus.Metric, backend string) {
+	d, err := c.server.stores.Of(backend)
+	if err != nil {
+		return
+	}
+	s, ok := driver.As[interface{ Status() logstore.Status }](d)
+	if !ok {
+		return
+	}
+	st := s.Status()
+	gauge := func(d *prometheus.Desc, v int64) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), backend)
+	}
+	gauge(storeLive, st.LiveBytes)
+	gauge(storeGarbage, st.GarbageBytes)
+	gauge(storeMemory, st.MemoryBytes)
+	gauge(storeDamaged, st.Damaged-st.Healed)
+	to <- prometheus.MustNewConstMetric(storeLevel, prometheus.GaugeValue, 1, backend, string(st.Level))
+	to <- prometheus.MustNewConstMetric(storeScrubbed, prometheus.CounterValue, float64(st.Scrub.Bytes), backend)
 }
 
 func (c *storeCollector) link(to chan<- prometheus.Metric, l replication.LinkStatus) {

@@ -54,7 +54,8 @@ func openStore(ctx context.Context, c StoreConfig, env Environment) (driver.Driv
 		return mem.New(mem.Options{}), nil
 	case "logstore":
 		return logstore.Open(ctx, logstore.Options{Dir: c.Dir, SegmentSize: c.SegmentMiB << 20,
-			CacheBytes: c.CacheMiB << 20, MaxBytes: c.MaxGiB << 30, Log: env.Log.With("store", c.Name), Now: env.Now})
+			CacheBytes: c.CacheMiB << 20, MaxBytes: c.MaxGiB << 30, ScrubRate: c.ScrubMiB << 20,
+			Log: env.Log.With("store", c.Name), Now: env.Now})
 	}
 	return nil, fmt.Errorf("there is no driver %q", c.Driver)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path"
 	"slices"
 
@@ -124,7 +125,8 @@ func dumpSegment(ctx context.Context, w io.Writer, id uint32, f vfs.File, super 
 // dumpIndex prints the index as its tables have it.
 func dumpIndex(ctx context.Context, w io.Writer, dir string, fsys vfs.FS) error {
 	db, err := pebble.Open(path.Join(dir, "index"), &pebble.Options{FS: &indexFS{fs: fsys}, ReadOnly: true,
-		ErrorIfNotExists: true, Merger: leafMerger(), FormatMajorVersion: pebble.FormatColumnarBlocks})
+		ErrorIfNotExists: true, Merger: leafMerger(), FormatMajorVersion: pebble.FormatColumnarBlocks,
+		Logger: indexLogger{slog.New(slog.DiscardHandler), func(error) {}}})
 	if err != nil {
 		return indexError(err)
 	}

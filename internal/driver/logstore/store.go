@@ -136,7 +136,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		closing: make(chan struct{}), keeping: make(chan struct{}, 1),
 		volumes: map[block.VolumeID]*volume{}, numbers: map[uint64]*volume{}, branches: map[uint64]*branch{},
 		recent: map[versionID]int{}, indexEvery: o.indexEvery, cache: newLeafCache(o.CacheBytes / 4), stop: func() {},
-		usage: map[uint32]*usage{}, memTable: memTable(o.CacheBytes), flushed: make(chan struct{}, 1), healer: o.Healer, scrubRate: o.ScrubRate,
+		usage: map[uint32]*usage{}, memTable: memTable(o.CacheBytes), flushed: make(chan struct{}, 1),
+		healer: o.Healer, scrubRate: o.ScrubRate,
 		damages: damages{found: map[damagePlace]Damage{}},
 	}
 	if err := s.open(ctx, o); err != nil {

@@ -50,7 +50,7 @@ func (s *Store) keepHouse(ctx context.Context) {
 			timer.Reset(min(later, levelEvery))
 		}
 		s.watchLevel(ctx)
-		if err != nil && ctx.Err() == nil && s.log.failed() == nil {
+		if err != nil && ctx.Err() == nil && !s.closed.Load() && s.log.failed() == nil {
 			s.slog.Warn("housekeeping of the store failed", "err", err)
 		}
 	}
