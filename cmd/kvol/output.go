@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/progress"
@@ -56,6 +59,15 @@ func orEmpty(s *string) string {
 		return ""
 	}
 	return *s
+}
+
+// pairs prints metadata in the order of its keys.
+func pairs(m map[string]string) string {
+	var all []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		all = append(all, k+"="+m[k])
+	}
+	return strings.Join(all, ", ")
 }
 
 // waiter shows on a terminal that something is under way, with the time it

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -35,7 +34,7 @@ func snapshotList(out *output) *cobra.Command {
 func (o *output) snapshot(c *cobra.Command, n client.Snapshot) error {
 	return o.one(c.OutOrStdout(), n, [2]any{"id", n.ID}, [2]any{"name", orEmpty(n.Name)},
 		[2]any{"description", orEmpty(n.Description)}, [2]any{"volume", n.VolumeID}, [2]any{"status", n.Status},
-		[2]any{"size (GiB)", n.Size}, [2]any{"metadata", fmt.Sprint(n.Metadata)}, [2]any{"created", n.CreatedAt})
+		[2]any{"size (GiB)", n.Size}, [2]any{"metadata", pairs(n.Metadata)}, [2]any{"created", n.CreatedAt})
 }
 
 func snapshotShow(out *output) *cobra.Command {

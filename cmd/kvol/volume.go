@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -53,7 +52,7 @@ func (o *output) volume(c *cobra.Command, v client.Volume) error {
 		[2]any{"description", orEmpty(v.Description)}, [2]any{"status", v.Status}, [2]any{"size (GiB)", v.Size},
 		[2]any{"type", orEmpty(v.VolumeType)}, [2]any{"availability zone", orEmpty(v.AvailabilityZone)},
 		[2]any{"bootable", v.Bootable}, [2]any{"snapshot", orEmpty(v.SnapshotID)},
-		[2]any{"source volume", orEmpty(v.SourceVolumeID)}, [2]any{"metadata", fmt.Sprint(v.Metadata)},
+		[2]any{"source volume", orEmpty(v.SourceVolumeID)}, [2]any{"metadata", pairs(v.Metadata)},
 		[2]any{"attachments", strings.Join(attached, ", ")}, [2]any{"replication", orEmpty(v.ReplicationStatus)},
 		[2]any{"created", v.CreatedAt})
 }
