@@ -88,7 +88,8 @@ func TestFilters3(t *testing.T) {
 		}
 	}
 	f.wantAt(32, "member", 404, "GET", "resource_filters", "")
-	list, _ := f.wantAt(33, "member", 200, "GET", "resource_filters?resource=volume", "").get(t, "resource_filters").([]any)
+	one := f.wantAt(33, "member", 200, "GET", "resource_filters?resource=volume", "")
+	list, _ := one.get(t, "resource_filters").([]any)
 	if len(list) != 1 {
 		t.Errorf("filters %v", list)
 	}
