@@ -58,8 +58,8 @@ const scrapeTimeout = 5 * time.Second
 
 // Describe implements prometheus.Collector.
 func (c *storeCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{storeTotal, storeFree, storeLive, storeGarbage, storeMemory, storeLevel, storeDamaged,
-		storeScrubbed, linkTo, linkSent, linkFailing, replicaTo} {
+	for _, d := range []*prometheus.Desc{storeTotal, storeFree, storeLive, storeGarbage, storeMemory,
+		storeLevel, storeDamaged, storeScrubbed, linkTo, linkSent, linkFailing, replicaTo} {
 		to <- d
 	}
 }
