@@ -10,8 +10,21 @@ import (
 	"kvol/internal/client"
 )
 
+// trust makes OS_CACERT the authorities that are trusted, in place of the
+// system's, as OpenStack's own clients do. It must be called before the first
+// connection.
+func trust() error {
+	if file := os.Getenv("OS_CACERT"); file != "" {
+		return os.Setenv("SSL_CERT_FILE", file)
+	}
+	return nil
+}
+
 // login logs in as the environment says.
 func login(ctx context.Context) (*client.Session, error) {
+	if err := trust(); err != nil {
+		return nil, err
+	}
 	project := os.Getenv("OS_PROJECT_ID")
 	if project == "" {
 		project = os.Getenv("OS_PROJECT_NAME")
@@ -23,6 +36,9 @@ func login(ctx context.Context) (*client.Session, error) {
 
 // kvolLogin gets a token of the kvol API as the environment says.
 func kvolLogin(ctx context.Context) (*client.Kvol, error) {
+	if err := trust(); err != nil {
+		return nil, err
+	}
 	url, user, password := os.Getenv("KVOL_URL"), os.Getenv("KVOL_USER"), os.Getenv("KVOL_PASSWORD")
 	if user == "" {
 		user = "gabianet"
