@@ -40,6 +40,8 @@ func (s *Store) recover(ctx context.Context) error {
 		return err
 	}
 	end.generation = max(end.generation, s.super.generation) + 1
+	s.log.mu.Lock() // the index may be written meanwhile, and flushes the log before
+	defer s.log.mu.Unlock()
 	s.log.end, s.log.synced = end, end.seq
 	if end.segment != 0 {
 		if s.log.file, err = s.handles.get(end.segment); err != nil {
