@@ -149,8 +149,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 		case <-ctx.Done():
 		}
 	}
-	r := c.async(asyncDropAll)
-	c.pings.Go(func() { c.out.send(r) })
+	c.out.leave(c.async(asyncDropAll)) // run sends it when it has ended what is under way
 	_ = c.conn.SetReadDeadline(longAgo()) // fails only where the connection is closed
 	timer := time.NewTimer(c.limits.Grace)
 	defer timer.Stop()
