@@ -191,6 +191,7 @@ func (h *history) before(op vfs.Op, _ string) error {
 	}
 	h.points++
 	h.cuts[h.underWay()]++
+	at := h.ops
 	h.mu.Unlock()
 	var image *vfs.Mem
 	if kill {
@@ -202,7 +203,7 @@ func (h *history) before(op vfs.Op, _ string) error {
 	states := h.states[lo:len(h.states):len(h.states)]
 	h.mu.Unlock()
 	if err := verifyImage(image, states, lost, h.hooks, dice, 2); err != nil {
-		h.fail(fmt.Errorf("operation %d on files (%s, kill %v): %w", h.ops, op, kill, err))
+		h.fail(fmt.Errorf("operation %d on files (%s, kill %v): %w", at, op, kill, err))
 	}
 	return nil
 }
