@@ -149,7 +149,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 		case <-ctx.Done():
 		}
 	}
-	c.out.leave(c.async(asyncDropAll)) // run sends it when it has ended what is under way
+	c.out.leave(c.async(asyncDropAll))    // run sends it when it has ended what is under way
 	_ = c.conn.SetReadDeadline(longAgo()) // fails only where the connection is closed
 	timer := time.NewTimer(c.limits.Grace)
 	defer timer.Stop()
