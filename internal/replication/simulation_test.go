@@ -37,13 +37,13 @@ func TestSimulationCatches(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for seed := uint64(1); seed <= 150; seed++ {
+			for seed := uint64(1); seed <= 1500; seed++ {
 				if err := simulate(t, seed, off, off.rootCheck); err != nil {
 					t.Logf("seed %d: %v", seed, err)
 					return
 				}
 			}
-			t.Error("nobody noticed in 150 seeds")
+			t.Error("nobody noticed in 1500 seeds")
 		})
 	}
 }
