@@ -62,7 +62,8 @@ func staleBlock(t *testing.T, a, b *zone) bool {
 	var sum Sum
 	sum.Add(0, want)
 	target := begin(p, at)
-	if _, err := target.Commit(t.Context(), Commit{Root: sum.Root(p.Size), Entry: block.Entry{Volume: volume}}); err != nil {
+	commit := Commit{Root: sum.Root(p.Size), Entry: block.Entry{Volume: volume}}
+	if _, err := target.Commit(t.Context(), commit); err != nil {
 		t.Fatal(err)
 	}
 	if err := target.Close(); err != nil {
