@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export CGO_ENABLED ?= 0
 GO ?= go
-FUZZTIME ?= 5s
+FUZZTIME ?= 60s
 
 .PHONY: help build demo test check lint fuzz race crash bench setup clean
 
@@ -24,7 +24,7 @@ test: setup ## every test: unit, end to end with real clients, the demo, short f
 lint: ## gofmt, go vet, staticcheck, the rules of tidy_test.go
 	test/lint.sh
 
-fuzz: ## each fuzz target for FUZZTIME (default 5s)
+fuzz: ## each fuzz target for FUZZTIME (default 60s; a number of inputs as 10000x)
 	test/fuzz.sh $(FUZZTIME)
 
 race: ## the tests of the concurrent packages under the race detector (needs gcc)
