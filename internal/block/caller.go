@@ -9,14 +9,35 @@ type Caller struct {
 	UserName  string
 	Roles     []string // "admin", "member", "reader", ...
 	RequestID string   // "req-<uuid>", for logs and for the answer's headers
+	// ServiceRoles are the roles of the service that passes on what the caller
+	// wants (X-Service-Token); nil for none.
+	ServiceRoles []string
+	// Judge has the rules of the zone; nil for the default ones.
+	Judge Judge
+}
+
+// Judge decides by rules who may do what. It is an interface since the rules
+// stand above the nouns.
+type Judge interface {
+	// Allows says whether a rule lets the caller do something to a target whose
+	// attributes are known by name; a rule that is not there is decided as the one
+	// that otherwise names.
+	Allows(c Caller, rule, otherwise string, target func(name string) (string, bool)) bool
+	// Admin says whether the caller may see and do what operators may.
+	Admin(c Caller) bool
 }
 
 // Has reports whether the caller holds a role in its project.
 func (c Caller) Has(role string) bool { return slices.Contains(c.Roles, role) }
 
 // Admin reports whether the caller may see and do what operators may (Cinder's
-// context_is_admin: role:admin).
-func (c Caller) Admin() bool { return c.Has("admin") }
+// context_is_admin: role:admin unless its judge has another rule).
+func (c Caller) Admin() bool {
+	if c.Judge != nil {
+		return c.Judge.Admin(c)
+	}
+	return c.Has("admin")
+}
 
 // ReadOnly reports whether the caller may look but not touch: a reader that is
 // neither member nor admin.

@@ -187,7 +187,7 @@ func (s *Service) changeAttachment(ctx context.Context, c block.Caller, id block
 		if err != nil {
 			return err
 		}
-		if err := mayWrite(c, rule); err != nil {
+		if err := authorize(c, rule, membersRule, volumeTarget(v)); err != nil {
 			return err
 		}
 		return fn(tx, v, a)

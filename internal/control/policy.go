@@ -8,6 +8,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/policy"
 )
 
 const (
@@ -22,20 +23,45 @@ func forbid(rule string) error {
 	return block.Errorf(block.Forbidden, "Policy doesn't allow %s to be performed.", rule)
 }
 
+// Where a rule is not among Cinder's, the operator has written none of its name
+// and none of the name "default", it is decided as one of these.
+const (
+	readersRule = "xena_system_admin_or_project_reader"
+	membersRule = "xena_system_admin_or_project_member"
+	adminsRule  = "admin_api"
+)
+
+// mayRead, mayWrite and mustAdminister ask whether a caller may do what is
+// about its own project, as creating and listing are. They differ in who may by
+// default where Cinder has no rule of that name: readers, members or
+// administrators.
+func mayRead(c block.Caller, rule string) error {
+	return authorize(c, rule, readersRule, policy.Self(c))
+}
+
 func mayWrite(c block.Caller, rule string) error {
-	if c.ReadOnly() {
-		return forbid(rule)
-	}
-	return nil
+	return authorize(c, rule, membersRule, policy.Self(c))
 }
 
 func mustAdminister(c block.Caller, rule string) error {
-	if !c.Admin() {
+	return authorize(c, rule, adminsRule, policy.Self(c))
+}
+
+// authorize asks the zone's rules whether a caller may do something to a
+// target. The answer to a caller that may not is Forbidden.
+func authorize(c block.Caller, rule, otherwise string, target policy.Target) error {
+	judge := c.Judge
+	if judge == nil {
+		judge = policy.Default()
+	}
+	if !judge.Allows(c, rule, otherwise, target) {
 		return forbid(rule)
 	}
 	return nil
 }
 
+// sees reports whether something of a project is there for a caller. What is
+// not is answered as if it were nowhere, whatever the rules.
 func sees(c block.Caller, project block.ProjectID) bool { return c.Admin() || c.Project == project }
 
 // volumeOf returns a volume that the caller may see. Another project's is not
@@ -72,7 +98,7 @@ func (s *Service) changeVolume(ctx context.Context, c block.Caller, id block.Vol
 		if err != nil {
 			return err
 		}
-		if err := mayWrite(c, rule); err != nil {
+		if err := authorize(c, rule, membersRule, volumeTarget(v)); err != nil {
 			return err
 		}
 		return fn(tx, v)
@@ -87,7 +113,7 @@ func (s *Service) changeSnapshot(ctx context.Context, c block.Caller, id block.S
 		if err != nil {
 			return err
 		}
-		if err := mayWrite(c, rule); err != nil {
+		if err := authorize(c, rule, membersRule, snapshotTarget(sn)); err != nil {
 			return err
 		}
 		return fn(tx, sn)
