@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/lmittmann/tint"
@@ -33,13 +36,34 @@ read). SIGTERM ends it cleanly; kill -9 at any time loses nothing.`,
 		if err != nil {
 			return err
 		}
-		server, err := zone.Open(c.Context(), cfg, zone.Environment{Log: log, Now: time.Now})
+		server, err := zone.Open(c.Context(), cfg, zone.Environment{Log: log, Now: time.Now, Reload: hangups(c.Context())})
 		if err != nil {
 			return err
 		}
 		return server.Run(c.Context())
 	}
 	return c
+}
+
+// hangups passes SIGHUP on until ctx ends; several that nobody took are one.
+func hangups(ctx context.Context) <-chan struct{} {
+	signals, out := make(chan os.Signal, 1), make(chan struct{}, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(signals)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+			}
+			select {
+			case out <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return out
 }
 
 // logger writes colours for people and JSON for programs, on standard error.

@@ -153,6 +153,9 @@ func (s *Service) Detach(ctx context.Context, c block.Caller, id block.VolumeID,
 	attachmentID *block.AttachmentID) error {
 	var free bool
 	err := s.changeVolume(ctx, c, id, ruleDetach, func(tx *catalog.Tx, v block.Volume) error {
+		if err := mayDetach(c, v, attachmentID); err != nil {
+			return err
+		}
 		if err := dropAttachment(tx, v, attachmentID); err != nil {
 			return err
 		}

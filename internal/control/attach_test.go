@@ -63,7 +63,9 @@ func TestMultiattach(t *testing.T) {
 	if !v.Multiattach || len(v.Attachments) != 2 || v.Status != block.VolumeInUse {
 		t.Fatalf("shared: %+v", v)
 	}
-	wantError(t, "which one", z.Detach(z.ctx, alice, v.ID, nil), block.Invalid,
+	wantError(t, "which one", z.Detach(z.ctx, alice, v.ID, nil), block.Conflict,
+		"ConflictNovaUsingAttachment: Detach volume from instance  using the Compute API")
+	wantError(t, "which one", z.Detach(z.ctx, compute, v.ID, nil), block.Invalid,
 		"Invalid volume: Detach volume failed: More than one attachment, but no attachment_id provided.")
 	must(t, z.Detach(z.ctx, alice, v.ID, &v.Attachments[0].ID))
 	if s := z.volume(v.ID).Status; s != block.VolumeInUse {

@@ -332,6 +332,9 @@ func (s *Service) DeleteAttachment(ctx context.Context, c block.Caller,
 		ruleAttachmentDelete,
 		func(tx *catalog.Tx, v block.Volume, a block.Attachment) error {
 			gone = nil
+			if err := mayDetach(c, v, &a.ID); err != nil {
+				return err
+			}
 			if a.ConnectionID != "" {
 				gone = append(gone, a.ConnectionID)
 				if err := ignoring(block.NotFound, tx.DeleteConnection(a.ConnectionID)); err != nil {

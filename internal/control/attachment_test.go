@@ -7,6 +7,13 @@ import (
 	"kvol/internal/control"
 )
 
+// compute is the compute service on behalf of alice.
+var compute = block.Caller{Project: alice.Project, User: alice.User, Roles: alice.Roles,
+	ServiceRoles: []string{"service"}}
+
+const usedByCompute = "ConflictNovaUsingAttachment: Detach volume from instance " +
+	"22222222-2222-2222-2222-222222222222 using the Compute API"
+
 var hostH = map[string]any{"host": "h", "mountpoint": "/dev/vdb"}
 
 // TestAttachment walks the way of a compute service: reserved, connected,
@@ -45,7 +52,9 @@ func TestAttachment(t *testing.T) {
 	x, err := z.Exports().Open(z.ctx, name)
 	must(t, err)
 	defer x.Release()
-	left, err := z.DeleteAttachment(z.ctx, alice, a.ID)
+	_, err = z.DeleteAttachment(z.ctx, alice, a.ID)
+	wantError(t, "a user", err, block.Conflict, usedByCompute)
+	left, err := z.DeleteAttachment(z.ctx, compute, a.ID)
 	must(t, err)
 	select {
 	case <-x.Revoked:
@@ -87,13 +96,15 @@ func TestAttachmentConnectors(t *testing.T) {
 	}
 	_, err = z.UpdateAttachment(z.ctx, alice, b.ID, hostH)
 	must(t, err)
-	left, err := z.DeleteAttachment(z.ctx, alice, a.ID)
+	_, err = z.DeleteAttachment(z.ctx, alice, a.ID)
+	wantError(t, "a user", err, block.Conflict, usedByCompute)
+	left, err := z.DeleteAttachment(z.ctx, compute, a.ID)
 	must(t, err)
 	if now := z.volume(v.ID); len(left) != 1 || now.Status != block.VolumeAttaching {
 		t.Errorf("left %v, the volume is %s", left, now.Status)
 	}
 	must(t, z.CompleteAttachment(z.ctx, alice, b.ID))
-	_, err = z.DeleteAttachment(z.ctx, alice, b.ID)
+	_, err = z.DeleteAttachment(z.ctx, compute, b.ID)
 	must(t, err)
 	must(t, z.SetReadonly(z.ctx, alice, v.ID, true))
 	_, err = z.CreateAttachment(z.ctx, alice, control.NewAttachment{VolumeID: v.ID, Mode: "rw"})

@@ -114,8 +114,11 @@ func (s *Service) connectionInfo(v block.Volume, conn block.Connection) (Connect
 func (s *Service) TerminateConnection(ctx context.Context, c block.Caller, id block.VolumeID,
 	connector map[string]any) error {
 	var gone []string
-	err := s.changeVolume(ctx, c, id, ruleTerminate, func(tx *catalog.Tx, _ block.Volume) error {
+	err := s.changeVolume(ctx, c, id, ruleTerminate, func(tx *catalog.Tx, v block.Volume) error {
 		gone = nil
+		if err := mayDetach(c, v, nil); err != nil {
+			return err
+		}
 		connections, err := tx.Connections(id)
 		if err != nil {
 			return err

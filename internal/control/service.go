@@ -7,6 +7,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
+	"kvol/internal/policy"
 )
 
 // Config is what a Service works with.
@@ -36,7 +37,9 @@ type Config struct {
 	ISCSIAddress func() string
 	ExportTLS    bool
 	QoS          QoS
-	Key          [32]byte // the zone's key; names of exports are derived from it
+	// Policy has the rules of who may do what; nil for Cinder's defaults.
+	Policy *policy.Enforcer
+	Key    [32]byte // the zone's key; names of exports are derived from it
 	// Protections lists the policies as they are now; nil for none.
 	Protections func() []block.Protection
 	// TempDir is where images are converted, made if it is missing; what a killed
@@ -88,6 +91,15 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.devices, s.exports = newDevices(s.backends), newExports(s, cfg.Key)
 	return s, nil
+}
+
+// Admit returns a caller as the zone's rules are now to judge it. Front ends
+// call it once for each request, after they know who asks.
+func (s *Service) Admit(c block.Caller) block.Caller {
+	if s.cfg.Policy == nil {
+		return policy.Default().Judging(c)
+	}
+	return s.cfg.Policy.Rules().Judging(c)
 }
 
 // changed tells that a volume or its snapshots changed.

@@ -127,7 +127,7 @@ func TestOthersAreNotThere(t *testing.T) {
 	must(t, err)
 	z.work(z.ctx)
 	must(t, z.Attach(z.ctx, mallory, other.ID, control.AttachRequest{HostName: ptr("h")}))
-	if err := z.Detach(z.ctx, mallory, other.ID, &mine.Attachments[0].ID); !block.Is(err, block.NotFound) {
+	if err := z.Detach(z.ctx, mallory, other.ID, &mine.Attachments[0].ID); !block.Is(err, block.Conflict) {
 		t.Errorf("detaching with another's attachment: %v", err)
 	}
 	if _, err := z.Quotas(z.ctx, mallory, alice.Project); !block.Is(err, block.Forbidden) {

@@ -268,7 +268,9 @@ func TestSentences(t *testing.T) {
 	wantError(t, "read-only", do["readonly"](), block.Invalid, "Invalid volume: Volume "+id+
 		" status must be available to update readonly flag, but current status is: in-use.")
 	const nobody = "33333333-3333-3333-3333-333333333333"
-	wantError(t, "detach what", z.Detach(z.ctx, alice, v.ID, ptr(block.AttachmentID(nobody))), block.NotFound,
+	wantError(t, "detach what", z.Detach(z.ctx, alice, v.ID, ptr(block.AttachmentID(nobody))), block.Conflict,
+		"ConflictNovaUsingAttachment: Detach volume from instance  using the Compute API")
+	wantError(t, "detach what", z.Detach(z.ctx, compute, v.ID, ptr(block.AttachmentID(nobody))), block.NotFound,
 		"Volume attachment could not be found with filter: attachment_id = "+nobody+".")
 	must(t, do["detach"]())
 	must(t, do["snapshot"]())

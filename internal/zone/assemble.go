@@ -99,8 +99,8 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone, Region: s.cfg.Region, ZoneIndex: s.cfg.Index,
 		DefaultType: s.cfg.DefaultVolumeType, AvailabilityZones: s.cfg.AvailabilityZones, Images: s.images,
 		ExportAddress: s.exportAddress, UnixSocket: func() string { return s.cfg.Exports.NBDSocket },
-		ISCSIAddress: s.targetAddress,
-		ExportTLS:    s.cfg.Exports.TLS != nil, QoS: s.cfg.qos(), Key: key, Protections: s.cfg.protections,
+		ISCSIAddress: s.targetAddress, Policy: s.policy,
+		ExportTLS: s.cfg.Exports.TLS != nil, QoS: s.cfg.qos(), Key: key, Protections: s.cfg.protections,
 		TempDir: filepath.Join(s.cfg.DataDir, "tmp"), OnChange: s.kick, Now: s.env.Now, Log: s.log,
 		DR: control.DR{URL: s.URL()},
 	}

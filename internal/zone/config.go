@@ -37,6 +37,7 @@ type Config struct {
 	Identity IdentityConfig `yaml:"identity"`
 	KvolAPI  KvolAPIConfig  `yaml:"kvol_api"`
 	Block    BlockAPIConfig `yaml:"block_api"`
+	Policy   PolicyConfig   `yaml:"policy"`
 
 	// IsolatedStart says when exports of a protected volume open after a start,
 	// given that it may have been recovered elsewhere meanwhile: when "all" of
@@ -193,6 +194,13 @@ type BlockAPIConfig struct {
 	V2UploadTypeFormat string `yaml:"v2_upload_type_format"` // rows or map
 }
 
+// PolicyConfig says by which rules callers of the block storage API are judged.
+type PolicyConfig struct {
+	File string `yaml:"file"` // rules of oslo.policy over Cinder's defaults; none if empty
+	// EnforceNewDefaults is oslo.policy's option of that name; true if absent.
+	EnforceNewDefaults *bool `yaml:"enforce_new_defaults"`
+}
+
 // LoadConfig reads and checks a zone's configuration file. Errors name the
 // line.
 func LoadConfig(path string) (Config, error) {
@@ -243,6 +251,7 @@ func (c *Config) defaults(dir string) {
 	or(&c.Block.V2UploadTypeFormat, "rows")
 	abs(&c.DataDir)
 	abs(&c.Exports.NBDSocket)
+	abs(&c.Policy.File)
 	files := []*string{&c.Peer.Cert, &c.Peer.Key, &c.Peer.CA}
 	for _, t := range []*TLSFiles{c.TLS, c.Exports.TLS} {
 		if t != nil {

@@ -22,6 +22,7 @@ import (
 	"kvol/internal/identity"
 	"kvol/internal/image"
 	"kvol/internal/job"
+	"kvol/internal/policy"
 	"kvol/internal/replication"
 )
 
@@ -32,6 +33,9 @@ type Environment struct {
 	// Stores are stores that are open already, by name; the others are opened
 	// as configured. They are closed with the zone.
 	Stores map[string]driver.Driver
+	// Reload, if not nil, makes the zone read its policy file again at each
+	// message.
+	Reload <-chan struct{}
 	// Listen opens a listener; net.Listen if nil.
 	Listen func(network, address string) (net.Listener, error)
 }
@@ -48,6 +52,7 @@ type Server struct {
 	identity *identity.Service
 	kvol     *identity.Kvol
 	images   *image.Service
+	policy   *policy.Enforcer
 	control  *control.Service
 	jobs     *job.Runner
 	exports  *nbd.Server
@@ -90,6 +95,9 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("zone key: %w", err)
 	}
+	if s.policy, err = s.openPolicy(); err != nil {
+		return err
+	}
 	for _, step := range []func(context.Context) error{s.openCatalog, s.openIdentity, s.openListeners} {
 		if err := step(ctx); err != nil {
 			return err
@@ -115,6 +123,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.serveListeners(ctx, g)
 	g.Go(func() error { return s.jobs.Run(ctx) })
 	g.Go(func() error { return s.identity.Run(ctx) })
+	g.Go(func() error { return s.policy.Run(ctx, s.env.Reload) })
 	if s.peers != nil {
 		g.Go(func() error { return s.control.RunPeers(ctx) })
 		g.Go(func() error { return s.sender.Run(ctx) })

@@ -2,6 +2,7 @@ package cinder_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -130,5 +131,46 @@ func TestBodies3(t *testing.T) {
 	limits := f.wantAt(39, "admin", 200, "GET", "limits?project_id="+other, "")
 	if used := limits.get(t, "limits.absolute.totalVolumesUsed"); used != 0.0 {
 		t.Errorf("another project's limits: %s", limits.body)
+	}
+}
+
+// TestServiceToken: a user alone can't take a volume from under a server, the
+// compute service on its behalf can; a service's token is checked.
+func TestServiceToken(t *testing.T) {
+	f := newFixture(t)
+	id := f.available(1)
+	v3 := "/v3/" + project + "/"
+	header := func(more ...string) []string { return append(more, "OpenStack-API-Version", "volume 3.44") }
+	a := f.do("POST", v3+"attachments", "member", `{"attachment":{"volume_uuid":"`+id+`","instance_uuid":"`+noSuchID+
+		`","connector":{"host":"h"}}}`, header()...)
+	path := v3 + "attachments/" + a.text(t, "attachment.id")
+	if a := f.do("POST", path+"/action", "member", `{"os-complete":{}}`, header()...); a.code != 204 {
+		t.Fatalf("complete: %d %s", a.code, a.body)
+	}
+	action := v3 + "volumes/" + id + "/action"
+	for _, tt := range []struct {
+		service string
+		code    int
+	}{{"", 409}, {"member", 409}, {"admin", 409}, {"stolen", 401}} {
+		var with []string
+		if tt.service != "" {
+			with = []string{"X-Service-Token", tt.service}
+		}
+		for _, token := range []string{"member", "admin"} {
+			for _, a := range []answer{f.do("DELETE", path, token, "", header(with...)...),
+				f.do("POST", action, token, `{"os-detach":{}}`, header(with...)...),
+				f.do("POST", action, token, `{"os-terminate_connection":{"connector":null}}`, header(with...)...)} {
+				if a.code != tt.code {
+					t.Errorf("%s with the service token %q: %d %s", token, tt.service, a.code, a.body)
+				}
+			}
+		}
+	}
+	if a := f.do("DELETE", strings.Replace(path, project, other, 1), "other", "",
+		header("X-Service-Token", "service")...); a.code != 404 {
+		t.Errorf("a service for another project: %d %s", a.code, a.body)
+	}
+	if a := f.do("DELETE", path, "member", "", header("X-Service-Token", "service")...); a.code != 200 {
+		t.Errorf("the compute service: %d %s", a.code, a.body)
 	}
 }

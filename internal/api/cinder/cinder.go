@@ -118,13 +118,26 @@ func from(since int, serve func(*call) error) func(*call) error {
 	}
 }
 
-// authenticate asks who the token in X-Auth-Token belongs to.
+// authenticate asks who the token in X-Auth-Token belongs to, and which
+// service the one in X-Service-Token, if there is one. A service's token must be
+// as good as a user's (keystonemiddleware/auth_token).
 func (s *server) authenticate(r *http.Request) (block.Caller, error) {
 	token := r.Header.Get("X-Auth-Token")
 	if token == "" {
 		return block.Caller{}, block.Errorf(block.Unauthorized, "no token")
 	}
-	return s.cfg.Auth.Authenticate(r.Context(), token)
+	c, err := s.cfg.Auth.Authenticate(r.Context(), token)
+	if err != nil {
+		return c, err
+	}
+	if token = r.Header.Get("X-Service-Token"); token != "" {
+		service, err := s.cfg.Auth.Authenticate(r.Context(), token)
+		if err != nil {
+			return block.Caller{}, err
+		}
+		c.ServiceRoles = service.Roles
+	}
+	return s.cfg.Control.Admit(c), nil
 }
 
 // withoutSuffix returns r with ".json" cut from its path, which Cinder's

@@ -48,7 +48,9 @@ var callers = tokens{
 	"member": {Project: project, User: "5e6524d826084188ae549815b3e33380", Roles: []string{"member"}},
 	"reader": {Project: project, User: "94acd5b4d2bf47dda734e34a113f96ff", Roles: []string{"reader"}},
 	"admin":  {Project: project, User: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", Roles: []string{"admin"}},
-	"other":  {Project: other, User: "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", Roles: []string{"member"}},
+	"service": {Project: "55555555555545558555555555555555", User: "cccccccccccccccccccccccccccccccc",
+		Roles: []string{"service"}},
+	"other": {Project: other, User: "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", Roles: []string{"member"}},
 }
 
 // images is an image service in memory.

@@ -143,6 +143,10 @@ func TestGophercloud3Attachments(t *testing.T) {
 	if list, err := attachments.ExtractAttachments(all); err != nil || len(list) != 1 {
 		t.Errorf("list %+v, %v", list, err)
 	}
+	if err := attachments.Delete(ctx, c, a.ID).ExtractErr(); !gophercloud.ResponseCodeIs(err, http.StatusConflict) {
+		t.Errorf("a user takes the volume from under a server: %v", err)
+	}
+	c.MoreHeaders = map[string]string{"X-Service-Token": "service"}
 	f.must(attachments.Delete(ctx, c, a.ID).ExtractErr())
 	f.status("volumes/"+id, "volume.status", "available")
 }

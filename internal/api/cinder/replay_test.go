@@ -34,7 +34,6 @@ var differ = map[string]string{
 	"158-create-nobody":                  ownFault,
 	"161-create-no-ct":                   ownFault,
 	"163-create-reader":                  "readers read only, as with Cinder's new defaults",
-	"276-act-detach-badid":               noNova,
 	"301-act-retype-badtype":             notServed,
 	"302-act-retype-same":                notServed,
 	"303-act-retype-badpolicy":           notServed,
@@ -54,7 +53,6 @@ const (
 	unknownPath = "unknown paths get this API's own error body"
 	otherMethod = "a method that a known path has not is 405, with Allow"
 	ownFault    = "a request that Cinder breaks down on (500) is a 400"
-	noNova      = "no compute service is asked whether it uses the volume"
 	notServed   = "the operation is not served"
 )
 
@@ -161,7 +159,11 @@ func (r *replayer) play(x exchange) (complaints []string) {
 	r.must(err)
 	req.URL = u
 	for k, v := range x.header {
-		if k != "Host" && k != "X-Auth-Token" {
+		switch k {
+		case "Host", "X-Auth-Token":
+		case "X-Service-Token":
+			req.Header.Set(k, "service")
+		default:
 			req.Header.Set(k, r.ours(v))
 		}
 	}

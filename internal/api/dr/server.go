@@ -70,6 +70,7 @@ func (s *Server) answer(fn func(*http.Request, block.Caller) (any, error)) http.
 			s.writeError(w, r, err)
 			return
 		}
+		c = s.cfg.Service.Admit(c)
 		r = r.WithContext(api.WithCaller(r.Context(), c))
 		out, err := fn(r, c)
 		if err != nil {
