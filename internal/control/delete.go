@@ -46,6 +46,9 @@ func (s *Service) deleteVolume(ctx context.Context, c block.Caller, id block.Vol
 			return invalidVolume(cantDelete)
 		}
 		for _, sn := range snapshots {
+			if !sees(c, sn.Project) { // it stayed behind when the volume changed hands
+				return invalidVolume(cantDelete)
+			}
 			if sn.Status == block.SnapshotDeleting {
 				continue
 			}

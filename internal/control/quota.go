@@ -38,6 +38,15 @@ func snapshotDelta(gib int64, typeName string) block.Usage {
 	return typed(block.Usage{"snapshots": 1, "gigabytes": gib}, typeName)
 }
 
+// snapshotsDelta is what some snapshots of volumes of one type take.
+func snapshotsDelta(snapshots []block.Snapshot, typeName string) block.Usage {
+	u := block.Usage{"snapshots": int64(len(snapshots)), "gigabytes": 0}
+	for _, sn := range snapshots {
+		u["gigabytes"] += sn.Size
+	}
+	return typed(u, typeName)
+}
+
 func typed(u block.Usage, typeName string) block.Usage {
 	if typeName != "" {
 		for _, resource := range slices.Collect(maps.Keys(u)) {

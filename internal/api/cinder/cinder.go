@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"kvol/internal/api"
@@ -62,7 +63,7 @@ func New(cfg Config) http.Handler {
 		func(*call) error { return errBadMethod },
 	)
 	s.v2, s.v3 = api.NewRouter(none, method), api.NewRouter(none, method)
-	for _, rt := range routes {
+	for _, rt := range slices.Concat(routes, transferRoutes) {
 		if rt.since == 0 {
 			s.v2.Handle(rt.method, "/v2/{project}"+rt.pattern, s.handle(rt.serve))
 		}
