@@ -54,6 +54,10 @@ func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID,
 		"UploadImage": func() error {
 			return none(z.UploadImage(ctx, c, v, control.UploadRequest{ImageName: "i", Force: true}))
 		},
+		"CreateTransfer": func() error {
+			_, _, err := z.CreateTransfer(ctx, c, control.NewTransfer{VolumeID: v})
+			return err
+		},
 		"CreateAttachment": func() error {
 			return none(z.CreateAttachment(ctx, c, control.NewAttachment{VolumeID: v}))
 		},
@@ -83,6 +87,9 @@ func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID,
 // elsewhere are methods that name no tenant's thing, or that another test of
 // this package or of the recovery's looks at.
 func elsewhere(name string) bool {
+	if slices.Contains(transferMethods, name) {
+		return true
+	}
 	return slices.Contains([]string{"Types", "Type", "Limits", "Quotas", "QuotaDefaults", "SetQuotas", "DeleteQuotas",
 		"AvailabilityZones", "Audits", "DROperation", "Replica", "Summary", "CountVolumes", "CountSnapshots"}, name)
 }

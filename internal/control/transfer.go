@@ -84,14 +84,19 @@ func transferable(tx *catalog.Tx, v block.Volume, req NewTransfer) error {
 // Transfer returns an offer of the caller's project.
 func (s *Service) Transfer(ctx context.Context, c block.Caller, id block.TransferID) (t block.Transfer, err error) {
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		t, err = transferOf(tx, c, id)
-		return err
+		if t, err = transferOf(tx, c, id); err != nil {
+			return err
+		}
+		return authorize(c, "volume:get_transfer", readersRule, owned(t.Project, ""))
 	})
 	return t, err
 }
 
 // Transfers returns a page of offers, as Volumes does of volumes.
 func (s *Service) Transfers(ctx context.Context, c block.Caller, q block.ListQuery) (list []block.Transfer, err error) {
+	if err := mayRead(c, "volume:get_all_transfers"); err != nil {
+		return nil, err
+	}
 	if !c.Admin() {
 		q.Project = c.Project
 	}
@@ -114,7 +119,7 @@ func (s *Service) DeleteTransfer(ctx context.Context, c block.Caller, id block.T
 		if err != nil {
 			return err
 		}
-		if err := mayWrite(c, "volume:delete_transfer"); err != nil {
+		if err := authorize(c, "volume:delete_transfer", membersRule, owned(t.Project, "")); err != nil {
 			return err
 		}
 		if _, err := tx.MoveVolume(t.VolumeID, block.EndTransfer); ignoring(block.Conflict, err) != nil {

@@ -10,6 +10,9 @@ import (
 	"kvol/internal/control"
 )
 
+// transferMethods are those whose tenants TestTransfer keeps apart.
+var transferMethods = []string{"Transfer", "Transfers", "DeleteTransfer", "AcceptTransfer"}
+
 func (z *zone) offer(v block.Volume, req control.NewTransfer) (block.Transfer, string) {
 	z.t.Helper()
 	req.VolumeID = v.ID
@@ -51,6 +54,8 @@ func TestTransfer(t *testing.T) {
 	_, err = z.AcceptTransfer(z.ctx, mallory, offer.ID, key+"0")
 	wantError(t, "a wrong key", err, block.Invalid,
 		fmt.Sprintf("Invalid auth key: Attempt to transfer %s with invalid auth key.", offer.ID))
+	wantError(t, "a reader withdraws", z.DeleteTransfer(z.ctx, reader, offer.ID), block.Forbidden,
+		"Policy doesn't allow volume:delete_transfer to be performed.")
 	_, err = z.AcceptTransfer(z.ctx, reader, offer.ID, key)
 	wantError(t, "a reader accepts", err, block.Forbidden, "Policy doesn't allow volume:accept_transfer to be performed.")
 

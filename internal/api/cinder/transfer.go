@@ -13,7 +13,14 @@ import (
 const transferPath = "os-volume-transfer"
 
 var transferList = listing{name: "transfers_links", path: transferPath,
-	sort: []string{"id", "name", "display_name", "created_at", "volume_id", "project_id"}, booleans: []string{"no_snapshots"},
+	sort: []string{
+		"id",
+		"name",
+		"display_name",
+		"created_at",
+		"volume_id",
+		"project_id",
+	}, booleans: []string{"no_snapshots"},
 	filters: []string{"id", "name", "volume_id", "no_snapshots", "created_at", "source_project_id"}}
 
 var (

@@ -39,7 +39,8 @@ func TestTransferKeys(t *testing.T) {
 		fmt.Sprintf(`{"transfer":{"volume_id":%q,"no_snapshots":true}}`, id))
 	f.wantAt(0, "reader", 403, "POST", "os-volume-transfer", fmt.Sprintf(`{"transfer":{"volume_id":%q}}`, id))
 	f.wantAt(0, "other", 404, "POST", "os-volume-transfer", fmt.Sprintf(`{"transfer":{"volume_id":%q}}`, id))
-	for _, body := range []string{`{}`, `{"transfer":{}}`, `{"transfer":{"volume_id":"x"}}`, `{"transfer":{"volume_id":null}}`} {
+	for _, body := range []string{`{}`, `{"transfer":{}}`,
+		`{"transfer":{"volume_id":"x"}}`, `{"transfer":{"volume_id":null}}`} {
 		f.wantAt(0, "member", 400, "POST", "os-volume-transfer", body)
 	}
 	f.want(202, "POST", "os-volume-transfer", fmt.Sprintf(`{"transfer":{"volume_id":%q}}`, id)) // on /v2
