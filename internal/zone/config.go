@@ -83,8 +83,8 @@ type ExportConfig struct {
 	VolumeQoS map[block.VolumeID]map[string]int64 `yaml:"volume_qos"`
 }
 
-// ExportLimits bound what hosts can make the zone hold; 0 means the default of
-// nbd.Limits.
+// ExportLimits bound what hosts can make the zone hold, for NBD and for iSCSI
+// each; 0 means the default of nbd.Limits and iscsi.Limits.
 type ExportLimits struct {
 	Connections       int           `yaml:"connections"`
 	ClientConnections int           `yaml:"client_connections"`

@@ -6,6 +6,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/control"
+	"kvol/internal/export/iscsi"
 	"kvol/internal/export/nbd"
 	"kvol/internal/export/qos"
 )
@@ -176,8 +177,14 @@ func (c *Config) qos() control.QoS {
 	return q
 }
 
-// nbd are the limits as the server of exports knows them.
+// nbd are the limits as the server of NBD exports knows them.
 func (l ExportLimits) nbd() nbd.Limits {
 	return nbd.Limits{Connections: l.Connections, ClientConnections: l.ClientConnections,
 		ExportConnections: l.ExportConnections, ServerBytes: l.MemoryMiB << 20, Stall: l.Stall}
+}
+
+// iscsi are the limits as the server of iSCSI targets knows them.
+func (l ExportLimits) iscsi() iscsi.Limits {
+	return iscsi.Limits{Connections: l.Connections, ClientConnections: l.ClientConnections,
+		ServerBytes: l.MemoryMiB << 20, Stall: l.Stall}
 }

@@ -107,8 +107,8 @@ func readBlocks(x *exec) error {
 	if n == 0 {
 		return nil
 	}
-	x.buf = x.c.pool.get(n)
-	x.answer = x.buf.data
+	x.buf = x.c.pool.Get(n)
+	x.answer = x.buf.Data
 	_, err := x.dev.ReadAt(x.answer[:min(n, (x.t.expected+blockBytes-1)&^(blockBytes-1))], offset(x.cdb))
 	return err
 }
@@ -151,15 +151,15 @@ func verifyBlocks(x *exec) error {
 	if len(x.t.data) < verifyBytes(x.cdb) {
 		return errField
 	}
-	b := x.c.pool.get(chunk)
-	defer x.c.pool.put(b)
+	b := x.c.pool.Get(chunk)
+	defer b.Free()
 	off := offset(x.cdb)
 	total := bytesOf(x.cdb)
 	for at := 0; at < total; at += chunk {
 		if x.c.gone.Load() {
 			return &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
 		}
-		got := b.data[:min(chunk, total-at)]
+		got := b.Data[:min(chunk, total-at)]
 		if _, err := x.dev.ReadAt(got, off+int64(at)); err != nil {
 			return err
 		}
@@ -231,12 +231,12 @@ func orWrite(x *exec) error {
 func (x *exec) alone(n int, change func(old []byte) ([]byte, error)) error {
 	x.c.unit.io.Lock()
 	defer x.c.unit.io.Unlock()
-	b := x.c.pool.get(n)
-	defer x.c.pool.put(b)
-	if _, err := x.dev.ReadAt(b.data, offset(x.cdb)); err != nil {
+	b := x.c.pool.Get(n)
+	defer b.Free()
+	if _, err := x.dev.ReadAt(b.Data, offset(x.cdb)); err != nil {
 		return err
 	}
-	b2, err := change(b.data)
+	b2, err := change(b.Data)
 	if err != nil {
 		return err
 	}
@@ -297,16 +297,16 @@ func writeSame(x *exec) error {
 	if len(x.t.data) < blockBytes {
 		return errField
 	}
-	b := x.c.pool.get(int(min(length, chunk)))
-	defer x.c.pool.put(b)
-	for i := 0; i < len(b.data); i += blockBytes {
-		copy(b.data[i:], x.t.data)
+	b := x.c.pool.Get(int(min(length, chunk)))
+	defer b.Free()
+	for i := 0; i < len(b.Data); i += blockBytes {
+		copy(b.Data[i:], x.t.data)
 	}
 	for ; length > 0; off, length = off+chunk, length-chunk {
 		if x.c.gone.Load() {
 			return &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
 		}
-		if err := x.writeShared(b.data[:min(length, chunk)], off); err != nil {
+		if err := x.writeShared(b.Data[:min(length, chunk)], off); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"kvol/internal/export/line"
 )
 
 // inlineBytes is the most that a command may move to be carried out by the
@@ -23,7 +25,7 @@ type conn struct {
 	*login
 	in     *input
 	out    *output
-	pool   *buffers
+	pool   *line.Buffers
 	limits Limits
 	log    *slog.Logger
 	ctx    context.Context // of run
@@ -45,25 +47,19 @@ type conn struct {
 	lastTTT uint32
 	textOut []byte // of a text response that continues
 
-	over    chan struct{} // closed when nothing more is read
-	work    chan *task
-	workers int
-	queued  atomic.Int32
-	joined  sync.WaitGroup
+	crew    *line.Crew[*task]
+	answers sync.WaitGroup // to task management that wait for tasks
 	pings   sync.WaitGroup // what the watcher sends; ends with the connection
-	wary    int            // reads that go to workers yet; the reader's own
-	filling atomic.Int64   // bytes of buffers for data from the initiator
+	wary    line.Wary
+	filling atomic.Int64 // bytes of buffers for data from the initiator
 }
 
 func newConn(s *Server, l *login, log *slog.Logger) *conn {
 	c := &conn{login: l, pool: &s.pool, limits: s.limits, log: log, tasks: map[uint32]*task{},
-		over: make(chan struct{}),
-		work: make(chan *task, s.limits.Commands+immediateCommands), nexus: l.initiator + ",i,0x" + l.isid}
+		nexus: l.initiator + ",i,0x" + l.isid}
 	c.changed.L = &c.mu
-	c.out = &output{conn: l.conn, pool: c.pool, headerDigest: l.params.headerDigest, dataDigest: l.params.dataDigest,
-		statSN: l.statSN, expCmdSN: l.first.cmdSN(), maxCmdSN: l.first.cmdSN() + uint32(s.limits.Commands) - 1}
-	c.out.changed.L = &c.out.mu
-	c.out.limit.commands, c.out.limit.bytes = s.limits.Commands, s.limits.InFlightBytes
+	c.crew = line.NewCrew(s.limits.Workers, s.limits.Commands+immediateCommands, c.work)
+	c.out = newOutput(s, l)
 	var from io.Reader = l.conn
 	_, _ = l.in.in.Discard(l.in.held) // is there
 	if n := l.in.in.Buffered(); n > 0 {
@@ -75,7 +71,7 @@ func newConn(s *Server, l *login, log *slog.Logger) *conn {
 		room = headerBytes + ahsBytes + loginMax + 3*digestBytes
 	}
 	c.in = &input{in: bufio.NewReaderSize(from, room), max: receiveMax, headerDigest: l.params.headerDigest,
-		dataDigest: l.params.dataDigest, beforeWaiting: c.out.flush, readAnything: func() {
+		dataDigest: l.params.dataDigest, beforeWaiting: c.out.Flush, readAnything: func() {
 			if !c.heard.Load() {
 				c.heard.Store(true)
 			}
@@ -94,9 +90,6 @@ var (
 	errLogout  = errors.New("logout")
 )
 
-// longAgo as a deadline ends a read that is under way.
-func longAgo() time.Time { return time.Unix(1, 0) }
-
 // run serves the session until the initiator goes, the target is revoked or ctx
 // ends. When it returns, nothing uses the device any more.
 func (c *conn) run(ctx context.Context) error {
@@ -110,11 +103,11 @@ func (c *conn) run(ctx context.Context) error {
 	var watcher sync.WaitGroup
 	watcher.Go(func() { c.watch(ctx, ended) })
 	err := c.read()
-	close(c.over)
+	c.crew.Hurry()
 	c.forget()
-	close(c.work)
-	c.joined.Wait()
-	c.out.flush()
+	c.crew.Close()
+	c.answers.Wait()
+	c.out.Flush()
 	close(ended)
 	watcher.Wait()
 	c.conn.Close()
@@ -149,8 +142,8 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 		case <-ctx.Done():
 		}
 	}
-	c.out.leave(c.async(asyncDropAll))    // run sends it when it has ended what is under way
-	_ = c.conn.SetReadDeadline(longAgo()) // fails only where the connection is closed
+	c.out.leave(c.async(asyncDropAll))         // run sends it when it has ended what is under way
+	_ = c.conn.SetReadDeadline(line.LongAgo()) // fails only where the connection is closed
 	timer := time.NewTimer(c.limits.Grace)
 	defer timer.Stop()
 	select {
@@ -214,7 +207,7 @@ func (c *conn) take(p *pdu) error {
 	}
 	numbered := op != opDataOut && !p.immediate() && (op != opNopOut || p.tag() != noTag)
 	if numbered {
-		switch c.out.take(p.cmdSN()) {
+		switch c.out.window.take(p.cmdSN()) {
 		case outside:
 			return nil
 		case gap:
@@ -244,24 +237,13 @@ func (c *conn) take(p *pdu) error {
 	return nil
 }
 
-// dispatch gives a task to the workers and starts one more if all have
-// something to do. It does not wait: there is room for all that is admitted.
-func (c *conn) dispatch(t *task) {
-	if int(c.queued.Add(1)) > c.workers && c.workers < c.limits.Workers {
-		c.workers++
-		c.joined.Go(func() {
-			for t := range c.work {
-				c.hold(t.delay)
-				r := c.perform(t)
-				if c.finish(t) {
-					c.out.send(r)
-				} else {
-					r.free(c.pool)
-					c.out.drop(t.cost)
-				}
-				c.queued.Add(-1)
-			}
-		})
+// work carries out a task that the reader gave to the crew.
+func (c *conn) work(t *task) {
+	r := c.perform(t)
+	if c.finish(t) {
+		c.out.send(r)
+		return
 	}
-	c.work <- t
+	r.Sent() // never will be
+	c.out.drop(t.cost)
 }

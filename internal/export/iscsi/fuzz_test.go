@@ -1,54 +1,17 @@
 package iscsi_test
 
 import (
-	"context"
 	"encoding/binary"
-	"io"
 	"log/slog"
-	"net"
-	"sync"
 	"testing"
 
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/iscsi"
 )
 
-// oneConn is a listener with one connection.
-type oneConn struct {
-	once   sync.Once
-	conn   net.Conn
-	closed chan struct{}
-}
-
-func (l *oneConn) Accept() (c net.Conn, err error) {
-	l.once.Do(func() { c = l.conn })
-	if c != nil {
-		return c, nil
-	}
-	<-l.closed
-	return nil, net.ErrClosed
-}
-func (l *oneConn) Close() error   { close(l.closed); return nil }
-func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
-
-// talk sends input to a server and drops what it says; it returns when the
-// server has done with the connection.
+// talk has a server hear input.
 func talk(t *testing.T, input []byte) {
-	client, server := net.Pipe()
-	l := &oneConn{conn: server, closed: make(chan struct{})}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	s := iscsi.New(iscsi.Config{Targets: newShelf(t, 1<<20), Log: slog.New(slog.DiscardHandler)})
-	go func() {
-		defer close(done)
-		_ = s.Serve(ctx, l)
-	}()
-	go func() {
-		_, _ = client.Write(input)
-		client.Close()
-	}()
-	_, _ = io.Copy(io.Discard, client)
-	cancel()
-	<-done
+	exporttest.Talk(iscsi.New(iscsi.Config{Targets: newShelf(t, 1<<20), Log: slog.New(slog.DiscardHandler)}), input)
 }
 
 // FuzzServer throws bytes at the login, and at the full feature phase.

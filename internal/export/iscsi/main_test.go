@@ -3,19 +3,14 @@ package iscsi_test
 import (
 	"context"
 	"io"
-	"log/slog"
-	"math/rand/v2"
 	"net"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"kvol/internal/block"
-	"kvol/internal/driver"
-	"kvol/internal/driver/drivertest"
-	"kvol/internal/driver/mem"
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/iscsi"
 )
 
@@ -29,34 +24,13 @@ const (
 // shelf is the targets of a test: one volume of the reference driver, behind
 // faults, as iqn, and read-only, with CHAP and with CHAP both ways.
 type shelf struct {
-	faults  *drivertest.Faults
-	store   *mem.Store
-	dev     driver.Device
-	revoked chan struct{}
-	opened  atomic.Int64 // targets that are open now
-
+	*exporttest.Volume
 	throttle func(write bool, bytes int64) time.Duration
 }
 
 func newShelf(t testing.TB, size int64) *shelf {
 	t.Helper()
-	s := &shelf{store: mem.New(mem.Options{}), revoked: make(chan struct{})}
-	s.faults = drivertest.NewFaults(s.store)
-	if err := s.store.CreateVolume(t.Context(), "v", size); err != nil {
-		t.Fatal(err)
-	}
-	dev, err := s.faults.OpenVolume(t.Context(), "v")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.dev = dev
-	t.Cleanup(func() {
-		if n := s.opened.Load(); n != 0 {
-			t.Errorf("%d targets were not released", n)
-		}
-		dev.Close()
-	})
-	return s
+	return &shelf{Volume: exporttest.NewVolume(t, size)}
 }
 
 func (s *shelf) Discover(context.Context, string) ([]string, error) {
@@ -87,54 +61,23 @@ func (s *shelf) Credentials(_ context.Context, name, _ string) (iscsi.Credential
 }
 
 func (s *shelf) Open(_ context.Context, name, _ string) (iscsi.Target, error) {
-	t := iscsi.Target{Device: s.dev, LUN: 1, Unit: "a volume", ReadOnly: name == iqn+"-ro", Revoked: s.revoked,
+	t := iscsi.Target{Device: s.Device, LUN: 1, Unit: "a volume", ReadOnly: name == iqn+"-ro", Revoked: s.Revoked,
 		Throttle: s.throttle}
-	s.opened.Add(1)
-	var once atomic.Bool
-	t.Release = func() {
-		if once.Swap(true) {
-			panic("released twice")
-		}
-		s.opened.Add(-1)
-	}
+	t.Release = s.Use()
 	return t, nil
 }
 
 // serve runs a server on TCP until the test ends.
 func serve(t testing.TB, c iscsi.Config) (address string, stop func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := exporttest.Listen(t)
 	return l.Addr().String(), serveOn(t, c, l)
 }
 
 func serveOn(t testing.TB, c iscsi.Config, l net.Listener) (stop func()) {
 	t.Helper()
 	if c.Log == nil {
-		c.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+		c.Log = exporttest.Log(t)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- iscsi.New(c).Serve(ctx, l) }()
-	ended := false
-	stop = func() {
-		if ended {
-			return
-		}
-		ended = true
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-	}
-	t.Cleanup(stop)
-	return stop
-}
-
-func fill(seed byte, n int) []byte {
-	p := make([]byte, n)
-	rand.NewChaCha8([32]byte{seed}).Read(p)
-	return p
+	return exporttest.Serve(t, iscsi.New(c), l)
 }

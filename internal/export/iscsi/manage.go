@@ -63,7 +63,7 @@ func (c *conn) manage(p *pdu, numbered bool) {
 		c.out.leave(r)
 		return
 	}
-	c.joined.Go(func() {
+	c.answers.Go(func() {
 		c.await(running)
 		c.out.send(r)
 	})

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"kvol/internal/driver"
+	"kvol/internal/export/line"
 )
 
 // access is what a command does to the medium, as reservations have it.
@@ -42,7 +43,7 @@ type exec struct {
 	dev    driver.Device
 	cdb    []byte
 	answer []byte
-	buf    *buffer // of answer, if from the pool
+	buf    *line.Buffer // of answer, if from the pool
 }
 
 // give answers with at most limit bytes of b.

@@ -162,5 +162,5 @@ func TestCompareAndWriteIsAtomic(t *testing.T) {
 	all.Wait()
 	want := make([]byte, 4)
 	binary.BigEndian.PutUint32(want, 3*each)
-	s.holds(t, 0, want)
+	s.Holds(t, 0, want)
 }

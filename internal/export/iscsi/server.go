@@ -12,14 +12,12 @@ package iscsi
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"net"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"kvol/internal/driver"
+	"kvol/internal/export/line"
 )
 
 // Targets tells what there is to be served. Its methods may be called at once
@@ -73,19 +71,27 @@ type Reservations interface {
 // Limits bound what initiators can make the server hold. Zero means the
 // default.
 type Limits struct {
-	Connections   int           // at once, over all listeners; 1024
-	Login         time.Duration // from accept to the full feature phase; 15 s
-	Commands      int           // under way in one session, the width of the CmdSN window; 128
-	InFlightBytes int           // of data under way in one connection; 64 MiB, at least the largest transfer
-	Workers       int           // of one connection; 16
-	Idle          time.Duration // of silence until the initiator is asked if it is there, and again to wait; 30 s
-	Grace         time.Duration // for what is under way when the server stops; 5 s
-	Units         int           // whose reservations are kept while nobody is logged in; 4096
+	Connections       int           // at once, over all listeners; 1024
+	ClientConnections int           // at once, of one host by its IP address; as many as Connections
+	Login             time.Duration // from accept to the full feature phase; 15 s
+	Commands          int           // under way in one session, the width of the CmdSN window; 128
+	InFlightBytes     int           // of data under way in one connection; 64 MiB, at least the largest transfer
+	// ServerBytes is what the data of all connections may hold together, in each
+	// direction: a connection's part of it is the same for each that is open. One
+	// command of any size is always taken; 1 GiB.
+	ServerBytes int
+	// Stall is how long an initiator may take to begin to read what is sent
+	// before it is cut off; above it, a second for each MiB is granted; 30 s.
+	Stall   time.Duration
+	Workers int           // of one connection; 16
+	Idle    time.Duration // of silence until the initiator is asked if it is there, and again to wait; 30 s
+	Grace   time.Duration // for what is under way when the server stops; 5 s
+	Units   int           // whose reservations are kept while nobody is logged in; 4096
 }
 
 // maxTransfer is the most bytes that one command may move, as told in the
 // block limits page.
-const maxTransfer = 32 << 20
+const maxTransfer = line.MaxBuffer
 
 // Config is what a Server needs.
 type Config struct {
@@ -105,8 +111,8 @@ type Server struct {
 	log          *slog.Logger
 	limits       Limits
 	now          func() time.Time
-	open         atomic.Int64 // connections
-	pool         buffers
+	door         line.Door
+	pool         line.Buffers
 	sessions     registry
 	units        shelf
 	operations   *operations
@@ -116,6 +122,9 @@ type Server struct {
 func New(c Config) *Server {
 	l := c.Limits
 	l.Connections = cmp.Or(l.Connections, 1024)
+	l.ClientConnections = cmp.Or(l.ClientConnections, l.Connections)
+	l.ServerBytes = cmp.Or(l.ServerBytes, 1<<30)
+	l.Stall = cmp.Or(l.Stall, 30*time.Second)
 	l.Login = cmp.Or(l.Login, 15*time.Second)
 	l.Commands = cmp.Or(l.Commands, 128)
 	l.InFlightBytes = max(l.InFlightBytes, cmp.Or(l.InFlightBytes, 64<<20), maxTransfer)
@@ -131,55 +140,25 @@ func New(c Config) *Server {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.door.Most, s.door.PerHost, s.door.Log = l.Connections, l.ClientConnections, s.log
 	s.operations = newOperations()
 	s.sessions.all = map[string]*registered{}
 	s.units.all = map[string]*unit{}
 	return s
 }
 
-// acceptPause is how long Serve waits after an accept that failed, as it does
-// when the process is out of file descriptors.
-const acceptPause = 100 * time.Millisecond
-
 // Serve accepts connections until ctx ends; then it closes l, lets what is
 // under way finish for Limits.Grace, and returns nil when all connections have
 // ended. It may be called for several listeners at once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	for {
-		nc, err := l.Accept()
-		switch {
-		case ctx.Err() != nil:
-			if nc != nil {
-				nc.Close()
-			}
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return err
-		case err != nil:
-			s.log.Warn("accepting a connection failed", "err", err)
-			pause(ctx, acceptPause)
-			continue
-		}
-		if s.open.Add(1) > int64(s.limits.Connections) {
-			s.open.Add(-1)
-			nc.Close()
-			s.log.Warn("connection refused: there are too many", "remote", nc.RemoteAddr())
-			continue
-		}
-		conns.Go(func() {
-			defer s.open.Add(-1)
-			s.serve(ctx, nc)
-		})
-	}
+	return s.door.Serve(ctx, l, s.serve)
 }
+
+// share is a connection's part of ServerBytes right now.
+func (s *Server) share() int { return s.door.Share(s.limits.ServerBytes) }
 
 // serve runs one connection to its end.
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
-	defer nc.Close()
 	log := s.log.With("remote", nc.RemoteAddr())
 	l, err := s.login(ctx, nc)
 	if l.entry != nil {
@@ -203,14 +182,5 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	log.Debug("session begins", "discovery", l.discovery, "readonly", l.target.ReadOnly)
 	if err := c.run(ctx); err != nil {
 		log.Info("session ended", "err", err)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }

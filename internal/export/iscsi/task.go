@@ -6,16 +6,13 @@ import (
 	"time"
 
 	"kvol/internal/block"
+	"kvol/internal/export/line"
 )
 
 const (
 	// immediateCommands is how many commands outside of the window a session may
 	// have under way.
 	immediateCommands = 16
-	// slowRead is how long a read may take before the reader leaves reads to
-	// workers while others wait behind them, and wary for how many.
-	slowRead = 200 * time.Microsecond
-	wary     = 64
 )
 
 // task is a SCSI command under way.
@@ -27,11 +24,11 @@ type task struct {
 	numbered bool // has a place in the window
 	reads    bool
 	writes   bool
-	expected int     // bytes to move, as the initiator has it
-	want     int     // bytes from the initiator that are of use
-	data     []byte  // what it sent
-	buf      *buffer // of data
-	cost     int     // bytes admitted for the initiator
+	expected int          // bytes to move, as the initiator has it
+	want     int          // bytes from the initiator that are of use
+	data     []byte       // what it sent
+	buf      *line.Buffer // of data
+	cost     int          // bytes admitted for the initiator
 	delay    time.Duration
 	refused  error // what is answered, whatever comes
 
@@ -74,13 +71,13 @@ func (c *conn) command(p *pdu, numbered bool) error {
 		t.data = p.data[:t.want]
 		return c.start(t)
 	}
-	if t.want > 0 && c.filling.Load()+int64(t.want) > int64(c.limits.InFlightBytes) {
+	if held := c.filling.Load(); held > 0 && held+int64(t.want) > int64(min(c.limits.InFlightBytes, c.s.share())) {
 		t.refuse(&fault{status: statusTaskSetFull})
 	}
 	if t.want > 0 {
 		c.filling.Add(int64(t.want))
-		t.buf = c.pool.get(t.want)
-		t.data = t.buf.data
+		t.buf = c.pool.Get(t.want)
+		t.data = t.buf.Data
 		copy(t.data, p.data)
 	}
 	c.mu.Lock()
@@ -177,7 +174,7 @@ func (c *conn) dataOut(p *pdu) error {
 func (c *conn) start(t *task) error {
 	if t.refused == nil && t.reads && t.op.in != nil {
 		t.cost = min(t.expected, t.op.in(t.cdb[:]))
-		if err := c.out.admit(t.cost); err != nil {
+		if err := c.out.Admit(0, t.cost); err != nil {
 			return err
 		}
 	}
@@ -185,23 +182,27 @@ func (c *conn) start(t *task) error {
 	if t.refused != nil || c.now(t) {
 		before := c.s.now()
 		c.out.leave(c.perform(t))
-		if t.cost > 0 && c.s.now().Sub(before) > slowRead {
-			c.wary = wary
+		if t.cost > 0 {
+			c.wary.Took(c.s.now().Sub(before))
 		}
 		c.finish(t)
 		return nil
 	}
 	if t.buf == nil && len(t.data) > 0 {
-		t.buf = c.pool.get(len(t.data))
-		copy(t.buf.data, t.data)
-		t.data = t.buf.data
+		t.buf = c.pool.Get(len(t.data))
+		copy(t.buf.Data, t.data)
+		t.data = t.buf.Data
 		c.filling.Add(int64(len(t.data)))
 	}
 	c.mu.Lock()
 	t.running = true
 	c.tasks[t.tag] = t
 	c.mu.Unlock()
-	c.dispatch(t)
+	if t.delay > 0 {
+		c.crew.Later(t, t.delay)
+	} else {
+		c.crew.Give(t)
+	}
 	return nil
 }
 
@@ -216,12 +217,12 @@ func (c *conn) now(t *task) bool {
 		return true
 	case t.op.slow || len(t.data) > inlineBytes || t.cost > inlineBytes || fua(t.cdb[:]):
 		return false
-	case t.cost == 0 || c.wary == 0 || c.in.in.Buffered()-c.in.held < headerBytes && c.queued.Load() == 0:
-		return true
 	}
-	c.wary--
-	return false
+	return t.cost == 0 || c.wary.Now(c.alone)
 }
+
+// alone reports whether nothing waits behind the command that was read last.
+func (c *conn) alone() bool { return c.in.in.Buffered()-c.in.held < headerBytes && c.crew.Idle() }
 
 // throttled is how long a command has to wait for its turn.
 func (c *conn) throttled(t *task) time.Duration {
@@ -238,25 +239,12 @@ func (c *conn) throttled(t *task) time.Duration {
 	return 0
 }
 
-// hold waits for a command's turn; not where the connection has ended.
-func (c *conn) hold(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.over:
-	}
-}
-
 // finish forgets a task and gives its buffer back; false if it was aborted and
 // gets no answer.
 func (c *conn) finish(t *task) (answer bool) {
 	if t.buf != nil {
-		c.filling.Add(-int64(len(t.buf.data)))
-		c.pool.put(t.buf)
+		c.filling.Add(-int64(len(t.buf.Data)))
+		t.buf.Free()
 		t.buf = nil
 	}
 	c.mu.Lock()
@@ -302,7 +290,7 @@ func (c *conn) abort(meant func(*task) bool) (running []*task) {
 // perform carries out a command and makes its reply.
 func (c *conn) perform(t *task) *reply {
 	var data []byte
-	var buf *buffer
+	var buf *line.Buffer
 	err := t.refused
 	if err == nil && c.gone.Load() {
 		err = &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
@@ -314,7 +302,7 @@ func (c *conn) perform(t *task) *reply {
 	}
 	if err != nil {
 		if buf != nil {
-			c.pool.put(buf)
+			buf.Free()
 		}
 		return c.failure(t, err)
 	}
@@ -391,7 +379,7 @@ func (c *conn) failure(t *task, err error) *reply {
 
 // success is the reply of a command that was carried out: its data, with the
 // status in the last Data-In.
-func (c *conn) success(t *task, data []byte, buf *buffer) *reply {
+func (c *conn) success(t *task, data []byte, buf *line.Buffer) *reply {
 	there := t.there(len(data))
 	if !t.reads {
 		data = nil

@@ -4,53 +4,15 @@ import (
 	"bytes"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/iscsi"
 )
-
-// requireTools names the environment variable that makes a missing tool a
-// failure, as the build server sets it.
-const requireTools = "KVOL_REQUIRE_TOOLS"
-
-// tool finds an unmodified initiator of others. Where it is missing the test
-// says loudly that it did not run, or fails if all tools are required.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-		return path
-	case os.Getenv(requireTools) == "1":
-		t.Fatalf("%s is not installed, and %s=1", name, requireTools)
-	default:
-		t.Skipf("NOT TESTED: %s IS NOT INSTALLED", strings.ToUpper(name))
-	}
-	return ""
-}
-
-// run runs a tool and returns what it says; it must succeed.
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := try(t, name, args...)
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return out
-}
-
-func try(t *testing.T, name string, args ...string) (string, error) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), tool(t, name), args...)
-	cmd.Dir = t.TempDir()
-	out, err := cmd.CombinedOutput()
-	return string(out), err
-}
 
 // TestConformance runs libiscsi's tests of targets. Those that fail have to be
 // known, and are explained in docs/iscsi.md.
@@ -58,7 +20,14 @@ func TestConformance(t *testing.T) {
 	t.Parallel() // it mostly waits
 	known := map[string]bool{"GetLBAStatus.UnmapSingle": true, "WriteSame10.UnmapUntilEnd": true}
 	address, _ := serve(t, iscsi.Config{Targets: newShelf(t, testSize), Log: slog.New(slog.DiscardHandler)})
-	out, _ := try(t, "iscsi-test-cu", "--test=ALL", "--dataloss", "--allow-sanitize", "iscsi://"+address+"/"+iqn+"/1")
+	out, _ := exporttest.Try(
+		t,
+		"iscsi-test-cu",
+		"--test=ALL",
+		"--dataloss",
+		"--allow-sanitize",
+		"iscsi://"+address+"/"+iqn+"/1",
+	)
 	if path := os.Getenv("KVOL_ISCSI_LOG"); path != "" {
 		_ = os.WriteFile(path, []byte(out), 0o600)
 	}
@@ -81,18 +50,9 @@ func TestConformance(t *testing.T) {
 	t.Logf("%s of %d passed, %s failed", m[3], total, m[4])
 }
 
-// holds checks what the volume has at an offset.
-func (s *shelf) holds(t *testing.T, off int64, want []byte) {
-	t.Helper()
-	got := make([]byte, len(want))
-	if _, err := s.dev.ReadAt(got, off); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("the volume differs at %d: %v", off, err)
-	}
-}
-
 func TestIscsiLs(t *testing.T) {
 	address, _ := serve(t, iscsi.Config{Targets: newShelf(t, testSize)})
-	out := run(t, "iscsi-ls", "-s", "iscsi://"+address)
+	out := exporttest.Run(t, "iscsi-ls", "-s", "iscsi://"+address)
 	for _, want := range []string{"Target:" + iqn + " ", "Portal:" + address + ",1", "Lun:1", "(Size:63M)"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("iscsi-ls lacks %q: %s", want, out)
@@ -123,10 +83,10 @@ func TestQemu(t *testing.T) {
 			} {
 				args = append(args, "-c", c)
 			}
-			if out := run(t, "qemu-io", args...); strings.Contains(out, "failed") || strings.Contains(out, "rror") {
+			if out := exporttest.Run(t, "qemu-io", args...); strings.Contains(out, "failed") || strings.Contains(out, "rror") {
 				t.Errorf("qemu-io: %s", out)
 			}
-			s.holds(t, 3<<20, bytes.Repeat([]byte{0x33}, 7<<20))
+			s.Holds(t, 3<<20, bytes.Repeat([]byte{0x33}, 7<<20))
 		})
 	}
 }
@@ -136,26 +96,30 @@ func TestQemuImg(t *testing.T) {
 	address, _ := serve(t, iscsi.Config{Targets: s})
 	url := func(name string) string { return "iscsi://" + address + "/" + name + "/1" }
 	content := make([]byte, 16<<20)
-	copy(content[3<<20:], fill(1, 2<<20+512))
+	copy(content[3<<20:], exporttest.Fill(1, 2<<20+512))
 	raw := filepath.Join(t.TempDir(), "raw")
 	if err := os.WriteFile(raw, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", raw, url(iqn))
-	s.holds(t, 0, content)
-	run(t, "qemu-img", "compare", "-f", "raw", "-F", "raw", raw, url(iqn+"-ro"))
-	if out := run(t, "qemu-img", "map", "--output=json", "-f", "raw", url(iqn)); !strings.Contains(out, "3145728") {
+	exporttest.Run(t, "qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", raw, url(iqn))
+	s.Holds(t, 0, content)
+	exporttest.Run(t, "qemu-img", "compare", "-f", "raw", "-F", "raw", raw, url(iqn+"-ro"))
+	if out := exporttest.Run(t, "qemu-img", "map", "--output=json", "-f", "raw", url(iqn)); !strings.Contains(
+		out,
+		"3145728",
+	) {
 		t.Errorf("qemu-img map: %s", out)
 	}
-	run(t, "qemu-img", "bench", "-f", "raw", "-w", "-c", "2000", "-d", "32", "--flush-interval=100", url(iqn))
-	run(t, "qemu-img", "bench", "-f", "raw", "-c", "2000", "-d", "32", url(iqn))
-	if out, err := try(t, "qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", raw, url(iqn+"-ro")); err == nil {
+	exporttest.Run(t, "qemu-img", "bench", "-f", "raw", "-w", "-c", "2000", "-d", "32", "--flush-interval=100", url(iqn))
+	exporttest.Run(t, "qemu-img", "bench", "-f", "raw", "-c", "2000", "-d", "32", url(iqn))
+	if out, err := exporttest.Try(t, "qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", raw,
+		url(iqn+"-ro")); err == nil {
 		t.Errorf("a read-only target was written: %s", out)
 	}
-	if out, err := try(t, "qemu-img", "info", url(iqn+"-nope")); err == nil {
+	if out, err := exporttest.Try(t, "qemu-img", "info", url(iqn+"-nope")); err == nil {
 		t.Errorf("an unknown target: %s", out)
 	}
-	if out, err := try(t, "qemu-img", "info", url(iqn+"-chap")); err == nil {
+	if out, err := exporttest.Try(t, "qemu-img", "info", url(iqn+"-chap")); err == nil {
 		t.Errorf("no secret was needed: %s", out)
 	}
 }
@@ -177,7 +141,7 @@ func TestChap(t *testing.T) {
 	} {
 		url := "iscsi://" + strings.ReplaceAll(test.who, " ", "%20") + "@" + address + "/" + iqn + test.target + "/1" +
 			strings.ReplaceAll(test.more, " ", "%20")
-		out, err := try(t, "iscsi-inq", url)
+		out, err := exporttest.Try(t, "iscsi-inq", url)
 		if ok := err == nil && strings.Contains(out, "BLOCK VOLUME"); ok != test.ok {
 			t.Errorf("%s: %v: %s", url, err, out)
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/iscsi"
 )
 
@@ -247,7 +248,7 @@ func TestDataIsAskedFor(t *testing.T) {
 	s := newShelf(t, testSize)
 	address, _ := serve(t, iscsi.Config{Targets: s})
 	w := enter(t, address, iqn, 1, "MaxBurstLength=1024")
-	content := string(fill(3, 2048))
+	content := string(exporttest.Fill(3, 2048))
 	w.command(cdb10(0x2a, 16, 4), 2048, content[:512], writes)
 	at := 512
 	for at < len(content) {
@@ -265,7 +266,7 @@ func TestDataIsAskedFor(t *testing.T) {
 	if status, _, sense := w.result(); status != 0 {
 		t.Fatalf("status %#x, sense %x", status, sense)
 	}
-	s.holds(t, 16*512, []byte(content))
+	s.Holds(t, 16*512, []byte(content))
 }
 
 // TestEndOfTask aborts a write that waits for its data; other commands go on.
@@ -319,7 +320,7 @@ func TestRevoked(t *testing.T) {
 	s := newShelf(t, testSize)
 	address, _ := serve(t, iscsi.Config{Targets: s})
 	w := enter(t, address, iqn, 1)
-	close(s.revoked)
+	close(s.Revoked)
 	w.gone()
 }
 
@@ -350,7 +351,7 @@ func TestGrowthIsTold(t *testing.T) {
 	s := newShelf(t, testSize)
 	address, _ := serve(t, iscsi.Config{Targets: s})
 	w := enter(t, address, iqn, 1)
-	if err := s.store.ExtendVolume(t.Context(), "v", 2*testSize); err != nil {
+	if err := s.Store.ExtendVolume(t.Context(), "v", 2*testSize); err != nil {
 		t.Fatal(err)
 	}
 	w.fails(0x6, 0x2a09, []byte{0})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kvol/internal/driver"
+	"kvol/internal/export/line"
 )
 
 const (
@@ -21,10 +22,6 @@ const (
 	// inlineBytes is the most that a request may have to be carried out by the
 	// reader. A write of that size fits into the input buffer with its header.
 	inlineBytes = 64 << 10
-	// slowRead is how long a read may take before the reader leaves reads to
-	// workers while others wait behind them, and wary for how many.
-	slowRead = 200 * time.Microsecond
-	wary     = 64
 )
 
 // conn is a connection in transmission.
@@ -33,7 +30,7 @@ type conn struct {
 	raw        net.Conn // below TLS; closing it takes no time
 	in         *bufio.Reader
 	out        *output
-	pool       *buffers
+	pool       *line.Buffers
 	dev        driver.Device
 	readOnly   bool
 	structured bool
@@ -47,14 +44,8 @@ type conn struct {
 	failed     sync.Once   // a device's failure was logged
 	gone       atomic.Bool // revoked: nothing more may touch the device
 
-	wary int // reads that go to workers yet; the reader's own
-
-	work    chan request
-	workers int          // started; the reader's own
-	most    int          // workers at most
-	queued  atomic.Int32 // requests with the workers, and those that wait for their time
-	joined  sync.WaitGroup
-	paced   paced
+	wary line.Wary
+	crew *line.Crew[request]
 }
 
 func newConn(s *Server, h *handshake, log *slog.Logger) *conn {
@@ -62,16 +53,14 @@ func newConn(s *Server, h *handshake, log *slog.Logger) *conn {
 		conn: h.conn, raw: h.raw, in: bufio.NewReaderSize(h.conn, inputBuffer), out: newOutput(s, h), pool: &s.pool,
 		dev: h.export.Device, readOnly: h.export.ReadOnly, structured: h.structured, throttle: h.export.Throttle,
 		revoked: h.export.Revoked, grace: s.limits.Grace, stall: s.limits.Stall,
-		now: s.now, log: log, work: make(chan request, s.limits.Requests), most: s.limits.Workers,
+		now: s.now, log: log,
 	}
+	c.crew = line.NewCrew(s.limits.Workers, s.limits.Requests, func(r request) { c.out.Send(c.perform(&r)) })
 	if h.chosenFor == h.export.name {
 		c.contexts = h.contexts
 	}
 	return c
 }
-
-// longAgo as a deadline ends a read that is under way.
-func longAgo() time.Time { return time.Unix(1, 0) }
 
 // run serves the connection until the client goes, the export is revoked or
 // ctx ends. When it returns, nothing uses the device any more.
@@ -85,10 +74,9 @@ func (c *conn) run(ctx context.Context) error {
 	var watcher sync.WaitGroup
 	watcher.Go(func() { c.watch(ctx, ended) })
 	err := c.read(ctx)
-	c.hurry()
-	c.out.drain()
-	close(c.work) // all that was admitted is answered
-	c.joined.Wait()
+	c.crew.Hurry()
+	c.out.Drain()
+	c.crew.Close() // all that was admitted is answered
 	close(ended)
 	watcher.Wait()
 	switch {
@@ -109,7 +97,7 @@ var errRevoked = errors.New("the export was revoked")
 func (c *conn) revoke() {
 	c.gone.Store(true)
 	c.raw.Close()
-	c.hurry()
+	c.crew.Hurry()
 }
 
 // watch ends the connection from outside: at once when the export is revoked,
@@ -123,8 +111,8 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 		return
 	case <-ctx.Done():
 	}
-	_ = c.conn.SetReadDeadline(longAgo()) // fails only where the connection is closed
-	c.hurry()
+	_ = c.conn.SetReadDeadline(line.LongAgo()) // fails only where the connection is closed
+	c.crew.Hurry()
 	timer := time.NewTimer(c.grace)
 	defer timer.Stop()
 	select {
@@ -140,7 +128,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 // before it waits for any.
 func (c *conn) peek(n int) ([]byte, error) {
 	if c.in.Buffered() < n {
-		c.out.flush()
+		c.out.Flush()
 	}
 	return c.in.Peek(n)
 }
@@ -163,7 +151,7 @@ func (c *conn) read(ctx context.Context) error {
 		if r.cmd == cmdDisc {
 			return nil
 		}
-		if err := c.out.admit(r.cost()); err != nil {
+		if err := c.out.Admit(1, r.cost()); err != nil {
 			return err
 		}
 		if err := c.take(ctx, &r); err != nil {
@@ -180,7 +168,7 @@ func (c *conn) take(ctx context.Context, r *request) error {
 		if r.cmd == cmdWrite {
 			err = c.skip(ctx, int64(r.length))
 		}
-		c.out.leave(c.failure(r, e, ""))
+		c.out.Leave(c.failure(r, e, ""))
 		return err
 	}
 	wait := c.pace(r)
@@ -189,32 +177,22 @@ func (c *conn) take(ctx context.Context, r *request) error {
 		return c.later(ctx, r, wait)
 	case r.cmd == cmdWrite && r.length <= inlineBytes && r.flags&flagFUA == 0:
 		return c.writeInline(ctx, r)
-	case r.cmd == cmdRead && r.length <= inlineBytes && c.readNow():
+	case r.cmd == cmdRead && r.length <= inlineBytes && c.wary.Now(c.alone):
 		before := c.now()
-		c.out.leave(c.perform(r))
-		if c.now().Sub(before) > slowRead {
-			c.wary = wary
-		}
+		c.out.Leave(c.perform(r))
+		c.wary.Took(c.now().Sub(before))
 		return nil
 	case r.cmd == cmdWrite:
 		if err := c.payload(ctx, r); err != nil {
 			return err
 		}
 	}
-	c.employ()
-	c.work <- *r // there is room for all that is admitted
+	c.crew.Give(*r)
 	return nil
 }
 
-// readNow decides whether the reader carries out a small read itself: if none
-// waits behind it, or if reads have been quick of late.
-func (c *conn) readNow() bool {
-	if c.wary == 0 || c.in.Buffered() < requestHeader && c.queued.Load() == 0 {
-		return true
-	}
-	c.wary--
-	return false
-}
+// alone reports whether nothing waits behind the request that was read last.
+func (c *conn) alone() bool { return c.in.Buffered() < requestHeader && c.crew.Idle() }
 
 // writeInline writes from the input buffer.
 func (c *conn) writeInline(ctx context.Context, r *request) error {
@@ -222,10 +200,10 @@ func (c *conn) writeInline(ctx context.Context, r *request) error {
 	p, err := c.in.Peek(int(r.length)) // replies that were left can wait: the client is sending it
 	done()
 	if err != nil {
-		c.out.leave(c.failure(r, errInvalid, ""))
+		c.out.Leave(c.failure(r, errInvalid, ""))
 		return noEOF(err)
 	}
-	c.out.leave(c.answer(r, c.change(r, p)))
+	c.out.Leave(c.answer(r, c.change(r, p)))
 	_, _ = c.in.Discard(len(p)) // is there
 	return nil
 }
@@ -233,13 +211,13 @@ func (c *conn) writeInline(ctx context.Context, r *request) error {
 // payload reads what a write brings into a buffer of its own.
 func (c *conn) payload(ctx context.Context, r *request) error {
 	if c.in.Buffered() < int(r.length) {
-		c.out.flush()
+		c.out.Flush()
 	}
 	defer c.expect(ctx, int64(r.length))()
-	r.buf = c.pool.get(int(r.length))
-	if _, err := io.ReadFull(c.in, r.buf.data); err != nil {
-		c.pool.put(r.buf)
-		c.out.leave(c.failure(r, errInvalid, ""))
+	r.buf = c.pool.Get(int(r.length))
+	if _, err := io.ReadFull(c.in, r.buf.Data); err != nil {
+		r.buf.Free()
+		c.out.Leave(c.failure(r, errInvalid, ""))
 		return noEOF(err)
 	}
 	return nil
@@ -247,7 +225,7 @@ func (c *conn) payload(ctx context.Context, r *request) error {
 
 // skip drops a payload that is not wanted.
 func (c *conn) skip(ctx context.Context, n int64) error {
-	c.out.flush()
+	c.out.Flush()
 	defer c.expect(ctx, n)()
 	_, err := io.CopyN(io.Discard, c.in, n)
 	return noEOF(err)
@@ -259,20 +237,6 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// employ counts a request that the workers will get, and starts one more if all
-// have something to do.
-func (c *conn) employ() {
-	if int(c.queued.Add(1)) > c.workers && c.workers < c.most {
-		c.workers++
-		c.joined.Go(func() {
-			for r := range c.work {
-				c.out.send(c.perform(&r))
-				c.queued.Add(-1)
-			}
-		})
-	}
 }
 
 // perform carries out a request that was checked and makes its reply.
@@ -291,7 +255,7 @@ func (c *conn) perform(r *request) reply {
 	if r.buf == nil {
 		return c.answer(r, c.change(r, nil))
 	}
-	err := c.change(r, r.buf.data)
-	c.pool.put(r.buf)
+	err := c.change(r, r.buf.Data)
+	r.buf.Free()
 	return c.answer(r, err)
 }

@@ -151,8 +151,8 @@ func (c *conn) statusReply(r *request) reply {
 	if r.flags&flagReqOne != 0 {
 		limit = 1
 	}
-	b := c.pool.get(len(c.contexts) * (structuredHeader + 4 + 8*limit))
-	list := b.data[:0]
+	b := c.pool.Get(len(c.contexts) * (structuredHeader + 4 + 8*limit))
+	list := b.Data[:0]
 	for i := range c.contexts {
 		m := &c.contexts[i]
 		start := len(list)
@@ -160,7 +160,7 @@ func (c *conn) statusReply(r *request) reply {
 		list = binary.BigEndian.AppendUint32(list, m.id)
 		var err error
 		if list, err = describe(list, int64(r.off), limit, c.segments(m, r)); err != nil {
-			c.pool.put(b)
+			b.Free()
 			return c.deviceFailure(r, err)
 		}
 		putChunk(list[start:], r, chunkBlockStatus, len(list)-start-structuredHeader)
@@ -168,8 +168,8 @@ func (c *conn) statusReply(r *request) reply {
 			binary.BigEndian.PutUint16(list[start+4:], 0) // more chunks follow
 		}
 	}
-	b.data = list
-	b.head(0)
+	b.Data = list
+	b.Head(0)
 	return reply{buf: b}
 }
 

@@ -1,57 +1,20 @@
 package nbd_test
 
 import (
-	"context"
-	"io"
 	"log/slog"
-	"net"
-	"sync"
 	"testing"
 
 	"kvol/internal/driver"
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 )
 
-// oneConn is a listener with one connection.
-type oneConn struct {
-	once   sync.Once
-	conn   net.Conn
-	closed chan struct{}
-}
-
-func (l *oneConn) Accept() (c net.Conn, err error) {
-	l.once.Do(func() { c = l.conn })
-	if c != nil {
-		return c, nil
-	}
-	<-l.closed
-	return nil, net.ErrClosed
-}
-func (l *oneConn) Close() error   { close(l.closed); return nil }
-func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
-
-// talk sends input to a server and drops what it says; it returns when the
-// server has done with the connection.
+// talk has a server hear input.
 func talk(t *testing.T, input []byte) {
-	client, server := net.Pipe()
-	l := &oneConn{conn: server, closed: make(chan struct{})}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
 	exports := newShelf(t, 1<<20)
 	exports.changed = map[string][]driver.Extent{
 		"monday": {{Off: 0, Len: 4096}, {Off: 12288, Len: 8192}}, "sunday": {}, "lost": nil}
-	s := nbd.New(nbd.Config{Exports: exports, Log: slog.New(slog.DiscardHandler)})
-	go func() {
-		defer close(done)
-		_ = s.Serve(ctx, l)
-	}()
-	go func() {
-		_, _ = client.Write(input)
-		client.Close()
-	}()
-	_, _ = io.Copy(io.Discard, client)
-	cancel()
-	<-done
+	exporttest.Talk(nbd.New(nbd.Config{Exports: exports, Log: slog.New(slog.DiscardHandler)}), input)
 }
 
 // FuzzServer throws bytes at the handshake, and at transmission.

@@ -208,12 +208,12 @@ func (h *handshake) open(ctx context.Context, name string) error {
 		return nil
 	}
 	h.drop()
-	if !h.s.uses.take(useOf(name), h.s.limits.ExportConnections) {
+	if !h.s.uses.Take(name, h.s.limits.ExportConnections) {
 		return block.Errorf(block.OverLimit, "The export has as many connections as it may have.")
 	}
 	e, err := h.s.exports.Open(ctx, name)
 	if err != nil {
-		h.s.uses.giveBack(useOf(name))
+		h.s.uses.GiveBack(name)
 		return err
 	}
 	h.export = &openName{Export: e, name: name}
@@ -223,7 +223,7 @@ func (h *handshake) open(ctx context.Context, name string) error {
 func (h *handshake) drop() {
 	if h.export != nil {
 		h.export.release()
-		h.s.uses.giveBack(useOf(h.export.name))
+		h.s.uses.GiveBack(h.export.name)
 		h.export = nil
 	}
 }

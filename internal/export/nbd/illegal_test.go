@@ -7,6 +7,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/driver/drivertest"
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 )
 
@@ -14,7 +15,7 @@ import (
 func script(t *testing.T, program string, args ...string) {
 	t.Helper()
 	const python = "/usr/bin/python3" // Debian's own has Debian's modules
-	tool(t, "nbdsh")                  // says whether they are there
+	exporttest.Tool(t, "nbdsh")       // says whether they are there
 	cmd := exec.CommandContext(t.Context(), python, append([]string{"-c", program}, args...)...)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.HasSuffix(string(out), "OK\n") {
@@ -139,20 +140,20 @@ func TestNbdkitFilters(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, _ := serve(t, nbd.Config{Exports: newShelf(t, testSize)})
-			tool(t, "qemu-io")
+			exporttest.Tool(t, "qemu-io")
 			all := append([]string{"-U", "-", "nbd", "socket=" + path, "export=vol", "shared=true"}, args...)
-			run(t, "nbdkit", append(all, "--run",
+			exporttest.Run(t, "nbdkit", append(all, "--run",
 				`qemu-io -f raw -c "write -P 7 4k 300k" -c "write -z 8k 4k" -c "discard 1M 64k" -c flush `+
 					`-c "read -P 7 4k 4k" -c "read -P 0 8k 4k" -c "read -P 7 12k 292k" "$uri" >out && ! grep -E "fail|error" out`)...)
 		})
 	}
 	t.Run("checkwrite", func(t *testing.T) { // it compares what is written with what is there
 		s := newShelf(t, testSize)
-		if _, err := s.dev.WriteAt(fill(3, 1<<20), 1<<20); err != nil {
+		if _, err := s.Device.WriteAt(exporttest.Fill(3, 1<<20), 1<<20); err != nil {
 			t.Fatal(err)
 		}
 		path, _ := serve(t, nbd.Config{Exports: s})
-		run(t, "nbdkit", "-U", "-", "--filter=checkwrite", "nbd", "socket="+path, "export=vol", "--run",
+		exporttest.Run(t, "nbdkit", "-U", "-", "--filter=checkwrite", "nbd", "socket="+path, "export=vol", "--run",
 			"nbdcopy 'nbd+unix:///vol?socket="+path+"' \"$uri\"")
 	})
 }
@@ -165,16 +166,16 @@ func TestGrowth(t *testing.T) {
 	w := enter(t, path, "vol", false)
 	w.request(1, 0, testSize, 1, 7)
 	w.plain(1, 28)
-	if err := s.store.ExtendVolume(t.Context(), "v", 2*testSize); err != nil {
+	if err := s.Store.ExtendVolume(t.Context(), "v", 2*testSize); err != nil {
 		t.Fatal(err)
 	}
 	w.request(1, 0, testSize, 1, 7)
 	w.plain(1, 0)
 	url := "nbd+unix:///vol?socket=" + path
-	if got := strings.TrimSpace(run(t, "nbdinfo", "--size", url)); got != "16777216" {
+	if got := strings.TrimSpace(exporttest.Run(t, "nbdinfo", "--size", url)); got != "16777216" {
 		t.Errorf("nbdinfo: %s", got)
 	}
-	if out := run(t, "qemu-img", "info", url); !strings.Contains(out, "16 MiB") {
+	if out := exporttest.Run(t, "qemu-img", "info", url); !strings.Contains(out, "16 MiB") {
 		t.Errorf("qemu-img info: %s", out)
 	}
 	if c := connect(t, path); c.Size() != 2*testSize {
@@ -190,7 +191,7 @@ func TestTakenAway(t *testing.T) {
 	w := enter(t, path, "vol", false)
 	for kind, errno := range map[block.Kind]int{block.Stale: 1, block.Forbidden: 1, block.NotFound: 108,
 		block.NoSpace: 28, block.Corrupt: 5} {
-		s.faults.SetRule(func(c drivertest.Call) error {
+		s.Faults.SetRule(func(c drivertest.Call) error {
 			if c.Op == drivertest.OpWrite && !c.After {
 				return block.Errorf(kind, "not any more")
 			}

@@ -14,7 +14,7 @@ import (
 // gets a token when one begins to wait.
 func (s *shelf) hold(op drivertest.Op) (entered <-chan struct{}, release func()) {
 	in, gate := make(chan struct{}, 1000), make(chan struct{})
-	s.faults.SetRule(func(c drivertest.Call) error {
+	s.Faults.SetRule(func(c drivertest.Call) error {
 		if c.Op == op && !c.After {
 			in <- struct{}{}
 			<-gate
@@ -88,16 +88,16 @@ func TestRevoked(t *testing.T) {
 	}
 	w.send(batch)
 	<-entered
-	close(s.revoked)
+	close(s.Revoked)
 	w.gone()
 	idle.gone()
 	release()
 	stop()
 	// The one that was under way ended; those that waited in buffers never began.
-	if n := s.faults.Calls(drivertest.OpWrite); n != 1 {
+	if n := s.Faults.Calls(drivertest.OpWrite); n != 1 {
 		t.Errorf("%d writes reached the device", n)
 	}
-	if n := s.opened.Load(); n != 0 {
+	if n := s.Uses.Load(); n != 0 {
 		t.Errorf("%d exports are still open", n)
 	}
 }
@@ -110,7 +110,7 @@ func TestRevokedInHandshake(t *testing.T) {
 	w.option(6, named("vol"), uint16(0))
 	w.answer(6, 3)
 	w.answer(6, 1)
-	close(s.revoked)
+	close(s.Revoked)
 	w.option(7, named("vol"), uint16(0))
 	w.answer(7, 3)
 	w.answer(7, 1)
@@ -179,7 +179,7 @@ func TestClientGoesWhileRequestsAreUnderWay(t *testing.T) {
 	w.Close()
 	release()
 	stop()
-	if n := s.opened.Load(); n != 0 {
+	if n := s.Uses.Load(); n != 0 {
 		t.Errorf("%d exports are still open", n)
 	}
 }
@@ -190,7 +190,7 @@ func TestLimitOfRequests(t *testing.T) {
 	path, _ := serve(t, nbd.Config{Exports: s, Limits: nbd.Limits{Requests: requests, Workers: workers}})
 	w := enter(t, path, "vol", false)
 	var now, most atomic.Int64
-	s.faults.SetRule(func(c drivertest.Call) error {
+	s.Faults.SetRule(func(c drivertest.Call) error {
 		if c.After {
 			now.Add(-1)
 			return nil

@@ -2,9 +2,9 @@ package nbd
 
 import (
 	"cmp"
-	"net"
-	"sync"
 	"time"
+
+	"kvol/internal/export/line"
 )
 
 // Limits bound what clients can make the server hold. Zero means the default.
@@ -33,7 +33,7 @@ type Limits struct {
 
 // MaxRequest is the most bytes that one read or write may have: what the
 // protocol says clients may count on.
-const MaxRequest = 32 << 20
+const MaxRequest = line.MaxBuffer
 
 func (l Limits) withDefaults() Limits {
 	l.Connections = cmp.Or(l.Connections, 1024)
@@ -49,59 +49,4 @@ func (l Limits) withDefaults() Limits {
 	l.Grace = cmp.Or(l.Grace, 5*time.Second)
 	l.Stall = cmp.Or(l.Stall, 30*time.Second)
 	return l
-}
-
-// share is a connection's part of ServerBytes right now.
-func (s *Server) share() int { return s.limits.ServerBytes / int(max(1, s.open.Load())) }
-
-// patience is how long a client may take for n bytes.
-func patience(stall time.Duration, n int64) time.Duration {
-	return stall + time.Duration(n>>20)*time.Second
-}
-
-// use is what connections are counted for: a client's host or an export's name.
-type use struct{ host, export string }
-
-func useOf(export string) use { return use{export: export} }
-
-// hostOf is the zero use, which is not counted, for local connections.
-func hostOf(c net.Conn) use {
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return use{host: a.IP.String()}
-	}
-	return use{}
-}
-
-// uses counts connections by what they use.
-type uses struct {
-	mu    sync.Mutex // guards count
-	count map[use]int
-}
-
-// take counts one more, and reports false if there are most of them already.
-func (u *uses) take(of use, most int) bool {
-	if of == (use{}) {
-		return true
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.count[of] >= most {
-		return false
-	}
-	if u.count == nil {
-		u.count = map[use]int{}
-	}
-	u.count[of]++
-	return true
-}
-
-func (u *uses) giveBack(of use) {
-	if of == (use{}) {
-		return
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.count[of]--; u.count[of] == 0 {
-		delete(u.count, of)
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 	client "kvol/internal/client/nbd"
 	"kvol/internal/driver/mem"
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 )
 
@@ -79,16 +80,16 @@ func play(c *client.Conn, rnd *rand.Rand, base, part int64, steps int) error {
 // BenchmarkNBD measures the way through protocol, socket and reference driver.
 func BenchmarkNBD(b *testing.B) {
 	const size = 64 << 20
-	s := &shelf{store: mem.New(mem.Options{})}
-	if err := s.store.CreateVolume(b.Context(), "v", size); err != nil {
+	store := mem.New(mem.Options{})
+	if err := store.CreateVolume(b.Context(), "v", size); err != nil {
 		b.Fatal(err)
 	}
-	dev, err := s.store.OpenVolume(b.Context(), "v")
+	dev, err := store.OpenVolume(b.Context(), "v")
 	if err != nil {
 		b.Fatal(err)
 	}
-	s.dev = dev
-	if _, err := dev.WriteAt(fill(1, size), 0); err != nil {
+	s := &shelf{Volume: &exporttest.Volume{Device: dev}}
+	if _, err := dev.WriteAt(exporttest.Fill(1, size), 0); err != nil {
 		b.Fatal(err)
 	}
 	path, _ := serve(b, nbd.Config{Exports: s, Log: slog.New(slog.DiscardHandler)})

@@ -6,13 +6,10 @@ import (
 	"encoding/binary"
 	"io"
 	"iter"
-	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,8 +17,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
-	"kvol/internal/driver/drivertest"
-	"kvol/internal/driver/mem"
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 )
 
@@ -30,12 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // shelf is the exports of a test: one volume of the reference driver, behind
 // faults, under the name "vol", and read-only under "vol-ro".
 type shelf struct {
-	faults  *drivertest.Faults
-	store   *mem.Store
-	dev     driver.Device
-	revoked chan struct{}
-	opened  atomic.Int64 // exports that are open now
-
+	*exporttest.Volume
 	throttle func(write bool, bytes int64) time.Duration
 	changed  map[string][]driver.Extent // by earlier moment
 }
@@ -44,27 +35,11 @@ const testSize = 8 << 20
 
 func newShelf(t testing.TB, size int64) *shelf {
 	t.Helper()
-	s := &shelf{store: mem.New(mem.Options{}), revoked: make(chan struct{})}
-	s.faults = drivertest.NewFaults(s.store)
-	if err := s.store.CreateVolume(t.Context(), "v", size); err != nil {
-		t.Fatal(err)
-	}
-	dev, err := s.faults.OpenVolume(t.Context(), "v")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.dev = dev
-	t.Cleanup(func() {
-		if n := s.opened.Load(); n != 0 {
-			t.Errorf("%d exports were not released", n)
-		}
-		dev.Close()
-	})
-	return s
+	return &shelf{Volume: exporttest.NewVolume(t, size)}
 }
 
 func (s *shelf) Open(_ context.Context, name string) (nbd.Export, error) {
-	e := nbd.Export{Device: s.dev, Description: "a test", Revoked: s.revoked, Throttle: s.throttle}
+	e := nbd.Export{Device: s.Device, Description: "a test", Revoked: s.Revoked, Throttle: s.throttle}
 	if s.changed != nil {
 		e.Since, e.Changed = slices.Sorted(maps.Keys(s.changed)), s.changes
 	}
@@ -73,7 +48,7 @@ func (s *shelf) Open(_ context.Context, name string) (nbd.Export, error) {
 	case "vol-ro":
 		e.ReadOnly = true
 	case "blind":
-		e.Device = blind{s.dev}
+		e.Device = blind{s.Device}
 	case "busy":
 		return nbd.Export{}, block.Errorf(block.Unavailable, "come back later")
 	case "forbidden":
@@ -83,14 +58,7 @@ func (s *shelf) Open(_ context.Context, name string) (nbd.Export, error) {
 	default:
 		return nbd.Export{}, block.Errorf(block.NotFound, "no such export")
 	}
-	s.opened.Add(1)
-	var once atomic.Bool
-	e.Release = func() {
-		if once.Swap(true) {
-			panic("released twice")
-		}
-		s.opened.Add(-1)
-	}
+	e.Release = s.Use()
 	return e, nil
 }
 
@@ -126,24 +94,9 @@ func serve(t testing.TB, c nbd.Config) (path string, stop func()) {
 func serveOn(t testing.TB, c nbd.Config, l net.Listener) (stop func()) {
 	t.Helper()
 	if c.Log == nil {
-		c.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+		c.Log = exporttest.Log(t)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- nbd.New(c).Serve(ctx, l) }()
-	ended := false
-	stop = func() {
-		if ended {
-			return
-		}
-		ended = true
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-	}
-	t.Cleanup(stop)
-	return stop
+	return exporttest.Serve(t, nbd.New(c), l)
 }
 
 // wire speaks the protocol byte by byte.
@@ -288,10 +241,4 @@ func (w *wire) chunk(cmd, kind uint16) []byte {
 	w.Helper()
 	w.expect(chunkMagic, uint16(1), kind, cookie(cmd))
 	return w.read(int(binary.BigEndian.Uint32(w.read(4))))
-}
-
-func fill(seed byte, n int) []byte {
-	p := make([]byte, n)
-	rand.NewChaCha8([32]byte{seed}).Read(p)
-	return p
 }

@@ -13,6 +13,7 @@ import (
 	client "kvol/internal/client/nbd"
 	"kvol/internal/driver"
 	"kvol/internal/driver/logstore"
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 	"kvol/internal/export/qos"
 )
@@ -105,7 +106,7 @@ func neighbours(b *testing.B, s *street, path string, limits *qos.Limits, noisy 
 		loud = dial("noisy")
 		for i := range 32 {
 			others.Go(func() {
-				rnd, p := rand.New(rand.NewPCG(uint64(i), 3)), fill(byte(i), 64<<10)
+				rnd, p := rand.New(rand.NewPCG(uint64(i), 3)), exporttest.Fill(byte(i), 64<<10)
 				for {
 					select {
 					case <-end:
@@ -120,7 +121,7 @@ func neighbours(b *testing.B, s *street, path string, limits *qos.Limits, noisy 
 			})
 		}
 	}
-	quiet, p, n := dial("quiet"), fill(1, 4096), 0
+	quiet, p, n := dial("quiet"), exporttest.Fill(1, 4096), 0
 	begin := time.Now()
 	for rnd := rand.New(rand.NewPCG(1, 4)); time.Since(begin) < 500*time.Millisecond; n++ {
 		off := rnd.Int64N(quiet.Size()/4096) * 4096

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 	"kvol/internal/export/qos"
 )
@@ -21,8 +22,7 @@ func pipe(t *testing.T, prepare func(*shelf), test func(t *testing.T, s *shelf, 
 		client, server := net.Pipe()
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		l := &oneConn{conn: server, closed: make(chan struct{})}
-		go func() { done <- nbd.New(nbd.Config{Exports: s}).Serve(ctx, l) }()
+		go func() { done <- nbd.New(nbd.Config{Exports: s}).Serve(ctx, exporttest.Only(server)) }()
 		w := &wire{t, client}
 		w.greet(3)
 		w.option(7, named("vol"), uint16(0))
@@ -118,10 +118,10 @@ func TestThrottledEnds(t *testing.T) {
 			w.writes(200) // more than are admitted: the reader waits too
 			w.plain(1, 0)
 			synctest.Wait()
-			close(s.revoked)
+			close(s.Revoked)
 			w.gone()
 			synctest.Wait()
-			if n, took := s.opened.Load(), time.Since(begin); n != 0 || took != 0 {
+			if n, took := s.Uses.Load(), time.Since(begin); n != 0 || took != 0 {
 				t.Errorf("%d exports are open after %v", n, took)
 			}
 		})
@@ -148,7 +148,7 @@ func TestWhoDoesNotReadIsCutOff(t *testing.T) {
 	pipe(t, func(*shelf) {}, func(t *testing.T, s *shelf, w *wire, _ func()) {
 		begin := time.Now()
 		w.request(0, 0, 0, 4<<20)
-		for s.opened.Load() > 0 && time.Since(begin) < time.Hour {
+		for s.Uses.Load() > 0 && time.Since(begin) < time.Hour {
 			time.Sleep(time.Second)
 		}
 		if took := time.Since(begin); took < 30*time.Second || took > 40*time.Second {
@@ -176,7 +176,7 @@ func TestWhoDoesNotSendIsCutOff(t *testing.T) {
 					}
 				}()
 				send(w)
-				for s.opened.Load() > 0 && time.Since(begin) < time.Hour {
+				for s.Uses.Load() > 0 && time.Since(begin) < time.Hour {
 					time.Sleep(time.Second)
 				}
 				if took := time.Since(begin); took < 30*time.Second || took > 40*time.Second {

@@ -46,11 +46,11 @@ func (c *conn) failure(r *request, e errno, text string) reply {
 		return simple(r, e)
 	}
 	text = text[:min(len(text), maxText)]
-	b := c.pool.get(6 + len(text))
-	binary.BigEndian.PutUint32(b.data, uint32(e))
-	binary.BigEndian.PutUint16(b.data[4:], uint16(len(text)))
-	copy(b.data[6:], text)
-	putChunk(b.head(structuredHeader), r, chunkError, len(b.data))
+	b := c.pool.Get(6 + len(text))
+	binary.BigEndian.PutUint32(b.Data, uint32(e))
+	binary.BigEndian.PutUint16(b.Data[4:], uint16(len(text)))
+	copy(b.Data[6:], text)
+	putChunk(b.Head(structuredHeader), r, chunkError, len(b.Data))
 	return reply{buf: b, cost: r.cost()}
 }
 
@@ -68,28 +68,28 @@ func putChunk(head []byte, r *request, kind uint16, n int) {
 // kept; a large range without data is told and not sent.
 func (c *conn) readReply(r *request) reply {
 	if c.structured && r.length == 0 {
-		b := c.pool.get(0)
-		putChunk(b.head(structuredHeader), r, chunkNone, 0)
+		b := c.pool.Get(0)
+		putChunk(b.Head(structuredHeader), r, chunkNone, 0)
 		return reply{buf: b}
 	}
 	if c.structured && r.length > inlineBytes && c.hole(r) {
-		b := c.pool.get(12)
-		binary.BigEndian.PutUint64(b.data, r.off)
-		binary.BigEndian.PutUint32(b.data[8:], r.length)
-		putChunk(b.head(structuredHeader), r, chunkOffsetHole, 12)
+		b := c.pool.Get(12)
+		binary.BigEndian.PutUint64(b.Data, r.off)
+		binary.BigEndian.PutUint32(b.Data[8:], r.length)
+		putChunk(b.Head(structuredHeader), r, chunkOffsetHole, 12)
 		return reply{buf: b, cost: r.cost()}
 	}
-	b := c.pool.get(int(r.length))
-	if _, err := c.dev.ReadAt(b.data, int64(r.off)); err != nil {
-		c.pool.put(b)
+	b := c.pool.Get(int(r.length))
+	if _, err := c.dev.ReadAt(b.Data, int64(r.off)); err != nil {
+		b.Free()
 		return c.deviceFailure(r, err)
 	}
 	if c.structured {
-		head := b.head(structuredHeader + 8)
-		putChunk(head, r, chunkOffsetData, 8+len(b.data))
+		head := b.Head(structuredHeader + 8)
+		putChunk(head, r, chunkOffsetData, 8+len(b.Data))
 		binary.BigEndian.PutUint64(head[structuredHeader:], r.off)
 	} else {
-		head := b.head(simpleHeader)
+		head := b.Head(simpleHeader)
 		binary.BigEndian.PutUint32(head, magicSimple)
 		binary.BigEndian.PutUint32(head[4:], uint32(errNone))
 		binary.BigEndian.PutUint64(head[8:], r.cookie)

@@ -5,6 +5,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
+	"kvol/internal/export/line"
 )
 
 // request is one request of a client.
@@ -14,7 +15,7 @@ type request struct {
 	cookie uint64
 	off    uint64
 	length uint32
-	buf    *buffer // payload of a write, where it does not lie in the reader's buffer
+	buf    *line.Buffer // payload of a write, where it does not lie in the reader's buffer
 }
 
 // parse reads a request's header; ok is false if it is none.
@@ -117,15 +118,15 @@ const (
 // asks for it, and so that damage in it is told now. Holes are left out.
 func (c *conn) cache(r *request) error {
 	off, end := int64(r.off), int64(r.off)+min(int64(r.length), cacheMost)
-	b := c.pool.get(int(min(end-off, cacheChunk)))
-	defer c.pool.put(b)
+	b := c.pool.Get(int(min(end-off, cacheChunk)))
+	defer b.Free()
 	er, ok := c.dev.(driver.ExtentReader)
 	for ; off < end && !c.gone.Load(); off += cacheChunk {
 		n := min(end-off, cacheChunk)
 		if ok && zeros(er, off, n) {
 			continue
 		}
-		if _, err := c.dev.ReadAt(b.data[:n], off); err != nil {
+		if _, err := c.dev.ReadAt(b.Data[:n], off); err != nil {
 			return err
 		}
 	}
@@ -144,11 +145,11 @@ func (c *conn) writeZeroes(r *request, off, length int64) error {
 	if r.flags&flagFastZero != 0 {
 		return block.Errorf(block.Unsupported, "writing zeros without a hole is not fast")
 	}
-	b := c.pool.get(int(min(length, zeroChunk)))
-	defer c.pool.put(b)
-	clear(b.data)
+	b := c.pool.Get(int(min(length, zeroChunk)))
+	defer b.Free()
+	clear(b.Data)
 	for ; length > 0; off, length = off+zeroChunk, length-zeroChunk {
-		if _, err := c.dev.WriteAt(b.data[:min(length, zeroChunk)], off); err != nil {
+		if _, err := c.dev.WriteAt(b.Data[:min(length, zeroChunk)], off); err != nil {
 			return err
 		}
 	}

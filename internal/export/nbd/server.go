@@ -15,11 +15,10 @@ import (
 	"iter"
 	"log/slog"
 	"net"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"kvol/internal/driver"
+	"kvol/internal/export/line"
 )
 
 // Exports tells what there is to be served. Open may be called at once from
@@ -73,9 +72,9 @@ type Server struct {
 	log        *slog.Logger
 	limits     Limits
 	now        func() time.Time
-	open       atomic.Int64 // connections
-	uses       uses
-	pool       buffers
+	door       line.Door
+	uses       line.Uses // of exports, by name
+	pool       line.Buffers
 }
 
 // New makes a Server; see Config.
@@ -88,63 +87,19 @@ func New(c Config) *Server {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.door.Most, s.door.PerHost, s.door.Log = s.limits.Connections, s.limits.ClientConnections, s.log
 	return s
 }
-
-// acceptPause is how long Serve waits after an accept that failed, as it does
-// when the process is out of file descriptors.
-const acceptPause = 100 * time.Millisecond
 
 // Serve accepts connections until ctx ends; then it closes l, lets what is
 // under way finish for Limits.Grace, and returns nil when all connections have
 // ended. It may be called for several listeners at once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	for {
-		nc, err := l.Accept()
-		switch {
-		case ctx.Err() != nil:
-			if nc != nil {
-				nc.Close()
-			}
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return err
-		case err != nil:
-			s.log.Warn("accepting a connection failed", "err", err)
-			pause(ctx, acceptPause)
-			continue
-		}
-		if s.open.Add(1) > int64(s.limits.Connections) {
-			s.open.Add(-1)
-			nc.Close()
-			s.log.Warn("connection refused: there are too many", "remote", nc.RemoteAddr())
-			continue
-		}
-		host := hostOf(nc)
-		if !s.uses.take(host, s.limits.ClientConnections) {
-			s.open.Add(-1)
-			nc.Close()
-			s.log.Warn("connection refused: its host has too many", "remote", nc.RemoteAddr())
-			continue
-		}
-		conns.Go(func() {
-			defer s.open.Add(-1)
-			defer s.uses.giveBack(host)
-			s.serve(ctx, nc)
-		})
-	}
+	return s.door.Serve(ctx, l, s.serve)
 }
 
 // serve runs one connection to its end.
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
-	defer nc.Close()
-	if err := watchPeer(nc); err != nil {
-		s.log.Warn("a connection's keepalive could not be set", "err", err)
-	}
 	log := s.log.With("remote", nc.RemoteAddr())
 	h, err := s.negotiate(ctx, nc)
 	if h.export != nil {
@@ -159,14 +114,5 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	log.Debug("transmission begins", "tls", h.tls, "readonly", h.export.ReadOnly)
 	if err := newConn(s, h, log).run(ctx); err != nil {
 		log.Info("connection ended", "err", err)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }

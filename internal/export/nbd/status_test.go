@@ -8,6 +8,7 @@ import (
 
 	"kvol/internal/driver"
 	"kvol/internal/driver/drivertest"
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 )
 
@@ -18,7 +19,7 @@ func newChangedShelf(t *testing.T) *shelf {
 		"tuesday": {},
 		"lost":    nil,
 	}
-	if _, err := s.dev.WriteAt(fill(1, 4096), 8192); err != nil {
+	if _, err := s.Device.WriteAt(exporttest.Fill(1, 4096), 8192); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -97,13 +98,13 @@ func TestChangedThatCannotBeRead(t *testing.T) {
 func TestChangedForTools(t *testing.T) {
 	path, _ := serve(t, nbd.Config{Exports: newChangedShelf(t)})
 	url := "nbd+unix:///vol?socket=" + path
-	got := strings.Join(strings.Fields(run(t, "nbdinfo", "--map=kvol:changed:monday", url)), " ")
+	got := strings.Join(strings.Fields(exporttest.Run(t, "nbdinfo", "--map=kvol:changed:monday", url)), " ")
 	want := "0 4096 0 4096 8192 1 12288 1036288 0 1048576 1048576 1 2097152 6287360 0 8384512 4096 1"
 	if got != want {
 		t.Errorf("nbdinfo --map:\n%s\n%s", got, want)
 	}
 	// qemu shows what its dirty bitmap has as no data.
-	out := run(t, "qemu-img", "map", "--output=json", "--image-opts",
+	out := exporttest.Run(t, "qemu-img", "map", "--output=json", "--image-opts",
 		"driver=nbd,server.type=unix,server.path="+path+",export=vol,x-dirty-bitmap=kvol:changed:monday")
 	for _, part := range []string{`"start": 4096, "length": 8192`, `"start": 1048576, "length": 1048576`} {
 		if !strings.Contains(out, part) {
@@ -114,19 +115,19 @@ func TestChangedForTools(t *testing.T) {
 
 func TestCacheReads(t *testing.T) {
 	s := newShelf(t, testSize)
-	if _, err := s.dev.WriteAt(fill(1, 100), 3<<20); err != nil {
+	if _, err := s.Device.WriteAt(exporttest.Fill(1, 100), 3<<20); err != nil {
 		t.Fatal(err)
 	}
 	path, _ := serve(t, nbd.Config{Exports: s})
 	w := enter(t, path, "vol", false)
 	w.request(5, 0, 0, testSize)
 	w.plain(5, 0)
-	if n := s.faults.Calls(drivertest.OpRead); n != 1 {
+	if n := s.Faults.Calls(drivertest.OpRead); n != 1 {
 		t.Errorf("%d reads of a mebibyte each, want that of the one with data", n)
 	}
 	w.request(5, 0, 1<<20, testSize)
 	w.plain(5, 22)
-	s.faults.SetRule(func(c drivertest.Call) error {
+	s.Faults.SetRule(func(c drivertest.Call) error {
 		if c.Op == drivertest.OpRead {
 			return io.ErrUnexpectedEOF
 		}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	client "kvol/internal/client/nbd"
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 )
 
@@ -107,10 +108,7 @@ func (a *authority) directory() string {
 
 func serveTCP(t testing.TB, c nbd.Config) (address string, stop func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := exporttest.Listen(t)
 	return l.Addr().String(), serveOn(t, c, l)
 }
 
@@ -123,7 +121,7 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := fill(1, 3<<20)
+	p := exporttest.Fill(1, 3<<20)
 	if _, err := c.WriteAt(p, 12345); err != nil {
 		t.Fatal(err)
 	}

@@ -6,51 +6,13 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 )
-
-// requireTools names the environment variable that makes a missing tool a
-// failure, as the build server sets it.
-const requireTools = "KVOL_REQUIRE_TOOLS"
-
-// tool finds an unmodified client of others. Where it is missing the test says
-// loudly that it did not run, or fails if all tools are required.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-		return path
-	case os.Getenv(requireTools) == "1":
-		t.Fatalf("%s is not installed, and %s=1", name, requireTools)
-	default:
-		t.Skipf("NOT TESTED: %s IS NOT INSTALLED", strings.ToUpper(name))
-	}
-	return ""
-}
-
-// run runs a tool and returns what it says; it must succeed.
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := try(t, name, args...)
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return out
-}
-
-func try(t *testing.T, name string, args ...string) (string, error) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), tool(t, name), args...)
-	cmd.Dir = t.TempDir()
-	out, err := cmd.CombinedOutput()
-	return string(out), err
-}
 
 // both plays a test on a unix socket and on TCP; url is the export's.
 func both(t *testing.T, size int64, test func(t *testing.T, s *shelf, url func(export string) string)) {
@@ -88,7 +50,7 @@ func TestNbdinfo(t *testing.T) {
 				BlockMaximum int      `json:"block_size_maximum"`
 			}
 		}
-		if err := json.Unmarshal([]byte(run(t, "nbdinfo", "--json", url("vol"))), &info); err != nil {
+		if err := json.Unmarshal([]byte(exporttest.Run(t, "nbdinfo", "--json", url("vol"))), &info); err != nil {
 			t.Fatal(err)
 		}
 		e := info.Exports[0]
@@ -97,20 +59,20 @@ func TestNbdinfo(t *testing.T) {
 			len(e.Contexts) != 1 || e.Contexts[0] != "base:allocation" || !info.Structured {
 			t.Errorf("nbdinfo reads %+v", info)
 		}
-		if _, err := try(t, "nbdinfo", "--can", "write", url("vol-ro")); err == nil {
+		if _, err := exporttest.Try(t, "nbdinfo", "--can", "write", url("vol-ro")); err == nil {
 			t.Error("the read-only export can be written")
 		}
-		if _, err := s.dev.WriteAt(fill(1, 1<<20), 1<<20); err != nil {
+		if _, err := s.Device.WriteAt(exporttest.Fill(1, 1<<20), 1<<20); err != nil {
 			t.Fatal(err)
 		}
-		got := strings.Join(strings.Fields(run(t, "nbdinfo", "--map", url("vol"))), " ")
+		got := strings.Join(strings.Fields(exporttest.Run(t, "nbdinfo", "--map", url("vol"))), " ")
 		if want := "0 1048576 3 hole,zero 1048576 1048576 0 data 2097152 6291456 3 hole,zero"; got != want {
 			t.Errorf("nbdinfo --map: %s", got)
 		}
-		if out, err := try(t, "nbdinfo", url("nope")); err == nil {
+		if out, err := exporttest.Try(t, "nbdinfo", url("nope")); err == nil {
 			t.Errorf("an unknown export: %s", out)
 		}
-		if out, err := try(t, "nbdinfo", "--list", url("")); err == nil && strings.Contains(out, "vol") {
+		if out, err := exporttest.Try(t, "nbdinfo", "--list", url("")); err == nil && strings.Contains(out, "vol") {
 			t.Errorf("names are listed: %s", out)
 		}
 	})
@@ -120,23 +82,23 @@ func TestNbdcopy(t *testing.T) {
 	const size = 48 << 20
 	both(t, size, func(t *testing.T, s *shelf, url func(string) string) {
 		content := make([]byte, size)
-		copy(content[1<<20:], fill(1, 9<<20+513))
-		copy(content[40<<20:], fill(2, 8<<20))
+		copy(content[1<<20:], exporttest.Fill(1, 9<<20+513))
+		copy(content[40<<20:], exporttest.Fill(2, 8<<20))
 		in, out := filepath.Join(t.TempDir(), "in"), filepath.Join(t.TempDir(), "out")
 		if err := os.WriteFile(in, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		run(t, "nbdcopy", "--flush", "--connections=4", in, url("vol"))
-		s.holds(t, 0, content)
-		run(t, "nbdcopy", "--connections=4", "--requests=32", url("vol"), out)
+		exporttest.Run(t, "nbdcopy", "--flush", "--connections=4", in, url("vol"))
+		s.Holds(t, 0, content)
+		exporttest.Run(t, "nbdcopy", "--connections=4", "--requests=32", url("vol"), out)
 		if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, content) {
 			t.Errorf("nbdcopy from the export differs: %v", err)
 		}
-		run(t, "nbdcopy", "--synchronous", "--no-extents", url("vol-ro"), out)
+		exporttest.Run(t, "nbdcopy", "--synchronous", "--no-extents", url("vol-ro"), out)
 		if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, content) {
 			t.Errorf("nbdcopy --synchronous differs: %v", err)
 		}
-		if o, err := try(t, "nbdcopy", in, url("vol-ro")); err == nil {
+		if o, err := exporttest.Try(t, "nbdcopy", in, url("vol-ro")); err == nil {
 			t.Errorf("a read-only export was written: %s", o)
 		}
 	})
@@ -145,29 +107,42 @@ func TestNbdcopy(t *testing.T) {
 func TestQemuImg(t *testing.T) {
 	const size = 16 << 20
 	both(t, size, func(t *testing.T, s *shelf, url func(string) string) {
-		if out := run(t, "qemu-img", "info", url("vol")); !strings.Contains(out, "16 MiB") {
+		if out := exporttest.Run(t, "qemu-img", "info", url("vol")); !strings.Contains(out, "16 MiB") {
 			t.Errorf("qemu-img info: %s", out)
 		}
 		dir := t.TempDir()
 		raw, qcow := filepath.Join(dir, "raw"), filepath.Join(dir, "qcow2")
 		content := make([]byte, size)
-		copy(content[3<<20:], fill(1, 2<<20+512))
+		copy(content[3<<20:], exporttest.Fill(1, 2<<20+512))
 		if err := os.WriteFile(raw, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		run(t, "qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", raw, url("vol"))
-		s.holds(t, 0, content)
-		run(t, "qemu-img", "compare", "-f", "raw", "-F", "raw", raw, url("vol"))
-		run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", url("vol-ro"), qcow)
-		run(t, "qemu-img", "compare", "-f", "qcow2", "-F", "raw", qcow, url("vol"))
-		run(t, "qemu-img", "convert", "-n", "-W", "-m", "8", "-f", "qcow2", "-O", "raw", qcow, url("vol"))
-		s.holds(t, 0, content)
-		out := run(t, "qemu-img", "map", "--output=json", "-f", "raw", url("vol"))
+		exporttest.Run(t, "qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", raw, url("vol"))
+		s.Holds(t, 0, content)
+		exporttest.Run(t, "qemu-img", "compare", "-f", "raw", "-F", "raw", raw, url("vol"))
+		exporttest.Run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", url("vol-ro"), qcow)
+		exporttest.Run(t, "qemu-img", "compare", "-f", "qcow2", "-F", "raw", qcow, url("vol"))
+		exporttest.Run(t, "qemu-img", "convert", "-n", "-W", "-m", "8", "-f", "qcow2", "-O", "raw", qcow, url("vol"))
+		s.Holds(t, 0, content)
+		out := exporttest.Run(t, "qemu-img", "map", "--output=json", "-f", "raw", url("vol"))
 		if !strings.Contains(out, `"start": 3145728`) {
 			t.Errorf("qemu-img map: %s", out)
 		}
-		run(t, "qemu-img", "bench", "-f", "raw", "-w", "-c", "2000", "-d", "32", "--flush-interval=100", url("vol"))
-		run(t, "qemu-img", "bench", "-f", "raw", "-c", "2000", "-d", "32", url("vol"))
+		exporttest.Run(
+			t,
+			"qemu-img",
+			"bench",
+			"-f",
+			"raw",
+			"-w",
+			"-c",
+			"2000",
+			"-d",
+			"32",
+			"--flush-interval=100",
+			url("vol"),
+		)
+		exporttest.Run(t, "qemu-img", "bench", "-f", "raw", "-c", "2000", "-d", "32", url("vol"))
 	})
 }
 
@@ -183,22 +158,35 @@ func TestQemuIO(t *testing.T) {
 		} {
 			args = append(args, "-c", c)
 		}
-		if out := run(t, "qemu-io", args...); strings.Contains(out, "failed") || strings.Contains(out, "error") {
+		if out := exporttest.Run(t, "qemu-io", args...); strings.Contains(out, "failed") || strings.Contains(out, "error") {
 			t.Errorf("qemu-io: %s", out)
 		}
-		s.holds(t, 1<<20+512<<10, bytes.Repeat([]byte{0x33}, 512<<10))
+		s.Holds(t, 1<<20+512<<10, bytes.Repeat([]byte{0x33}, 512<<10))
 	})
 }
 
 func TestFioVerifies(t *testing.T) {
 	const size = 64 << 20
 	both(t, size, func(t *testing.T, s *shelf, url func(string) string) {
-		run(t, "fio", "--name=v", "--ioengine=nbd", "--uri="+url("vol"), "--rw=randwrite", "--bsrange=512-128k",
+		exporttest.Run(t, "fio", "--name=v", "--ioengine=nbd", "--uri="+url("vol"), "--rw=randwrite", "--bsrange=512-128k",
 			"--bs_unaligned", "--size=64M", "--io_size=48M", "--iodepth=32", "--verify=crc32c", "--fsync=64",
 			"--randseed=7", "--verify_fatal=1")
 		// Depth 1: fio writes what it trims without waiting for the trim.
-		run(t, "fio", "--name=t", "--ioengine=nbd", "--uri="+url("vol"), "--rw=randtrimwrite", "--bs=16k", "--size=64M",
-			"--io_size=16M", "--iodepth=1", "--verify=crc32c", "--trim_verify_zero=1", "--verify_fatal=1")
+		exporttest.Run(
+			t,
+			"fio",
+			"--name=t",
+			"--ioengine=nbd",
+			"--uri="+url("vol"),
+			"--rw=randtrimwrite",
+			"--bs=16k",
+			"--size=64M",
+			"--io_size=16M",
+			"--iodepth=1",
+			"--verify=crc32c",
+			"--trim_verify_zero=1",
+			"--verify_fatal=1",
+		)
 	})
 }
 
@@ -207,15 +195,15 @@ func TestFioVerifies(t *testing.T) {
 func TestNbdkitInFront(t *testing.T) {
 	s := newShelf(t, testSize)
 	path, _ := serve(t, nbd.Config{Exports: s})
-	content := fill(5, testSize)
+	content := exporttest.Fill(5, testSize)
 	in := filepath.Join(t.TempDir(), "in")
 	if err := os.WriteFile(in, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tool(t, "nbdcopy")
-	run(t, "nbdkit", "-U", "-", "--filter=blocksize", "nbd", "socket="+path, "export=vol", "shared=true",
+	exporttest.Tool(t, "nbdcopy")
+	exporttest.Run(t, "nbdkit", "-U", "-", "--filter=blocksize", "nbd", "socket="+path, "export=vol", "shared=true",
 		"minblock=1", "maxdata=64k", "--run", fmt.Sprintf("nbdcopy --flush %s $uri && nbdcopy $uri - | cmp %s", in, in))
-	s.holds(t, 0, content)
+	s.Holds(t, 0, content)
 }
 
 func TestToolsThroughTLS(t *testing.T) {
@@ -225,20 +213,20 @@ func TestToolsThroughTLS(t *testing.T) {
 	_, port, _ := net.SplitHostPort(address)
 	dir := a.directory()
 	in := filepath.Join(t.TempDir(), "in")
-	content := fill(6, testSize)
+	content := exporttest.Fill(6, testSize)
 	if err := os.WriteFile(in, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	url := "nbds://localhost:" + port + "/vol?tls-certificates=" + dir
-	if out := run(t, "nbdinfo", url); !strings.Contains(out, "TLS") {
+	if out := exporttest.Run(t, "nbdinfo", url); !strings.Contains(out, "TLS") {
 		t.Errorf("nbdinfo: %s", out)
 	}
-	run(t, "nbdcopy", in, url)
-	s.holds(t, 0, content)
-	if out, err := try(t, "nbdinfo", "nbd://"+address+"/vol"); err == nil {
+	exporttest.Run(t, "nbdcopy", in, url)
+	s.Holds(t, 0, content)
+	if out, err := exporttest.Try(t, "nbdinfo", "nbd://"+address+"/vol"); err == nil {
 		t.Errorf("the server let a client in without TLS: %s", out)
 	}
-	run(t, "qemu-img", "compare", "--object", "tls-creds-x509,id=tls0,endpoint=client,dir="+dir, "--image-opts",
+	exporttest.Run(t, "qemu-img", "compare", "--object", "tls-creds-x509,id=tls0,endpoint=client,dir="+dir, "--image-opts",
 		"driver=raw,file.driver=file,file.filename="+in,
 		"driver=raw,file.driver=nbd,file.host=localhost,file.port="+port+",file.export=vol,file.tls-creds=tls0")
 }

@@ -10,6 +10,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/driver/drivertest"
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 )
 
@@ -28,14 +29,6 @@ const (
 	fastZero = 1 << 4
 )
 
-func (s *shelf) holds(t testing.TB, off int64, want []byte) {
-	t.Helper()
-	got := make([]byte, len(want))
-	if _, err := s.dev.ReadAt(got, off); err != nil || !bytes.Equal(got, want) {
-		t.Fatalf("the device does not hold what was written at %d: %v", off, err)
-	}
-}
-
 func TestReadsAndWrites(t *testing.T) {
 	s := newShelf(t, 64<<20)
 	path, _ := serve(t, nbd.Config{Exports: s})
@@ -48,10 +41,10 @@ func TestReadsAndWrites(t *testing.T) {
 			{0, 1}, {4095, 2}, {12345, 4096}, {1 << 20, 64 << 10}, {3 << 20, 64<<10 + 1}, {5<<20 + 7, 1 << 20},
 			{8 << 20, 32 << 20}, {64<<20 - 1, 1},
 		} {
-			p := fill(byte(i), c.n)
+			p := exporttest.Fill(byte(i), c.n)
 			w.request(1, 0, c.off, uint32(c.n), p...)
 			w.plain(1, 0)
-			s.holds(t, c.off, p)
+			s.Holds(t, c.off, p)
 			w.request(0, 0, c.off, uint32(c.n))
 			if structured {
 				if got := w.chunk(0, 1); !bytes.Equal(got, be(c.off, p)) {
@@ -101,13 +94,13 @@ func TestRefusedRequests(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := enter(t, path, c.export, false)
-			w.request(c.cmd, c.flags, c.off, c.n, fill(1, c.payload)...)
+			w.request(c.cmd, c.flags, c.off, c.n, exporttest.Fill(1, c.payload)...)
 			w.plain(c.cmd, c.errno)
 			w.request(3, 0, 0, 0) // and the connection goes on
 			w.plain(3, 0)
 		})
 	}
-	s.holds(t, 0, make([]byte, testSize))
+	s.Holds(t, 0, make([]byte, testSize))
 }
 
 func TestNoRequestAtAll(t *testing.T) {
@@ -129,7 +122,7 @@ func TestDeviceErrors(t *testing.T) {
 		block.Stale: 1, block.Forbidden: 1, block.Unsupported: 95, block.NotFound: 108, block.Conflict: 108,
 	} {
 		failure := block.Wrap(kind, errors.New("the cause"), "the sentence")
-		s.faults.SetRule(func(drivertest.Call) error { return failure })
+		s.Faults.SetRule(func(drivertest.Call) error { return failure })
 		for _, cmd := range []uint16{0, 1, 3, 4, 6} {
 			w, n := plain, uint32(4096)
 			for _, big := range []bool{false, true} {
@@ -138,7 +131,7 @@ func TestDeviceErrors(t *testing.T) {
 				}
 				var payload []byte
 				if cmd == 1 {
-					payload = fill(1, int(n))
+					payload = exporttest.Fill(1, int(n))
 				}
 				w.request(cmd, 0, 0, n, payload...)
 				w.plain(cmd, errno)
@@ -162,7 +155,7 @@ func TestFlushAndFUA(t *testing.T) {
 	s := newShelf(t, testSize)
 	path, _ := serve(t, nbd.Config{Exports: s})
 	w := enter(t, path, "vol", false)
-	flushes := func() int { return s.faults.Calls(drivertest.OpFlush) }
+	flushes := func() int { return s.Faults.Calls(drivertest.OpFlush) }
 	for _, c := range []struct {
 		cmd, flags uint16
 		payload    int
@@ -175,7 +168,7 @@ func TestFlushAndFUA(t *testing.T) {
 		if c.payload > 0 {
 			n = uint32(c.payload)
 		}
-		w.request(c.cmd, c.flags, 0, n, fill(1, c.payload)...)
+		w.request(c.cmd, c.flags, 0, n, exporttest.Fill(1, c.payload)...)
 		w.plain(c.cmd, 0)
 		if c.cmd == 0 {
 			w.read(int(n))
@@ -185,10 +178,10 @@ func TestFlushAndFUA(t *testing.T) {
 		}
 	}
 	boom := errors.New("the disk said no")
-	s.faults.FailNth(drivertest.OpFlush, 1, boom)
+	s.Faults.FailNth(drivertest.OpFlush, 1, boom)
 	w.request(1, fua, 0, 1, 1)
 	w.plain(1, 5)
-	s.faults.FailNth(drivertest.OpFlush, 1, boom)
+	s.Faults.FailNth(drivertest.OpFlush, 1, boom)
 	w.request(3, 0, 0, 0)
 	w.plain(3, 5)
 }
@@ -201,7 +194,7 @@ func TestFlushCoversOtherConnections(t *testing.T) {
 	a, b := enter(t, path, "vol", false), enter(t, path, "vol", false)
 	var mu sync.Mutex
 	var order []string
-	s.faults.SetRule(func(c drivertest.Call) error {
+	s.Faults.SetRule(func(c drivertest.Call) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if c.After {
@@ -227,8 +220,8 @@ func TestTrimAndZeroes(t *testing.T) {
 	s := newShelf(t, testSize)
 	path, _ := serve(t, nbd.Config{Exports: s})
 	w := enter(t, path, "vol", true)
-	all := fill(3, testSize)
-	if _, err := s.dev.WriteAt(all, 0); err != nil {
+	all := exporttest.Fill(3, testSize)
+	if _, err := s.Device.WriteAt(all, 0); err != nil {
 		t.Fatal(err)
 	}
 	step := func(cmd, flags uint16, off int64, n uint32, from, to int64) {
@@ -236,7 +229,7 @@ func TestTrimAndZeroes(t *testing.T) {
 		w.request(cmd, flags, off, n)
 		w.plain(cmd, 0)
 		clear(all[from:to])
-		s.holds(t, 0, all)
+		s.Holds(t, 0, all)
 	}
 	step(4, 0, 100, 5000, 4096, 4096)          // no whole block
 	step(4, 0, 100, 9000, 4096, 8192)          // whole blocks only
@@ -245,10 +238,10 @@ func TestTrimAndZeroes(t *testing.T) {
 	step(4, 0, testSize-5000, 5000, testSize-4096, testSize)
 	step(6, 0, 20_001, 3, 20_001, 20_004) // every byte counts
 	step(6, 0, 30_000, 9000, 30_000, 39_000)
-	holes := s.faults.Calls(drivertest.OpZero)
+	holes := s.Faults.Calls(drivertest.OpZero)
 	step(6, noHole, 50_000, 9000, 50_000, 59_000)
 	step(6, noHole, 1<<20, 2<<20+5, 1<<20, 3<<20+5)
-	if s.faults.Calls(drivertest.OpZero) != holes {
+	if s.Faults.Calls(drivertest.OpZero) != holes {
 		t.Error("zeros without holes were made as holes")
 	}
 	step(6, fastZero, 5<<20, 1<<20, 5<<20, 6<<20)
@@ -272,7 +265,7 @@ func TestHolesInReads(t *testing.T) {
 			t.Error("a hole does not read as zeros")
 		}
 	}
-	if _, err := s.dev.WriteAt([]byte{1}, 2<<20-1); err != nil {
+	if _, err := s.Device.WriteAt([]byte{1}, 2<<20-1); err != nil {
 		t.Fatal(err)
 	}
 	w := enter(t, path, "vol", true)
@@ -290,7 +283,7 @@ func TestBlockStatus(t *testing.T) {
 	s := newShelf(t, testSize)
 	path, _ := serve(t, nbd.Config{Exports: s})
 	for _, off := range []int64{8192, 3 << 20} { // the second runs over a leaf of the driver
-		if _, err := s.dev.WriteAt(fill(1, 3<<20), off); err != nil {
+		if _, err := s.Device.WriteAt(exporttest.Fill(1, 3<<20), off); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -328,7 +321,7 @@ func TestBlockStatusIsBounded(t *testing.T) {
 	s := newShelf(t, size)
 	path, _ := serve(t, nbd.Config{Exports: s})
 	for off := int64(0); off < size; off += 8192 {
-		if _, err := s.dev.WriteAt([]byte{1}, off); err != nil {
+		if _, err := s.Device.WriteAt([]byte{1}, off); err != nil {
 			t.Fatal(err)
 		}
 	}

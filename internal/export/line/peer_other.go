@@ -1,6 +1,6 @@
 //go:build !linux
 
-package nbd
+package line
 
 import "net"
 

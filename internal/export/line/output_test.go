@@ -1,4 +1,4 @@
-package nbd
+package line
 
 import (
 	"io"
@@ -8,46 +8,55 @@ import (
 	"time"
 )
 
-func outputTo(c net.Conn, l Limits) *output {
-	l.ServerBytes, l.Stall = 1<<30, time.Minute
-	return newOutput(&Server{limits: l, now: time.Now}, &handshake{conn: c, raw: c})
+// note is an answer of a few bytes.
+type note struct{ cost int }
+
+const noteBytes = 16
+
+func (*note) Append(pieces net.Buffers) net.Buffers { return append(pieces, make([]byte, noteBytes)) }
+func (n *note) Cost() (requests, bytes int)         { return 1, n.cost }
+func (*note) Sent()                                 {}
+
+type notes = Output[note, *note]
+
+func outputTo(c net.Conn, requests, bytes int) *notes {
+	return NewOutput[note](OutputConfig{Conn: c, Requests: requests, Bytes: bytes, Stall: time.Minute, Now: time.Now}, nil)
 }
 
 // TestAdmitWaits: a request beyond a limit waits until a reply was sent, and
 // replies that were left for later are sent for its sake.
 func TestAdmitWaits(t *testing.T) {
 	for name, c := range map[string]struct {
-		limits Limits
-		cost   int
+		requests, bytes, cost int
 	}{
-		"requests": {Limits{Requests: 2, InFlightBytes: 1 << 20}, 1},
-		"bytes":    {Limits{Requests: 100, InFlightBytes: 250}, 100},
+		"requests": {2, 1 << 20, 1},
+		"bytes":    {100, 250, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				near, far := net.Pipe()
 				defer near.Close()
 				defer far.Close()
-				o := outputTo(near, c.limits)
+				o := outputTo(near, c.requests, c.bytes)
 				for range 2 {
-					if err := o.admit(c.cost); err != nil {
+					if err := o.Admit(1, c.cost); err != nil {
 						t.Fatal(err)
 					}
 				}
 				admitted := make(chan error, 1)
-				go func() { admitted <- o.admit(c.cost) }()
+				go func() { admitted <- o.Admit(1, c.cost) }()
 				synctest.Wait()
 				if len(admitted) != 0 {
 					t.Fatal("a third request was admitted")
 				}
-				answer := reply{n: simpleHeader, cost: c.cost}
-				go o.send(answer)
+				answer := note{cost: c.cost}
+				go o.Send(answer)
 				synctest.Wait()
 				if len(admitted) != 0 {
 					t.Fatal("a request was admitted before the reply was sent")
 				}
 				read := func() {
-					if _, err := io.ReadFull(far, make([]byte, simpleHeader)); err != nil {
+					if _, err := io.ReadFull(far, make([]byte, noteBytes)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -55,9 +64,9 @@ func TestAdmitWaits(t *testing.T) {
 				if err := <-admitted; err != nil {
 					t.Fatal(err)
 				}
-				o.leave(answer)
+				o.Leave(answer)
 				go read()
-				if err := o.admit(c.cost); err != nil { // sends what was left
+				if err := o.Admit(1, c.cost); err != nil { // sends what was left
 					t.Fatal(err)
 				}
 			})
@@ -69,15 +78,15 @@ func TestAdmitWaits(t *testing.T) {
 func TestOutputAfterFailure(t *testing.T) {
 	near, far := net.Pipe()
 	far.Close()
-	o := outputTo(near, Limits{Requests: 2, InFlightBytes: 10})
-	if err := o.admit(10); err != nil {
+	o := outputTo(near, 2, 10)
+	if err := o.Admit(1, 10); err != nil {
 		t.Fatal(err)
 	}
-	o.send(reply{n: simpleHeader, cost: 10})
-	if err := o.admit(1); err == nil {
+	o.Send(note{cost: 10})
+	if err := o.Admit(1, 1); err == nil {
 		t.Error("a request was admitted after the client had gone")
 	}
-	o.drain()
+	o.Drain()
 }
 
 // TestShare: what a connection may hold depends on how many there are, and one
@@ -87,30 +96,31 @@ func TestShare(t *testing.T) {
 		near, far := net.Pipe()
 		defer near.Close()
 		defer far.Close()
-		s := &Server{limits: Limits{Requests: 100, InFlightBytes: 1000, ServerBytes: 1000, Stall: time.Minute}, now: time.Now}
-		o := newOutput(s, &handshake{conn: near, raw: near})
-		s.open.Store(5)
-		if err := o.admit(900); err != nil {
+		var d Door
+		o := NewOutput[note](OutputConfig{Conn: near, Requests: 100, Bytes: 1000,
+			Share: func() int { return d.Share(1000) }, Stall: time.Minute, Now: time.Now}, nil)
+		d.open.Store(5)
+		if err := o.Admit(1, 900); err != nil {
 			t.Fatal(err)
 		}
 		admitted := make(chan error, 1)
-		go func() { admitted <- o.admit(100) }()
+		go func() { admitted <- o.Admit(1, 100) }()
 		synctest.Wait()
 		if len(admitted) != 0 {
 			t.Fatal("a connection holds more than its share")
 		}
-		go o.send(reply{n: simpleHeader, cost: 900})
-		if _, err := io.ReadFull(far, make([]byte, simpleHeader)); err != nil {
+		go o.Send(note{cost: 900})
+		if _, err := io.ReadFull(far, make([]byte, noteBytes)); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-admitted; err != nil {
 			t.Fatal(err)
 		}
-		if err := o.admit(100); err != nil { // up to a fifth
+		if err := o.Admit(1, 100); err != nil { // up to a fifth
 			t.Fatal(err)
 		}
-		s.open.Store(1)
-		if err := o.admit(800); err != nil {
+		d.open.Store(1)
+		if err := o.Admit(1, 800); err != nil {
 			t.Fatal(err)
 		}
 	})
