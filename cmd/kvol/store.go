@@ -15,12 +15,16 @@ import (
 )
 
 func storeCommand(out *output) *cobra.Command {
-	c := &cobra.Command{Use: "store", Short: "Look into the directory of an embedded store, and check it",
-		Long: `Look into the directory of an embedded store, and check it.
+	c := &cobra.Command{Use: "store", Short: "See how an embedded store is, check it, and look into it",
+		Long: `See how an embedded store is, check it, and look into it.
 
-The zone that has the store open must be stopped: one process at a time. What a
-running zone knows of its stores is in its /metrics, as kvol_store_*.`}
-	c.AddCommand(storeStatus(out), storeCheck(out), storeScrub(out), storeDump())
+  kvol store status                 the stores of the running zone (administrators)
+  kvol store check --store main     check one while it is used; ^C cancels
+  kvol store check DIR              check one that no zone has open
+
+A store is open in one process at a time; where a zone has it, DIR is refused
+with the zone's address.`}
+	c.AddCommand(storeStatus(out), storeCheck(out), storeScrub(out), storeDamages(out), storeDump())
 	return c
 }
 
@@ -41,18 +45,28 @@ func withStore(ctx context.Context, dir string, fn func(s *logstore.Store) error
 }
 
 func storeStatus(out *output) *cobra.Command {
-	return &cobra.Command{Use: "status DIR", Short: "Show how full and how well a store is", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return withStore(c.Context(), args[0], func(s *logstore.Store) error {
-				st := s.Status()
-				return out.one(c.OutOrStdout(), st, [2]any{"level", st.Level}, [2]any{"free", st.Free},
-					[2]any{"total", st.Total}, [2]any{"live", st.LiveBytes}, [2]any{"garbage", st.GarbageBytes},
-					[2]any{"segments", st.Segments}, [2]any{"empty segments", st.EmptySegments},
-					[2]any{"index", st.IndexBytes}, [2]any{"volumes", st.Volumes}, [2]any{"snapshots", st.Snapshots},
-					[2]any{"branches", st.Branches}, [2]any{"generation", st.Generation},
-					[2]any{"sequence", st.Sequence}, [2]any{"closed in order", !st.Unclean})
-			})
-		}}
+	var name string
+	c := &cobra.Command{Use: "status [DIR]", Short: "Show how full and how well a store is, or those of the running zone",
+		Args: cobra.MaximumNArgs(1)}
+	c.Flags().StringVar(&name, "store", "", "this store of the running zone")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return zoneStatus(c, out, name)
+		}
+		if _, err := at(args, name); err != nil {
+			return err
+		}
+		return withStore(c.Context(), args[0], func(s *logstore.Store) error {
+			st := s.Status()
+			return out.one(c.OutOrStdout(), st, [2]any{"level", st.Level}, [2]any{"free", st.Free},
+				[2]any{"total", st.Total}, [2]any{"live", st.LiveBytes}, [2]any{"garbage", st.GarbageBytes},
+				[2]any{"segments", st.Segments}, [2]any{"empty segments", st.EmptySegments},
+				[2]any{"index", st.IndexBytes}, [2]any{"volumes", st.Volumes}, [2]any{"snapshots", st.Snapshots},
+				[2]any{"branches", st.Branches}, [2]any{"generation", st.Generation},
+				[2]any{"sequence", st.Sequence}, [2]any{"closed in order", !st.Unclean})
+		})
+	}
+	return c
 }
 
 // errDamaged makes the exit status tell of damage.
@@ -61,34 +75,55 @@ type errDamaged int
 func (n errDamaged) Error() string { return fmt.Sprintf("%d places of the store are damaged", int(n)) }
 
 func storeCheck(out *output) *cobra.Command {
-	return &cobra.Command{Use: "check DIR", Short: "Compare a store's index with its log, and read all live data",
-		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return withStore(c.Context(), args[0], func(s *logstore.Store) error {
-				done, err := s.Examine(c.Context(), func(d logstore.Damage) { fmt.Fprintln(os.Stderr, d.Error()) })
-				if err != nil {
-					return err
-				}
-				if err := out.one(c.OutOrStdout(), done, [2]any{"segments", done.Segments},
-					[2]any{"versions of leaves", done.Versions}, [2]any{"live bytes", done.Bytes},
-					[2]any{"damages", done.Damages}); err != nil || done.Damages == 0 {
-					return err
-				}
-				return errDamaged(done.Damages)
-			})
-		}}
+	var name string
+	var rate int64
+	c := &cobra.Command{Use: "check [DIR]", Short: "Compare a store's index with its log, and read all live data",
+		Args: cobra.MaximumNArgs(1)}
+	c.Flags().StringVar(&name, "store", "", "the name of a store of the running zone")
+	c.Flags().Int64Var(&rate, "mib-s", 0, "MiB read in a second at most; 0: as fast as it goes")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		w, err := at(args, name)
+		if err != nil {
+			return err
+		}
+		if w.name != "" {
+			return zoneRun(c, out, w.name, "check", rate)
+		}
+		return withStore(c.Context(), w.dir, func(s *logstore.Store) error {
+			done, err := s.Examine(c.Context(), logstore.Watch{Rate: rate << 20,
+				Found: func(d logstore.Damage) { fmt.Fprintln(os.Stderr, d.Error()) }})
+			if err != nil {
+				return err
+			}
+			if err := out.one(c.OutOrStdout(), done, [2]any{"segments", done.Segments},
+				[2]any{"versions of leaves", done.Versions}, [2]any{"live bytes", done.Bytes},
+				[2]any{"damages", done.Damages}); err != nil || done.Damages == 0 {
+				return err
+			}
+			return errDamaged(done.Damages)
+		})
+	}
+	return c
 }
 
 func storeScrub(out *output) *cobra.Command {
+	var name string
 	var rate int64
-	c := &cobra.Command{Use: "scrub DIR", Short: "Read all live data of a store and compare it with its checksums",
-		Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "scrub [DIR]", Short: "Read all live data of a store and compare it with its checksums",
+		Args: cobra.MaximumNArgs(1)}
+	c.Flags().StringVar(&name, "store", "", "the name of a store of the running zone")
 	c.Flags().Int64Var(&rate, "mib-s", 0, "MiB read in a second at most; 0: as fast as it goes")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return withStore(c.Context(), args[0], func(s *logstore.Store) error {
+		w, err := at(args, name)
+		if err != nil {
+			return err
+		}
+		if w.name != "" {
+			return zoneRun(c, out, w.name, "scrub", rate)
+		}
+		return withStore(c.Context(), w.dir, func(s *logstore.Store) error {
 			start := time.Now()
-			found, err := s.Scrub(c.Context(), rate<<20)
-			if err != nil {
+			if _, err := s.Scrub(c.Context(), logstore.Watch{Rate: rate << 20}); err != nil {
 				return err
 			}
 			var rows []table.Row
@@ -96,10 +131,11 @@ func storeScrub(out *output) *cobra.Command {
 			for _, d := range damages {
 				rows = append(rows, table.Row{d.Volume, d.Extent.Off, d.Extent.Len, d.What})
 			}
-			fmt.Fprintf(os.Stderr, "%d bytes read in %v\n", s.Status().Scrub.Bytes, time.Since(start).Round(time.Second))
-			err = out.rows(c.OutOrStdout(), damages, table.Row{"Volume", "Offset", "Bytes", "What"}, rows)
-			if err == nil && found > 0 {
-				err = errDamaged(found)
+			fmt.Fprintf(os.Stderr, "%d bytes read in %v, %d places healed\n", s.Status().Scrub.Bytes,
+				time.Since(start).Round(time.Second), s.Status().Healed)
+			err := out.rows(c.OutOrStdout(), damages, table.Row{"Volume", "Offset", "Bytes", "What"}, rows)
+			if err == nil && len(damages) > 0 {
+				err = errDamaged(len(damages))
 			}
 			return err
 		})

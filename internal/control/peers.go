@@ -68,6 +68,7 @@ const (
 	PathDRJobs   = "/peer/v1/dr/jobs"
 	PathFences   = "/peer/v1/fences"
 	PathKnown    = "/peer/v1/known"
+	PathBlock    = "/peer/v1/block"
 )
 
 // peerBook is what this process knows of the other zones. The zero value is

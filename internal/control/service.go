@@ -70,11 +70,13 @@ type Service struct {
 	devices  *devices
 	exports  *Exports
 	peers    peerBook
+	healing  *healing
 }
 
 // New makes a Service. A default backend that is not configured is Invalid.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, catalog: cfg.Catalog, backends: cfg.Backends, log: cfg.Log, now: cfg.Now}
+	s := &Service{cfg: cfg, catalog: cfg.Catalog, backends: cfg.Backends, log: cfg.Log, now: cfg.Now,
+		healing: newHealing()}
 	if s.now == nil {
 		s.now = time.Now
 	}

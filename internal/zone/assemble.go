@@ -107,8 +107,11 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 	if s.peers != nil {
 		c.DR.Peers, c.DR.Replicating = s.peers, s.replicating
 	}
-	s.control, err = control.New(c)
-	return err
+	if s.control, err = control.New(c); err != nil {
+		return err
+	}
+	s.healer.Store(s.control)
+	return nil
 }
 
 // openMovers makes what works in the background: jobs, exports, replication.

@@ -39,7 +39,9 @@ var (
 		[]string{"backend"}, nil)
 	storeLevel = prometheus.NewDesc("kvol_store_level", "1 for the level that the store is at.",
 		[]string{"backend", "level"}, nil)
-	storeDamaged = prometheus.NewDesc("kvol_store_damaged", "Places found damaged since the start, and not healed.",
+	storeDamaged = prometheus.NewDesc("kvol_store_damaged", "Places that are damaged, as far as is known, and not healed.",
+		[]string{"backend"}, nil)
+	storeHealed = prometheus.NewDesc("kvol_store_healed_total", "Damaged places that were healed since the start.",
 		[]string{"backend"}, nil)
 	storeScrubbed = prometheus.NewDesc("kvol_store_scrubbed_bytes_total", "Bytes read by the scrubber.",
 		[]string{"backend"}, nil)
@@ -59,7 +61,7 @@ const scrapeTimeout = 5 * time.Second
 // Describe implements prometheus.Collector.
 func (c *storeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{storeTotal, storeFree, storeLive, storeGarbage, storeMemory,
-		storeLevel, storeDamaged, storeScrubbed, linkTo, linkSent, linkFailing, replicaTo} {
+		storeLevel, storeDamaged, storeHealed, storeScrubbed, linkTo, linkSent, linkFailing, replicaTo} {
 		to <- d
 	}
 }
@@ -114,7 +116,8 @@ func (c *storeCollector) store(to chan<- prometheus.Metric, backend string) {
 	gauge(storeLive, st.LiveBytes)
 	gauge(storeGarbage, st.GarbageBytes)
 	gauge(storeMemory, st.MemoryBytes)
-	gauge(storeDamaged, st.Damaged-st.Healed)
+	gauge(storeDamaged, st.Damaged)
+	to <- prometheus.MustNewConstMetric(storeHealed, prometheus.CounterValue, float64(st.Healed), backend)
 	to <- prometheus.MustNewConstMetric(storeLevel, prometheus.GaugeValue, 1, backend, string(st.Level))
 	to <- prometheus.MustNewConstMetric(storeScrubbed, prometheus.CounterValue, float64(st.Scrub.Bytes), backend)
 }

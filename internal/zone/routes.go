@@ -14,6 +14,7 @@ import (
 	"kvol/internal/api/cinder"
 	"kvol/internal/api/dr"
 	"kvol/internal/api/kvol"
+	"kvol/internal/api/store"
 	"kvol/internal/identity"
 	"kvol/internal/job"
 )
@@ -42,7 +43,9 @@ func (s *Server) routes() http.Handler {
 	kvolAPI := plain(kvol.New(kvol.Config{Service: s.control, Tokens: s.kvol, Users: s.kvolUsers(),
 		TimeZone: location, InternalStatus: s.cfg.KvolAPI.InternalErrorStatus, Now: s.env.Now, Log: s.log}))
 	drAPI := plain(dr.New(dr.Config{Service: s.control, Auth: s.identity, Log: s.log}))
-	for path, h := range map[string]http.Handler{"/api/token": kvolAPI, "/api/kvol": kvolAPI, "/api/kvol/": kvolAPI,
+	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.identity, Log: s.log}))
+	for path, h := range map[string]http.Handler{"/api/store": storeAPI, "/api/store/": storeAPI,
+		"/api/token": kvolAPI, "/api/kvol": kvolAPI, "/api/kvol/": kvolAPI,
 		"/api/dr": drAPI, "/api/dr/": drAPI} {
 		mux.Handle(path, h)
 	}

@@ -24,6 +24,7 @@ import (
 	"kvol/internal/job"
 	"kvol/internal/policy"
 	"kvol/internal/replication"
+	"kvol/internal/upkeep"
 )
 
 // Environment is what a zone is given from outside its configuration file.
@@ -49,6 +50,9 @@ type Server struct {
 
 	catalog  *catalog.Catalog
 	stores   *driver.Set
+	ledger   *upkeep.Ledger
+	upkeep   *upkeep.Service
+	healer   atomic.Pointer[control.Service] // set once it can be asked
 	identity *identity.Service
 	kvol     *identity.Kvol
 	images   *image.Service
@@ -103,7 +107,8 @@ func (s *Server) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.stores, err = openStores(ctx, s.cfg, s.env); err != nil {
+	s.ledger = upkeep.NewLedger(s.catalog, s.log)
+	if err := s.openStores(ctx); err != nil {
 		return err
 	}
 	if err := s.openPeers(); err != nil {
@@ -124,6 +129,8 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.jobs.Run(ctx) })
 	g.Go(func() error { return s.identity.Run(ctx) })
 	g.Go(func() error { return s.policy.Run(ctx, s.env.Reload) })
+	g.Go(func() error { return s.ledger.Run(ctx) })
+	g.Go(func() error { return s.upkeep.Run(ctx) })
 	if s.peers != nil {
 		g.Go(func() error { return s.control.RunPeers(ctx) })
 		g.Go(func() error { return s.sender.Run(ctx) })

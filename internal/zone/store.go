@@ -13,11 +13,13 @@ import (
 	"kvol/internal/driver"
 	"kvol/internal/driver/logstore"
 	"kvol/internal/driver/mem"
+	"kvol/internal/upkeep"
 )
 
 // openStores opens every configured store; those of env.Stores are taken as
 // they are.
-func openStores(ctx context.Context, c Config, env Environment) (*driver.Set, error) {
+func (s *Server) openStores(ctx context.Context) error {
+	c := s.cfg
 	stores := map[string]driver.Driver{}
 	closeAll := func() {
 		for _, d := range stores {
@@ -25,14 +27,14 @@ func openStores(ctx context.Context, c Config, env Environment) (*driver.Set, er
 		}
 	}
 	for _, sc := range c.Stores {
-		if d, ok := env.Stores[sc.Name]; ok {
+		if d, ok := s.env.Stores[sc.Name]; ok {
 			stores[sc.Name] = d
 			continue
 		}
-		d, err := openStore(ctx, sc, env)
+		d, err := s.openStore(ctx, sc)
 		if err != nil {
 			closeAll()
-			return nil, fmt.Errorf("store %s: %w", sc.Name, err)
+			return fmt.Errorf("store %s: %w", sc.Name, err)
 		}
 		stores[sc.Name] = d
 	}
@@ -43,21 +45,45 @@ func openStores(ctx context.Context, c Config, env Environment) (*driver.Set, er
 	set, err := driver.NewSet(stores, backends)
 	if err != nil {
 		closeAll()
-		return nil, err
+		return err
 	}
-	return set, nil
+	s.stores = set
+	s.upkeep = upkeep.New(upkeep.Config{Catalog: s.catalog, Stores: stores, Now: s.env.Now, Log: s.log})
+	return nil
 }
 
-func openStore(ctx context.Context, c StoreConfig, env Environment) (driver.Driver, error) {
+func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, error) {
 	switch c.Driver {
 	case "mem":
 		return mem.New(mem.Options{}), nil
 	case "logstore":
-		return logstore.Open(ctx, logstore.Options{Dir: c.Dir, SegmentSize: c.SegmentMiB << 20,
+		known, err := s.ledger.Known(ctx, c.Name)
+		if err != nil {
+			return nil, err
+		}
+		store, err := logstore.Open(ctx, logstore.Options{Dir: c.Dir, SegmentSize: c.SegmentMiB << 20,
 			CacheBytes: c.CacheMiB << 20, MaxBytes: c.MaxGiB << 30, ScrubRate: c.ScrubMiB << 20,
-			Log: env.Log.With("store", c.Name), Now: env.Now})
+			Known: known, Alarm: s.ledger.Alarm(c.Name), Healer: s.heal, Holder: s.holder(c.Name),
+			Log: s.env.Log.With("store", c.Name), Now: s.env.Now})
+		if err != nil {
+			return nil, err // and no store in an interface
+		}
+		return store, nil
 	}
 	return nil, fmt.Errorf("there is no driver %q", c.Driver)
+}
+
+// holder says who has a store open, for whoever finds it locked.
+func (s *Server) holder(store string) string {
+	return fmt.Sprintf("zone %s, as store %q; ask it at %s", s.cfg.Zone, store, s.URL())
+}
+
+// heal is the stores' healer. They are open before there is anybody to ask.
+func (s *Server) heal(ctx context.Context, want logstore.Lost) ([]byte, error) {
+	if c := s.healer.Load(); c != nil {
+		return c.Heal(ctx, want.Volumes, want.Off, want.CRC)
+	}
+	return nil, block.Errorf(block.Unavailable, "The zone is starting.")
 }
 
 // zoneKey reads the zone's key, from which the names of exports are derived,

@@ -72,6 +72,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s.routes.HandleFunc(get, control.PathDRJobs, s.answer(s.jobs))
 	s.routes.HandleFunc(get, control.PathFences, s.answer(s.fences))
 	s.routes.HandleFunc(get, control.PathKnown, s.answer(s.known))
+	s.routes.HandleFunc(post, control.PathBlock, s.answer(s.block))
 	s.routes.HandleFunc(post, PathReplicate, s.replicate)
 	return s
 }
@@ -169,6 +170,15 @@ func (s *Server) known(ctx context.Context, from block.Zone, r *http.Request) (a
 	q := r.URL.Query()
 	return s.cfg.Service.Known(ctx, from, block.VolumeID(q.Get("volume")), block.SnapshotID(q.Get("snapshot")),
 		block.TypeID(q.Get("type")))
+}
+
+// block looks for a block that a zone lost.
+func (s *Server) block(ctx context.Context, from block.Zone, r *http.Request) (any, error) {
+	var want control.BlockWanted
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	return s.cfg.Service.FindBlock(ctx, from, want)
 }
 
 // replicate hands the connection to the receiver (RFC 9110, section 7.8).

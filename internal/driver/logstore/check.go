@@ -16,11 +16,11 @@ import (
 // wrong, as Corrupt; see Examine.
 func (s *Store) Check(ctx context.Context) error {
 	var first error
-	if _, err := s.Examine(ctx, func(d Damage) {
+	if _, err := s.Examine(ctx, Watch{Found: func(d Damage) {
 		if first == nil {
 			first = d.asError()
 		}
-	}); err != nil {
+	}}); err != nil {
 		return err
 	}
 	return first
@@ -34,21 +34,30 @@ type Examined struct {
 	Damages  int   `json:"damages"`
 }
 
-// Examine compares the index with the log and calls report for whatever is
-// wrong: each block that the index refers to lies in a whole record of that
-// branch and block, with the checksum that the index has, and its bytes match;
-// versions and notes of change belong together; the nouns are counted right;
-// no segment is thought to have less live than it has. It takes memory for
-// one segment and a few bytes for each, and may run while the store is used.
-func (s *Store) Examine(ctx context.Context, report func(Damage)) (Examined, error) {
+// Examine compares the index with the log and tells whatever is wrong: each
+// block that the index refers to lies in a whole record of that branch and
+// block, with the checksum that the index has, and its bytes match; versions
+// and notes of change belong together; the nouns are counted right; no segment
+// is thought to have less live than it has; the tables of the index match
+// their checksums. It takes memory for one segment and a few bytes for each.
+//
+// It may run while the store is used: index and counts are those of one
+// instant, and what a segment held that was reused since counts for nothing.
+func (s *Store) Examine(ctx context.Context, w Watch) (Examined, error) {
 	if err := s.usable(ctx); err != nil {
 		return Examined{}, err
 	}
-	e := &examiner{store: s, alive: map[uint64]bool{}, usage: map[uint32]usage{}}
+	p := &pacer{rate: w.Rate, start: s.now(), now: s.now, wait: s.wait}
+	e := &examiner{store: s, alive: map[uint64]bool{}, usage: map[uint32]usage{}, watch: w, pace: p.read}
+	look := s.beginPass()
 	e.report = func(d Damage) {
 		e.done.Damages++
+		look.saw(&d)
 		s.alarm(d)
-		report(d)
+		if w.Found != nil {
+			w.Found(d)
+		}
+		s.heal(ctx, d)
 	}
 	s.mu.Lock()
 	e.snap = s.db.NewSnapshot()
@@ -64,19 +73,36 @@ func (s *Store) Examine(ctx context.Context, report func(Damage)) (Examined, err
 	if err != nil {
 		e.report(Damage{What: err.Error()})
 	}
+	if err := e.examine(ctx); err != nil {
+		return e.done, err
+	}
+	s.endPass(look, func(*Damage) bool { return true })
+	return e.done, nil
+}
+
+// examine looks at the parts one after the other. An index that can't be read
+// ends it early: of the log nothing can be said then.
+func (e *examiner) examine(ctx context.Context) error {
+	damages := e.done.Damages
+	if err := e.store.checkTables(ctx, func(n int) error { return e.pace(ctx, n) }, e.report); err != nil {
+		return err
+	}
 	if err := e.readIndex(ctx); err != nil {
-		if !mendable(err) {
-			return e.done, err
+		if mendable(err) && e.done.Damages > damages {
+			return block.Wrap(block.Corrupt, err, "the check ended early: the index is damaged")
 		}
-		e.report(Damage{What: err.Error()})
-		return e.done, nil
+		if mendable(err) {
+			e.report(Damage{What: "the index can't be read"})
+			return block.Wrap(block.Corrupt, err, "the check ended early: the index is damaged")
+		}
+		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(e.live)) {
 		if err := e.readSegment(ctx, id); err != nil {
-			return e.done, err
+			return err
 		}
 	}
-	return e.done, nil
+	return nil
 }
 
 // checkNouns counts references anew. The caller holds s.mu.
@@ -116,6 +142,9 @@ type examiner struct {
 	usage  map[uint32]usage
 	live   map[uint32]int64 // bytes, by segment
 	report func(Damage)
+	watch  Watch
+	pace   func(ctx context.Context, n int) error
+	read   int64 // bytes of live data
 	done   Examined
 }
 
@@ -185,7 +214,11 @@ func (e *examiner) readSegment(ctx context.Context, id uint32) error {
 	}
 	e.done.Segments++
 	c := &segmentCheck{store: e.store, reader: e.snap, id: id, report: e.report, want: e.live[id], counted: true}
-	return c.run(ctx, func(int) error { return nil })
+	return c.run(ctx, func(n int) error {
+		e.read += int64(n)
+		e.watch.progress(e.read, e.done.Bytes)
+		return e.pace(ctx, n)
+	})
 }
 
 // segmentCheck compares what an index has in a segment with the segment.
@@ -267,7 +300,7 @@ func (c *segmentCheck) blocks(w *segmentWalk, l *liveRun) {
 			what = "a block does not match its checksum"
 		}
 		if what != "" {
-			d := c.store.damaged(l.branch, l.block(i), 1, c.id, off, what)
+			d := c.store.damaged(l.branch, l.block(i), l.crcs[i*4:i*4+4], c.id, off, what)
 			d.cause = rerr
 			c.damages = append(c.damages, d)
 		}
@@ -303,7 +336,7 @@ func (c *segmentCheck) missing(ctx context.Context, w *segmentWalk) error {
 			l := liveRun{branch: branch, epoch: epoch, leaf: leaf, first: r.first, count: r.count, off: r.off, crcs: r.crcs}
 			_ = cut(l, group, func(l liveRun) error {
 				if l.record == nil {
-					c.damages = append(c.damages, c.store.damaged(branch, l.block(0), l.count, c.id, l.off,
+					c.damages = append(c.damages, c.store.damaged(branch, l.block(0), l.crcs, c.id, l.off,
 						"no whole record holds a block that the index has"))
 				}
 				return nil

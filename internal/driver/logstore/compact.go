@@ -195,7 +195,8 @@ func (s *Store) move(w *segmentWalk, l liveRun) (ok bool, err error) {
 	for j := range l.count {
 		if blockCRC(w.data[j*blockSize:(j+1)*blockSize]) != le.Uint32(l.crcs[j*4:]) {
 			off := l.off + uint32(j)*blockSize
-			s.alarm(s.damaged(l.branch, l.block(j), 1, w.id, off, "a block does not match its checksum"))
+			s.alarm(s.damaged(l.branch, l.block(j), l.crcs[j*4:j*4+4], w.id, off,
+				"a block does not match its checksum"))
 			return false, nil
 		}
 	}

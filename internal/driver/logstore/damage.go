@@ -1,21 +1,24 @@
 package logstore
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"syscall"
-	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
 )
 
-// Healer gets the bytes of a range of a volume from where there is a whole
-// copy. What it returns is used only if it has the checksum that the store
-// expects, so an older or newer copy does no harm.
-type Healer func(ctx context.Context, volume block.VolumeID, e driver.Extent) ([]byte, error)
+// DamageState says what became of damage.
+type DamageState string
+
+// The states of damage. The alarm about it stays until it is healed or gone.
+const (
+	Damaged DamageState = "damaged" // the bytes are lost as far as this store can tell
+	Healed  DamageState = "healed"  // the store has the right bytes again
+	Gone    DamageState = "gone"    // a later pass over the place found nothing wrong, or nothing that lies there
+)
 
 // Damage is something in a store that is not as it was written.
 type Damage struct {
@@ -24,8 +27,12 @@ type Damage struct {
 	Extent  driver.Extent  // the range of the volume; empty where no block is lost
 	Segment uint32         // of the log; 0 for the index
 	Off     int64          // in the segment, of the first block
-	Healed  bool           // the store has the right bytes again
-	cause   error          // why the disk can't be read, where it can't
+	State   DamageState
+	Reason  string // why it could not be healed, where that was tried
+
+	cause  error  // why the disk can't be read, where it can't
+	branch uint64 // in which the blocks lie
+	crcs   []byte // that the blocks should have, 4 bytes each
 }
 
 // Error says it all in one sentence.
@@ -48,74 +55,124 @@ func (d Damage) asError() error {
 	return block.Wrap(block.Corrupt, d, "the store is damaged")
 }
 
-const (
-	maxDamages  = 1000 // that are kept in memory; the count goes on
-	healTimeout = 10 * time.Second
-)
+// maxDamages are told apart; what is found beyond is logged as one.
+const maxDamages = 1000
 
-// damages is what was found since the store was opened.
+// damages is what is known to be damaged now.
 type damages struct {
 	mu     sync.Mutex // guards all below
 	found  map[damagePlace]Damage
-	total  int64
+	over   bool // there was more than is kept
 	healed int64
 }
 
+// damagePlace names damage: a place in the log is of one block.
 type damagePlace struct {
 	segment uint32
 	off     int64
-	branch  block.VolumeID
+	// Of damage that is not in the log:
+	volume block.VolumeID
+	at     int64
+	what   string
 }
 
-// damaged describes damage to blocks of a branch.
-func (s *Store) damaged(branch, first uint64, count int, segment, off uint32, what string) Damage {
-	return Damage{What: what, Volume: s.ownerOf(branch), Segment: segment, Off: int64(off),
-		Extent: driver.Extent{Off: int64(first) * blockSize, Len: int64(count) * blockSize}}
+func (d *Damage) place() damagePlace {
+	if d.Segment != 0 && d.Extent.Len > 0 {
+		return damagePlace{segment: d.Segment, off: d.Off}
+	}
+	return damagePlace{segment: d.Segment, volume: d.Volume, at: d.Extent.Off, what: d.What}
 }
 
-// ownerOf names the volume to whose history a branch belongs: the one that
-// wrote it, or, where that is gone, one that grew out of it.
-func (s *Store) ownerOf(branch uint64) block.VolumeID {
+// damaged describes damage to blocks of a branch that should have these
+// checksums.
+func (s *Store) damaged(branch, first uint64, crcs []byte, segment, off uint32, what string) Damage {
+	owner := block.VolumeID("")
+	if all := s.ownersOf(branch); len(all) > 0 {
+		owner = all[0]
+	}
+	return Damage{What: what, Volume: owner, Segment: segment, Off: int64(off), State: Damaged, branch: branch,
+		crcs: append([]byte(nil), crcs...), Extent: driver.Extent{Off: int64(first) * blockSize,
+			Len: int64(len(crcs)/4) * blockSize}}
+}
+
+// maxOwners bounds whom a healer may ask for.
+const maxOwners = 8
+
+// ownersOf names volumes to whose history a branch belongs: first the one that
+// wrote it, then, or where that is gone, such as grew out of it.
+func (s *Store) ownersOf(branch uint64) (ids []block.VolumeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	br := s.branches[branch]
 	if br == nil {
-		return ""
+		return nil
 	}
-	if v := s.numbers[br.volume]; v != nil {
-		return v.id
+	first := s.numbers[br.volume]
+	if first != nil {
+		ids = append(ids, first.id)
 	}
 	for _, v := range s.volumes {
-		for b := v.branch; b != nil; b = b.parent {
+		for b := v.branch; b != nil && v != first && len(ids) < maxOwners; b = b.parent {
 			if b == br {
-				return v.id
+				ids = append(ids, v.id)
+				break
 			}
 		}
+	}
+	return ids
+}
+
+func (s *Store) ownerOf(branch uint64) block.VolumeID {
+	if ids := s.ownersOf(branch); len(ids) > 0 {
+		return ids[0]
 	}
 	return ""
 }
 
-// alarm notes damage and logs it, once for each place.
+// alarm notes what is known of damage, logs each change of it once, and tells
+// whoever keeps account (Options.Alarm).
 func (s *Store) alarm(d Damage) {
-	place := damagePlace{d.Segment, d.Off, d.Volume}
+	if d.State == "" {
+		d.State = Damaged
+	}
 	s.damages.mu.Lock()
-	old, known := s.damages.found[place]
-	if !known {
-		s.damages.total++
+	old, known := s.damages.found[d.place()]
+	if !known && d.State != Damaged {
+		s.damages.mu.Unlock()
+		return // somebody else was faster
 	}
-	if d.Healed && !old.Healed {
+	news := !known || d.State != old.State || d.Reason != old.Reason && d.Reason != ""
+	if known && d.Reason == "" && d.State == Damaged {
+		d.Reason = old.Reason
+	}
+	switch {
+	case d.State == Healed:
 		s.damages.healed++
-	}
-	if known || len(s.damages.found) < maxDamages {
-		s.damages.found[place] = d
+		delete(s.damages.found, d.place())
+	case d.State == Gone:
+		delete(s.damages.found, d.place())
+	case known || len(s.damages.found) < maxDamages:
+		s.damages.found[d.place()] = d
+	default:
+		news, s.damages.over = !s.damages.over, true
+		d = Damage{What: fmt.Sprintf("more than %d places are damaged; the next is one", maxDamages), Volume: d.Volume,
+			Segment: d.Segment, State: Damaged}
 	}
 	s.damages.mu.Unlock()
-	if !known || d.Healed && !old.Healed {
-		s.slog.Error("the store is damaged", "volume", d.Volume, "err", d, "healed", d.Healed)
+	if !news {
+		return
+	}
+	if d.State == Damaged {
+		s.slog.Error("the store is damaged", "volume", d.Volume, "err", d, "unhealed", d.Reason)
+	} else {
+		s.slog.Warn("damage of the store is mended", "volume", d.Volume, "was", d.Error(), "state", string(d.State))
+	}
+	if s.told != nil {
+		s.told(d)
 	}
 }
 
-// Damages lists what was found since the store was opened, in no order.
+// Damages lists what is damaged as far as is known, in no order.
 func (s *Store) Damages() []Damage {
 	s.damages.mu.Lock()
 	defer s.damages.mu.Unlock()
@@ -126,65 +183,33 @@ func (s *Store) Damages() []Damage {
 	return out
 }
 
+// pass is one look at the whole store, which ends the alarm about what it does
+// not find damaged any more.
+type pass struct {
+	before map[damagePlace]Damage
+	seen   map[damagePlace]bool
+}
+
+func (s *Store) beginPass() *pass {
+	p := &pass{before: map[damagePlace]Damage{}, seen: map[damagePlace]bool{}}
+	for _, d := range s.Damages() {
+		p.before[d.place()] = d
+	}
+	return p
+}
+
+func (p *pass) saw(d *Damage) { p.seen[d.place()] = true }
+
+// endPass ends the alarm about what was known before the pass, what it looked
+// at, and did not find again.
+func (s *Store) endPass(p *pass, looked func(*Damage) bool) {
+	for place, d := range p.before {
+		if !p.seen[place] && looked(&d) {
+			d.State, d.Reason = Gone, ""
+			s.alarm(d)
+		}
+	}
+}
+
 // mendable reports whether an error means that bytes on the disk are lost.
 func mendable(err error) bool { return block.Is(err, block.Corrupt) || errors.Is(err, syscall.EIO) }
-
-// mend deals with a block that can't be read, as seen from a branch below a
-// bound: it raises the alarm, gets the bytes from the healer and writes them
-// to the log again. Without a healer it returns cause. Wrong bytes are never
-// served.
-func (s *Store) mend(br *branch, bound uint64, blk int64, c cell, p []byte, cause error) error {
-	what := "a block does not match its checksum"
-	if !block.Is(cause, block.Corrupt) {
-		what = "a block can't be read from the disk"
-	}
-	d := s.damaged(br.num, uint64(blk), 1, c.segment, c.off, what)
-	s.alarm(d)
-	if s.healer == nil || d.Volume == "" {
-		return cause
-	}
-	ctx, stop := context.WithTimeout(context.Background(), healTimeout)
-	defer stop()
-	data, err := s.healer(ctx, d.Volume, d.Extent)
-	if err != nil {
-		return errors.Join(cause, err)
-	}
-	if len(data) != blockSize || blockCRC(data) != c.crc {
-		return cause
-	}
-	copy(p, data)
-	if s.putBack(br, bound, blk, c, data) == nil {
-		d.Healed = true
-		s.alarm(d)
-	}
-	return nil
-}
-
-// putBack writes a block anew that the index looks for in a damaged place.
-func (s *Store) putBack(br *branch, bound uint64, blk int64, c cell, data []byte) error {
-	leaf, i := uint32(blk/leafBlocks), int(blk%leafBlocks)
-	for ; br != nil; br, bound = br.parent, br.parentAt {
-		epoch, found, err := s.versionOf(br.num, bound, leaf, i, c)
-		if err != nil {
-			return err
-		}
-		if !found {
-			continue
-		}
-		body := make([]byte, relocateFixed)
-		relocation{epoch: epoch, segment: c.segment, off: c.off}.put(body)
-		body = le.AppendUint32(body, c.crc)
-		h := header{op: opRelocate, volume: br.volume, branch: br.num, first: uint64(blk), count: 1}
-		return s.do(forMoving, func() error { return s.commit(&h, body, data, forMoving) })
-	}
-	return nil
-}
-
-// versionOf finds the epoch in which a branch has a block at a place.
-func (s *Store) versionOf(branch, bound uint64, leaf uint32, i int, want cell) (epoch uint64, found bool, err error) {
-	err = s.eachVersion(branch, leaf, bound, func(e uint64, c *cells) bool {
-		epoch, found = e, c[i].set && c[i].segment == want.segment && c[i].off == want.off
-		return !found
-	})
-	return epoch, found, err
-}

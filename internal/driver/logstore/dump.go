@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -40,11 +39,9 @@ func Dump(ctx context.Context, w io.Writer, dir string, o DumpOptions) error {
 	if !found {
 		return block.Errorf(block.NotFound, "%s holds no store", dir)
 	}
-	lock, err := o.FS.Lock(path.Join(dir, "lock"))
-	if errors.Is(err, vfs.ErrLocked) {
-		return block.Errorf(block.Conflict, "the store in %s is open in another process", dir)
-	} else if err != nil {
-		return block.Wrap(ioKind(err), err, "the store can't be locked")
+	lock, err := takeLock(o.FS, dir)
+	if err != nil {
+		return err
 	}
 	defer lock.Close()
 	fmt.Fprintf(w, "superblock format %d counter %d generation %d id %016x segment size %d clean %v\n",

@@ -29,28 +29,51 @@ func (s *Store) scrubbed() Scrubbed {
 	return s.scrub.done
 }
 
-// Scrub reads the whole store once, full segments and index, at a rate in
-// bytes a second (0: as fast as it goes), and raises the alarm about what is
-// damaged. Blocks that nothing refers to any more count for nothing. It
-// returns how many places it found; the error says why it could not go on.
-// Where it starts is random, so that each part has its turn in a store that is
-// never open for as long as a pass takes.
-func (s *Store) Scrub(ctx context.Context, rate int64) (found int, err error) {
+// Watch follows an examination or a scrub, and says how fast it may go. Its
+// functions are called by the goroutine that does the work.
+type Watch struct {
+	Rate     int64                   // bytes of the log in a second at most; 0: as fast as it goes
+	Found    func(Damage)            // each place that is damaged, before it is healed; may be nil
+	Progress func(done, total int64) // in bytes of live data; total is an estimate; may be nil
+}
+
+func (w Watch) progress(done, total int64) {
+	if w.Progress != nil {
+		w.Progress(done, max(done, total))
+	}
+}
+
+// Scrub reads the whole store once, full segments and tables of the index,
+// raises the alarm about what is damaged and heals what it can. Blocks that
+// nothing refers to any more count for nothing. It returns how many places it
+// found; the error says why it could not go on. Where it starts is random, so
+// that each part has its turn in a store that is never open for as long as a
+// pass takes.
+func (s *Store) Scrub(ctx context.Context, w Watch) (found int, err error) {
 	if err := s.usable(ctx); err != nil {
 		return 0, err
 	}
-	p := &pacer{rate: rate, start: s.now(), now: s.now}
+	p := &pacer{rate: w.Rate, start: s.now(), now: s.now, wait: s.wait}
+	look := s.beginPass()
 	report := func(d Damage) {
 		found++
+		look.saw(&d)
 		s.alarm(d)
+		if w.Found != nil {
+			w.Found(d)
+		}
+		s.heal(ctx, d)
 	}
 	s.mu.Lock()
 	var ids []uint32
+	var total int64
 	for id, u := range s.usage {
 		if !u.free {
 			ids = append(ids, id)
+			total += u.live
 		}
 	}
+	filling := s.filling.segment // is not looked at: it is not full
 	s.mu.Unlock()
 	slices.Sort(ids)
 	if n := len(ids); n > 0 {
@@ -58,25 +81,27 @@ func (s *Store) Scrub(ctx context.Context, rate int64) (found int, err error) {
 		ids = append(ids[at:], ids[:at]...)
 	}
 	for _, id := range ids {
-		if err := s.scrubSegment(ctx, id, p, report); err != nil {
+		c := &segmentCheck{store: s, reader: s.db, id: id, report: report}
+		err := c.run(ctx, func(n int) error {
+			w.progress(p.done+int64(n), total)
+			return s.paced(ctx, p, n)
+		})
+		if err != nil {
 			return found, err
 		}
 	}
-	if err := s.scrubIndex(ctx, p, report); err != nil {
+	if err := s.checkTables(ctx, func(n int) error { return s.paced(ctx, p, n) }, report); err != nil {
 		return found, err
 	}
+	s.endPass(look, func(d *Damage) bool {
+		return d.What == whatTable || d.Segment != 0 && d.Segment != filling && d.Extent.Len > 0
+	})
 	s.scrub.mu.Lock()
 	defer s.scrub.mu.Unlock()
 	s.scrub.done.Passes++
 	s.scrub.done.Ended = s.now()
 	s.scrub.done.Found += int64(found)
 	return found, nil
-}
-
-// scrubSegment checks the blocks of one segment that are live.
-func (s *Store) scrubSegment(ctx context.Context, id uint32, p *pacer, report func(Damage)) error {
-	c := &segmentCheck{store: s, reader: s.db, id: id, report: report}
-	return c.run(ctx, func(n int) error { return s.paced(ctx, p, n) })
 }
 
 // paced counts bytes and waits where they came too fast.
@@ -87,39 +112,10 @@ func (s *Store) paced(ctx context.Context, p *pacer, n int) error {
 	return p.read(ctx, n)
 }
 
-// scrubIndex reads every table of the index; Pebble checks each block of them.
-func (s *Store) scrubIndex(ctx context.Context, p *pacer, report func(Damage)) error {
-	it, err := s.db.NewIter(nil)
-	if err != nil {
-		return indexError(err)
-	}
-	defer it.Close()
-	var last uint64
-	for ok := it.First(); ok; ok = it.Next() {
-		if branch, _, _, ok := parseLeafKey(it.Key()); ok {
-			last = branch
-		}
-		v, err := it.ValueAndErr()
-		if err != nil {
-			break
-		}
-		if err := s.paced(ctx, p, len(it.Key())+len(v)); err != nil {
-			return err
-		}
-	}
-	if err := indexError(it.Error()); err != nil {
-		if !mendable(err) {
-			return err
-		}
-		report(Damage{What: "a table can't be read: " + err.Error(), Volume: s.ownerOf(last)})
-	}
-	return nil
-}
-
 // keepScrubbing scrubs again and again until ctx ends.
 func (s *Store) keepScrubbing(ctx context.Context, rate int64) {
 	for ctx.Err() == nil {
-		if _, err := s.Scrub(ctx, rate); err != nil && ctx.Err() == nil {
+		if _, err := s.Scrub(ctx, Watch{Rate: rate}); err != nil && ctx.Err() == nil {
 			s.slog.Warn("scrubbing the store failed", "err", err)
 		}
 		select {
@@ -137,25 +133,39 @@ type pacer struct {
 	rate  int64
 	start time.Time
 	now   func() time.Time
+	wait  func(context.Context, time.Duration) error
 	done  int64
 }
 
+// read counts n bytes and waits until they are due.
 func (p *pacer) read(ctx context.Context, n int) error {
-	if err := ctx.Err(); err != nil {
-		return block.Wrap(block.Unavailable, err, "the request ended")
-	}
-	if p.rate <= 0 {
-		return nil
-	}
 	p.done += int64(n)
-	wait := time.Duration(float64(p.done)/float64(p.rate)*float64(time.Second)) - p.now().Sub(p.start)
-	if wait < 10*time.Millisecond { // not worth a timer
-		return nil
+	for {
+		if err := ctx.Err(); err != nil {
+			return block.Wrap(block.Unavailable, err, "the request ended")
+		}
+		if p.rate <= 0 {
+			return nil
+		}
+		due := time.Duration(float64(p.done) / float64(p.rate) * float64(time.Second))
+		early := due - p.now().Sub(p.start)
+		if early < 10*time.Millisecond { // not worth a timer
+			return nil
+		}
+		if err := p.wait(ctx, min(early, time.Second)); err != nil {
+			return block.Wrap(block.Unavailable, err, "the request ended")
+		}
 	}
+}
+
+// sleep waits for a time, or for the end of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return block.Wrap(block.Unavailable, ctx.Err(), "the request ended")
-	case <-time.After(min(wait, time.Second)):
+		return ctx.Err()
+	case <-t.C:
 		return nil
 	}
 }

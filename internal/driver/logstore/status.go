@@ -41,8 +41,8 @@ type Status struct {
 	Volumes       int       `json:"volumes"`
 	Snapshots     int       `json:"snapshots"`
 	Branches      int       `json:"branches"`
-	Damaged       int64     `json:"damaged"` // places found damaged since the store was opened
-	Healed        int64     `json:"healed"`  // of them
+	Damaged       int64     `json:"damaged"` // places that are damaged, as far as is known; 1,000 at most are told apart
+	Healed        int64     `json:"healed"`  // places healed since the store was opened
 	Scrub         Scrubbed  `json:"scrub"`
 	Err           error     `json:"-"`               // why the store stopped; nil while it works
 	Error         string    `json:"error,omitempty"` // Err in words
@@ -61,7 +61,7 @@ func (s *Store) Status() Status {
 		st.MemoryBytes = int64(m.MemTable.Size) + m.BlockCache.Size + s.cache.bytes()
 	}
 	s.damages.mu.Lock()
-	st.Damaged, st.Healed = s.damages.total, s.damages.healed
+	st.Damaged, st.Healed = int64(len(s.damages.found)), s.damages.healed
 	s.damages.mu.Unlock()
 	s.mu.Lock()
 	st.Volumes, st.Branches = len(s.volumes), len(s.branches)

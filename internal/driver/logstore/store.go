@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,11 +29,15 @@ type Options struct {
 	MaxBytes    int64            // of all segments together; what the file system has
 	ScrubRate   int64            // bytes of the log read and checked each second, again and again; 0: none
 	Healer      Healer           // where damaged blocks come from; nil: reads of them fail
+	Known       []Damage         // from before, of which the alarm still stands
+	Holder      string           // who opens it, told to whoever finds it locked; may be empty
+	Alarm       func(Damage)     // told of each change of what is damaged; it must not call the store
 	Log         *slog.Logger     // slog.Default()
 	Now         func() time.Time // time.Now
 
 	hooks      *testHooks
 	indexEvery int64
+	wait       func(context.Context, time.Duration) error // of the scrubber; sleeps if nil
 }
 
 const (
@@ -78,6 +81,8 @@ type Store struct {
 	memTable  int64         // bytes of one of the index's memory tables
 	flushed   chan struct{} // a table of the index was written
 	healer    Healer
+	told      func(Damage)
+	wait      func(context.Context, time.Duration) error
 	scrubRate int64
 	damages   damages
 	levels    levels
@@ -125,11 +130,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
 		return nil, block.Wrap(ioKind(err), err, "the store's directory can't be made")
 	}
-	lock, err := o.FS.Lock(path.Join(o.Dir, "lock"))
-	if errors.Is(err, vfs.ErrLocked) {
-		return nil, block.Errorf(block.Conflict, "the store in %s is open in another process", o.Dir)
-	} else if err != nil {
-		return nil, block.Wrap(ioKind(err), err, "the store can't be locked")
+	lock, err := takeLock(o.FS, o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeHolder(o.FS, o.Dir, o.Holder); err != nil {
+		return nil, errors.Join(err, lock.Close())
 	}
 	s := &Store{
 		fs: o.FS, dir: o.Dir, slog: o.Log, now: o.Now, opened: o.Now(), lock: lock, hooks: o.hooks,
@@ -137,8 +143,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		volumes: map[block.VolumeID]*volume{}, numbers: map[uint64]*volume{}, branches: map[uint64]*branch{},
 		recent: map[versionID]int{}, indexEvery: o.indexEvery, cache: newLeafCache(o.CacheBytes / 4), stop: func() {},
 		usage: map[uint32]*usage{}, memTable: memTable(o.CacheBytes), flushed: make(chan struct{}, 1),
-		healer: o.Healer, scrubRate: o.ScrubRate,
+		healer: o.Healer, told: o.Alarm, scrubRate: o.ScrubRate, wait: o.wait,
 		damages: damages{found: map[damagePlace]Damage{}},
+	}
+	for _, d := range o.Known {
+		s.damages.found[d.place()] = d
 	}
 	if err := s.open(ctx, o); err != nil {
 		s.release()
@@ -162,6 +171,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.wait == nil {
+		o.wait = sleep
 	}
 	if o.Now == nil {
 		o.Now = time.Now

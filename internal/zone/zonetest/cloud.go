@@ -1,4 +1,5 @@
-// Package zonetest runs several zones in one process, on stores in memory,
+// Package zonetest runs several zones in one process, on stores in memory or on
+// embedded ones,
 // with a network between them that can be cut and zones that can be killed. It
 // is for tests of what only whole zones together can get wrong; what one room
 // can show alone is tested there.
@@ -15,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +25,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/client"
 	"kvol/internal/driver"
+	"kvol/internal/driver/logstore"
 	"kvol/internal/driver/mem"
 	"kvol/internal/zone"
 )
@@ -44,6 +47,9 @@ var Names = []string{"mitaka1", "kilo1", "kilo2"}
 type Cloud struct {
 	// Level is the least level of what zones log that a failed test tells.
 	Level slog.Level
+	// Damaged are zones whose embedded store is left damaged: it is not checked
+	// when the test ends, as the others are.
+	Damaged []string
 
 	t        *testing.T
 	dir      string
@@ -56,7 +62,7 @@ type Cloud struct {
 // life is a zone: what outlives a kill, and the process that runs now.
 type life struct {
 	config zone.Config
-	store  *mem.Store
+	store  *mem.Store // nil for an embedded one
 	plug   *plug
 	server *zone.Server
 	cancel context.CancelFunc
@@ -64,8 +70,15 @@ type life struct {
 	lives  int
 }
 
-// New starts three zones. They are stopped when the test ends.
-func New(t *testing.T) *Cloud {
+// New starts three zones on stores in memory. They are stopped when the test
+// ends.
+func New(t *testing.T) *Cloud { return start(t, false) }
+
+// NewEmbedded starts three zones on embedded stores, which are checked when the
+// test ends. They can be stopped, and not be killed.
+func NewEmbedded(t *testing.T) *Cloud { return start(t, true) }
+
+func start(t *testing.T, embedded bool) *Cloud {
 	t.Helper()
 	c := &Cloud{Level: slog.LevelWarn, t: t, dir: t.TempDir(), Projects: map[string]string{}, zones: map[string]*life{},
 		links: map[[2]string]*link{}}
@@ -78,7 +91,13 @@ func New(t *testing.T) *Cloud {
 	}
 	ports := c.ports()
 	for i, name := range Names {
-		c.zones[name] = &life{config: c.config(i, name, ports), store: mem.New(mem.Options{})}
+		l := &life{config: c.config(i, name, ports)}
+		if c.zones[name] = l; embedded {
+			l.config.Stores[0] = zone.StoreConfig{Name: "main", Driver: "logstore", SegmentMiB: 1,
+				Dir: filepath.Join(l.config.DataDir, "main")}
+		} else {
+			l.store = mem.New(mem.Options{})
+		}
 	}
 	t.Cleanup(c.close)
 	for _, name := range Names {
@@ -193,11 +212,15 @@ func (c *Cloud) certificates(dir, name string) {
 func (c *Cloud) Start(name string) {
 	c.t.Helper()
 	l := c.zones[name]
-	l.plug = &plug{Driver: l.store}
+	stores := map[string]driver.Driver{}
+	if l.store != nil {
+		l.plug = &plug{Driver: l.store}
+		stores["main"] = l.plug
+	}
 	l.lives++
 	ctx, cancel := context.WithCancel(context.Background())
 	server, err := zone.Open(ctx, l.config, zone.Environment{Log: c.log(name, l.lives),
-		Stores: map[string]driver.Driver{"main": l.plug}})
+		Stores: stores})
 	if err != nil {
 		cancel()
 		c.t.Fatalf("start %s: %v", name, err)
@@ -310,6 +333,9 @@ func (c *Cloud) Running(name string) bool { return c.zones[name].server != nil }
 // URL is the address of a zone that runs.
 func (c *Cloud) URL(name string) string { return c.zones[name].server.URL() }
 
+// StoreDir is where a zone's embedded store lies.
+func (c *Cloud) StoreDir(name string) string { return c.zones[name].config.Stores[0].Dir }
+
 // Store is a zone's store; reading it while the zone runs is allowed.
 func (c *Cloud) Store(name string) driver.Driver { return c.zones[name].store }
 
@@ -339,11 +365,30 @@ func (c *Cloud) close() {
 		if l.server != nil {
 			c.Stop(name)
 		}
+		if l.store == nil && !slices.Contains(c.Damaged, name) {
+			c.check(name)
+		}
 	}
 	for _, k := range c.links {
 		if err := k.close(); err != nil {
 			c.t.Error(err)
 		}
+	}
+}
+
+// check checks the embedded store of a zone that is stopped.
+func (c *Cloud) check(name string) {
+	s, err := logstore.Open(context.Background(), logstore.Options{Dir: c.StoreDir(name),
+		Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		c.t.Errorf("the store of %s: %v", name, err)
+		return
+	}
+	if err := s.Check(context.Background()); err != nil {
+		c.t.Errorf("the store of %s: %v", name, err)
+	}
+	if err := s.Close(); err != nil {
+		c.t.Errorf("the store of %s: %v", name, err)
 	}
 }
 
