@@ -1,6 +1,9 @@
 package block
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Volume is what the catalog knows of a volume. Pointers are nullable fields
 // of the APIs, kept as they were sent: a nil name is not an empty name.
@@ -103,9 +106,16 @@ type Connection struct {
 	ID        string
 	VolumeID  VolumeID
 	Connector map[string]any // as the host sent it, unknown keys included
-	Protocol  string         // "nbd"
+	Protocol  string         // "nbd", "iscsi"
 	Readonly  bool
 	CreatedAt time.Time
+}
+
+// Initiator is the name of the host's iSCSI initiator, in the lower case in
+// which names are compared (RFC 3722); "" for none.
+func (c Connection) Initiator() string {
+	name, _ := c.Connector["initiator"].(string)
+	return strings.ToLower(name)
 }
 
 // VolumeType is what tenants choose; it lies on one backend.

@@ -14,9 +14,9 @@ func (tx *Tx) InsertConnection(c block.Connection) error {
 	if c.CreatedAt.IsZero() {
 		c.CreatedAt = tx.Now
 	}
-	_, err := tx.exec(`INSERT INTO connections (id, volume_id, connector, protocol, readonly, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6)`,
-		c.ID, c.VolumeID, jsonText(c.Connector), c.Protocol, c.Readonly, micros(c.CreatedAt))
+	_, err := tx.exec(`INSERT INTO connections (id, volume_id, connector, protocol, readonly, created_at,
+			initiator) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		c.ID, c.VolumeID, jsonText(c.Connector), c.Protocol, c.Readonly, micros(c.CreatedAt), orNull(c.Initiator()))
 	return err
 }
 
@@ -31,10 +31,12 @@ func (tx *Tx) Connections(volume block.VolumeID) ([]block.Connection, error) {
 	return collect(tx, scanConnection, selectConnections+" WHERE volume_id = $1 ORDER BY created_at, id", volume)
 }
 
-// ConnectionsBy returns the connections of a protocol, of all volumes, the
-// oldest first.
-func (tx *Tx) ConnectionsBy(protocol string) ([]block.Connection, error) {
-	return collect(tx, scanConnection, selectConnections+" WHERE protocol = $1 ORDER BY created_at, id", protocol)
+const connectionsOf = selectConnections + " WHERE initiator = $1 ORDER BY created_at, id"
+
+// ConnectionsOf returns the connections of an initiator, of all volumes and
+// whatever their protocol is, the oldest first.
+func (tx *Tx) ConnectionsOf(initiator string) ([]block.Connection, error) {
+	return collect(tx, scanConnection, connectionsOf, initiator)
 }
 
 // DeleteConnection removes a connection.

@@ -253,7 +253,7 @@ func TestAttachmentsAndConnections(t *testing.T) {
 	c := memory(t)
 	v := insertFull(t, c)
 	conn := block.Connection{ID: "c", VolumeID: "v", Protocol: "nbd", Readonly: true,
-		Connector: map[string]any{"ip": "::1", "odd": []any{1.5, nil}}}
+		Connector: map[string]any{"ip": "::1", "odd": []any{1.5, nil}, "initiator": "iqn.Odd"}}
 	commit(t, c, func(tx *Tx) error {
 		conn.CreatedAt = tx.Now
 		return cmp.Or(tx.InsertConnection(conn), tx.InsertAttachment(block.Attachment{ID: "0", VolumeID: "v"}))
@@ -261,14 +261,15 @@ func TestAttachmentsAndConnections(t *testing.T) {
 	look(t, c, func(tx *Tx) error {
 		got, err := tx.Connection("c")
 		of, err2 := tx.Connections("v")
-		if diff := gocmp.Diff([]block.Connection{conn, conn}, append(of, got)); diff != "" {
+		by, err4 := tx.ConnectionsOf("iqn.odd")
+		if diff := gocmp.Diff([]block.Connection{conn, conn, conn}, append(append(of, by...), got)); diff != "" {
 			t.Error(diff)
 		}
 		attachments, err3 := tx.Attachments("v")
 		if len(attachments) != 2 || attachments[0].ID != "a" {
 			t.Errorf("%+v", attachments)
 		}
-		return cmp.Or(err, err2, err3)
+		return cmp.Or(err, err2, err3, err4)
 	})
 	commit(t, c, func(tx *Tx) error { return cmp.Or(tx.DeleteAttachment("0"), tx.DeleteConnection("c")) })
 	wantVolume(t, c, v)

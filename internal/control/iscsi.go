@@ -21,7 +21,10 @@ const (
 	chapLetters = 24
 )
 
-var _ iscsi.Targets = targets{}
+var (
+	_ iscsi.Targets      = targets{}
+	_ iscsi.Reservations = reservations{}
+)
 
 // targets are the exports of the connections that are reached by iSCSI: one
 // target for each, for the one initiator that its connector names.
@@ -30,19 +33,38 @@ type targets struct{ e *Exports }
 // Targets returns the zone's iSCSI targets.
 func (s *Service) Targets() iscsi.Targets { return targets{s.exports} }
 
+// reservations keeps initiators' persistent reservations in the catalog. A unit
+// is a volume, and they end with it.
+type reservations struct{ catalog *catalog.Catalog }
+
+// Reservations keeps the persistent reservations of the zone's targets.
+func (s *Service) Reservations() iscsi.Reservations { return reservations{s.catalog} }
+
+// LoadReservations implements iscsi.Reservations.
+func (r reservations) LoadReservations(ctx context.Context, unit string) (state []byte, err error) {
+	err = r.catalog.View(ctx, func(tx *catalog.Tx) error {
+		state, err = tx.Reservations(block.VolumeID(unit))
+		return err
+	})
+	return state, err
+}
+
+// SaveReservations implements iscsi.Reservations: when it returns, they are
+// committed.
+func (r reservations) SaveReservations(ctx context.Context, unit string, state []byte) error {
+	return r.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		return tx.SetReservations(block.VolumeID(unit), state)
+	})
+}
+
 // protocolFor chooses how a connector's host reaches a volume: by iSCSI if it
 // has an initiator, the zone serves iSCSI, and it does not ask for NBD.
 func (s *Service) protocolFor(connector map[string]any) string {
-	if initiatorOf(connector) == "" || connector["protocol"] == protocolNBD ||
+	if (block.Connection{Connector: connector}).Initiator() == "" || connector["protocol"] == protocolNBD ||
 		s.cfg.ISCSIAddress == nil || s.cfg.ISCSIAddress() == "" {
 		return protocolNBD
 	}
 	return protocolISCSI
-}
-
-func initiatorOf(connector map[string]any) string {
-	name, _ := connector["initiator"].(string)
-	return strings.ToLower(name)
 }
 
 // secret is what the initiator of a connection proves itself with: nobody can
@@ -74,9 +96,9 @@ func (s *Service) targetInfo(v block.Volume, conn block.Connection) (ConnectionI
 func (t targets) Discover(ctx context.Context, initiator string) (names []string, err error) {
 	err = t.e.s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		names = nil
-		all, err := tx.ConnectionsBy(protocolISCSI)
+		all, err := tx.ConnectionsOf(initiator)
 		for _, conn := range all {
-			if initiatorOf(conn.Connector) == initiator {
+			if conn.Protocol == protocolISCSI {
 				names = append(names, targetPrefix+conn.ID)
 			}
 		}
@@ -115,7 +137,7 @@ func (t targets) find(ctx context.Context, iqn, initiator string) (block.Connect
 		return block.Connection{}, block.Volume{}, block.Errorf(block.NotFound, "There is no such target.")
 	}
 	v, conn, err := t.e.lookUp(ctx, id)
-	if err == nil && (conn.Protocol != protocolISCSI || initiatorOf(conn.Connector) != initiator) {
+	if err == nil && (conn.Protocol != protocolISCSI || conn.Initiator() != initiator) {
 		err = block.Errorf(block.NotFound, "There is no such target.")
 	}
 	return conn, v, err

@@ -2,16 +2,17 @@ package control_test
 
 import (
 	"bytes"
-	"context"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"kvol/internal/block"
 	"kvol/internal/control"
+	"kvol/internal/export/exporttest"
 	"kvol/internal/export/iscsi"
 )
 
@@ -75,6 +76,65 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// serveTargets serves the zone's targets until the test ends, or stop is called.
+func (z *zone) serveTargets(l net.Listener) (stop func()) {
+	z.t.Helper()
+	return exporttest.Serve(z.t, iscsi.New(iscsi.Config{Targets: z.Targets(), Reservations: z.Reservations(),
+		Log: slog.New(slog.DiscardHandler)}), l)
+}
+
+// TestReservationsSurviveTheZone: what an initiator reserved persistently is
+// there after a restart, before anybody else may write, and ends with the volume.
+func TestReservationsSurviveTheZone(t *testing.T) {
+	exporttest.Tool(t, "iscsi-ls") // its package brings the library
+	z := newZone(t)
+	l := exporttest.Listen(t)
+	z.iscsi = l.Addr().String()
+	stop := z.serveTargets(l)
+	v := z.make(control.NewVolume{Size: ptr(int64(1)), VolumeType: ptr("shared")})
+	play := func(initiator string, steps ...string) string {
+		t.Helper()
+		info, err := z.InitializeConnection(z.ctx, alice, v.ID, map[string]any{"initiator": initiator, "host": initiator})
+		must(t, err)
+		d := info.Data
+		script, err := filepath.Abs("testdata/reserve.py")
+		must(t, err)
+		args := append([]string{script, z.iscsi, d["target_iqn"].(string), "1", d["auth_username"].(string),
+			d["auth_password"].(string), initiator}, steps...)
+		return strings.ReplaceAll(strings.TrimSpace(exporttest.Run(t, "python3", args...)), "\n", ", ")
+	}
+	if got := play(host1, "register=7", "reserve=7", "write"); got != "register 0, reserve 0, write 0" {
+		t.Fatal(got)
+	}
+	for _, restarted := range []bool{false, true} {
+		if restarted {
+			stop()
+			z.restart()
+			l = exporttest.Listen(t)
+			z.iscsi = l.Addr().String()
+			stop = z.serveTargets(l)
+		}
+		if got := play(host2, "read", "write"); got != "read 24, write 24" {
+			t.Errorf("restarted %v: a stranger: %s", restarted, got)
+		}
+		if got := play(host1, "read", "write"); got != "read 0, write 0" {
+			t.Errorf("restarted %v: the holder: %s", restarted, got)
+		}
+	}
+	if state, err := z.Reservations().LoadReservations(z.ctx, string(v.ID)); err != nil || state == nil {
+		t.Errorf("kept: %q %v", state, err)
+	}
+	if got := play(host1, "clear=7") + ", " + play(host2, "write"); got != "clear 0, write 0" {
+		t.Error(got)
+	}
+	if state, err := z.Reservations().LoadReservations(z.ctx, string(v.ID)); err != nil || state != nil {
+		t.Errorf("kept after it was cleared: %q %v", state, err)
+	}
+	if err := z.Reservations().SaveReservations(z.ctx, block.NewID(), []byte("{}")); err == nil {
+		t.Error("reservations of no volume were kept")
+	}
+}
+
 // TestInitiator has qemu's initiator use what connection_info says.
 func TestInitiator(t *testing.T) {
 	if _, err := exec.LookPath("qemu-io"); err != nil {
@@ -87,11 +147,7 @@ func TestInitiator(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	z.iscsi = l.Addr().String()
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	server := iscsi.New(iscsi.Config{Targets: z.Targets(), Log: slog.New(slog.DiscardHandler)})
-	go func() { done <- server.Serve(ctx, l) }()
-	t.Cleanup(func() { stop(); must(t, <-done) })
+	z.serveTargets(l)
 	v := z.make(control.NewVolume{Size: ptr(int64(1))})
 	info, err := z.InitializeConnection(z.ctx, alice, v.ID, map[string]any{"initiator": host1})
 	must(t, err)

@@ -114,7 +114,8 @@ func (s *Server) serveListeners(ctx context.Context, g *errgroup.Group) {
 		}
 	}
 	if l := s.listeners.iscsi; l != nil {
-		targets := iscsi.New(iscsi.Config{Targets: s.control.Targets(), Portal: s.targetAddress(), Log: s.log,
+		targets := iscsi.New(iscsi.Config{Targets: s.control.Targets(),
+			Reservations: s.control.Reservations(), Portal: s.targetAddress(), Log: s.log,
 			Limits: s.cfg.Exports.Limits.iscsi()})
 		g.Go(func() error { return targets.Serve(ctx, l) })
 	}

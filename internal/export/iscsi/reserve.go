@@ -101,7 +101,7 @@ func reserveOperations() []operation {
 	}
 	for action := range prRegisterAnyway + 1 {
 		all = append(all, operation{code: 0x5f, action: action,
-			usage: u(0, 0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 4), run: reserveOut, access: accessKeep, quick: true,
+			usage: u(0, 0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 4), run: reserveOut, access: accessKeep, slow: true,
 			out: func(cdb []byte) int { return int(min(binary.BigEndian.Uint32(cdb[5:]), 4096)) }})
 	}
 	return all
