@@ -24,7 +24,7 @@ func WithCaller(ctx context.Context, c block.Caller) context.Context {
 	if rec, ok := ctx.Value(recordKey{}).(*record); ok {
 		rec.project, rec.user = c.Project, c.User
 	}
-	return context.WithValue(ctx, callerKey{}, c)
+	return context.WithValue(block.WithRequestID(ctx, c.RequestID), callerKey{}, c)
 }
 
 // CallerOf returns the caller that WithCaller put into ctx.

@@ -34,4 +34,6 @@ type Job struct {
 	Created  time.Time
 	Started  time.Time // of the last attempt
 	Ended    time.Time
+	// RequestID is the request that asked for it; "" for none.
+	RequestID string
 }

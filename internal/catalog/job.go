@@ -13,12 +13,12 @@ const (
 	noJob = "Job %d could not be found."
 
 	jobColumns = `id, kind, subject, args, state, step, done, total, attempts, error, evidence, run_at, created_at,
-		started_at, ended_at`
+		started_at, ended_at, request_id`
 )
 
 // EnqueueJob adds a job, to run at RunAt or at once. It exists if and only if
 // the transaction commits. Of j it reads Kind, Subject, Args, Step, Total and
-// RunAt.
+// RunAt; the request is the transaction's (block.RequestID).
 func (tx *Tx) EnqueueJob(j block.Job) (block.JobID, error) {
 	id, err := tx.Next("jobs")
 	if err != nil {
@@ -28,9 +28,10 @@ func (tx *Tx) EnqueueJob(j block.Job) (block.JobID, error) {
 		j.RunAt = tx.Now
 	}
 	_, err = tx.exec(`INSERT INTO jobs (id, kind, subject, args, state, step, done, total, attempts, error, owner,
-			due_at, run_at, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, '', '', $8, $8, $9)`,
-		id, j.Kind, j.Subject, document(j.Args), block.JobReady, j.Step, j.Total, micros(j.RunAt), micros(tx.Now))
+			due_at, run_at, created_at, request_id)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, '', '', $8, $8, $9, $10)`,
+		id, j.Kind, j.Subject, document(j.Args), block.JobReady, j.Step, j.Total, micros(j.RunAt), micros(tx.Now),
+		block.RequestID(tx.ctx))
 	tx.jobs = true
 	return block.JobID(id), err
 }
@@ -160,7 +161,7 @@ func scanJob(row scanner) (block.Job, error) {
 	var j block.Job
 	var args, evidence []byte
 	err := row.Scan(&j.ID, &j.Kind, &j.Subject, &args, &j.State, &j.Step, &j.Done, &j.Total, &j.Attempts, &j.Error,
-		&evidence, asTime(&j.RunAt), asTime(&j.Created), asTime(&j.Started), asTime(&j.Ended))
+		&evidence, asTime(&j.RunAt), asTime(&j.Created), asTime(&j.Started), asTime(&j.Ended), &j.RequestID)
 	j.Args, j.Evidence = args, evidence
 	return j, err
 }

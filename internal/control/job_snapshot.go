@@ -119,12 +119,18 @@ func (s *Service) runSnapshotDelete(ctx context.Context, t *job.Task) error {
 
 // gaveUpSnapshot is gaveUpVolume for snapshots.
 func gaveUpSnapshot(in block.SnapshotStatus) func(*catalog.Tx, block.Job, error) error {
-	return func(tx *catalog.Tx, j block.Job, _ error) error {
+	return func(tx *catalog.Tx, j block.Job, cause error) error {
 		sn, err := tx.Snapshot(block.SnapshotID(j.Subject))
 		if err != nil || sn.Status != in {
 			return ignoring(block.NotFound, err)
 		}
-		_, err = tx.MoveSnapshot(sn.ID, block.Fail)
-		return err
+		if _, err = tx.MoveSnapshot(sn.ID, block.Fail); err != nil {
+			return err
+		}
+		what, why := actionSnapshot, detailSnapshot
+		if j.Kind == jobSnapshotDelete {
+			what, why = actionSnapshotDelete, detailSnapshotDelete
+		}
+		return tell(tx, sn.Project, j.RequestID, aboutSnapshot, string(sn.ID), what, why, cause)
 	}
 }

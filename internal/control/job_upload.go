@@ -70,7 +70,7 @@ func dropUpload(tx *catalog.Tx, j block.Job, args uploadArgs) error {
 	return dropPoint(tx, v.Backend, uploadPoint(v.ID, args))
 }
 
-func gaveUpUpload(tx *catalog.Tx, j block.Job, _ error) error {
+func gaveUpUpload(tx *catalog.Tx, j block.Job, cause error) error {
 	var args uploadArgs
 	if err := json.Unmarshal(j.Args, &args); err != nil {
 		return err
@@ -78,12 +78,7 @@ func gaveUpUpload(tx *catalog.Tx, j block.Job, _ error) error {
 	if err := dropUpload(tx, j, args); err != nil {
 		return err
 	}
-	v, err := tx.Volume(block.VolumeID(j.Subject))
-	if err != nil || v.Status != block.VolumeUploading {
-		return ignoring(block.NotFound, err)
-	}
-	_, err = tx.MoveVolume(v.ID, block.Fail)
-	return err
+	return gaveUpVolume(block.VolumeUploading)(tx, j, cause)
 }
 
 func (s *Service) sendImage(ctx context.Context, t *job.Task, v block.Volume, args uploadArgs) (err error) {

@@ -127,7 +127,7 @@ func gaveUpDelete(tx *catalog.Tx, j block.Job, cause error) error {
 }
 
 // gaveUpExtend takes the row's size back to what it was.
-func gaveUpExtend(tx *catalog.Tx, j block.Job, _ error) error {
+func gaveUpExtend(tx *catalog.Tx, j block.Job, cause error) error {
 	var args extendArgs
 	if err := json.Unmarshal(j.Args, &args); err != nil {
 		return err
@@ -140,6 +140,5 @@ func gaveUpExtend(tx *catalog.Tx, j block.Job, _ error) error {
 	if err := tx.UpdateVolume(v); err != nil {
 		return err
 	}
-	_, err = tx.MoveVolume(v.ID, block.Fail)
-	return err
+	return gaveUpVolume(block.VolumeExtending)(tx, j, cause)
 }

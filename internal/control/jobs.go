@@ -192,9 +192,9 @@ func read(tx *catalog.Tx, column, id string) (bool, error) {
 }
 
 // gaveUpVolume puts a volume that is in one of the job's statuses into the
-// error status that follows it.
+// error status that follows it, and tells its project.
 func gaveUpVolume(in ...block.VolumeStatus) func(*catalog.Tx, block.Job, error) error {
-	return func(tx *catalog.Tx, j block.Job, _ error) error {
+	return func(tx *catalog.Tx, j block.Job, cause error) error {
 		v, err := tx.Volume(block.VolumeID(j.Subject))
 		if err != nil || !slices.Contains(in, v.Status) {
 			return ignoring(block.NotFound, err)
@@ -204,9 +204,30 @@ func gaveUpVolume(in ...block.VolumeStatus) func(*catalog.Tx, block.Job, error) 
 				return err
 			}
 		}
-		_, err = tx.MoveVolume(v.ID, block.Fail)
-		return err
+		if _, err = tx.MoveVolume(v.ID, block.Fail); err != nil {
+			return err
+		}
+		what, why := failureOf(j)
+		return tellOfVolume(tx, v, j, what, why, cause)
 	}
+}
+
+// failureOf is what a job that was given up says of a volume.
+func failureOf(j block.Job) (what, why happening) {
+	switch j.Kind {
+	case jobVolumeDelete:
+		return actionDelete, detailDelete
+	case jobVolumeExtend:
+		return actionExtend, detailExtend
+	case jobVolumeUpload:
+		return actionUpload, detailUpload
+	case jobVolumeCreate:
+		var args createArgs
+		if err := json.Unmarshal(j.Args, &args); err == nil && args.Image != "" {
+			return actionDownload, detailUnknown
+		}
+	}
+	return actionCreate, detailCreate
 }
 
 // dropPoint deletes an internal snapshot once the transaction has committed.

@@ -91,7 +91,8 @@ func elsewhere(name string) bool {
 		return true
 	}
 	return slices.Contains([]string{"Types", "Type", "Limits", "Quotas", "QuotaDefaults", "SetQuotas", "DeleteQuotas",
-		"AvailabilityZones", "Audits", "DROperation", "Replica", "Summary", "CountVolumes", "CountSnapshots"}, name)
+		"AvailabilityZones", "Audits", "DROperation", "Replica", "Summary", "CountVolumes", "CountSnapshots",
+		"Messages", "Message", "DeleteMessage"}, name)
 }
 
 // TestOthersAreNotThere asks everything of another project's things: the answer

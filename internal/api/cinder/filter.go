@@ -17,6 +17,7 @@ var filterSince = map[string]map[string]int{
 	"snapshots":   {"metadata": 22, "created_at": 60, "updated_at": 60, "consumes_quota": 65},
 	"types":       {"extra_specs": 52},
 	"attachments": {},
+	"messages":    {},
 }
 
 // filter3 reads what is left of the parameters as /v3 does (cinder/api/common.py,

@@ -9,6 +9,8 @@ var filterable = []struct {
 	{"volume", volumeList.filters},
 	{"snapshot", snapshotList.filters},
 	{"attachment", attachmentList.filters},
+	{"message", messageList.filters},
+	{"pool", []string{"name", "volume_type"}},
 	{"volume_type", []string{"is_public", "extra_specs"}},
 }
 

@@ -53,6 +53,10 @@ var routes = []route{
 	{"DELETE", "/attachments/{id}", 27, deleteAttachment},
 	{"POST", "/attachments/{id}/action", 44, attachmentAction},
 
+	{"GET", "/messages", 3, listMessages},
+	{"GET", "/messages/{id}", 3, showMessage},
+	{"DELETE", "/messages/{id}", 3, deleteMessage},
+
 	{"GET", "/resource_filters", 33, listResourceFilters},
 	{"GET", "/limits", 0, showLimits},
 	{"GET", "/os-quota-sets/{target}", 0, showQuotas},
