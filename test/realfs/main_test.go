@@ -49,16 +49,25 @@ func need(t *testing.T, names ...string) {
 	}
 }
 
-// needRoot skips where file systems can't be mounted.
-func needRoot(t *testing.T) {
+// needRoot skips, or fails where tools are required, where file systems can't be
+// mounted.
+func needRoot(t *testing.T, devices ...string) {
 	t.Helper()
+	missing := ""
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: mounting needs root")
+		missing = "mounting needs root"
 	}
-	for _, dev := range []string{"/dev/fuse", "/dev/loop-control"} {
+	for _, dev := range append(devices, "/dev/loop-control") {
 		if _, err := os.Stat(dev); err != nil {
-			t.Skipf("SKIPPED: %v", err)
+			missing = err.Error()
 		}
+	}
+	switch {
+	case missing == "":
+	case os.Getenv("KVOL_REQUIRE_TOOLS") != "":
+		t.Fatal(missing)
+	default:
+		t.Skip("SKIPPED: " + missing)
 	}
 }
 

@@ -33,7 +33,7 @@ const (
 // writing, the store is opened from what is left of its disk, and the file
 // system must mount, have every synced write, and please its own checker.
 func TestFileSystemsAndPowerCuts(t *testing.T) {
-	needRoot(t)
+	needRoot(t, "/dev/fuse")
 	need(t, "nbdfuse", "losetup", "mount")
 	for _, c := range []kind{
 		{"ext4", []string{"mkfs.ext4", "-q"}, nil, []string{"e2fsck", "-fn"}},

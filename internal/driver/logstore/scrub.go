@@ -80,6 +80,9 @@ func (s *Store) Scrub(ctx context.Context, w Watch) (found int, err error) {
 		at := rand.IntN(n)
 		ids = append(ids[at:], ids[:at]...)
 	}
+	if err := s.checkTables(ctx, func(n int) error { return s.paced(ctx, p, n) }, report); err != nil {
+		return found, err
+	}
 	for _, id := range ids {
 		c := &segmentCheck{store: s, reader: s.db, id: id, report: report}
 		err := c.run(ctx, func(n int) error {
@@ -89,9 +92,6 @@ func (s *Store) Scrub(ctx context.Context, w Watch) (found int, err error) {
 		if err != nil {
 			return found, err
 		}
-	}
-	if err := s.checkTables(ctx, func(n int) error { return s.paced(ctx, p, n) }, report); err != nil {
-		return found, err
 	}
 	s.endPass(look, func(d *Damage) bool {
 		return d.What == whatTable || d.Segment != 0 && d.Segment != filling && d.Extent.Len > 0

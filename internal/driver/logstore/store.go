@@ -195,6 +195,7 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	}
 	s.handles = newHandles(s.fs, s.dir)
 	if s.super = &super; !found {
+		s.overwriteInPlace()
 		if s.super, err = newSuper(o.SegmentSize); err != nil {
 			return err
 		}
@@ -219,6 +220,21 @@ func (s *Store) open(ctx context.Context, o Options) error {
 		return err
 	}
 	return s.start()
+}
+
+// overwriteInPlace tells a file system that copies on write not to, before the
+// first file is made. Segments are written once with zeros and then over and
+// over: on btrfs each of those writes would move, and the room that was set
+// aside would not be there when it is needed. A refusal costs speed and room,
+// and is told once, when the store is made.
+func (s *Store) overwriteInPlace() {
+	f, ok := s.fs.(interface{ NoCopyOnWrite(dir string) error })
+	if !ok {
+		return
+	}
+	if err := f.NoCopyOnWrite(s.dir); err != nil {
+		s.slog.Warn("the file system copies on write, and won't stop for the store's directory", "err", err)
+	}
 }
 
 // start begins a new generation of the log and lets the background work run.

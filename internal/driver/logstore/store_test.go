@@ -1,9 +1,12 @@
 package logstore
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
+	"strings"
+	"syscall"
 	"testing"
 
 	"kvol/internal/driver"
@@ -45,4 +48,33 @@ func openTest(t testing.TB, o Options) *Store {
 		}
 	})
 	return s
+}
+
+// refuses is a file system that won't stop copying on write.
+type refuses struct {
+	vfs.FS
+	asked int
+}
+
+func (r *refuses) NoCopyOnWrite(string) error {
+	r.asked++
+	return syscall.EOPNOTSUPP
+}
+
+// TestCopyOnWriteRefused: a file system that copies on write and won't stop is
+// asked and complained about once, when the store is made; the store works.
+func TestCopyOnWriteRefused(t *testing.T) {
+	var said bytes.Buffer
+	fsys := &refuses{FS: vfs.NewMem(1<<30, nil)}
+	for range 2 {
+		s, err := Open(t.Context(), Options{FS: fsys, Dir: "s", SegmentSize: 1 << 20,
+			Log: slog.New(slog.NewTextHandler(&said, nil))})
+		must(t, err)
+		must(t, s.CreateVolume(t.Context(), "v", 1<<20))
+		must(t, s.Check(t.Context()))
+		must(t, s.Close())
+	}
+	if n := strings.Count(said.String(), "copies on write"); n != 1 || fsys.asked != 1 {
+		t.Errorf("asked %d times, said %q", fsys.asked, said.String())
+	}
 }
