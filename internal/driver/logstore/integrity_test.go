@@ -167,7 +167,8 @@ func TestDamagedTables(t *testing.T) {
 
 	s, err := Open(ctx, crashOptions(mem, nil))
 	if err != nil {
-		if message, ok := block.UserMessage(err); !block.Is(err, block.Corrupt) || !ok || !strings.Contains(message, "index") {
+		if message, ok := block.UserMessage(err); !block.Is(err, block.Corrupt) || !ok ||
+			!strings.Contains(message, "index") {
 			t.Errorf("opening: %v", err)
 		}
 		return
