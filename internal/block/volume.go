@@ -117,19 +117,3 @@ func (c Connection) Initiator() string {
 	name, _ := c.Connector["initiator"].(string)
 	return strings.ToLower(name)
 }
-
-// VolumeType is what tenants choose; it lies on one backend.
-type VolumeType struct {
-	ID          TypeID
-	Name        string
-	Description *string
-	Public      bool
-	ExtraSpecs  map[string]string // volume_backend_name among them
-	QoSSpecsID  *string
-
-	CreatedAt, UpdatedAt time.Time
-}
-
-// BackendName is the backend that volumes of this type lie on; "" if the type
-// names none (then the zone's default backend is meant).
-func (t VolumeType) BackendName() string { return t.ExtraSpecs["volume_backend_name"] }

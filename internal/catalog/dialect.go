@@ -90,6 +90,13 @@ func (dialect) hasPair(column, key, value string) string {
 		column, key, value)
 }
 
+// hasLike is hasPair for a value that contains a text; the parameter is the
+// text with its wildcards escaped.
+func (dialect) hasLike(column, key, text string) string {
+	return fmt.Sprintf("EXISTS (SELECT 1 FROM json_each(%s) AS pair WHERE pair.key = %s "+
+		"AND pair.value LIKE '%%' || %s || '%%' ESCAPE '\\')", column, key, text)
+}
+
 // oneOf is a condition: the column's text is one of those in a parameter,
 // which is given as jsonText of a []string.
 func (dialect) oneOf(column, param string) string {

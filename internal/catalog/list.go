@@ -68,11 +68,15 @@ type sortBy struct {
 // page makes the query for a page: head ("SELECT ... FROM ..."), then what q
 // selects, in q's order. more are conditions without arguments.
 func (l lister) page(tx *Tx, q block.ListQuery, head string, more ...string) (query string, args []any, err error) {
+	return l.pageOf(tx, q, head, &statement{dialect: tx.dialect, where: more})
+}
+
+// pageOf is page for what fits the conditions that s has already.
+func (l lister) pageOf(tx *Tx, q block.ListQuery, head string, s *statement) (query string, args []any, err error) {
 	order, err := l.order(q.Sort)
 	if err != nil {
 		return "", nil, err
 	}
-	s := &statement{dialect: tx.dialect, where: more}
 	if q.Project != "" && !l.shared {
 		s.and(l.table + ".project_id = " + s.arg(q.Project))
 	}

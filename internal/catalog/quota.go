@@ -19,15 +19,7 @@ const (
 // QuotaLimits returns the limits that were set for a project, by resource name;
 // what was never set is missing.
 func (tx *Tx) QuotaLimits(project block.ProjectID) (map[string]int64, error) {
-	limits := map[string]int64{}
-	_, err := collect(tx, func(row scanner) (struct{}, error) {
-		var name string
-		var limit int64
-		err := row.Scan(&name, &limit)
-		limits[name] = limit
-		return struct{}{}, err
-	}, "SELECT resource, max FROM quotas WHERE project_id = $1", project)
-	return limits, err
+	return tx.limits("SELECT resource, max FROM quotas WHERE project_id = $1", project)
 }
 
 // SetQuota sets a project's limit; block.Unlimited is one too.

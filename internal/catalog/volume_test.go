@@ -204,7 +204,7 @@ func TestSnapshot(t *testing.T) {
 func TestTypes(t *testing.T) {
 	c := memory(t)
 	gold := block.VolumeType{
-		ID: "g", Name: "gold", Description: pointer("d"), Public: true, QoSSpecsID: pointer("q"),
+		ID: "g", Name: "gold", Description: pointer("d"), Public: true, Configured: true,
 		ExtraSpecs: map[string]string{"volume_backend_name": "b"},
 	}
 	commit(t, c, func(tx *Tx) error {

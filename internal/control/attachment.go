@@ -147,7 +147,7 @@ func (s *Service) connect(tx *catalog.Tx, v block.Volume, a block.Attachment,
 			return out, nil, err
 		}
 	}
-	info, err := s.connectionInfo(v, conn)
+	info, err := s.connectionInfo(tx, v, conn)
 	return Attachment{a, &info}, gone, err
 }
 
@@ -284,7 +284,7 @@ func (s *Service) withPath(tx *catalog.Tx, v block.Volume, a block.Attachment) (
 	if err != nil {
 		return out, ignoring(block.NotFound, err)
 	}
-	info, err := s.connectionInfo(v, conn)
+	info, err := s.connectionInfo(tx, v, conn)
 	if block.Is(err, block.Unavailable) { // no exports are served now
 		return out, nil
 	}

@@ -41,7 +41,7 @@ func (s *Service) InitializeConnection(ctx context.Context, c block.Caller, id b
 		if err != nil {
 			return err
 		}
-		info, err = s.connectionInfo(v, conn)
+		info, err = s.connectionInfo(tx, v, conn)
 		return err
 	})
 	return info, err
@@ -71,14 +71,28 @@ func (s *Service) connectionFor(tx *catalog.Tx, v block.Volume, connector map[st
 	return conn, tx.InsertConnection(conn)
 }
 
-func (s *Service) connectionInfo(v block.Volume, conn block.Connection) (ConnectionInfo, error) {
+// connectionInfo tells a host how to reach a connection, and what limits it is
+// to keep to.
+func (s *Service) connectionInfo(tx *catalog.Tx, v block.Volume, conn block.Connection) (info ConnectionInfo,
+	err error) {
 	if conn.Protocol == protocolISCSI {
-		return s.targetInfo(v, conn)
+		info, err = s.targetInfo(v, conn)
+	} else {
+		info, err = s.exportInfo(v, conn)
 	}
+	if err != nil {
+		return ConnectionInfo{}, err
+	}
+	info.Data["qos_specs"], err = s.hostQoS(tx, v)
+	return info, err
+}
+
+// exportInfo tells a host how to reach a connection by NBD.
+func (s *Service) exportInfo(v block.Volume, conn block.Connection) (ConnectionInfo, error) {
 	name := s.exports.name(conn.ID)
 	data := map[string]any{
 		"export": name, "tls": s.cfg.ExportTLS, "volume_id": string(v.ID), "access_mode": readWrite,
-		"qos_specs": s.cfg.QoS.qosSpecs(v), "encrypted": false, "discard": true,
+		"encrypted": false, "discard": true,
 	}
 	if exportedReadOnly(v, conn) {
 		data["access_mode"] = readOnly

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"kvol/internal/block"
@@ -63,15 +64,18 @@ func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
 	if v.Size, err = sizeOf(req, origin, image); err != nil {
 		return v, nil, err
 	}
-	if v.AvailabilityZone, err = s.availabilityZone(req.AvailabilityZone); err != nil {
+	if t, err = s.typeFor(tx, c, req.VolumeType, origin); err != nil {
 		return v, nil, err
 	}
-	if t, err = s.typeFor(tx, c, req.VolumeType, origin); err != nil {
+	if err = mustNotEncrypt(tx, t); err != nil {
+		return v, nil, err
+	}
+	if v.AvailabilityZone, err = s.availabilityZone(req.AvailabilityZone, t); err != nil {
 		return v, nil, err
 	}
 	if t != nil {
 		v.TypeID, v.TypeName = t.ID, t.Name
-		v.Multiattach = v.Multiattach || t.ExtraSpecs["multiattach"] == "<is> True"
+		v.Multiattach = v.Multiattach || t.ExtraSpecs["multiattach"] == isTrue
 	}
 	if v.Backend, err = s.backendOf(t); err != nil {
 		return v, nil, err
@@ -205,38 +209,56 @@ func (s *Service) findImage(ctx context.Context, c block.Caller, ref string) (Im
 	return img, err
 }
 
-func (s *Service) availabilityZone(asked *string) (string, error) {
+// availabilityZone is where a new volume of a type lies: where it is asked for,
+// or the first of the zones that the type has (all, unless its extra specs name
+// some).
+func (s *Service) availabilityZone(asked *string, t *block.VolumeType) (string, error) {
+	zones := s.cfg.AvailabilityZones
+	if own, limited := typeZones(t); limited {
+		zones = slices.DeleteFunc(slices.Clone(zones), func(name string) bool { return !slices.Contains(own, name) })
+		if len(zones) == 0 {
+			return "", block.Errorf(block.Invalid, "Volume type is only supported in these availability zones: ['%s']",
+				strings.Join(own, "', '"))
+		}
+	}
 	if asked == nil || *asked == "" {
-		if len(s.cfg.AvailabilityZones) == 0 {
+		if len(zones) == 0 {
 			return "", nil
 		}
-		return s.cfg.AvailabilityZones[0], nil
+		return zones[0], nil
 	}
-	for _, name := range s.cfg.AvailabilityZones {
-		if name == *asked {
-			return name, nil
+	if !slices.Contains(zones, *asked) {
+		return "", block.Errorf(block.Invalid, "Availability zone '%s' is invalid.", *asked)
+	}
+	return *asked, nil
+}
+
+// typeZones are the availability zones that a type is limited to
+// (cinder/volume/volume_utils.py, extract_availability_zones_from_volume_type).
+func typeZones(t *block.VolumeType) (zones []string, limited bool) {
+	if t == nil {
+		return nil, false
+	}
+	text, limited := t.ExtraSpecs["RESKEY:availability_zones"]
+	for name := range strings.SplitSeq(text, ",") {
+		if name != "" {
+			zones = append(zones, strings.TrimSpace(name))
 		}
 	}
-	return "", block.Errorf(block.Invalid, "Availability zone '%s' is invalid.", *asked)
+	return zones, limited
 }
 
 // typeFor is a new volume's type: the one that was named, else that of its
 // origin, else the default; nil for none.
 func (s *Service) typeFor(tx *catalog.Tx, c block.Caller, asked *string, from origin) (*block.VolumeType, error) {
-	name := s.cfg.DefaultType
 	switch {
 	case asked != nil && *asked != "":
-		name = *asked
+		t, err := typeOf(tx, c, *asked)
+		return &t, err
 	case from.what != "":
 		return typeByID(tx, from.typeID)
-	case name == "":
-		return nil, nil
-	default:
-		t, err := tx.TypeNamed(name)
-		return &t, err
 	}
-	t, err := typeOf(tx, c, name)
-	return &t, err
+	return s.defaultType(tx, c.Project)
 }
 
 // protected reports whether volumes of a type are replicated from here.

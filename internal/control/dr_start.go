@@ -135,8 +135,9 @@ func (d *drStart) run(tx *catalog.Tx) error {
 	if again, err := d.again(tx); again || err != nil {
 		return err
 	}
-	t, err := tx.Type(d.req.DestinationType)
-	if err != nil {
+	tenant := block.Caller{Project: d.req.Project}
+	t, err := usableType(tx, tenant, d.req.DestinationType) // a private type is the tenant's or it is not there
+	if err := first(err, mustNotEncrypt(tx, &t)); err != nil {
 		return err
 	}
 	if len(d.pairs) == 0 {
@@ -293,8 +294,8 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	if d.s.protected(v.TypeID) {
 		v.ReplicationStatus = "enabled"
 	}
-	if len(d.s.cfg.AvailabilityZones) > 0 {
-		v.AvailabilityZone = d.s.cfg.AvailabilityZones[0]
+	if v.AvailabilityZone, err = d.s.availabilityZone(nil, &t); err != nil {
+		return err
 	}
 	if d.req.Kind == block.DRRecovery {
 		v.Epoch, err = tx.RaiseEpoch(r.ID, block.Recovered{Zone: d.s.cfg.Zone, Volume: v.ID, At: tx.Now})

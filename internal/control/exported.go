@@ -16,7 +16,8 @@ type exported struct {
 	volume     block.VolumeID
 	snapshot   block.SnapshotID // that is read in the volume's place; "" for the volume
 	revoked    chan struct{}
-	admitted   *block.Volume // as it was when the export was let in; guarded by Exports.mu
+	limits     map[string]int64 // see exportQoS; set before the export is used
+	admitted   *block.Volume    // as it was when the export was let in; guarded by Exports.mu
 
 	mu       sync.RWMutex // read: around each use of shared; write: to change the fields below
 	shared   driver.Device

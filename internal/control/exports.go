@@ -114,6 +114,9 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 		return nbd.Export{}, block.Errorf(block.Unavailable,
 			"Volume %s waits until a backup zone has said that it was not recovered there.", v.ID)
 	}
+	if x.limits, err = e.s.exportQoS(ctx, v); err != nil {
+		return nbd.Export{}, err
+	}
 	if x.snapshot != "" {
 		return e.beginSnapshot(ctx, x, v)
 	}
@@ -141,7 +144,7 @@ func (e *Exports) export(x *exported, v block.Volume, giveBack func() error) nbd
 			e.leave(x)
 		}),
 	}
-	if l := e.limiter(v); l != nil {
+	if l := e.limiter(v.ID, x.limits); l != nil {
 		out.Throttle = l.Take
 	}
 	return out

@@ -18,12 +18,8 @@ func TestQoS(t *testing.T) {
 	one := z.make(control.NewVolume{Size: ptr(int64(1))})
 	two := z.make(control.NewVolume{Size: ptr(int64(2))})
 	slow := z.make(control.NewVolume{Size: ptr(int64(1)), VolumeType: ptr("slow")})
-	z.qos = control.QoS{
-		Types: map[block.TypeID]map[string]int64{one.TypeID: {"write_iops_sec_per_gb": 5, "read_bytes_sec": 1 << 20}},
-		Volumes: map[block.VolumeID]map[string]int64{
-			two.ID: {"total_iops_sec": 1},
-		},
-	}
+	z.limitType(one.TypeID, block.QoSBoth, map[string]string{"write_iops_sec_per_gb": "5", "read_bytes_sec": "1048576"})
+	z.qos = map[block.VolumeID]map[string]int64{two.ID: {"total_iops_sec": 1}}
 	z.restart()
 	for id, want := range map[block.VolumeID]any{
 		one.ID:  map[string]any{"write_iops_sec": "5", "read_bytes_sec": "1048576"},
@@ -62,6 +58,66 @@ func TestQoS(t *testing.T) {
 	defer free.Release()
 	if free.Throttle != nil {
 		t.Error("a volume without limits is throttled")
+	}
+}
+
+// limitType associates a type with new QoS specs.
+func (z *zone) limitType(id block.TypeID, consumer string, specs map[string]string) block.QoSSpecs {
+	z.t.Helper()
+	q, err := z.CreateQoS(z.ctx, operator, block.QoSSpecs{Name: block.NewID(), Consumer: consumer, Specs: specs})
+	must(z.t, err)
+	must(z.t, z.AssociateQoS(z.ctx, operator, q.ID, id))
+	return q
+}
+
+// TestQoSConsumer: who keeps to QoS specs is told to hosts or done here, and a
+// change reaches exports that are open.
+func TestQoSConsumer(t *testing.T) {
+	z := newZone(t)
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	specs := map[string]string{"total_iops_sec": "1", "vendor": "x"}
+	open := func() (throttle func(bool, int64) time.Duration, hosts any) {
+		name, info := z.connect(v.ID, nil)
+		export, err := z.Exports().Open(z.ctx, name)
+		must(t, err)
+		t.Cleanup(export.Release)
+		return export.Throttle, info.Data["qos_specs"]
+	}
+	q := z.limitType(v.TypeID, block.QoSFrontEnd, specs)
+	throttle, hosts := open()
+	if told, _ := hosts.(map[string]any); throttle != nil || told["total_iops_sec"] != "1" || told["vendor"] != "x" {
+		t.Errorf("front-end: hosts are told %v, limited here: %v", hosts, throttle != nil)
+	}
+	_, err := z.UpdateQoS(z.ctx, operator, q.ID, map[string]string{"consumer": "both"})
+	must(t, err)
+	throttle, hosts = open()
+	if hosts == nil || throttle == nil {
+		t.Fatalf("both: hosts are told %v, limited here: %v", hosts, throttle != nil)
+	}
+	for range 10 {
+		throttle(true, 0)
+	}
+	if wait := throttle(true, 0); wait < 5*time.Second {
+		t.Errorf("a request waits %v", wait)
+	}
+	_, err = z.UpdateQoS(z.ctx, operator, q.ID, map[string]string{"total_iops_sec": "1000000"})
+	must(t, err)
+	if wait := throttle(true, 0); wait > time.Second {
+		t.Errorf("after the limit was raised a request waits %v", wait)
+	}
+	_, err = z.UpdateQoS(z.ctx, operator, q.ID, map[string]string{"consumer": "back-end"})
+	must(t, err)
+	if throttle, hosts = open(); hosts != nil || throttle == nil {
+		t.Errorf("back-end: hosts are told %v, limited here: %v", hosts, throttle != nil)
+	}
+	must(t, z.DisassociateQoS(z.ctx, operator, q.ID, v.TypeID))
+	for range 1000 {
+		if wait := throttle(true, 0); wait != 0 {
+			t.Fatalf("without QoS specs a request waits %v", wait)
+		}
+	}
+	if throttle, _ = open(); throttle != nil {
+		t.Error("without QoS specs an export is limited")
 	}
 }
 

@@ -10,22 +10,27 @@ import (
 	"kvol/internal/catalog"
 )
 
-// limitsOf returns what bounds a project: its own settings over the defaults,
-// and no bound for what neither names.
+// limitsOf returns what bounds a project: its own settings over those of the
+// default class, these over the defaults, and no bound for what none names.
 func limitsOf(tx *catalog.Tx, project block.ProjectID) (func(resource string) int64, error) {
-	own, err := tx.QuotaLimits(project)
+	set, err := tx.EffectiveQuotas(project)
 	if err != nil {
 		return nil, err
 	}
 	return func(resource string) int64 {
-		if n, ok := own[resource]; ok {
+		if n, ok := set[resource]; ok {
 			return n
 		}
-		if n, ok := block.DefaultQuotas[resource]; ok {
-			return n
-		}
-		return block.Unlimited
+		return unset(resource)
 	}, nil
+}
+
+// unset is the limit of a resource for which none was ever set.
+func unset(resource string) int64 {
+	if n, ok := block.DefaultQuotas[resource]; ok {
+		return n
+	}
+	return block.Unlimited
 }
 
 // volumeDelta is what a new volume, or the growth of one, takes.
@@ -155,53 +160,48 @@ func resources(tx *catalog.Tx) ([]string, error) {
 
 // QuotaDefaults returns the limits of a project without settings of its own.
 func (s *Service) QuotaDefaults(ctx context.Context, _ block.Caller) (map[string]int64, error) {
-	defaults := maps.Clone(block.DefaultQuotas)
-	err := s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		names, err := resources(tx)
-		for _, name := range names {
-			if _, ok := defaults[name]; !ok {
-				defaults[name] = block.Unlimited
-			}
-		}
-		return err
-	})
-	return defaults, err
+	return s.quotaClass(ctx, catalog.DefaultQuotaClass)
 }
 
-// SetQuotas sets some of a project's limits, for administrators. A limit below
-// what is in use is taken, as Cinder takes it: nothing more is given out then.
+// SetQuotas sets some of a project's limits, for administrators. A limit that
+// the project has already can't be set below what is in use; one that it has
+// not can, and then nothing more is given out (cinder/api/contrib/quotas.py,
+// _validate_existing_resource, which looks only at the former).
 func (s *Service) SetQuotas(ctx context.Context, c block.Caller, project block.ProjectID,
 	limits map[string]int64) error {
 	if err := mustAdminister(c, "volume_extension:quotas:update"); err != nil {
 		return err
 	}
 	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
-		known, err := resources(tx)
-		if err != nil {
+		if err := first(checkLimits(tx, "quota set", limits), checkLowered(tx, project, limits)); err != nil {
 			return err
 		}
-		var bad []string
 		for _, name := range slices.Sorted(maps.Keys(limits)) {
-			if !slices.Contains(known, name) {
-				bad = append(bad, name)
-			}
-		}
-		if len(bad) > 0 {
-			return invalidInput("Bad key(s) in quota set: %s", strings.Join(bad, ", "))
-		}
-		for _, name := range slices.Sorted(maps.Keys(limits)) {
-			if limits[name] < block.Unlimited {
-				return block.Errorf(block.Invalid, "%s must be >= -1", name)
-			}
-			if limits[name] > maxSize {
-				return block.Errorf(block.Invalid, "%s must be <= %d", name, maxSize)
-			}
 			if err := tx.SetQuota(project, name, limits[name]); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+func checkLowered(tx *catalog.Tx, project block.ProjectID, limits map[string]int64) error {
+	own, err := tx.QuotaLimits(project)
+	if err != nil {
+		return err
+	}
+	used, err := tx.Usage(project)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
+		_, had := own[name]
+		if limit := limits[name]; had && limit != block.Unlimited && limit < used[name] {
+			return block.Errorf(block.Invalid, "Quota %s limit must be equal or greater than existing resources. "+
+				"Current usage is %d and the requested limit is %d.", name, used[name], limit)
+		}
+	}
+	return nil
 }
 
 // DeleteQuotas takes a project back to the defaults, for administrators.

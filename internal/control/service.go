@@ -36,10 +36,12 @@ type Config struct {
 	// ISCSIAddress is where hosts reach the iSCSI targets; "" if there are none.
 	ISCSIAddress func() string
 	ExportTLS    bool
-	QoS          QoS
 	// Policy has the rules of who may do what; nil for Cinder's defaults.
 	Policy *policy.Enforcer
-	Key    [32]byte // the zone's key; names of exports are derived from it
+	// VolumeQoS are the limits on single volumes, in the place of their types'
+	// QoS specs, by the keys that qos.Check knows.
+	VolumeQoS map[block.VolumeID]map[string]int64
+	Key       [32]byte // the zone's key; names of exports are derived from it
 	// Protections lists the policies as they are now; nil for none.
 	Protections func() []block.Protection
 	// TempDir is where images are converted, made if it is missing; what a killed

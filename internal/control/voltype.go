@@ -11,6 +11,7 @@ import (
 // Types returns a page of the volume types that the caller may use:
 // administrators see private ones too.
 func (s *Service) Types(ctx context.Context, c block.Caller, q block.ListQuery) (list []block.VolumeType, err error) {
+	q.Project = c.Project
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		list, err = tx.Types(q, c.Admin())
 		return err
@@ -27,27 +28,51 @@ func (s *Service) Type(ctx context.Context, c block.Caller, idOrName string) (t 
 	return t, err
 }
 
+// TypeByID returns a volume type by id alone.
+func (s *Service) TypeByID(ctx context.Context, c block.Caller, id block.TypeID) (t block.VolumeType, err error) {
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		t, err = usableType(tx, c, id)
+		return err
+	})
+	return t, err
+}
+
+func usableType(tx *catalog.Tx, c block.Caller, id block.TypeID) (block.VolumeType, error) {
+	t, err := tx.Type(id)
+	if err != nil {
+		return block.VolumeType{}, err
+	}
+	ok, err := mayUse(tx, c, t)
+	if err == nil && !ok {
+		err = block.Errorf(block.NotFound, "Volume type %s could not be found.", id)
+	}
+	return t, err
+}
+
 // typeOf finds a type that the caller may use. Names may look like ids; an id
 // comes first, as in cinder/volume/volume_types.py get_by_name_or_id.
 func typeOf(tx *catalog.Tx, c block.Caller, idOrName string) (block.VolumeType, error) {
-	if id, ok := block.ParseID(idOrName); ok {
-		t, err := tx.Type(block.TypeID(id))
-		if err == nil && !t.Public && !c.Admin() {
-			err = block.Errorf(block.NotFound, "Volume type %s could not be found.", id)
-		}
+	id, isID := block.ParseID(idOrName)
+	if isID {
+		t, err := usableType(tx, c, block.TypeID(id))
 		if !block.Is(err, block.NotFound) {
 			return t, err
 		}
-		if named, err := tx.TypeNamed(idOrName); err == nil && (named.Public || c.Admin()) {
-			return named, nil
-		}
-		return block.VolumeType{}, err
 	}
 	t, err := tx.TypeNamed(idOrName)
-	if block.Is(err, block.NotFound) || err == nil && !t.Public && !c.Admin() {
-		return block.VolumeType{}, block.Errorf(block.NotFound, "Volume type with name %s could not be found.", idOrName)
+	if err == nil {
+		var ok bool
+		if ok, err = mayUse(tx, c, t); err == nil && ok {
+			return t, nil
+		}
 	}
-	return t, err
+	switch {
+	case err != nil && !block.Is(err, block.NotFound):
+		return block.VolumeType{}, err
+	case isID:
+		return block.VolumeType{}, block.Errorf(block.NotFound, "Volume type %s could not be found.", id)
+	}
+	return block.VolumeType{}, block.Errorf(block.NotFound, "Volume type with name %s could not be found.", idOrName)
 }
 
 // checkTypeSize keeps a type's smallest and largest size
@@ -78,23 +103,6 @@ func typeByID(tx *catalog.Tx, id block.TypeID) (*block.VolumeType, error) {
 		return nil, ignoring(block.NotFound, err)
 	}
 	return &t, nil
-}
-
-// backendOf is where volumes of a type lie.
-func (s *Service) backendOf(t *block.VolumeType) (string, error) {
-	name := s.cfg.DefaultBackend
-	if t != nil && t.BackendName() != "" {
-		name = t.BackendName()
-	}
-	if name == "" {
-		if all := s.backends.Backends(); len(all) == 1 {
-			name = all[0].Name
-		}
-	}
-	if _, ok := s.backends.Backend(name); !ok {
-		return "", block.Errorf(block.Unavailable, "No backend of this zone can hold the volume.")
-	}
-	return name, nil
 }
 
 // AvailabilityZones returns the names that tenants may ask for.

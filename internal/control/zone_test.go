@@ -38,8 +38,8 @@ type zone struct {
 	closer  *closer // in front of the fast store
 	images  *memoryImages
 	temp    string
-	qemu    string // of control.Config
-	qos     control.QoS
+	qemu    string                              // of control.Config
+	qos     map[block.VolumeID]map[string]int64 // limits on single volumes
 	*control.Service
 
 	mu      sync.Mutex
@@ -119,7 +119,7 @@ func (z *zone) restart() {
 		AvailabilityZones: []string{"kr-a", "kr-b"}, Images: z.images, Key: [32]byte{1, 2, 3},
 		ExportAddress: func() string { return "[::1]:10809" }, UnixSocket: func() string { return "/run/nbd" },
 		ISCSIAddress: func() string { return z.iscsi },
-		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, QoS: z.qos,
+		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, VolumeQoS: z.qos,
 	})
 	must(z.t, err)
 }

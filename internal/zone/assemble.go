@@ -22,16 +22,8 @@ func (s *Server) openCatalog(ctx context.Context) (err error) {
 	if s.catalog, err = catalog.Open(ctx, catalog.Options{Path: path, Now: s.env.Now}); err != nil {
 		return fmt.Errorf("catalog: %w", err)
 	}
-	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
-		for _, t := range s.cfg.VolumeTypes {
-			err := tx.UpsertType(block.VolumeType{ID: t.ID, Name: t.Name, Description: t.Description,
-				Public: !t.Private, ExtraSpecs: t.ExtraSpecs})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	types, limits := s.cfg.types()
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.Configure(types, limits) })
 }
 
 func (s *Server) openIdentity(ctx context.Context) (err error) {
@@ -99,8 +91,8 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone, Region: s.cfg.Region, ZoneIndex: s.cfg.Index,
 		DefaultType: s.cfg.DefaultVolumeType, AvailabilityZones: s.cfg.AvailabilityZones, Images: s.images,
 		ExportAddress: s.exportAddress, UnixSocket: func() string { return s.cfg.Exports.NBDSocket },
-		ISCSIAddress: s.targetAddress, Policy: s.policy,
-		ExportTLS: s.cfg.Exports.TLS != nil, QoS: s.cfg.qos(), Key: key, Protections: s.cfg.protections,
+		ISCSIAddress: s.targetAddress, Policy: s.policy, ExportTLS: s.cfg.Exports.TLS != nil,
+		VolumeQoS: s.cfg.Exports.VolumeQoS, Key: key, Protections: s.cfg.protections,
 		TempDir: filepath.Join(s.cfg.DataDir, "tmp"), OnChange: s.kick, Now: s.env.Now, Log: s.log,
 		DR: control.DR{URL: s.URL()},
 	}

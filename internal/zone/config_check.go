@@ -168,13 +168,17 @@ func (b BackendConfig) backend() block.Backend {
 		ClusterIP: b.ClusterIP, Path: b.Path}
 }
 
-// qos are the configured limits on volumes.
-func (c *Config) qos() control.QoS {
-	q := control.QoS{Types: map[block.TypeID]map[string]int64{}, Volumes: c.Exports.VolumeQoS}
+// types are the configured volume types, and the limits on their volumes.
+func (c *Config) types() (types []block.VolumeType, limits map[block.TypeID]map[string]string) {
+	limits = map[block.TypeID]map[string]string{}
 	for _, t := range c.VolumeTypes {
-		q.Types[t.ID] = t.QoS
+		types = append(types, block.VolumeType{ID: t.ID, Name: t.Name, Description: t.Description,
+			Public: !t.Private, ExtraSpecs: t.ExtraSpecs})
+		if len(t.QoS) > 0 {
+			limits[t.ID] = control.QoSTexts(t.QoS)
+		}
 	}
-	return q
+	return types, limits
 }
 
 // nbd are the limits as the server of NBD exports knows them.

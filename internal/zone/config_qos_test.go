@@ -23,10 +23,11 @@ func TestQoSConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, l := c.qos(), c.Exports.Limits.nbd()
-	if q.Types["6a21db69-dc6b-4423-834c-679ae153a638"]["read_iops_sec"] != 500 ||
-		q.Volumes["0e4be7ac-1b35-4b5c-b1f5-b4a1b1c5c0aa"]["total_iops_sec"] != 7 {
-		t.Errorf("limits %+v", q)
+	types, limits := c.types()
+	l := c.Exports.Limits.nbd()
+	if len(types) != 1 || limits[types[0].ID]["read_iops_sec"] != "500" ||
+		c.Exports.VolumeQoS["0e4be7ac-1b35-4b5c-b1f5-b4a1b1c5c0aa"]["total_iops_sec"] != 7 {
+		t.Errorf("types %+v, limits %+v", types, limits)
 	}
 	if l.ExportConnections != 3 || l.ServerBytes != 64<<20 || l.Stall != 5*time.Second || l.Connections != 0 {
 		t.Errorf("limits of exports %+v", l)

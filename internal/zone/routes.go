@@ -30,7 +30,7 @@ func (s *Server) routes() http.Handler {
 	blockAPI := options
 	blockAPI.Fault = cinder.Fault
 	mux.Handle("/", api.Wrap(cinder.New(cinder.Config{Control: s.control, Auth: s.identity, PublicURL: s.cfg.PublicURL,
-		AuthURL: s.URL() + "/identity", Region: s.cfg.Region, DefaultType: s.cfg.DefaultVolumeType,
+		AuthURL: s.URL() + "/identity", Region: s.cfg.Region,
 		V2ExtraFields: s.cfg.Block.V2ExtraFields, V2UploadTypeFormat: s.cfg.Block.V2UploadTypeFormat, Log: s.log}), blockAPI))
 	mux.Handle("/identity", plain(s.identity.Handler()))
 	mux.Handle("/identity/", plain(s.identity.Handler()))

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kvol/internal/api/cinder"
+	"kvol/internal/control"
+	"kvol/internal/driver"
 )
 
 func TestVersions(t *testing.T) {
@@ -68,7 +70,12 @@ func TestTypes(t *testing.T) {
 		}
 	}
 	f.wantFault(t, f.do("GET", "types?is_public=zz", "admin", ""), 400, "Invalid is_public filter [zz]")
-	none := newFixture(t, func(c *cinder.Config) { c.DefaultType = "" })
+	none := newFixture(t, func(c *cinder.Config) {
+		nothing, err := driver.NewSet(map[string]driver.Driver{}, nil)
+		f.must(err)
+		c.Control, err = control.New(control.Config{Catalog: f.catalog, Backends: nothing})
+		f.must(err)
+	})
 	f.wantFault(t, none.do("GET", "types/default", "member", ""), 404, "Default volume type can not be found.")
 }
 

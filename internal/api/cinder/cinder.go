@@ -33,8 +33,6 @@ type Config struct {
 	Region  string
 	// Host is the name before the @ in os-vol-host-attr:host; "" for "kvol".
 	Host string
-	// DefaultType is the name of the type that types/default shows; "" for none.
-	DefaultType string
 	// V2ExtraFields adds Cinder's keys that the guide does not name.
 	V2ExtraFields bool
 	// V2UploadTypeFormat is UploadTypeRows or UploadTypeMap; "" for rows.

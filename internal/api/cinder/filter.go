@@ -43,7 +43,7 @@ func (p *page) filter3(in edition, admin bool) error {
 			return err
 		}
 	}
-	if len(refused) > 0 && p.of.strict && in.since(31) {
+	if len(refused) > 0 && p.of.strict && in.since(max(31, p.of.strictAt)) {
 		return invalid("Invalid filters %s are found in query options.", strings.Join(refused, ","))
 	}
 	return nil

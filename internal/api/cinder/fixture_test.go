@@ -137,7 +137,7 @@ func newFixture(t testing.TB, change ...func(*cinder.Config)) *fixture {
 		Images: f.images, ExportAddress: func() string { return "192.0.2.1:10809" }})
 	f.must(err)
 	f.config = cinder.Config{Control: f.control, Auth: callers, PublicURL: publicURL,
-		AuthURL: "https://identity.example/v3", Region: "KR1", DefaultType: "General HDD"}
+		AuthURL: "https://identity.example/v3", Region: "KR1"}
 	for _, c := range change {
 		c(&f.config)
 	}

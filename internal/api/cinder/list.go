@@ -23,8 +23,9 @@ type listing struct {
 	sort      []string
 	filters   []string
 	booleans  []string
-	linkAsked bool   // the next link is shown only where limit was given
-	strict    bool   // from 3.31 filters that are not named are refused
+	linkAsked bool // the next link is shown only where limit was given
+	strict    bool // from 3.31, or 3.strictAt, filters that are not named are refused
+	strictAt  int
 	pairs     string // the filter that names pairs of a key and a value; "" for none
 }
 
@@ -42,6 +43,7 @@ var (
 			"status", "created_at", "updated_at", "volume_id", "progress", "project_id", "user_id"},
 		filters: []string{"name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota"}}
 	typeList = listing{name: "volume_type_links", path: "types", linkAsked: true, pairs: "extra_specs",
+		strict: true, strictAt: 52, filters: []string{"is_public"},
 		sort: []string{"id", "name", "description", "created_at", "updated_at", "is_public"}}
 )
 

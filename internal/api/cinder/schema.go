@@ -28,11 +28,17 @@ type schema struct {
 	uuid    bool   // a UUID, dashed or not
 	orNull  bool   // with uuid: oneOf [uuid, null], which has a complaint of its own
 
+	bounds *[2]int64         // of a number, or of digits
+	items  *schema           // of an array's items
+	unique bool              // no item of an array is there twice
+	format func(v any) error // what else must hold; its error is the answer
+
 	members    []property
 	closed     bool           // no members but those named
 	keys       *regexp.Regexp // of members that are not named
 	values     *schema        // of those members
 	minMembers int
+	maxMembers int // 0: any
 }
 
 type property struct {
@@ -63,6 +69,18 @@ func (s *schema) check(name string, v any) error {
 			return invalid("%s", complaint)
 		}
 		return invalid("Invalid input for field/attribute %s. Value: %s. %s", name, pyStr(v), complaint)
+	}
+	if s.format != nil {
+		if err := s.format(v); err != nil {
+			return err
+		}
+	}
+	if list, ok := v.([]any); ok && s.items != nil {
+		for i, item := range list {
+			if err := s.items.check(strconv.Itoa(i), item); err != nil {
+				return err
+			}
+		}
 	}
 	if text, ok := v.(string); ok && s.text != "" {
 		if n := utf8.RuneCountInString(strings.TrimSpace(text)); n > 255 {
@@ -116,6 +134,12 @@ func (s *schema) complain(v any) string {
 	if s.whole && v != nil {
 		return complainWhole(v)
 	}
+	if s.bounds != nil && v != nil {
+		return s.complainBounds(v)
+	}
+	if list, ok := v.([]any); ok && s.unique {
+		return complainTwice(list)
+	}
 	if o, ok := v.(*object); ok {
 		return s.complainObject(o)
 	}
@@ -153,6 +177,32 @@ func complainWhole(v any) string {
 	return ""
 }
 
+// complainBounds is silent on what is no number.
+func (s *schema) complainBounds(v any) string {
+	n, ok := new(big.Int).SetString(pyStr(v), 10)
+	switch {
+	case !ok:
+		return ""
+	case n.Cmp(big.NewInt(s.bounds[0])) < 0:
+		return fmt.Sprintf("%s is less than the minimum of %d", n, s.bounds[0])
+	case n.Cmp(big.NewInt(s.bounds[1])) > 0:
+		return fmt.Sprintf("%s is greater than the maximum of %d", n, s.bounds[1])
+	}
+	return ""
+}
+
+func complainTwice(list []any) string {
+	seen := map[string]bool{}
+	for _, item := range list {
+		if text := pyRepr(item); seen[text] {
+			return pyRepr(list) + " has non-unique elements"
+		} else {
+			seen[text] = true
+		}
+	}
+	return ""
+}
+
 func (s *schema) complainObject(o *object) string {
 	var unknown []string
 	for _, m := range o.members {
@@ -179,6 +229,9 @@ func (s *schema) complainObject(o *object) string {
 	}
 	if len(o.members) < s.minMembers {
 		return pyRepr(o) + " does not have enough properties"
+	}
+	if s.maxMembers > 0 && len(o.members) > s.maxMembers {
+		return pyRepr(o) + " has too many properties"
 	}
 	return ""
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"kvol/internal/block"
+	"kvol/internal/control"
 )
 
 // volume3 writes a volume as /v3 does: exactly the keys of the microversion
@@ -127,10 +128,6 @@ func (v view) snapshot3(e *encoder, s block.Snapshot, extended, newer bool) {
 	e.close('}')
 }
 
-// openSpecs are the extra specs that everybody sees (cinder/api/v3/views/types.py
-// and cinder/policies/type_extra_specs.py); the others are the operator's.
-var openSpecs = []string{"RESKEY:availability_zones", "multiattach", "replication_enabled"}
-
 // volumeType3 writes a type as /v3 does. access says whether the key of the
 // extension os-volume-type-access is there too.
 func (v view) volumeType3(e *encoder, t block.VolumeType, access bool) {
@@ -144,7 +141,7 @@ func (v view) volumeType3(e *encoder, t block.VolumeType, access bool) {
 		orNull(e, "qos_specs_id", t.QoSSpecsID)
 	} else {
 		open := map[string]string{}
-		for _, key := range openSpecs {
+		for _, key := range control.VisibleSpecs {
 			if text, ok := t.ExtraSpecs[key]; ok {
 				open[key] = text
 			}

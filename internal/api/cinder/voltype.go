@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"kvol/internal/block"
+	"kvol/internal/control"
 )
 
 func listTypes(c *call) error {
@@ -17,6 +18,7 @@ func listTypes(c *call) error {
 	if err = c.onlyPublic(&p); err != nil {
 		return err
 	}
+	c.onlyVisible(&p)
 	var types []block.VolumeType
 	if !p.none {
 		if types, err = c.s.cfg.Control.Types(c.r.Context(), c.caller, p.query); err != nil {
@@ -60,20 +62,28 @@ func (c *call) onlyPublic(p *page) error {
 	return nil
 }
 
-func showType(c *call) error {
-	name := c.r.PathValue("id")
-	if _, ok := block.ParseID(name); !ok { // a name is not an id (types.py, show)
-		return block.Errorf(block.NotFound, "Volume type %s could not be found.", name)
+// onlyVisible makes sure that nobody finds out by a filter what an extra spec is
+// that they don't see: they find nothing.
+func (c *call) onlyVisible(p *page) {
+	if c.s.cfg.Control.SeesSpecs(c.caller) {
+		return
 	}
-	t, err := c.s.cfg.Control.Type(c.r.Context(), c.caller, name)
+	for key := range p.query.Metadata {
+		p.none = p.none || !slices.Contains(control.VisibleSpecs, key)
+	}
+}
+
+func showType(c *call) error {
+	id, err := c.typeID()
+	if err != nil {
+		return err
+	}
+	t, err := c.s.cfg.Control.TypeByID(c.r.Context(), c.caller, id)
 	return c.answerType(t, true, err)
 }
 
 func showDefaultType(c *call) error {
-	if c.s.cfg.DefaultType == "" {
-		return block.Errorf(block.NotFound, "Default volume type can not be found.")
-	}
-	t, err := c.s.cfg.Control.Type(c.r.Context(), c.caller, c.s.cfg.DefaultType)
+	t, err := c.s.cfg.Control.DefaultType(c.r.Context(), c.caller)
 	return c.answerType(t, !c.view.v3, err)
 }
 

@@ -6,6 +6,7 @@ package qos
 
 import (
 	"maps"
+	"math"
 	"slices"
 
 	"kvol/internal/block"
@@ -92,7 +93,11 @@ func Resolve(specs map[string]int64, sizeGiB int64) map[string]int64 {
 		if scaled == 0 {
 			continue
 		}
-		rate := max(scaled*sizeGiB, specs[key+leastGB])
+		rate := int64(math.MaxInt64) // where the product is beyond it
+		if sizeGiB == 0 || scaled <= math.MaxInt64/sizeGiB {
+			rate = scaled * sizeGiB
+		}
+		rate = max(rate, specs[key+leastGB])
 		if specs[key+most] != 0 {
 			rate = min(rate, specs[key+most])
 		}
