@@ -35,6 +35,9 @@ func (s *Service) ForceDeleteVolume(ctx context.Context, c block.Caller, id bloc
 func (s *Service) deleteVolume(ctx context.Context, c block.Caller, id block.VolumeID, rule string,
 	how block.Event, cascade bool) error {
 	err := s.changeVolume(ctx, c, id, rule, func(tx *catalog.Tx, v block.Volume) error {
+		if err := notFrozen(tx, v.Backend); err != nil {
+			return err
+		}
 		if v.Attached() {
 			return invalidVolume(cantDelete)
 		}

@@ -25,6 +25,9 @@ func (s *Service) runCreate(ctx context.Context, t *job.Task) error {
 	if err != nil {
 		return err
 	}
+	if err := s.schedule(ctx, v.Backend); err != nil {
+		return err
+	}
 	var from *Image
 	switch {
 	case args.Image != "":

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"kvol/internal/block"
@@ -85,7 +86,11 @@ func numbered(all ...happening) map[string]string {
 // job, so that the message is there if and only if the thing is in error. cause
 // is never shown; from it follows a more exact reason where Cinder has one.
 func tell(tx *catalog.Tx, project block.ProjectID, request, about, id string, what, why happening, cause error) error {
-	switch block.KindOf(cause) {
+	kind := block.KindOf(cause)
+	if errors.Is(cause, errNoBackend) {
+		kind, what, why = block.Internal, actionSchedule, detailNoBackend
+	}
+	switch kind {
 	case block.OverLimit:
 		why = detailQuota
 	case block.NoSpace:

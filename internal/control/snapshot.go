@@ -16,6 +16,9 @@ func (s *Service) CreateSnapshot(ctx context.Context, c block.Caller,
 		return block.Snapshot{}, err
 	}
 	err = s.changeVolume(ctx, c, req.VolumeID, "volume:create_snapshot", func(tx *catalog.Tx, v block.Volume) error {
+		if err := notFrozen(tx, v.Backend); err != nil {
+			return err
+		}
 		if !req.Force && v.Status != block.VolumeAvailable {
 			return invalidVolume("Volume %s status must be available, but current status is: %s.", v.ID, v.Status)
 		}
@@ -105,7 +108,14 @@ func (s *Service) ForceDeleteSnapshot(ctx context.Context, c block.Caller, id bl
 
 func (s *Service) deleteSnapshot(ctx context.Context, c block.Caller, id block.SnapshotID, rule string,
 	how block.Event) error {
-	return s.changeSnapshot(ctx, c, id, rule, func(tx *catalog.Tx, _ block.Snapshot) error {
+	return s.changeSnapshot(ctx, c, id, rule, func(tx *catalog.Tx, sn block.Snapshot) error {
+		v, err := tx.Volume(sn.VolumeID)
+		if err != nil {
+			return err
+		}
+		if err := notFrozen(tx, v.Backend); err != nil {
+			return err
+		}
 		if _, err := tx.MoveSnapshot(id, how); err != nil {
 			return refusal(err, invalidSnapshot("Snapshot status must be available or error and must not be "+
 				"part of a group."))

@@ -95,7 +95,8 @@ func elsewhere(name string) bool {
 	}
 	return slices.Contains([]string{"Types", "Type", "Limits", "Quotas", "QuotaDefaults", "SetQuotas", "DeleteQuotas",
 		"AvailabilityZones", "Audits", "DROperation", "Replica", "Summary", "CountVolumes", "CountSnapshots",
-		"Messages", "Message", "DeleteMessage"}, name)
+		"Messages", "Message", "DeleteMessage", "Services", "SetService", "FreezeBackend", "FailOverBackend",
+		"MayAdminister", "Pools", "Capabilities", "Hosts", "HostUses"}, name)
 }
 
 // TestOthersAreNotThere asks everything of another project's things: the answer

@@ -1,0 +1,198 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// The services that Cinder's API knows and this process has: one that keeps
+// volumes for each backend, and one that chooses among backends.
+const (
+	VolumeService    = "cinder-volume"
+	SchedulerService = "cinder-scheduler"
+)
+
+// capacityTimeout bounds what is asked of a store to learn whether it works.
+const capacityTimeout = 5 * time.Second
+
+// ServiceInfo is a service as administrators see it.
+type ServiceInfo struct {
+	catalog.ServiceState
+	Zone      string // availability zone
+	Up        bool   // its store answers now
+	UpdatedAt time.Time
+}
+
+// Services lists the process's services: those of the backends by name, then
+// the scheduler.
+func (s *Service) Services(ctx context.Context, c block.Caller) ([]ServiceInfo, error) {
+	if err := mustAdminister(c, "volume_extension:services:index"); err != nil {
+		return nil, err
+	}
+	return s.services(ctx)
+}
+
+func (s *Service) services(ctx context.Context) ([]ServiceInfo, error) {
+	var states []catalog.ServiceState
+	var now time.Time
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		states, err = tx.Services()
+		now = tx.Now
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	zone := ""
+	if len(s.cfg.AvailabilityZones) > 0 {
+		zone = s.cfg.AvailabilityZones[0]
+	}
+	var all []ServiceInfo
+	for _, b := range s.sortedBackends() {
+		ask, cancel := context.WithTimeout(ctx, capacityTimeout)
+		_, err := s.backends.Capacity(ask, b.Name)
+		cancel()
+		all = append(all, ServiceInfo{stateOf(states, VolumeService, b.Name), zone, err == nil, now})
+	}
+	return append(all, ServiceInfo{stateOf(states, SchedulerService, ""), zone, true, now}), nil
+}
+
+// sortedBackends are the backends by name.
+func (s *Service) sortedBackends() []block.Backend {
+	all := slices.Clone(s.backends.Backends())
+	slices.SortFunc(all, func(a, b block.Backend) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+func stateOf(states []catalog.ServiceState, kind, backend string) catalog.ServiceState {
+	for _, st := range states {
+		if st.Kind == kind && st.Backend == backend {
+			return st
+		}
+	}
+	return catalog.ServiceState{Kind: kind, Backend: backend}
+}
+
+// SetService enables or disables a service. A disabled backend takes no new
+// volumes. A nil reason leaves the one there was.
+func (s *Service) SetService(ctx context.Context, c block.Caller, kind, backend string, disabled bool,
+	reason *string) error {
+	if err := s.mayChangeServices(c, kind, backend); err != nil {
+		return err
+	}
+	return s.changeService(ctx, kind, backend, func(st *catalog.ServiceState) error {
+		st.Disabled = disabled
+		if reason != nil {
+			st.Reason = reason
+		}
+		return nil
+	})
+}
+
+func (s *Service) mayChangeServices(c block.Caller, kind, backend string) error {
+	if err := mustAdminister(c, "volume_extension:services:update"); err != nil {
+		return err
+	}
+	_, known := s.backends.Backend(backend)
+	if kind == VolumeService && known || kind == SchedulerService && backend == "" {
+		return nil
+	}
+	return block.Errorf(block.NotFound, "Service %s could not be found.", kind)
+}
+
+func (s *Service) changeService(ctx context.Context, kind, backend string,
+	fn func(*catalog.ServiceState) error) error {
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		states, err := tx.Services()
+		if err != nil {
+			return err
+		}
+		st := stateOf(states, kind, backend)
+		if err := fn(&st); err != nil {
+			return err
+		}
+		return tx.PutService(st)
+	})
+}
+
+// FreezeBackend keeps a backend as it is: it takes no new volumes, and nobody
+// creates or deletes snapshots or deletes volumes on it. Thawing lets it go. A
+// backend that is so already is Invalid (cinder/volume/api.py, freeze_host).
+// host is how the API calls the backend.
+func (s *Service) FreezeBackend(ctx context.Context, c block.Caller, backend, host string, frozen bool) error {
+	rule, expected := "volume:thaw_host", "True"
+	reason := ""
+	if frozen {
+		rule, expected, reason = "volume:freeze_host", "False", "frozen"
+	}
+	if err := first(mustAdminister(c, "volume_extension:services:update"), mustAdminister(c, rule)); err != nil {
+		return err
+	}
+	if err := s.hasHost(backend, host); err != nil {
+		return err
+	}
+	return s.changeService(ctx, VolumeService, backend, func(st *catalog.ServiceState) error {
+		if st.Frozen == frozen {
+			return invalidInput("No service could be changed: frozen in ['%s'] must be %s to failover.", host, expected)
+		}
+		st.Frozen, st.Disabled, st.Reason = frozen, frozen, &reason
+		return nil
+	})
+}
+
+// FailOverBackend answers as Cinder does for a backend that can't move as a
+// whole: volumes are recovered one by one, in the zone that has their replicas
+// and by its leave, and the API of that zone does it.
+func (s *Service) FailOverBackend(_ context.Context, c block.Caller, backend, host string) error {
+	err := first(mustAdminister(c, "volume_extension:services:update"), mustAdminister(c, "volume:failover_host"),
+		s.hasHost(backend, host))
+	if err != nil {
+		return err
+	}
+	return invalidInput("No service could be changed: replication_status in ['%s'] must be "+
+		"['enabled', 'failed-over'] and must be up to failover.", host)
+}
+
+// MayAdminister asks whether a caller may do what is answered here without any
+// service, as reading the levels of logs.
+func (s *Service) MayAdminister(_ context.Context, c block.Caller, rule string) error {
+	return mustAdminister(c, rule)
+}
+
+func (s *Service) hasHost(backend, host string) error {
+	if _, ok := s.backends.Backend(backend); !ok {
+		return block.Errorf(block.Invalid, "No service found with host=%s", host)
+	}
+	return nil
+}
+
+// notFrozen refuses to change things on a frozen backend.
+func notFrozen(tx *catalog.Tx, backend string) error {
+	states, err := tx.Services()
+	if err == nil && stateOf(states, VolumeService, backend).Frozen {
+		return invalidInput("Modification operations are not allowed on frozen storage backends.")
+	}
+	return err
+}
+
+// errNoBackend is why a volume is not made on a disabled backend.
+var errNoBackend = block.Errorf(block.NoSpace, "No backend takes new volumes.")
+
+// schedule lets a new volume onto its backend unless that is disabled.
+func (s *Service) schedule(ctx context.Context, backend string) error {
+	return s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		states, err := tx.Services()
+		if err == nil && slices.ContainsFunc(states, func(st catalog.ServiceState) bool {
+			return st.Disabled && (st.Kind == SchedulerService || st.Kind == VolumeService && st.Backend == backend)
+		}) {
+			return fmt.Errorf("backend %s: %w", backend, errNoBackend)
+		}
+		return err
+	})
+}
