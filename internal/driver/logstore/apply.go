@@ -1,8 +1,6 @@
 package logstore
 
 import (
-	"slices"
-
 	"github.com/cockroachdb/pebble/v2"
 
 	"kvol/internal/block"
@@ -77,10 +75,14 @@ func (s *Store) applyOp(b *pebble.Batch, h *header, body []byte, at position) (f
 		return s.applyRelocate(b, h, body, at)
 	case opCreate:
 		id, size := d.text(), d.uint()
-		return nil, s.orCorrupt(d, func() error { return s.applyCreate(b, h, id, size, nil, 0) })
+		return nil, s.orCorrupt(d, func() error { return s.applyCreate(b, h, id, size, nil) })
 	case opClone:
 		id, size, parent, bound := d.text(), d.uint(), d.uint(), d.uint()
-		return nil, s.orCorrupt(d, func() error { return s.applyCreate(b, h, id, size, s.branches[parent], bound) })
+		from := s.cloned(h.volume, parent, bound)
+		if from == nil {
+			return nil, corruptRecord()
+		}
+		return nil, s.orCorrupt(d, func() error { return s.applyCreate(b, h, id, size, from) })
 	case opSnapshot:
 		return nil, s.applySnapshot(b, h, d)
 	}
@@ -226,7 +228,9 @@ func (s *Store) applyZero(b *pebble.Batch, h *header) (func(), error) {
 	}
 	br.written.Store(h.seq)
 	setWritten(b, br)
-	s.freed = s.freed || len(leaves) > 0
+	if len(leaves) > 0 {
+		s.uncounted(b)
+	}
 	return s.patchCache, nil
 }
 
@@ -264,27 +268,47 @@ func (s *Store) applyRelocate(b *pebble.Batch, h *header, body []byte, at positi
 	return func() { s.cache.forgetLeaf(leaf) }, nil
 }
 
-func (s *Store) applyCreate(b *pebble.Batch, h *header, id string, size uint64, parent *branch, bound uint64) error {
-	if h.op == opClone && parent == nil || s.volumes[block.VolumeID(id)] != nil {
+// cloned is the snapshot that a clone record names; format 1 names only the
+// branch, which then is the volume's own.
+func (s *Store) cloned(volume, parent, at uint64) *snapshot {
+	if br := s.branches[parent]; volume == 0 && br != nil {
+		volume = br.volume
+	}
+	if v := s.numbers[volume]; v != nil {
+		return v.snapshots.at(at)
+	}
+	return nil
+}
+
+func (s *Store) applyCreate(b *pebble.Batch, h *header, id string, size uint64, from *snapshot) error {
+	if s.volumes[block.VolumeID(id)] != nil {
 		return corruptRecord()
 	}
 	v := &volume{num: h.seq, id: block.VolumeID(id)}
 	v.size.Store(int64(size))
 	s.volumes[v.id], s.numbers[v.num] = v, v
-	s.newBranch(b, h, v, parent, bound)
+	s.beginBranch(b, h, v, from)
 	return indexError(b.Set(numberKey(keyVolume, v.num), v.value(), nil))
 }
 
-// newBranch makes v go on in a branch of its own.
-func (s *Store) newBranch(b *pebble.Batch, h *header, v *volume, parent *branch, bound uint64) {
-	br := &branch{num: h.seq, volume: v.num, parent: parent, parentAt: bound, epoch: h.seq, refs: 1}
-	br.written.Store(h.seq)
-	if parent != nil {
-		parent.refs++
+// beginBranch makes v go on in a branch of its own, from a snapshot if there is
+// one.
+func (s *Store) beginBranch(b *pebble.Batch, h *header, v *volume, from *snapshot) {
+	line := &lineage{}
+	if from != nil {
+		line.parent, line.at = from.branch.final(), from.at
 	}
+	br := newBranch(h.seq, v.num, line)
+	br.head = true
+	if from != nil {
+		from.mark.holders++
+		br.adopt(from.mark)
+	}
+	br.written.Store(h.seq)
 	s.branches[br.num], v.branch = br, br
 	_ = b.Set(numberKey(keyBranch, br.num), br.value(), nil)
 	setWritten(b, br)
+	s.lookDeep(br)
 }
 
 func (s *Store) applySnapshot(b *pebble.Batch, h *header, d *decoder) error {
@@ -294,9 +318,9 @@ func (s *Store) applySnapshot(b *pebble.Batch, h *header, d *decoder) error {
 		if d.bad || v == nil {
 			return corruptRecord()
 		}
-		snap := &snapshot{name: block.PointID(name), at: h.seq, branch: v.branch, size: v.size.Load()}
-		v.branch.refs++
-		v.snapshots = append(v.snapshots, snap)
+		snap := &snapshot{name: block.PointID(name), at: h.seq, branch: v.branch, mark: v.branch.addMark(h.seq),
+			size: v.size.Load()}
+		v.snapshots.add(snap)
 		if !s.hooks.is(skipEpoch) {
 			v.branch.epoch = h.seq
 		}
@@ -307,32 +331,32 @@ func (s *Store) applySnapshot(b *pebble.Batch, h *header, d *decoder) error {
 }
 
 func (s *Store) applyRewind(b *pebble.Batch, h *header, v *volume, at uint64) error {
-	to := v.at(at)
+	to := v.snapshots.at(at)
 	if to == nil {
 		return corruptRecord()
 	}
 	old := v.branch
 	v.size.Store(to.size)
-	s.newBranch(b, h, v, to.branch, to.at)
-	for i := len(v.snapshots) - 1; v.snapshots[i] != to; i-- {
-		s.dropSnapshot(b, v, v.snapshots[i])
+	s.beginBranch(b, h, v, to)
+	for snap := range v.snapshots.backward(to) {
+		s.dropSnapshot(b, v, snap)
 	}
-	s.unref(b, old)
+	s.endHead(b, old)
 	return indexError(b.Set(numberKey(keyVolume, v.num), v.value(), nil))
 }
 
 func (s *Store) applyDelete(b *pebble.Batch, v *volume) error {
-	for i := len(v.snapshots) - 1; i >= 0; i-- {
-		s.dropSnapshot(b, v, v.snapshots[i])
+	for snap := range v.snapshots.backward(nil) {
+		s.dropSnapshot(b, v, snap)
 	}
 	delete(s.volumes, v.id)
 	delete(s.numbers, v.num)
-	s.unref(b, v.branch)
+	s.endHead(b, v.branch)
 	return indexError(b.Delete(numberKey(keyVolume, v.num), nil))
 }
 
 func (s *Store) applyDeleteSnapshot(b *pebble.Batch, v *volume, at uint64) error {
-	snap := v.at(at)
+	snap := v.snapshots.at(at)
 	if snap == nil {
 		return corruptRecord()
 	}
@@ -341,30 +365,64 @@ func (s *Store) applyDeleteSnapshot(b *pebble.Batch, v *volume, at uint64) error
 }
 
 func (s *Store) dropSnapshot(b *pebble.Batch, v *volume, snap *snapshot) {
-	i := slices.Index(v.snapshots, snap)
-	v.snapshots = slices.Delete(v.snapshots, i, i+1)
+	v.snapshots.remove(snap)
 	_ = b.Delete(numberKey(keySnapshot, v.num, snap.at), nil)
-	s.unref(b, snap.branch)
+	s.letGo(b, snap.branch.final(), snap.mark)
 }
 
-// unref takes one reference away. A branch that nothing needs goes with all
-// that it holds; one that lost a mark has something to sweep.
-func (s *Store) unref(b *pebble.Batch, br *branch) {
-	s.freed = true
-	if br.refs--; br.refs > 0 {
-		br.dirty = true
-		_ = b.Set(numberKey(keyDirty, br.num), nil, nil)
+// letGo takes one holder of a mark away. Where none is left, what is on its two
+// sides is to be joined.
+func (s *Store) letGo(b *pebble.Batch, br *branch, m *mark) {
+	if m.holders--; m.holders == 0 {
+		br.unlink(m)
+		s.mustSweep(b, br, m.at)
+	}
+	s.settle(b, br)
+}
+
+// endHead says that no volume writes to a branch any more: what lies after its
+// last mark goes.
+func (s *Store) endHead(b *pebble.Batch, br *branch) {
+	br.head = false
+	br.soil(br.last(), head)
+	s.mustSweep(b, br, head)
+	s.settle(b, br)
+}
+
+func (s *Store) mustSweep(b *pebble.Batch, br *branch, at uint64) {
+	s.dirty[br] = struct{}{}
+	_ = b.Set(numberKey(keyDirty, br.num, at), nil, nil)
+}
+
+// settle looks what becomes of a branch that lost something. One that nothing
+// needs goes with all that it holds.
+func (s *Store) settle(b *pebble.Batch, br *branch) {
+	if br.head || br.marked() {
+		s.mayAbsorb(br)
 		return
 	}
+	s.uncounted(b)
 	delete(s.branches, br.num)
-	for _, kind := range []byte{keyLeaf, keyChanged} {
-		k := numberKey(kind, br.num)
-		_ = b.DeleteRange(k, next(k), nil)
+	delete(s.dirty, br)
+	delete(s.candidates, br)
+	line := br.line.Load()
+	for _, num := range []uint64{br.num, line.rest} {
+		for _, kind := range []byte{keyLeaf, keyChanged} {
+			if num != 0 {
+				k := numberKey(kind, num)
+				_ = b.DeleteRange(k, next(k), nil)
+			}
+		}
 	}
-	for _, kind := range []byte{keyBranch, keyWritten, keyDirty} {
+	for _, kind := range []byte{keyBranch, keyWritten} {
 		_ = b.Delete(numberKey(kind, br.num), nil)
 	}
-	if br.parent != nil {
-		s.unref(b, br.parent)
+	k := numberKey(keyDirty, br.num)
+	_ = b.DeleteRange(k, next(k), nil)
+	s.dropAliases(b, br)
+	if line.parent != nil {
+		m := br.pin
+		br.orphan()
+		s.letGo(b, line.parent.final(), m)
 	}
 }

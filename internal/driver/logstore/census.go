@@ -61,6 +61,9 @@ func (s *Store) reclaimWhenDue(ctx context.Context) error {
 	if err == nil && due {
 		err = s.takeCensus()
 	}
+	if err == nil {
+		err = s.freeEmptied()
+	}
 	if err != nil {
 		return err
 	}
@@ -82,7 +85,10 @@ func (s *Store) reclaim(ctx context.Context) error {
 		return nil
 	}
 	// What is known from the last count is tried before another one.
-	err := s.compact(ctx, true)
+	err := s.freeEmptied()
+	if err == nil && s.pool.freeCount() == 0 {
+		err = s.compact(ctx, true)
+	}
 	if err == nil && s.pool.freeCount() == 0 {
 		err = s.takeCensus()
 	}
@@ -97,11 +103,12 @@ func (s *Store) reclaim(ctx context.Context) error {
 
 // standing is what reclaiming depends on beside deletions.
 type standing struct {
-	end   position
-	ready int
+	end    position
+	ready  int
+	fallen int64
 }
 
-func (s *Store) standing() standing { return standing{s.log.now(), s.pool.count()} }
+func (s *Store) standing() standing { return standing{s.log.now(), s.pool.count(), s.fallen.Load()} }
 
 // takeCensus counts the live bytes of each full segment, notes them and sets
 // those with none free.
@@ -133,6 +140,9 @@ func (s *Store) takeCensus() error {
 		}
 	}
 	err = s.setUsage(changed)
+	if err == nil && !s.freed {
+		err = indexError(s.db.Delete([]byte{keyFreed}, pebble.NoSync))
+	}
 	s.mu.Unlock()
 	if err == nil {
 		err = s.setFree(dead)
@@ -140,6 +150,16 @@ func (s *Store) takeCensus() error {
 	s.census.ended = s.now()
 	s.census.took = s.census.ended.Sub(start)
 	return err
+}
+
+// uncounted notes that something became unreachable of which no count tells, so
+// that a census is due, also after the store was opened again. The caller holds
+// s.mu, or is recovery.
+func (s *Store) uncounted(b *pebble.Batch) {
+	if !s.freed {
+		s.freed = true
+		_ = b.Set([]byte{keyFreed}, nil, nil)
+	}
 }
 
 // countLive sums the bytes that the index refers to, by segment.

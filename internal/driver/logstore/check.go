@@ -65,11 +65,21 @@ func (s *Store) Examine(ctx context.Context, w Watch) (Examined, error) {
 	for num := range s.branches {
 		e.alive[num] = true
 	}
+	if s.moving != nil {
+		e.alive[s.moving.from] = true
+	}
+	s.examining++
 	for id, u := range s.usage {
 		e.usage[id] = *u
 	}
 	s.mu.Unlock()
-	defer e.snap.Close()
+	defer func() {
+		e.snap.Close()
+		s.mu.Lock()
+		s.examining--
+		s.mu.Unlock()
+		s.wakeHousekeeper()
+	}()
 	if err != nil {
 		e.report(Damage{What: err.Error()})
 	}
@@ -107,29 +117,39 @@ func (e *examiner) examine(ctx context.Context) error {
 
 // checkNouns counts references anew. The caller holds s.mu.
 func (s *Store) checkNouns() error {
-	refs := map[*branch]int{}
+	holders, heads := map[*mark]int{}, map[*branch]bool{}
 	for _, v := range s.volumes {
-		refs[v.branch]++
+		heads[v.branch] = true
 		last := uint64(0)
-		for _, snap := range v.snapshots {
-			refs[snap.branch]++
-			if snap.at <= last || snap.at > snap.branch.epoch {
+		for snap := range v.snapshots.all() {
+			holders[snap.mark]++
+			if snap.at <= last || snap.at != snap.mark.at || snap.at > snap.branch.final().epoch {
 				return block.Errorf(block.Corrupt, "snapshot %s of volume %s is out of order", snap.name, v.id)
 			}
 			last = snap.at
 		}
 	}
 	for _, b := range s.branches {
-		if b.parent != nil {
-			refs[b.parent]++
+		if l := b.line.Load(); l.parent != nil {
+			holders[b.pin]++
+			if b.pin == nil || b.pin.at != l.at {
+				return block.Errorf(block.Corrupt, "branch %d begins at no mark of its parent", b.num)
+			}
 		}
 	}
+	marks := 0
 	for num, b := range s.branches {
-		if b.num != num || b.refs != refs[b] || b.refs == 0 {
-			return block.Errorf(block.Corrupt, "branch %d has %d references and not %d", num, refs[b], b.refs)
+		if b.num != num || b.head != heads[b] || !b.head && !b.marked() || b.heir.Load() != nil {
+			return block.Errorf(block.Corrupt, "branch %d is not what is known of it", num)
+		}
+		for m := b.marks.next; m != &b.marks; m = m.next {
+			if marks++; m.holders != holders[m] || m.at <= m.prev.at {
+				return block.Errorf(block.Corrupt, "mark %d of branch %d has %d holders and not %d", m.at, num, holders[m],
+					m.holders)
+			}
 		}
 	}
-	if len(s.numbers) != len(s.volumes) || len(refs) != len(s.branches) {
+	if len(s.numbers) != len(s.volumes) || len(holders) != marks {
 		return block.Errorf(block.Corrupt, "the store's nouns don't fit together")
 	}
 	return nil
@@ -231,6 +251,7 @@ type segmentCheck struct {
 	want    int64 // bytes that the index has in it, where they were counted
 	found   int64
 	damages []Damage
+	shape   uint64 // of the branches when the segment was read
 }
 
 // run checks the segment. It keeps nobody from reusing it, since it may take
@@ -239,6 +260,9 @@ func (c *segmentCheck) run(ctx context.Context, read func(n int) error) error {
 	err := c.walk(ctx, read)
 	if c.store.reused(c.id) || err == nil && len(c.damages) == 0 {
 		return nil
+	}
+	if c.store.shape.Load() != c.shape {
+		return err // it may have looked under branches that were absorbed meanwhile
 	}
 	for _, d := range c.damages {
 		c.report(d)
@@ -261,6 +285,7 @@ func (c *segmentCheck) walk(ctx context.Context, read func(n int) error) error {
 		return err
 	}
 	defer s.handles.put(w.handle)
+	c.shape = w.shape
 	s.mu.Lock()
 	var end int64
 	if u := s.usage[c.id]; u != nil {
@@ -312,7 +337,7 @@ func (c *segmentCheck) blocks(w *segmentWalk, l *liveRun) {
 func (c *segmentCheck) missing(ctx context.Context, w *segmentWalk) error {
 	byLeaf := map[versionID][]placed{}
 	for _, g := range w.groups() {
-		byLeaf[versionID{branch: g[0].branch, leaf: g[0].leaf()}] = g
+		byLeaf[versionID{branch: g[0].line, leaf: g[0].leaf()}] = g
 	}
 	it, err := c.reader.NewIter(&pebble.IterOptions{LowerBound: []byte{keyLeaf}, UpperBound: []byte{keyLeaf + 1}})
 	if err != nil {
@@ -328,7 +353,7 @@ func (c *segmentCheck) missing(ctx context.Context, w *segmentWalk) error {
 		if err != nil {
 			return indexError(err)
 		}
-		group := byLeaf[versionID{branch: branch, leaf: leaf}]
+		group := byLeaf[versionID{branch: c.store.lineOf(branch), leaf: leaf}]
 		err = eachRun(v, func(r run) {
 			if r.segment != c.id {
 				return

@@ -155,6 +155,9 @@ func (s *Store) evacuate(ctx context.Context, id uint32) (empty bool, err error)
 		}
 		whole = whole && moved
 	}
+	if s.shape.Load() != w.shape {
+		return false, nil // blocks moved to other branches meanwhile: it is looked at again
+	}
 	if !whole {
 		s.mu.Lock()
 		if u = s.usage[id]; u != nil {
@@ -234,7 +237,18 @@ func (l *liveRun) block(i int) uint64 { return uint64(l.leaf)*leafBlocks + uint6
 // eachLive calls f for what an index has in a segment, of the one leaf that a
 // group of records belongs to; each run lies in one record.
 func (s *Store) eachLive(r pebble.Reader, segment uint32, group []placed, f func(liveRun) error) error {
-	branch, leaf := group[0].branch, group[0].leaf()
+	for _, branch := range s.storedUnder(group[0].line) {
+		if err := s.eachLiveOf(r, segment, branch, group, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachLiveOf is eachLive for what is stored under one branch's number.
+func (s *Store) eachLiveOf(r pebble.Reader, segment uint32, branch uint64, group []placed,
+	f func(liveRun) error) error {
+	leaf := group[0].leaf()
 	lower := leafKey(nil, branch, leaf, head)
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: next(lower[:len(lower)-8])})
 	if err != nil {

@@ -103,7 +103,7 @@ const maxOwners = 8
 func (s *Store) ownersOf(branch uint64) (ids []block.VolumeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	br := s.branches[branch]
+	br := s.branchOf(branch)
 	if br == nil {
 		return nil
 	}
@@ -112,8 +112,8 @@ func (s *Store) ownersOf(branch uint64) (ids []block.VolumeID) {
 		ids = append(ids, first.id)
 	}
 	for _, v := range s.volumes {
-		for b := v.branch; b != nil && v != first && len(ids) < maxOwners; b = b.parent {
-			if b == br {
+		for b := v.branch; b != nil && v != first && len(ids) < maxOwners; b = b.line.Load().parent {
+			if b = b.final(); b == br {
 				ids = append(ids, v.id)
 				break
 			}

@@ -2,11 +2,8 @@ package logstore
 
 import (
 	"context"
-	"encoding/binary"
 	"iter"
 	"slices"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
@@ -60,26 +57,25 @@ func (s *Store) diffAll(ctx context.Context, ref driver.SnapshotRef, yield func(
 	}
 }
 
-// span is a range of epochs of a branch.
-type span struct {
-	br       *branch
-	from, to uint64 // [from, to)
-}
-
-// spans lists where the changes from one mark to a later one of the same
-// history lie.
-func spans(from, to *snapshot) ([]span, bool) {
-	var out []span
-	bound := to.at
-	for br := to.branch; br != nil; bound, br = br.parentAt, br.parent {
-		if br == from.branch {
-			return append(out, span{br, from.at, bound}), from.at <= bound
+// since lists where the changes from one mark to a later one of the same
+// history lie: what is seen from the later one, in epochs not below from.at,
+// up to the branch that the older one is on.
+func since(from *snapshot, views []view) ([]view, bool) {
+	own := from.branch.final().num
+	for i, w := range views {
+		if w.branch != own {
+			continue
 		}
-		out = append(out, span{br, 0, bound})
+		if from.at > w.bound {
+			return nil, false
+		}
+		if i+1 < len(views) && views[i+1].rest {
+			i++
+		}
+		return views[:i+1], true
 	}
 	return nil, false
 }
-
 func (s *Store) diff(ctx context.Context, from, to driver.SnapshotRef, yield func(driver.Extent, error) bool) error {
 	if from.Volume != to.Volume {
 		return block.Errorf(block.Invalid, "a difference is taken between snapshots of one volume")
@@ -94,11 +90,7 @@ func (s *Store) diff(ctx context.Context, from, to driver.SnapshotRef, yield fun
 		return err
 	}
 	defer newer.Close()
-	where, ok := spans(older.snapshot, newer.snapshot)
-	if !ok {
-		return block.Errorf(block.Invalid, "snapshot %s is not older than %s", from.Name, to.Name)
-	}
-	leaves, err := s.changedLeaves(where)
+	leaves, err := s.changedLeaves(older.snapshot, newer.snapshot)
 	if err != nil {
 		return err
 	}
@@ -108,7 +100,7 @@ func (s *Store) diff(ctx context.Context, from, to driver.SnapshotRef, yield fun
 		if err := s.usable(ctx); err != nil {
 			return err
 		}
-		changed, err := s.changedBlocks(where, leaf)
+		changed, err := s.changedBlocks(older.snapshot, newer.snapshot, leaf)
 		if err != nil {
 			return err
 		}
@@ -128,23 +120,31 @@ func (s *Store) diff(ctx context.Context, from, to driver.SnapshotRef, yield fun
 	return nil
 }
 
-// changedLeaves lists the leaves that were changed in some spans, in order.
-func (s *Store) changedLeaves(where []span) ([]uint32, error) {
+// changedLeaves lists the leaves that were changed between two marks, in order.
+func (s *Store) changedLeaves(from, to *snapshot) ([]uint32, error) {
+	it, views, err := s.steady(to.branch, to.at, nil, []byte{keyChanged}, []byte{keyChanged + 1})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	where, ok := since(from, views)
+	if !ok {
+		return nil, block.Errorf(block.Invalid, "snapshot %s is not older than %s", from.name, to.name)
+	}
 	var leaves []uint32
 	for _, w := range where {
-		it, err := s.db.NewIter(&pebble.IterOptions{
-			LowerBound: changedKey(nil, w.br.num, w.from, 0), UpperBound: changedKey(nil, w.br.num, w.to, 0)})
-		if err != nil {
-			return nil, indexError(err)
-		}
-		for ok := it.First(); ok; ok = it.Next() {
-			leaves = append(leaves, binary.BigEndian.Uint32(it.Key()[len(it.Key())-4:]))
+		for ok := it.SeekGE(changedKey(nil, w.branch, from.at, 0)); ok; ok = it.Next() {
+			num, epoch, leaf, good := parseChangedKey(it.Key())
+			if !good || num != w.branch || epoch >= w.bound {
+				break
+			}
+			leaves = append(leaves, leaf)
 			if len(leaves) == cap(leaves) { // before it grows: it may repeat itself
 				slices.Sort(leaves)
 				leaves = slices.Compact(leaves)
 			}
 		}
-		if err := it.Close(); err != nil {
+		if err := it.Error(); err != nil {
 			return nil, indexError(err)
 		}
 	}
@@ -152,29 +152,33 @@ func (s *Store) changedLeaves(where []span) ([]uint32, error) {
 	return slices.Compact(leaves), nil
 }
 
-// changedBlocks tells which blocks of a leaf were changed in some spans.
-func (s *Store) changedBlocks(where []span, leaf uint32) (out [leafBlocks]bool, err error) {
+// changedBlocks tells which blocks of a leaf were changed between two marks.
+func (s *Store) changedBlocks(from, to *snapshot, leaf uint32) (out [leafBlocks]bool, err error) {
+	it, views, err := s.steady(to.branch, to.at, nil, []byte{keyLeaf}, []byte{keyLeaf + 1})
+	if err != nil {
+		return out, err
+	}
+	defer it.Close()
+	where, _ := since(from, views)
 	for _, w := range where {
-		lower := leafKey(nil, w.br.num, leaf, w.to-1)
-		upper := next(leafKey(nil, w.br.num, leaf, w.from))
-		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-		if err != nil {
-			return out, indexError(err)
-		}
-		for ok := it.First(); ok && err == nil; ok = it.Next() {
-			var v []byte
-			if v, err = it.ValueAndErr(); err == nil {
+		for ok := it.SeekGE(leafKey(nil, w.branch, leaf, w.bound-1)); ok; ok = it.Next() {
+			num, l, epoch, good := parseLeafKey(it.Key())
+			if !good || num != w.branch || l != leaf || epoch < from.at {
+				break
+			}
+			v, err := it.ValueAndErr()
+			if err == nil {
 				err = eachRun(v, func(r run) {
 					for i := range r.count {
 						out[r.first+i] = true
 					}
 				})
 			}
+			if err != nil {
+				return out, indexError(err)
+			}
 		}
-		if cerr := it.Close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
+		if err := it.Error(); err != nil {
 			return out, indexError(err)
 		}
 	}

@@ -32,7 +32,7 @@ func (s *Store) snapshot(ref driver.SnapshotRef) (*volume, *snapshot, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	snap := v.find(ref.Name)
+	snap := v.snapshots.find(ref.Name)
 	if snap == nil {
 		return nil, nil, block.Errorf(block.NotFound, "volume %s has no snapshot %s in the store", ref.Volume, ref.Name)
 	}
@@ -70,15 +70,15 @@ func (s *Store) CloneSnapshot(ctx context.Context, id block.VolumeID, from drive
 		if done, err := s.exists(id, size); done || err != nil {
 			return err
 		}
-		_, snap, err := s.snapshot(from)
+		v, snap, err := s.snapshot(from)
 		if err != nil {
 			return err
 		}
 		if size < snap.size {
 			return block.Errorf(block.Invalid, "a clone can't be smaller than its snapshot")
 		}
-		body := encoder(nil).text(string(id)).uint(uint64(size)).uint(snap.branch.num).uint(snap.at)
-		return s.commit(&header{op: opClone}, body, nil, forWriting)
+		body := encoder(nil).text(string(id)).uint(uint64(size)).uint(snap.branch.final().num).uint(snap.at)
+		return s.commit(&header{op: opClone, volume: v.num}, body, nil, forWriting)
 	})
 }
 
@@ -107,7 +107,7 @@ func (s *Store) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 		if v.open {
 			return block.Errorf(block.Conflict, "volume %s is open", id)
 		}
-		for _, snap := range v.snapshots {
+		for snap := range v.snapshots.all() {
 			if snap.readers > 0 {
 				return block.Errorf(block.Conflict, "snapshot %s is open", snap.name)
 			}
@@ -137,7 +137,7 @@ func (s *Store) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) 
 			if err != nil {
 				return err
 			}
-			if v.find(ref.Name) == nil && !slices.Contains(refs[:i], ref) {
+			if v.snapshots.find(ref.Name) == nil && !slices.Contains(refs[:i], ref) {
 				list = list.uint(v.num).text(string(ref.Name))
 				n++
 			}
@@ -180,7 +180,7 @@ func (s *Store) Revert(ctx context.Context, to driver.SnapshotRef) error {
 		if v.open {
 			return block.Errorf(block.Conflict, "volume %s is open", v.id)
 		}
-		for _, later := range v.snapshots[slices.Index(v.snapshots, snap)+1:] {
+		for later := range v.snapshots.backward(snap) {
 			if later.readers > 0 {
 				return block.Errorf(block.Conflict, "snapshot %s is open", later.name)
 			}
@@ -266,8 +266,8 @@ func (s *Store) Snapshots(ctx context.Context, id block.VolumeID) ([]driver.Snap
 	if err != nil {
 		return nil, err
 	}
-	out := make([]driver.SnapshotInfo, 0, len(v.snapshots))
-	for _, snap := range v.snapshots {
+	out := make([]driver.SnapshotInfo, 0, v.snapshots.len())
+	for snap := range v.snapshots.all() {
 		out = append(out, driver.SnapshotInfo{Name: snap.name, Size: snap.size})
 	}
 	return out, nil

@@ -172,6 +172,9 @@ func indexLine(k, v []byte) string {
 		return fmt.Sprintf("position segment %08x at %d sequence %d generation %d %v", p.segment, p.off, p.seq,
 			p.generation, errOr(err))
 	}
+	if len(k) == 1 && k[0] == keyFreed {
+		return "a census is due"
+	}
 	if len(k) < 9 {
 		return fmt.Sprintf("unknown %x = %x", k, v)
 	}
@@ -194,7 +197,10 @@ func indexLine(k, v []byte) string {
 	case keyWritten:
 		return fmt.Sprintf("written branch %d %x", num, v)
 	case keyDirty:
-		return fmt.Sprintf("to sweep branch %d", num)
+		return fmt.Sprintf("to sweep branch %d around %x", num, k[9:])
+	case keyHeir:
+		r, err := parseHeir(v)
+		return fmt.Sprintf("branch %d absorbed by %d rest below %d %v", num, r.heir, r.restAt, errOr(err))
 	}
 	return fmt.Sprintf("unknown %x = %x", k, v)
 }

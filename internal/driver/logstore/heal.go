@@ -118,9 +118,9 @@ func (s *Store) fetch(ctx context.Context, d *Damage, i int) ([]byte, error) {
 // locate finds in which branch a block lies that the index looks for in a
 // place.
 func (s *Store) locate(br *branch, bound uint64, blk int64, c cell) (num uint64, found bool, err error) {
-	for ; br != nil; br, bound = br.parent, br.parentAt {
-		if _, found, err = s.versionOf(br.num, bound, blk, c); err != nil || found {
-			return br.num, found, err
+	for _, w := range br.views(bound, nil) {
+		if _, found, err = s.versionOf(w.branch, w.bound, blk, c); err != nil || found {
+			return w.branch, found, err
 		}
 	}
 	return 0, false, nil
@@ -165,17 +165,22 @@ func (s *Store) tryPutBack(d *Damage, i int, data []byte) error {
 	if s.closed.Load() {
 		return errClosed()
 	}
-	br := s.branches[d.branch]
+	br := s.branchOf(d.branch)
 	if br == nil {
 		return nil
 	}
-	epoch, found, err := s.versionOf(br.num, head, blk, place)
+	num := br.num
+	epoch, found, err := s.versionOf(num, head, blk, place)
+	if m := s.moving; err == nil && !found && m != nil && m.to == br {
+		num = m.from
+		epoch, found, err = s.versionOf(num, head, blk, place)
+	}
 	if err != nil || !found {
 		return err
 	}
 	body := make([]byte, relocateFixed)
 	relocation{epoch: epoch, segment: place.segment, off: place.off}.put(body)
 	body = append(body, d.crcs[i*4:i*4+4]...)
-	h := header{op: opRelocate, volume: br.volume, branch: br.num, first: uint64(blk), count: 1}
+	h := header{op: opRelocate, volume: br.volume, branch: num, first: uint64(blk), count: 1}
 	return s.commit(&h, body, data, forMoving)
 }

@@ -23,6 +23,10 @@ const (
 	skipReplaySync                           // what is replayed may be in the page cache only
 	moveBlindly                              // a relocate record counts even where the index looks elsewhere
 	trustOldNotes                            // sweeping leaves stale notes of what is noted
+	trustOldViews                            // reads take places that they looked up before an absorption began
+	moveOldFirst                             // absorbing moves old versions before newer ones
+	forgetHeirs                              // compaction looks for absorbed blocks under their old branch only
+	sweepRest                                // sweeps what is being absorbed
 )
 
 // testHooks is nil outside of tests.

@@ -16,7 +16,9 @@ import (
 //
 //	'B' branch                    parent, parent's bound, volume, epoch
 //	'C' branch epoch leaf         a leaf that was changed in that epoch
-//	'D' branch                    the branch has something to sweep
+//	'D' branch at                 something is to be swept around a moment of the branch
+//	'F'                           something became unreachable that no census has seen
+//	'H' branch                    by which branch it was absorbed
 //	'L' segment                   a full segment: end, bytes of data, bytes live at most
 //	'P' branch leaf ^epoch        runs: what was written in that epoch
 //	'Q'                           the position up to which the log is in here
@@ -27,6 +29,8 @@ const (
 	keyBranch   = 'B'
 	keyChanged  = 'C'
 	keyDirty    = 'D'
+	keyFreed    = 'F'
+	keyHeir     = 'H'
 	keyLeaf     = 'P'
 	keyPosition = 'Q'
 	keySegment  = 'L'

@@ -8,19 +8,23 @@ import (
 // bound: in its own versions from new to old, then in its parent's. Cells that
 // stay unset read as zeros.
 func (s *Store) resolve(br *branch, bound uint64, leaf uint32, out *cells) error {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyLeaf}, UpperBound: []byte{keyLeaf + 1}})
+	var memory [maxViews]view
+	it, views, err := s.steady(br, bound, memory[:0], []byte{keyLeaf}, []byte{keyLeaf + 1})
 	if err != nil {
-		return indexError(err)
+		return err
 	}
 	defer it.Close()
 	*out = cells{}
 	missing := leafBlocks
 	var key []byte
-	for ; br != nil && missing > 0; br, bound = br.parent, br.parentAt {
-		key = leafKey(key, br.num, leaf, bound-1)
+	for _, w := range views {
+		if missing == 0 {
+			break
+		}
+		key = leafKey(key, w.branch, leaf, w.bound-1)
 		for ok := it.SeekGE(key); ok && missing > 0; ok = it.Next() {
 			num, l, _, good := parseLeafKey(it.Key())
-			if !good || num != br.num || l != leaf {
+			if !good || num != w.branch || l != leaf {
 				break
 			}
 			v, err := it.ValueAndErr()
@@ -36,6 +40,23 @@ func (s *Store) resolve(br *branch, bound uint64, leaf uint32, out *cells) error
 		}
 	}
 	return nil
+}
+
+// steady opens an iterator, and lists the views of a branch below a bound that
+// fit it: no absorption began in between, after which versions would move.
+func (s *Store) steady(br *branch, bound uint64, to []view, lower, upper []byte) (*pebble.Iterator, []view, error) {
+	for {
+		shape := s.shape.Load()
+		views := br.views(bound, to)
+		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+		if err != nil {
+			return nil, nil, indexError(err)
+		}
+		if s.shape.Load() == shape || s.hooks.is(trustOldViews) {
+			return it, views, nil
+		}
+		it.Close()
+	}
 }
 
 // eachVersion calls f for a branch's versions of a leaf below a bound, from new
@@ -95,25 +116,24 @@ func (s *Store) lookup(br *branch, bound uint64, leaf uint32, from, to int, out 
 	return nil
 }
 
-// leafWalk goes over the leaves that one branch has versions of below a bound.
+// leafWalk goes over the leaves of which there are versions in a view.
 type leafWalk struct {
-	it    *pebble.Iterator
-	br    *branch
-	bound uint64
-	leaf  uint32
-	ok    bool
-	key   []byte
+	it *pebble.Iterator
+	view
+	leaf uint32
+	ok   bool
+	key  []byte
 }
 
 // seek goes to the first leaf not before the given one.
 func (w *leafWalk) seek(leaf uint32) {
 	for {
-		w.key = leafKey(w.key, w.br.num, leaf, w.bound-1)
+		w.key = leafKey(w.key, w.branch, leaf, w.bound-1)
 		if w.ok = w.it.SeekGE(w.key); !w.ok {
 			return
 		}
-		_, l, epoch, good := parseLeafKey(w.it.Key())
-		if w.ok = good; !good {
+		num, l, epoch, good := parseLeafKey(w.it.Key())
+		if w.ok = good && num == w.branch; !w.ok {
 			return
 		}
 		if epoch < w.bound {
@@ -125,46 +145,49 @@ func (w *leafWalk) seek(leaf uint32) {
 }
 
 // eachLeaf calls f in order for the leaves in [from, to] that anything was
-// written to, as seen from a branch below a bound, until f returns false.
+// written to, as seen from a branch below a bound, until f returns false. All
+// walks share what one iterator sees; each has a copy of it.
 func (s *Store) eachLeaf(br *branch, bound uint64, from, to uint32, f func(leaf uint32) bool) error {
-	var walks []*leafWalk
+	first, views, err := s.steady(br, bound, nil, []byte{keyLeaf}, []byte{keyLeaf + 1})
+	if err != nil {
+		return err
+	}
+	walks := make([]leafWalk, 0, len(views))
 	defer func() {
-		for _, w := range walks {
-			w.it.Close()
+		for i := range walks {
+			walks[i].it.Close()
 		}
 	}()
-	for ; br != nil; br, bound = br.parent, br.parentAt {
-		upper := numberKey(keyLeaf, br.num+1)
-		if to < 1<<32-1 {
-			upper = leafKey(nil, br.num, to+1, head)
+	for i, w := range views {
+		it := first
+		if i > 0 {
+			if it, err = first.Clone(pebble.CloneOptions{}); err != nil {
+				return indexError(err)
+			}
 		}
-		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: leafKey(nil, br.num, from, head), UpperBound: upper})
-		if err != nil {
-			return indexError(err)
-		}
-		w := &leafWalk{it: it, br: br, bound: bound}
-		walks = append(walks, w)
-		w.seek(from)
+		walks = append(walks, leafWalk{it: it, view: w})
+		walks[i].seek(from)
 	}
 	for {
-		var first *leafWalk
-		for _, w := range walks {
+		var least *leafWalk
+		for i := range walks {
+			w := &walks[i]
 			if err := w.it.Error(); err != nil {
 				return indexError(err)
 			}
-			if w.ok && (first == nil || w.leaf < first.leaf) {
-				first = w
+			if w.ok && w.leaf <= to && (least == nil || w.leaf < least.leaf) {
+				least = w
 			}
 		}
-		if first == nil {
+		if least == nil {
 			return nil
 		}
-		leaf := first.leaf
+		leaf := least.leaf
 		if !f(leaf) || leaf == to {
 			return nil
 		}
-		for _, w := range walks {
-			if w.ok && w.leaf == leaf {
+		for i := range walks {
+			if w := &walks[i]; w.ok && w.leaf == leaf {
 				w.seek(leaf + 1)
 			}
 		}

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -64,9 +65,15 @@ func (s *Store) countRecord(b *pebble.Batch, h *header, at position) error {
 // died notes that blocks of a segment are not referred to any more. The caller
 // holds s.mu, or is recovery.
 func (s *Store) died(segment uint32, blocks int64) {
-	if u := s.usage[segment]; u != nil {
-		u.live = max(0, u.live-blocks*blockSize)
+	u := s.usage[segment]
+	if u == nil || blocks == 0 {
+		return
 	}
+	s.fallen.Add(blocks)
+	if u.live > 0 && u.live <= blocks*blockSize {
+		s.emptied = append(s.emptied, segment)
+	}
+	u.live = max(0, u.live-blocks*blockSize)
 }
 
 // loadUsage reads the counts of segments. A segment that has none was filled
@@ -94,6 +101,13 @@ func (s *Store) loadUsage(end position) error {
 		if err := s.db.Delete(k, pebble.NoSync); err != nil {
 			return indexError(err)
 		}
+	}
+	_, closer, err := s.db.Get([]byte{keyFreed})
+	if err == nil {
+		s.freed = true
+		closer.Close()
+	} else if err != pebble.ErrNotFound { //nolint:errorlint // as Pebble documents it
+		return indexError(err)
 	}
 	size := int64(s.super.segmentSize)
 	for id := range s.pool.all {
@@ -165,6 +179,27 @@ func (s *Store) setFree(ids []uint32) error {
 	s.pool.setFree(ids)
 	s.pool.retry()
 	return s.pool.shrink(readyTarget + inUse/keepFree)
+}
+
+// freeEmptied sets those segments free of which the last block died. It costs
+// nothing where there are none.
+func (s *Store) freeEmptied() error {
+	s.mu.Lock()
+	ids := slices.DeleteFunc(s.emptied, func(id uint32) bool {
+		u := s.usage[id]
+		return u == nil || u.live > 0 || u.free
+	})
+	s.emptied = nil
+	s.mu.Unlock()
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	err := s.setFree(ids)
+	if err != nil {
+		s.mu.Lock()
+		s.emptied = append(s.emptied, ids...)
+		s.mu.Unlock()
+	}
+	return err
 }
 
 // keepFree is the share of the segments in use that is kept for reuse when

@@ -66,7 +66,7 @@ func (s *Store) Status() Status {
 	s.mu.Lock()
 	st.Volumes, st.Branches = len(s.volumes), len(s.branches)
 	for _, v := range s.volumes {
-		st.Snapshots += len(v.snapshots)
+		st.Snapshots += v.snapshots.len()
 	}
 	for _, u := range s.usage {
 		st.LiveBytes += u.live

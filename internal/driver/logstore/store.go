@@ -76,6 +76,10 @@ type Store struct {
 	// shifting keeps the sweeper from moving blocks from epoch to epoch while
 	// compaction looks for them. It is taken before mu.
 	shifting  sync.Mutex
+	sweeping  sync.Mutex // one sweeper at a time; taken before shifting
+	swept     sweepWork
+	shape     atomic.Uint64 // counts absorptions that began
+	fallen    atomic.Int64  // blocks that died
 	stuck     standing      // where reclaiming found nothing; under reclaiming
 	brake     atomic.Int64  // nanoseconds that a writer waits with each block
 	memTable  int64         // bytes of one of the index's memory tables
@@ -92,10 +96,16 @@ type Store struct {
 	volumes    map[block.VolumeID]*volume
 	numbers    map[uint64]*volume
 	branches   map[uint64]*branch
-	recent     map[versionID]int // leaves whose change is noted; how many operands they have
-	indexEvery int64             // bytes of log after which the index is flushed
-	indexed    int64             // bytes applied since the index was asked to flush
-	freed      bool              // something became unreachable
+	aliases    map[uint64]*branch   // absorbed branches; each has an heir
+	moving     *moving              // the absorption that goes on
+	candidates map[*branch]struct{} // that may be ready to be absorbed
+	dirty      map[*branch]struct{} // that have something to sweep
+	examining  int                  // absorptions neither begin nor end meanwhile
+	emptied    []uint32             // segments of which the last block died
+	recent     map[versionID]int    // leaves whose change is noted; how many operands they have
+	indexEvery int64                // bytes of log after which the index is flushed
+	indexed    int64                // bytes applied since the index was asked to flush
+	freed      bool                 // something became unreachable
 
 	usage       map[uint32]*usage // full segments
 	filling     filling
@@ -141,6 +151,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		fs: o.FS, dir: o.Dir, slog: o.Log, now: o.Now, opened: o.Now(), lock: lock, hooks: o.hooks,
 		closing: make(chan struct{}), keeping: make(chan struct{}, 1),
 		volumes: map[block.VolumeID]*volume{}, numbers: map[uint64]*volume{}, branches: map[uint64]*branch{},
+		aliases: map[uint64]*branch{}, candidates: map[*branch]struct{}{}, dirty: map[*branch]struct{}{},
 		recent: map[versionID]int{}, indexEvery: o.indexEvery, cache: newLeafCache(o.CacheBytes / 4), stop: func() {},
 		usage: map[uint32]*usage{}, memTable: memTable(o.CacheBytes), flushed: make(chan struct{}, 1),
 		healer: o.Healer, told: o.Alarm, scrubRate: o.ScrubRate, wait: o.wait,
@@ -250,7 +261,7 @@ func (s *Store) start() error {
 	if err := s.log.flush(); err != nil {
 		return err
 	}
-	s.super.generation, s.super.clean = s.log.now().generation, false
+	s.super.generation, s.super.clean, s.super.version = s.log.now().generation, false, formatVersion
 	if err := writeSuper(s.fs, s.dir, s.super); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ const (
 	superMagic    = 0x316b6c6276_6b // "kvblk1"
 	superSize     = 4096            // of each of two slots
 	superUsed     = 64
-	formatVersion = 1
+	formatVersion = 2
 	oldestVersion = 1 // that can be opened
 )
 

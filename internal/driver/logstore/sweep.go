@@ -2,15 +2,26 @@ package logstore
 
 import (
 	"context"
-	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
+// Deleting a mark changes nothing for those who read; it leaves epochs that no
+// mark tells apart, or that none sees. Marks are kept in order, so that the gap
+// between the two neighbours of a deleted mark is known at once, and sweeping
+// it costs what was changed in it, however many marks and epochs there are.
+
 // sweepBatch is how many leaves the sweeper deals with while it holds the
 // store.
 const sweepBatch = 64
+
+// sweepWork counts what sweeping and absorbing looked at, for tests.
+type sweepWork struct {
+	gaps atomic.Int64
+	keys atomic.Int64 // of the index
+}
 
 // wakeHousekeeper makes the housekeeper look what there is to do. It may be
 // called with any lock held.
@@ -42,7 +53,7 @@ func (s *Store) keepHouse(ctx context.Context) {
 		case <-timer.C:
 			timer.Reset(levelEvery)
 		}
-		err := s.sweepAll(ctx)
+		err := s.tidyBranches(ctx)
 		if err == nil {
 			err = s.reclaimWhenDue(ctx)
 		}
@@ -56,78 +67,105 @@ func (s *Store) keepHouse(ctx context.Context) {
 	}
 }
 
-// sweepAll sweeps the branches that lost a mark.
-func (s *Store) sweepAll(ctx context.Context) error {
+// tidyBranches sweeps what deletions left, and absorbs branches, until there is
+// nothing of either. Sweeping comes first after each few steps of absorbing:
+// it makes room.
+func (s *Store) tidyBranches(ctx context.Context) error {
 	for {
-		br, last, marks := s.nextDirty()
-		if br == nil {
+		if err := s.sweepAll(ctx); err != nil {
+			return err
+		}
+		if more, err := s.absorb(ctx); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// gap is the part of a branch between two neighbouring marks: its epochs are
+// not told apart.
+type gap struct {
+	br       *branch
+	after    *mark
+	from, to uint64   // epochs in [from, to)
+	seen     bool     // by the mark at its end, or the branch's present
+	what     []uint64 // moments for which it is noted as to be swept
+}
+
+// sweepAll sweeps all gaps that lost a mark, but those of a branch to which
+// versions of another are being moved.
+func (s *Store) sweepAll(ctx context.Context) error {
+	s.sweeping.Lock()
+	defer s.sweeping.Unlock()
+	for {
+		g, ok := s.nextGap()
+		if !ok {
 			return nil
 		}
-		if err := s.sweepBranch(ctx, br, last, marks); err != nil {
+		s.swept.gaps.Add(1)
+		err := s.sweepGap(ctx, g)
+		if err == nil {
+			err = s.noteSwept(g)
+		}
+		if err != nil {
 			s.mu.Lock()
-			br.dirty = true
+			if s.branches[g.br.num] == g.br {
+				for _, at := range g.what {
+					g.br.soil(g.br.gapOf(at), at)
+				}
+				s.dirty[g.br] = struct{}{}
+			}
 			s.mu.Unlock()
 			return err
 		}
 	}
 }
 
-// nextDirty picks a branch to sweep and lists its marks, from old to new: the
-// bounds below which something still looks at it. last is the branch's epoch at
-// that moment: what a later mark sees was written in it or before.
-func (s *Store) nextDirty() (br *branch, last uint64, marks []uint64) {
+// nextGap picks a gap to sweep. Marks that are made from now on lie above the
+// branch's present epoch, which thus ends a gap that ends at the present.
+func (s *Store) nextGap() (g gap, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, b := range s.branches {
-		if b.dirty {
-			br = b
-			break
+	for br := range s.dirty {
+		if s.moving != nil && s.moving.to == br && !s.hooks.is(sweepRest) {
+			continue
 		}
-	}
-	if br == nil {
-		return nil, 0, nil
-	}
-	br.dirty = false
-	for _, v := range s.volumes {
-		if v.branch == br {
-			marks = append(marks, head)
-		}
-		for _, snap := range v.snapshots {
-			if snap.branch == br {
-				marks = append(marks, snap.at)
+		for m, what := range br.dirt {
+			delete(br.dirt, m)
+			g = gap{br: br, after: m, from: m.at, to: m.next.at, seen: true, what: what}
+			if m.next == &br.marks {
+				g.to, g.seen = br.epoch+1, br.head
 			}
+			return g, true
 		}
+		delete(s.dirty, br)
 	}
-	for _, child := range s.branches {
-		if child.parent == br {
-			marks = append(marks, child.parentAt)
-		}
-	}
-	slices.Sort(marks)
-	return br, br.epoch, marks
+	return gap{}, false
 }
 
-// sweepBranch drops epochs that no mark sees, and joins epochs that no mark
-// tells apart. Marks that are made meanwhile lie above the last epoch; epochs
-// that begin with them are left alone, since marks does not tell them apart.
-func (s *Store) sweepBranch(ctx context.Context, br *branch, last uint64, marks []uint64) error {
+// sweepGap drops the epochs of a gap if nothing sees them, else joins them to
+// one: of two the one with fewer changes goes into the other, so that it costs
+// the least whatever the order in which marks are deleted.
+func (s *Store) sweepGap(ctx context.Context, g gap) error {
 	kept := uint64(0)
-	for epoch, ok := uint64(0), true; ; {
-		var err error
-		if epoch, ok, err = s.nextEpoch(br, epoch+1); err != nil || !ok || epoch > last {
-			return s.swept(br, err)
+	for next := g.from; ; {
+		epoch, ok, err := s.nextEpoch(g.br, next, g.to)
+		if err != nil || !ok {
+			return err
 		}
-		i, exact := slices.BinarySearch(marks, epoch)
-		if exact {
-			i++ // a mark at the epoch does not see it
-		}
+		next = epoch + 1
 		switch {
-		case i == len(marks):
-			err = s.sweepEpoch(ctx, br, epoch, 0)
-		case kept != 0 && (i == 0 || marks[i-1] <= kept):
-			err = s.sweepEpoch(ctx, br, epoch, kept)
-		default:
+		case !g.seen:
+			err = s.sweepEpoch(ctx, g.br, epoch, 0)
+		case kept == 0:
 			kept = epoch
+		default:
+			var fewer bool
+			if fewer, err = s.fewer(g.br, kept, epoch); err == nil && fewer {
+				kept, epoch = epoch, kept
+			}
+			if err == nil {
+				err = s.sweepEpoch(ctx, g.br, epoch, kept)
+			}
 		}
 		if err != nil {
 			return err
@@ -135,25 +173,43 @@ func (s *Store) sweepBranch(ctx context.Context, br *branch, last uint64, marks 
 	}
 }
 
-// swept notes that a branch has nothing to sweep any more.
-func (s *Store) swept(br *branch, err error) error {
+// noteSwept takes the notes away that a gap has something to sweep.
+func (s *Store) noteSwept(g gap) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil || br.dirty || s.branches[br.num] != br {
-		return err
+	if s.branches[g.br.num] != g.br {
+		return nil
 	}
-	s.freed = true
-	return indexError(s.db.Delete(numberKey(keyDirty, br.num), pebble.NoSync))
+	b := s.db.NewBatch()
+	defer b.Close()
+	for _, at := range g.what {
+		k := numberKey(keyDirty, g.br.num, at)
+		if at == wholeBranch {
+			if len(g.br.dirt) > 0 { // the note stands for the other gaps, too
+				for m := range g.br.dirt {
+					g.br.soil(m, wholeBranch)
+					break
+				}
+				continue
+			}
+			k = numberKey(keyDirty, g.br.num)
+		}
+		if err := b.Delete(k, nil); err != nil {
+			return indexError(err)
+		}
+	}
+	return indexError(b.Commit(pebble.NoSync))
 }
 
-// nextEpoch finds the first epoch of a branch not before the given one.
-func (s *Store) nextEpoch(br *branch, from uint64) (uint64, bool, error) {
+// nextEpoch finds the first epoch of a branch in [from, to).
+func (s *Store) nextEpoch(br *branch, from, to uint64) (uint64, bool, error) {
 	it, err := s.db.NewIter(&pebble.IterOptions{
-		LowerBound: changedKey(nil, br.num, from, 0), UpperBound: numberKey(keyChanged, br.num+1)})
+		LowerBound: changedKey(nil, br.num, from, 0), UpperBound: changedKey(nil, br.num, to, 0)})
 	if err != nil {
 		return 0, false, indexError(err)
 	}
 	defer it.Close()
+	s.swept.keys.Add(1)
 	if !it.First() {
 		return 0, false, indexError(it.Error())
 	}
@@ -161,11 +217,38 @@ func (s *Store) nextEpoch(br *branch, from uint64) (uint64, bool, error) {
 	return epoch, ok, nil
 }
 
-// sweepEpoch takes an epoch's versions away, laid over those of another epoch
-// if into is one.
+// fewer tells whether an epoch has fewer changed leaves than another. It looks
+// at no more of either than the smaller one has.
+func (s *Store) fewer(br *branch, epoch, other uint64) (bool, error) {
+	var its [2]*pebble.Iterator
+	for i, e := range []uint64{epoch, other} {
+		it, err := s.db.NewIter(&pebble.IterOptions{
+			LowerBound: changedKey(nil, br.num, e, 0), UpperBound: changedKey(nil, br.num, e+1, 0)})
+		if err != nil {
+			return false, indexError(err)
+		}
+		defer it.Close()
+		its[i] = it
+	}
+	a, b := its[0].First(), its[1].First()
+	for a && b {
+		s.swept.keys.Add(2)
+		a, b = its[0].Next(), its[1].Next()
+	}
+	if err := its[0].Error(); err != nil {
+		return false, indexError(err)
+	}
+	return b, indexError(its[1].Error())
+}
+
+// sweepEpoch takes an epoch's versions away; if into is another epoch they are
+// joined with those: the newer lie over the older.
 func (s *Store) sweepEpoch(ctx context.Context, br *branch, epoch, into uint64) error {
 	for leaf, more := uint32(0), true; more; {
 		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.waitIndex(); err != nil {
 			return err
 		}
 		var err error
@@ -185,20 +268,21 @@ func (s *Store) sweepLeaves(br *branch, epoch, into uint64, from uint32) (next u
 		return 0, false, nil // it went meanwhile, with all it had
 	}
 	it, err := s.db.NewIter(&pebble.IterOptions{
-		LowerBound: changedKey(nil, br.num, epoch, from), UpperBound: numberKey(keyChanged, br.num, epoch+1)})
+		LowerBound: changedKey(nil, br.num, epoch, from), UpperBound: changedKey(nil, br.num, epoch+1, 0)})
 	if err != nil {
 		return 0, false, indexError(err)
 	}
 	defer it.Close()
 	b := s.db.NewBatch()
 	defer b.Close()
+	dead := map[uint32]int64{}
 	ok, n := it.First(), 0
 	for ; ok && n < sweepBatch; ok, n = it.Next(), n+1 {
 		_, _, leaf, good := parseChangedKey(it.Key())
 		if !good {
 			return 0, false, errIndexValue
 		}
-		if err := s.sweepLeaf(b, br.num, leaf, epoch, into); err != nil {
+		if err := s.sweepLeaf(b, br.num, leaf, epoch, into, dead); err != nil {
 			return 0, false, err
 		}
 		next = leaf + 1
@@ -206,32 +290,51 @@ func (s *Store) sweepLeaves(br *branch, epoch, into uint64, from uint32) (next u
 	if err := it.Error(); err != nil {
 		return 0, false, indexError(err)
 	}
-	if !s.hooks.is(trustOldNotes) {
-		clear(s.recent) // it may say of a change that it is noted where it isn't now
-	}
-	return next, ok, indexError(b.Commit(pebble.NoSync))
+	s.swept.keys.Add(int64(n))
+	return next, ok && next != 0, s.commitSwept(b, dead)
 }
 
-func (s *Store) sweepLeaf(b *pebble.Batch, branch uint64, leaf uint32, epoch, into uint64) error {
+// commitSwept commits what sweeping changed, with the counts of the segments in
+// which it left blocks dead.
+func (s *Store) commitSwept(b *pebble.Batch, dead map[uint32]int64) error {
+	for segment, n := range dead {
+		s.died(segment, n)
+		if u := s.usage[segment]; u != nil {
+			if err := b.Set(segmentKey(segment), u.value(), nil); err != nil {
+				return indexError(err)
+			}
+		}
+	}
+	s.sinceLook += int64(b.Len())
+	return indexError(b.Commit(pebble.NoSync))
+}
+
+func (s *Store) sweepLeaf(b *pebble.Batch, branch uint64, leaf uint32, epoch, into uint64,
+	dead map[uint32]int64) error {
 	from := leafKey(nil, branch, leaf, epoch)
-	var c, older cells
+	var c cells
 	if err := s.version(from, &c); err != nil {
 		return err
 	}
 	gone := &c
 	if into != 0 {
 		to := leafKey(nil, branch, leaf, into)
-		if err := s.version(to, &older); err != nil {
+		var other cells
+		if err := s.version(to, &other); err != nil {
 			return err
 		}
+		newer, older := &c, &other
+		if epoch < into {
+			newer, older = older, newer
+		}
 		gone = &cells{}
-		for i := range c {
-			if c[i].set {
+		for i := range newer {
+			if newer[i].set {
 				gone[i] = older[i]
 			}
 		}
-		c.under(&older)
-		if err := b.Set(to, c.encode(nil), nil); err != nil {
+		newer.under(older)
+		if err := b.Set(to, newer.encode(nil), nil); err != nil {
 			return indexError(err)
 		}
 		if err := b.Set(changedKey(nil, branch, into, leaf), nil, nil); err != nil {
@@ -240,11 +343,14 @@ func (s *Store) sweepLeaf(b *pebble.Batch, branch uint64, leaf uint32, epoch, in
 	}
 	for i := range gone {
 		if gone[i].segment != 0 {
-			s.died(gone[i].segment, 1)
+			dead[gone[i].segment]++
 		}
 	}
 	if err := b.Delete(from, nil); err != nil {
 		return indexError(err)
+	}
+	if !s.hooks.is(trustOldNotes) {
+		delete(s.recent, versionID{branch, epoch, leaf}) // its change is not noted any more
 	}
 	return indexError(b.Delete(changedKey(nil, branch, epoch, leaf), nil))
 }

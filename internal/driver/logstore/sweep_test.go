@@ -39,15 +39,17 @@ func sweepAroundSnapshot(t *testing.T, bounded bool) (kept bool) {
 	must(t, s.CreateSnapshot(ctx, driver.SnapshotRef{Volume: "v", Name: "first"}))
 	fill(2)
 	s.mu.Lock()
-	s.volumes["v"].branch.dirty = true
+	br := s.volumes["v"].branch
+	br.soil(br.last(), head)
+	s.dirty[br] = struct{}{}
 	s.mu.Unlock()
-	br, last, marks := s.nextDirty()
+	g, _ := s.nextGap()
 	must(t, s.CreateSnapshot(ctx, driver.SnapshotRef{Volume: "v", Name: "later"}))
 	fill(3)
 	if !bounded {
-		last = ^uint64(0)
+		g.to = head
 	}
-	must(t, s.sweepBranch(ctx, br, last, marks))
+	must(t, s.sweepGap(ctx, g))
 	r, err := s.OpenSnapshot(ctx, driver.SnapshotRef{Volume: "v", Name: "later"})
 	must(t, err)
 	defer func() { must(t, r.Close()) }()

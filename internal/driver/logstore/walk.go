@@ -11,7 +11,8 @@ import (
 // placed is the header of a record with data, and where it lies.
 type placed struct {
 	header
-	at uint32
+	at   uint32
+	line uint64 // the branch under which its blocks are now
 }
 
 func (p *placed) leaf() uint32   { return uint32(p.first / leafBlocks) }
@@ -44,6 +45,31 @@ type segmentWalk struct {
 	records []placed
 	end     int64  // before what is no record that follows
 	last    header // the last record's
+	shape   uint64 // of the store's branches, as the records' lines are
+}
+
+// findLines notes for each record under which branch its blocks are now.
+func (s *Store) findLines(w *segmentWalk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.shape = s.shape.Load()
+	for i := range w.records {
+		p := &w.records[i]
+		p.line = p.branch
+		if heir := s.aliases[p.branch]; heir != nil && !s.hooks.is(forgetHeirs) {
+			p.line = heir.final().num
+		}
+	}
+}
+
+// lineOf is the branch under which what a branch had is now.
+func (s *Store) lineOf(branch uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if br := s.branchOf(branch); br != nil {
+		return br.num
+	}
+	return branch
 }
 
 // walkSegment reads the headers of a segment's records. The handle is to be
@@ -66,10 +92,11 @@ func (s *Store) walkSegment(ctx context.Context, id uint32) (*segmentWalk, error
 			return nil, err
 		}
 		if h == nil || w.last.seq != 0 && (h.seq != w.last.seq+1 || h.generation < w.last.generation) {
+			s.findLines(w)
 			return w, nil
 		}
 		if h.data > 0 {
-			w.records = append(w.records, placed{*h, uint32(w.end)})
+			w.records = append(w.records, placed{header: *h, at: uint32(w.end)})
 		}
 		w.end, w.last = w.end+h.size(), *h
 	}
@@ -79,12 +106,12 @@ func (s *Store) walkSegment(ctx context.Context, id uint32) (*segmentWalk, error
 // leaf together.
 func (w *segmentWalk) groups() [][]placed {
 	slices.SortFunc(w.records, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.branch, b.branch), cmp.Compare(a.leaf(), b.leaf()), cmp.Compare(a.at, b.at))
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.leaf(), b.leaf()), cmp.Compare(a.at, b.at))
 	})
 	var out [][]placed
 	for from := 0; from < len(w.records); {
 		to := from + 1
-		for to < len(w.records) && w.records[to].branch == w.records[from].branch &&
+		for to < len(w.records) && w.records[to].line == w.records[from].line &&
 			w.records[to].leaf() == w.records[from].leaf() {
 			to++
 		}
