@@ -29,9 +29,6 @@ import (
 // snapshots or other clones are left; of others it is done at once.
 const maxDepth = 8
 
-// absorbBatch is how many versions are moved while the store is held.
-const absorbBatch = 64
-
 // moving is an absorption of which versions are left to be moved.
 type moving struct {
 	from   uint64 // the number under which they are
@@ -196,7 +193,7 @@ func (s *Store) moveRest() (more bool, err error) {
 		step, ok = it.Next, it.First()
 	}
 	n := 0
-	for ; ok && n < absorbBatch; ok, n = step(), n+1 {
+	for ; ok && n < s.sweepBatch; ok, n = step(), n+1 {
 		if err := s.moveVersion(b, it.Key(), m.to.num); err != nil {
 			return false, err
 		}

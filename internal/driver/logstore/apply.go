@@ -377,7 +377,7 @@ func (s *Store) letGo(b *pebble.Batch, br *branch, m *mark) {
 		br.unlink(m)
 		s.mustSweep(b, br, m.at)
 	}
-	s.settle(b, br)
+	s.keepOrDrop(b, br)
 }
 
 // endHead says that no volume writes to a branch any more: what lies after its
@@ -386,7 +386,7 @@ func (s *Store) endHead(b *pebble.Batch, br *branch) {
 	br.head = false
 	br.soil(br.last(), head)
 	s.mustSweep(b, br, head)
-	s.settle(b, br)
+	s.keepOrDrop(b, br)
 }
 
 func (s *Store) mustSweep(b *pebble.Batch, br *branch, at uint64) {
@@ -394,9 +394,9 @@ func (s *Store) mustSweep(b *pebble.Batch, br *branch, at uint64) {
 	_ = b.Set(numberKey(keyDirty, br.num, at), nil, nil)
 }
 
-// settle looks what becomes of a branch that lost something. One that nothing
+// keepOrDrop looks what becomes of a branch that lost something. One that nothing
 // needs goes with all that it holds.
-func (s *Store) settle(b *pebble.Batch, br *branch) {
+func (s *Store) keepOrDrop(b *pebble.Batch, br *branch) {
 	if br.head || br.marked() {
 		s.mayAbsorb(br)
 		return

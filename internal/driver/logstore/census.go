@@ -64,10 +64,13 @@ func (s *Store) reclaimWhenDue(ctx context.Context) error {
 	if err == nil {
 		err = s.freeEmptied()
 	}
+	if err == nil {
+		err = s.compact(ctx, false)
+	}
 	if err != nil {
 		return err
 	}
-	return s.compact(ctx, false)
+	return s.shrink()
 }
 
 // reclaim is what the pool does when it can't grow. It does nothing where

@@ -24,7 +24,7 @@ func crashOptions(fsys vfs.FS, hooks *testHooks) Options {
 		fsys = hooks.wrap(fsys)
 	}
 	return Options{FS: fsys, Dir: "s", SegmentSize: crashSegment, CacheBytes: 64 << 10, MaxBytes: 60 * crashSegment,
-		Log: quiet(), hooks: hooks, indexEvery: 96 << 10}
+		Log: quiet(), hooks: hooks, indexEvery: 96 << 10, sweepBatch: 1}
 }
 
 // history is one random run of a store on a file system that is cut off again
@@ -51,6 +51,7 @@ type history struct {
 	failBy error // how
 	doing  string
 	cuts   map[string]int // images by what was under way
+	idle   bool           // see plot
 }
 
 // plot is what a history is made of.
@@ -60,17 +61,19 @@ type plot struct {
 	every int   // an image before each of so many operations
 	max   int64 // bytes of all segments; 0 for so many that none is used again
 	step  func(*history) error
+	idle  bool // housekeeping is a step of its own, and all is deleted in the end
 }
 
 var (
 	mixedPlot = plot{name: "everything", steps: 60, every: 1, step: (*history).step}
 	fullPlot  = plot{name: "a full store", steps: 160, every: 2, max: 18 * crashSegment, step: (*history).overwrite}
 	nounPlot  = plot{name: "clones, rewinds, deletions", steps: 50, every: 1, step: (*history).nouns}
+	treePlot  = plot{name: "trees of clones", steps: 60, every: 1, step: (*history).tree, idle: true}
 )
 
 // newHistory prepares one; nothing is open yet.
 func newHistory(seed uint64, p plot, hooks *testHooks) *history {
-	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), hooks: hooks, every: p.every,
+	h := &history{idle: p.idle, rng: rand.New(rand.NewPCG(seed, 1)), hooks: hooks, every: p.every,
 		fs: vfs.NewMem(1<<30, rand.New(rand.NewPCG(seed, 2))), states: []model{{}}, cuts: map[string]int{},
 		open: map[block.VolumeID]driver.Device{}, dice: rand.New(rand.NewPCG(seed, 3))}
 	h.fs.Hook = h.before
@@ -96,6 +99,9 @@ func runHistory(seed uint64, p plot, hooks *testHooks) (cuts map[string]int, err
 			break
 		}
 	}
+	if h.idle && h.failure() == nil {
+		h.fail(h.fellAll())
+	}
 	if err := h.finish(); err != nil {
 		h.fail(err)
 	}
@@ -112,6 +118,7 @@ func (h *history) as(what string) {
 func (h *history) reopen(maxBytes int64) error {
 	h.as("open")
 	o := crashOptions(h.fs, h.hooks)
+	o.idle = h.idle
 	if maxBytes > 0 {
 		o.MaxBytes = maxBytes
 	}
@@ -416,6 +423,75 @@ func (h *history) nouns() error {
 	default:
 		return h.delete(id)
 	}
+}
+
+// tree plays one operation of a history in which long chains of clones and
+// rewound volumes come and go.
+func (h *history) tree() error {
+	m := h.now()
+	ids := slices.Sorted(maps.Keys(m))
+	if len(ids) == 0 {
+		return h.create()
+	}
+	id := ids[h.rng.IntN(len(ids))]
+	v := m[id]
+	h.as("write")
+	switch n := h.rng.IntN(100); {
+	case n < 25 || len(v.snaps) == 0 && n < 45:
+		return h.write(id, v)
+	case n < 45 || len(v.snaps) == 0:
+		return h.snapshot([]block.VolumeID{id})
+	case n < 60 && len(ids) < 6:
+		return h.cloneOf(id, v)
+	case n < 72:
+		return h.revert(id, v)
+	case n < 80:
+		return h.deleteSnapshot(id, v)
+	case n < 90 && len(ids) > 1:
+		return h.delete(id)
+	default:
+		return h.tidy()
+	}
+}
+
+// tidy sweeps and absorbs while the index is written out again and again, so
+// that the power is cut with each part of it durable.
+func (h *history) tidy() error {
+	h.as("sweeping and absorbing")
+	s := h.store
+	var wg sync.WaitGroup
+	var done atomic.Bool
+	wg.Go(func() {
+		for !done.Load() && s.flushIndex() == nil {
+		}
+	})
+	err := s.tidyBranches(context.Background())
+	done.Store(true)
+	wg.Wait()
+	return err
+}
+
+// fellAll deletes everything, in no order, and sees that nothing is left.
+func (h *history) fellAll() error {
+	for m := h.now(); len(m) > 0; m = h.now() {
+		for id, v := range m { // any
+			err := error(nil)
+			if len(v.snaps) > 0 && h.rng.IntN(2) == 0 {
+				err = h.deleteSnapshot(id, v)
+			} else {
+				err = h.delete(id)
+			}
+			if err == nil && h.rng.IntN(3) == 0 {
+				err = h.tidy()
+			}
+			if err != nil {
+				return fmt.Errorf("deleting everything: %w", err)
+			}
+			break
+		}
+	}
+	h.as("sweeping and absorbing")
+	return leftOver(h.store)
 }
 
 func (h *history) end2(err error) error { return h.end(true, err) }

@@ -26,13 +26,21 @@ const (
 	trustOldViews                            // reads take places that they looked up before an absorption began
 	moveOldFirst                             // absorbing moves old versions before newer ones
 	forgetHeirs                              // compaction looks for absorbed blocks under their old branch only
-	sweepRest                                // sweeps what is being absorbed
 )
 
 // testHooks is nil outside of tests.
 type testHooks struct {
 	on   atomic.Uint32
 	wrap func(vfs.FS) vfs.FS // puts a faulty file system in between; may be nil
+	// between is called by who reads, between looking up its views and getting an
+	// iterator; may be nil.
+	between func()
+}
+
+func (h *testHooks) betweenViews() {
+	if h != nil && h.between != nil {
+		h.between()
+	}
 }
 
 func (h *testHooks) is(m mutation) bool { return h != nil && h.on.Load()&uint32(m) != 0 }

@@ -48,6 +48,7 @@ func (s *Store) steady(br *branch, bound uint64, to []view, lower, upper []byte)
 	for {
 		shape := s.shape.Load()
 		views := br.views(bound, to)
+		s.hooks.betweenViews()
 		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 		if err != nil {
 			return nil, nil, indexError(err)

@@ -166,19 +166,30 @@ func (s *Store) setFree(ids []uint32) error {
 		}
 	}
 	err := s.setUsage(ids)
-	inUse := 0
-	for _, u := range s.usage {
-		if !u.free {
-			inUse++
-		}
-	}
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	s.pool.setFree(ids)
 	s.pool.retry()
-	return s.pool.shrink(readyTarget + inUse/keepFree)
+	return nil
+}
+
+// shrink gives free segments back to the file system but for those that are
+// kept for reuse.
+func (s *Store) shrink() error {
+	if s.pool.freeCount() == 0 {
+		return nil
+	}
+	inUse := 0
+	s.mu.Lock()
+	for _, u := range s.usage {
+		if !u.free {
+			inUse++
+		}
+	}
+	s.mu.Unlock()
+	return s.pool.shrink(min(readyTarget, inUse/4) + inUse/keepFree)
 }
 
 // freeEmptied sets those segments free of which the last block died. It costs
@@ -203,6 +214,8 @@ func (s *Store) freeEmptied() error {
 }
 
 // keepFree is the share of the segments in use that is kept for reuse when
-// more than that are free, one in so many; the rest goes back to the file
-// system.
+// more than that are free, one in so many, and up to readyTarget more while
+// there are four times as many in use; the rest goes back to the file system.
+// A store that holds nothing so has the files that a new one has: the segment
+// at the log's end and those that are kept ready after it.
 const keepFree = 16

@@ -38,6 +38,8 @@ type Options struct {
 	hooks      *testHooks
 	indexEvery int64
 	wait       func(context.Context, time.Duration) error // of the scrubber; sleeps if nil
+	sweepBatch int
+	idle       bool // no housekeeping
 }
 
 const (
@@ -75,22 +77,24 @@ type Store struct {
 	reclaiming sync.Mutex
 	// shifting keeps the sweeper from moving blocks from epoch to epoch while
 	// compaction looks for them. It is taken before mu.
-	shifting  sync.Mutex
-	sweeping  sync.Mutex // one sweeper at a time; taken before shifting
-	swept     sweepWork
-	shape     atomic.Uint64 // counts absorptions that began
-	fallen    atomic.Int64  // blocks that died
-	stuck     standing      // where reclaiming found nothing; under reclaiming
-	brake     atomic.Int64  // nanoseconds that a writer waits with each block
-	memTable  int64         // bytes of one of the index's memory tables
-	flushed   chan struct{} // a table of the index was written
-	healer    Healer
-	told      func(Damage)
-	wait      func(context.Context, time.Duration) error
-	scrubRate int64
-	damages   damages
-	levels    levels
-	scrub     scrubState
+	shifting   sync.Mutex
+	sweeping   sync.Mutex // one sweeper at a time; taken before shifting
+	swept      sweepWork
+	sweepBatch int
+	idle       bool
+	shape      atomic.Uint64 // counts absorptions that began
+	fallen     atomic.Int64  // blocks that died
+	stuck      standing      // where reclaiming found nothing; under reclaiming
+	brake      atomic.Int64  // nanoseconds that a writer waits with each block
+	memTable   int64         // bytes of one of the index's memory tables
+	flushed    chan struct{} // a table of the index was written
+	healer     Healer
+	told       func(Damage)
+	wait       func(context.Context, time.Duration) error
+	scrubRate  int64
+	damages    damages
+	levels     levels
+	scrub      scrubState
 
 	mu         sync.Mutex // order of records; guards all below and the nouns
 	volumes    map[block.VolumeID]*volume
@@ -155,6 +159,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		recent: map[versionID]int{}, indexEvery: o.indexEvery, cache: newLeafCache(o.CacheBytes / 4), stop: func() {},
 		usage: map[uint32]*usage{}, memTable: memTable(o.CacheBytes), flushed: make(chan struct{}, 1),
 		healer: o.Healer, told: o.Alarm, scrubRate: o.ScrubRate, wait: o.wait,
+		sweepBatch: o.sweepBatch, idle: o.idle,
 		damages: damages{found: map[damagePlace]Damage{}},
 	}
 	for _, d := range o.Known {
@@ -179,6 +184,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.indexEvery == 0 {
 		o.indexEvery = defaultIndexEvery
+	}
+	if o.sweepBatch == 0 {
+		o.sweepBatch = defaultSweepBatch
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -265,7 +273,9 @@ func (s *Store) start() error {
 	if err := writeSuper(s.fs, s.dir, s.super); err != nil {
 		return err
 	}
-	s.tasks.Go(func() { s.keepHouse(ctx) })
+	if !s.idle {
+		s.tasks.Go(func() { s.keepHouse(ctx) })
+	}
 	if s.scrubRate > 0 {
 		s.tasks.Go(func() { s.keepScrubbing(ctx, s.scrubRate) })
 	}

@@ -13,9 +13,9 @@ import (
 // between the two neighbours of a deleted mark is known at once, and sweeping
 // it costs what was changed in it, however many marks and epochs there are.
 
-// sweepBatch is how many leaves the sweeper deals with while it holds the
-// store.
-const sweepBatch = 64
+// defaultSweepBatch is how many leaves the sweeper deals with, or versions
+// absorbing moves, while it holds the store.
+const defaultSweepBatch = 64
 
 // sweepWork counts what sweeping and absorbing looked at, for tests.
 type sweepWork struct {
@@ -126,7 +126,7 @@ func (s *Store) nextGap() (g gap, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for br := range s.dirty {
-		if s.moving != nil && s.moving.to == br && !s.hooks.is(sweepRest) {
+		if s.moving != nil && s.moving.to == br {
 			continue
 		}
 		for m, what := range br.dirt {
@@ -277,7 +277,7 @@ func (s *Store) sweepLeaves(br *branch, epoch, into uint64, from uint32) (next u
 	defer b.Close()
 	dead := map[uint32]int64{}
 	ok, n := it.First(), 0
-	for ; ok && n < sweepBatch; ok, n = it.Next(), n+1 {
+	for ; ok && n < s.sweepBatch; ok, n = it.Next(), n+1 {
 		_, _, leaf, good := parseChangedKey(it.Key())
 		if !good {
 			return 0, false, errIndexValue
