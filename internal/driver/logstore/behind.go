@@ -37,6 +37,7 @@ func (s *Store) waitIndex() error {
 		still := s.tooMuch()
 		s.mu.Unlock()
 		if !still {
+			s.tableWritten() // one after the other looks again
 			return nil
 		}
 		select {
@@ -47,7 +48,7 @@ func (s *Store) waitIndex() error {
 	}
 }
 
-// tableWritten wakes those who wait; one after the other looks again.
+// tableWritten wakes one of those who wait; who is through wakes the next.
 func (s *Store) tableWritten() {
 	select {
 	case s.flushed <- struct{}{}:
