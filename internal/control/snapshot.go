@@ -45,14 +45,19 @@ func (s *Service) CreateSnapshot(ctx context.Context, c block.Caller,
 // Snapshot returns a snapshot.
 func (s *Service) Snapshot(ctx context.Context, c block.Caller, id block.SnapshotID) (sn block.Snapshot, err error) {
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		sn, err = snapshotOf(tx, c, id)
-		return err
+		if sn, err = snapshotOf(tx, c, id); err != nil {
+			return err
+		}
+		return authorize(c, "volume:get_snapshot", readersRule, snapshotTarget(sn))
 	})
 	return sn, err
 }
 
 // Snapshots returns a page of snapshots, as Volumes does of volumes.
 func (s *Service) Snapshots(ctx context.Context, c block.Caller, q block.ListQuery) (list []block.Snapshot, err error) {
+	if err := mayRead(c, "volume:get_all_snapshots"); err != nil {
+		return nil, err
+	}
 	if !c.Admin() {
 		q.Project = c.Project
 	}

@@ -11,8 +11,10 @@ import (
 // Volume returns a volume with its attachments.
 func (s *Service) Volume(ctx context.Context, c block.Caller, id block.VolumeID) (v block.Volume, err error) {
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		v, err = volumeOf(tx, c, id)
-		return err
+		if v, err = volumeOf(tx, c, id); err != nil {
+			return err
+		}
+		return authorize(c, "volume:get", readersRule, volumeTarget(v))
 	})
 	return v, err
 }
@@ -21,6 +23,9 @@ func (s *Service) Volume(ctx context.Context, c block.Caller, id block.VolumeID)
 // administrator sees those of its project, whatever q.Project says; a marker
 // that the caller may not see is NotFound.
 func (s *Service) Volumes(ctx context.Context, c block.Caller, q block.ListQuery) (list []block.Volume, err error) {
+	if err := mayRead(c, "volume:get_all"); err != nil {
+		return nil, err
+	}
 	if !c.Admin() {
 		q.Project = c.Project
 	}
