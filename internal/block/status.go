@@ -197,6 +197,7 @@ func StatusDocument() string {
 		"`force-delete` leads from every status to deleting.\n")
 	draw(&b, "Volumes", volumeTable)
 	draw(&b, "Snapshots", snapshotTable)
+	draw(&b, "Groups and group snapshots", groupTable)
 	return b.String()
 }
 

@@ -8,26 +8,27 @@ import (
 // Volume is what the catalog knows of a volume. Pointers are nullable fields
 // of the APIs, kept as they were sent: a nil name is not an empty name.
 type Volume struct {
-	ID                 VolumeID
-	Project            ProjectID
-	User               UserID
-	Name, Description  *string
-	Size               int64 // GiB
-	Status             VolumeStatus
-	TypeID             TypeID // "" for none
-	TypeName           string // filled in when read; "" for none
-	Backend            string // name of the backend that holds the bytes
-	AvailabilityZone   string
-	Bootable           bool
-	Multiattach        bool
-	Encrypted          bool
-	Readonly           bool // admin metadata "readonly"
-	SnapshotID         *SnapshotID
-	SourceVolumeID     *VolumeID
-	ConsistencyGroupID *string
-	Metadata           map[string]string // never nil when read from the catalog
-	ImageMetadata      map[string]string // "volume_image_metadata"; empty for none
-	ReplicationStatus  string            // "disabled", "enabled", ...; Cinder objects/fields.py ReplicationStatus
+	ID                VolumeID
+	Project           ProjectID
+	User              UserID
+	Name, Description *string
+	Size              int64 // GiB
+	Status            VolumeStatus
+	TypeID            TypeID // "" for none
+	TypeName          string // filled in when read; "" for none
+	Backend           string // name of the backend that holds the bytes
+	AvailabilityZone  string
+	Bootable          bool
+	Multiattach       bool
+	Encrypted         bool
+	Readonly          bool // admin metadata "readonly"
+	SnapshotID        *SnapshotID
+	SourceVolumeID    *VolumeID
+	GroupID           *GroupID
+	GroupType         GroupTypeID       // of its group; filled in when read
+	Metadata          map[string]string // never nil when read from the catalog
+	ImageMetadata     map[string]string // "volume_image_metadata"; empty for none
+	ReplicationStatus string            // "disabled", "enabled", ...; Cinder objects/fields.py ReplicationStatus
 
 	// Epoch numbers the right to write the volume; it rises at each promotion.
 	Epoch uint64
@@ -80,6 +81,7 @@ type Snapshot struct {
 	Status            SnapshotStatus
 	Progress          string // "0%" to "100%"
 	Metadata          map[string]string
+	GroupSnapshotID   *GroupSnapshotID
 
 	CreatedAt, UpdatedAt time.Time
 }

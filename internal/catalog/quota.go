@@ -36,7 +36,7 @@ func (tx *Tx) DeleteQuotas(project block.ProjectID) error {
 }
 
 // Usage counts what a project holds: "volumes", "snapshots", "gigabytes" (of
-// both) and each of these with "_<type name>". Every row counts, whatever its
+// both) and each of these with "_<type name>", and "groups". Every row counts, whatever its
 // status, until it goes (cinder/db/sqlalchemy/api.py, _volume_data_get_for_project).
 // In an Update the result stays true until it commits.
 func (tx *Tx) Usage(project block.ProjectID) (block.Usage, error) {
@@ -44,7 +44,13 @@ func (tx *Tx) Usage(project block.ProjectID) (block.Usage, error) {
 	if err := tx.count(u, "volumes", volumeUsage, project); err != nil {
 		return nil, err
 	}
-	return u, tx.count(u, "snapshots", snapshotUsage, project)
+	if err := tx.count(u, "snapshots", snapshotUsage, project); err != nil {
+		return nil, err
+	}
+	var groups int64
+	err := tx.queryRow("SELECT COUNT(*) FROM volume_groups WHERE project_id = $1", project).Scan(&groups)
+	u["groups"] = groups
+	return u, err
 }
 
 func (tx *Tx) count(u block.Usage, resource, query string, project block.ProjectID) error {

@@ -51,7 +51,7 @@ func TestUsage(t *testing.T) {
 	})
 	look(t, c, func(tx *Tx) error {
 		got, err := tx.Usage("p")
-		want := block.Usage{"volumes": 3, "snapshots": 3, "gigabytes": 28,
+		want := block.Usage{"volumes": 3, "snapshots": 3, "gigabytes": 28, "groups": 0,
 			"volumes_gold": 2, "snapshots_gold": 1, "gigabytes_gold": 25}
 		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Error(diff)

@@ -7,7 +7,7 @@ const (
 
 	selectSnapshots = `SELECT snapshots.id, snapshots.volume_id, snapshots.project_id, snapshots.user_id,
 		snapshots.name, snapshots.description, snapshots.size, snapshots.status, snapshots.progress,
-		snapshots.metadata, snapshots.created_at, snapshots.updated_at FROM snapshots`
+		snapshots.metadata, snapshots.group_snapshot_id, snapshots.created_at, snapshots.updated_at FROM snapshots`
 )
 
 var snapshotList = lister{
@@ -26,7 +26,7 @@ var snapshotList = lister{
 		"status":              {sql: "snapshots.status"},
 		"progress":            {sql: "snapshots.progress"},
 		"availability_zone":   {match: snapshotZone},
-		"group_snapshot_id":   {kind: noColumn},
+		"group_snapshot_id":   {sql: "snapshots.group_snapshot_id", nullable: true},
 		"created_at":          {sql: "snapshots.created_at", kind: timeColumn},
 		"updated_at":          {sql: "snapshots.updated_at", kind: timeColumn, nullable: true},
 	},
@@ -45,10 +45,10 @@ func (tx *Tx) InsertSnapshot(s block.Snapshot) error {
 		s.CreatedAt = tx.Now
 	}
 	_, err := tx.exec(`INSERT INTO snapshots (id, volume_id, project_id, user_id, name, description, size, status,
-			progress, metadata, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+			progress, metadata, group_snapshot_id, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 		s.ID, s.VolumeID, s.Project, s.User, s.Name, s.Description, s.Size, s.Status, s.Progress,
-		pairs(s.Metadata), micros(s.CreatedAt), micros(s.UpdatedAt))
+		pairs(s.Metadata), s.GroupSnapshotID, micros(s.CreatedAt), micros(s.UpdatedAt))
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Snapshot %s exists already.", s.ID)
 	}
@@ -120,6 +120,6 @@ func (tx *Tx) DeleteSnapshot(id block.SnapshotID) error {
 func scanSnapshot(row scanner) (block.Snapshot, error) {
 	var s block.Snapshot
 	err := row.Scan(&s.ID, &s.VolumeID, &s.Project, &s.User, &s.Name, &s.Description, &s.Size, &s.Status,
-		&s.Progress, asJSON(&s.Metadata), asTime(&s.CreatedAt), asTime(&s.UpdatedAt))
+		&s.Progress, asJSON(&s.Metadata), &s.GroupSnapshotID, asTime(&s.CreatedAt), asTime(&s.UpdatedAt))
 	return s, err
 }

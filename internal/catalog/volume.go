@@ -14,7 +14,8 @@ const (
 		volumes.bootable, volumes.multiattach, volumes.encrypted, volumes.readonly, volumes.snapshot_id,
 		volumes.source_volume_id, volumes.group_id, volumes.metadata, volumes.image_metadata,
 		volumes.replication_status, volumes.epoch, volumes.recovered_to, volumes.created_at,
-		volumes.updated_at, volume_types.name`
+		volumes.updated_at, volume_types.name,
+		(SELECT volume_groups.type_id FROM volume_groups WHERE volume_groups.id = volumes.group_id)`
 
 	selectVolumes = "SELECT " + volumeColumns +
 		" FROM volumes LEFT JOIN volume_types ON volume_types.id = volumes.type_id"
@@ -45,7 +46,7 @@ var volumeList = lister{
 		"attach_status":       {match: volumeAttachStatus},
 		"host":                {sql: "volumes.backend", match: volumeHost},
 		"migration_status":    {kind: noColumn},
-		"group_id":            {kind: noColumn},
+		"group_id":            {sql: "volumes.group_id", nullable: true},
 		"created_at":          {sql: "volumes.created_at", kind: timeColumn},
 		"updated_at":          {sql: "volumes.updated_at", kind: timeColumn, nullable: true},
 	},
@@ -87,7 +88,7 @@ func (tx *Tx) InsertVolume(v block.Volume) error {
 			$21, $22, $23, $24)`,
 		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, v.Status, orNull(v.TypeID), v.Backend,
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
-		v.SourceVolumeID, v.ConsistencyGroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
+		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
 		v.ReplicationStatus, v.Epoch, recoveredTo(v), micros(v.CreatedAt), micros(v.UpdatedAt))
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Volume %s exists already.", v.ID)
@@ -139,7 +140,7 @@ func (tx *Tx) UpdateVolume(v block.Volume) error {
 		WHERE id = $1`,
 		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, orNull(v.TypeID), v.Backend,
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
-		v.SourceVolumeID, v.ConsistencyGroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
+		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
 		v.ReplicationStatus, v.Epoch, recoveredTo(v), micros(tx.Now))
 	return changed(res, err, noVolume, v.ID)
 }
@@ -192,9 +193,10 @@ func scanVolume(row scanner) (block.Volume, error) {
 	var v block.Volume
 	err := row.Scan(&v.ID, &v.Project, &v.User, &v.Name, &v.Description, &v.Size, &v.Status, nullable(&v.TypeID),
 		&v.Backend, &v.AvailabilityZone, &v.Bootable, &v.Multiattach, &v.Encrypted, &v.Readonly,
-		&v.SnapshotID, &v.SourceVolumeID, &v.ConsistencyGroupID, asJSON(&v.Metadata),
+		&v.SnapshotID, &v.SourceVolumeID, &v.GroupID, asJSON(&v.Metadata),
 		asJSON(&v.ImageMetadata), &v.ReplicationStatus, &v.Epoch, asJSON(&v.RecoveredTo),
-		asTime(&v.CreatedAt), asTime(&v.UpdatedAt), nullable(&v.TypeName))
+		asTime(&v.CreatedAt), asTime(&v.UpdatedAt), nullable(&v.TypeName),
+		nullable(&v.GroupType))
 	return v, err
 }
 

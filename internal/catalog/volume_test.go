@@ -22,7 +22,7 @@ func fullVolume() block.Volume {
 		Status: block.VolumeCreating, TypeID: "t", TypeName: "gold", Backend: "b", AvailabilityZone: "z",
 		Bootable: true, Multiattach: true, Encrypted: true, Readonly: true,
 		SnapshotID: pointer(block.SnapshotID("s")), SourceVolumeID: pointer(block.VolumeID("src")),
-		ConsistencyGroupID: pointer("g"), Metadata: map[string]string{"k": "v"},
+		GroupID: pointer(block.GroupID("g")), Metadata: map[string]string{"k": "v"},
 		ImageMetadata: map[string]string{"i": "m"}, ReplicationStatus: "enabled", Epoch: 3,
 		RecoveredTo: &block.Recovered{Zone: "kilo1", Volume: "w", Epoch: 4, At: at},
 		Attachments: []block.Attachment{{

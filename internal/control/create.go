@@ -83,7 +83,8 @@ func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
 	if s.protected(v.TypeID) {
 		v.ReplicationStatus = "enabled"
 	}
-	return v, t, nil
+	err = s.joinGroup(tx, c, req, &v)
+	return v, t, err
 }
 
 // origin is what a new volume takes from where its content comes from.
@@ -105,8 +106,6 @@ func originOf(tx *catalog.Tx, c block.Caller, req NewVolume) (origin, error) {
 		}
 	}
 	switch {
-	case req.ConsistencyGroupID != nil:
-		return origin{}, block.Errorf(block.NotFound, "Group %s could not be found.", *req.ConsistencyGroupID)
 	case req.SnapshotID != nil:
 		sn, err := snapshotOf(tx, c, *req.SnapshotID)
 		if err != nil {

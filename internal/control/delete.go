@@ -38,7 +38,7 @@ func (s *Service) deleteVolume(ctx context.Context, c block.Caller, id block.Vol
 		if err := notFrozen(tx, v.Backend); err != nil {
 			return err
 		}
-		if v.Attached() {
+		if v.Attached() || v.GroupID != nil {
 			return invalidVolume(cantDelete)
 		}
 		snapshots, err := tx.SnapshotsOf(id)
@@ -49,7 +49,8 @@ func (s *Service) deleteVolume(ctx context.Context, c block.Caller, id block.Vol
 			return invalidVolume(cantDelete)
 		}
 		for _, sn := range snapshots {
-			if !sees(c, sn.Project) { // it stayed behind when the volume changed hands
+			// One may have stayed behind when the volume changed hands.
+			if !sees(c, sn.Project) || sn.GroupSnapshotID != nil {
 				return invalidVolume(cantDelete)
 			}
 			if sn.Status == block.SnapshotDeleting {

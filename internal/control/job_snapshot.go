@@ -66,11 +66,14 @@ func (s *Service) runSnapshotCreate(ctx context.Context, t *job.Task) error {
 	return err
 }
 
-// runSnapshotDelete deletes a snapshot's row, and its bytes unless somebody
-// else holds them: whoever lets go of them last deletes them then. It waits for
-// volumes that are being made of the snapshot.
 func (s *Service) runSnapshotDelete(ctx context.Context, t *job.Task) error {
-	id := block.SnapshotID(t.Job.Subject)
+	return s.eraseSnapshot(ctx, block.SnapshotID(t.Job.Subject), t.Job.ID)
+}
+
+// eraseSnapshot deletes a snapshot's row, and its bytes unless somebody else
+// holds them: whoever lets go of them last deletes them then. It waits for
+// volumes that are being made of the snapshot, and for other jobs than its own.
+func (s *Service) eraseSnapshot(ctx context.Context, id block.SnapshotID, own block.JobID) error {
 	var sn block.Snapshot
 	var v block.Volume
 	var now bool
@@ -81,7 +84,7 @@ func (s *Service) runSnapshotDelete(ctx context.Context, t *job.Task) error {
 		}
 		works, err := read(tx, "snapshot_id", string(id))
 		if !works && err == nil {
-			works, err = busy(tx, string(id), t.Job.ID)
+			works, err = busy(tx, string(id), own)
 		}
 		if (works || s.exports.reading(v.ID, id)) && err == nil {
 			return job.Snooze(snoozeTime, nil)

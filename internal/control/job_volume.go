@@ -14,16 +14,20 @@ import (
 // it tries again.
 const drainTime = 5 * time.Second
 
-// runDelete deletes a volume's bytes, with whatever snapshots, and then its
-// rows, in whose transaction its quota ends. It waits for jobs that work on the
-// volume, and for volumes that are being made of it.
 func (s *Service) runDelete(ctx context.Context, t *job.Task) error {
 	v, err := s.wanted(ctx, block.VolumeID(t.Job.Subject), block.VolumeDeleting)
 	if err != nil {
 		return err
 	}
-	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		works, err := busy(tx, string(v.ID), t.Job.ID)
+	return s.eraseVolume(ctx, v, t.Job.ID)
+}
+
+// eraseVolume deletes a volume's bytes, with whatever snapshots, and then its
+// rows, in whose transaction its quota ends. It waits for other jobs than its
+// own that work on the volume, and for volumes that are being made of it.
+func (s *Service) eraseVolume(ctx context.Context, v block.Volume, own block.JobID) error {
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		works, err := busy(tx, string(v.ID), own)
 		if !works && err == nil {
 			works, err = read(tx, "source_volid", string(v.ID))
 		}

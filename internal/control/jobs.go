@@ -24,6 +24,11 @@ const (
 	jobSnapshotDelete = "snapshot.delete"
 	jobPointDrop      = "point.drop" // an internal snapshot that has served
 	jobImageDrop      = "image.drop" // an image whose upload failed
+
+	jobGroupCreate         = "group.create" // of a source
+	jobGroupDelete         = "group.delete"
+	jobGroupSnapshotCreate = "group_snapshot.create"
+	jobGroupSnapshotDelete = "group_snapshot.delete"
 )
 
 // snoozeTime is how long a job waits for another one to get out of its way.
@@ -77,7 +82,13 @@ func (s *Service) Handlers() map[string]job.Handler {
 		jobSnapshotDelete: handler{s.runSnapshotDelete, gaveUpSnapshot(block.SnapshotDeleting)},
 		jobPointDrop:      handler{s.runPointDrop, nobody},
 		jobImageDrop:      handler{s.runImageDrop, nobody},
-		recovery.JobKind:  s.recoveryHandler(),
+		jobGroupCreate:    handler{s.runGroupCreate, gaveUpGroupCreate},
+		jobGroupDelete:    handler{s.runGroupDelete, gaveUpGroupDelete},
+		jobGroupSnapshotCreate: handler{s.runGroupSnapshotCreate,
+			gaveUpGroupSnapshot(block.GroupCreating, block.SnapshotCreating)},
+		jobGroupSnapshotDelete: handler{s.runGroupSnapshotDelete,
+			gaveUpGroupSnapshot(block.GroupDeleting, block.SnapshotDeleting)},
+		recovery.JobKind: s.recoveryHandler(),
 	}
 }
 
@@ -184,7 +195,11 @@ func read(tx *catalog.Tx, column, id string) (bool, error) {
 		return false, err
 	}
 	for _, v := range volumes {
-		if works, err := busy(tx, string(v.ID), 0); works || err != nil {
+		works, err := busy(tx, string(v.ID), 0)
+		if v.GroupID != nil && !works && err == nil {
+			works, err = busy(tx, string(*v.GroupID), 0)
+		}
+		if works || err != nil {
 			return works, err
 		}
 	}

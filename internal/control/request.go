@@ -8,16 +8,16 @@ import (
 
 // NewVolume is what CreateVolume is asked for. Nil members mean "not given".
 type NewVolume struct {
-	Size               *int64 // GiB; taken from the source if nil
-	Name, Description  *string
-	VolumeType         *string // name or id
-	AvailabilityZone   *string
-	SnapshotID         *block.SnapshotID
-	SourceVolumeID     *block.VolumeID
-	ConsistencyGroupID *string
-	ImageRef           *string // id, name, or a URL that ends in the id
-	Multiattach        bool
-	Metadata           map[string]string
+	Size              *int64 // GiB; taken from the source if nil
+	Name, Description *string
+	VolumeType        *string // name or id
+	AvailabilityZone  *string
+	SnapshotID        *block.SnapshotID
+	SourceVolumeID    *block.VolumeID
+	GroupID           *block.GroupID
+	ImageRef          *string // id, name, or a URL that ends in the id
+	Multiattach       bool
+	Metadata          map[string]string
 }
 
 // Text is a nullable text that a change may leave alone: Set says whether it

@@ -121,9 +121,12 @@ func (s *Service) deleteSnapshot(ctx context.Context, c block.Caller, id block.S
 		if err := notFrozen(tx, v.Backend); err != nil {
 			return err
 		}
+		refused := invalidSnapshot("Snapshot status must be available or error and must not be part of a group.")
+		if sn.GroupSnapshotID != nil {
+			return refused
+		}
 		if _, err := tx.MoveSnapshot(id, how); err != nil {
-			return refusal(err, invalidSnapshot("Snapshot status must be available or error and must not be "+
-				"part of a group."))
+			return refusal(err, refused)
 		}
 		return enqueue(tx, jobSnapshotDelete, string(id), nil)
 	})

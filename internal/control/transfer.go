@@ -62,7 +62,7 @@ func transferable(tx *catalog.Tx, v block.Volume, req NewTransfer) error {
 	switch {
 	case v.Status != block.VolumeAvailable:
 		return invalidVolume("status must be available")
-	case v.ConsistencyGroupID != nil:
+	case v.GroupID != nil:
 		return invalidVolume("Volume %s must not be part of a consistency group.", v.ID)
 	case v.Encrypted && !req.AllowEncrypted:
 		return invalidVolume("transferring encrypted volume is not supported")
@@ -74,6 +74,9 @@ func transferable(tx *catalog.Tx, v block.Volume, req NewTransfer) error {
 	}
 	snapshots, err := tx.SnapshotsOf(v.ID)
 	for _, sn := range snapshots {
+		if sn.GroupSnapshotID != nil {
+			return invalidSnapshot("snapshot: %s must not be part of a group snapshot", sn.ID)
+		}
 		if sn.Status != block.SnapshotAvailable {
 			return invalidSnapshot("snapshot: %s status must be available", sn.ID)
 		}
@@ -176,7 +179,7 @@ func handOver(tx *catalog.Tx, c block.Caller, v block.Volume) error {
 	if v.Status != block.VolumeTransfer {
 		return invalidVolume("Volume id %s expected in awaiting-transfer state.", v.ID)
 	}
-	if v.ConsistencyGroupID != nil {
+	if v.GroupID != nil {
 		return invalidVolume("Volume %s must not be part of a consistency group.", v.ID)
 	}
 	if c.Project != v.Project {

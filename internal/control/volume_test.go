@@ -78,7 +78,7 @@ func TestCreateVolumeRules(t *testing.T) {
 				"for volume type 'sized'."},
 		"unknown zone": {control.NewVolume{Size: one, AvailabilityZone: ptr("nowhere")}, block.Invalid,
 			"Availability zone 'nowhere' is invalid."},
-		"group": {control.NewVolume{Size: one, ConsistencyGroupID: ptr(nobody)}, block.NotFound,
+		"group": {control.NewVolume{Size: one, GroupID: ptr(block.GroupID(nobody))}, block.NotFound,
 			"Group " + nobody + " could not be found."},
 		"unknown snapshot": {control.NewVolume{Size: one, SnapshotID: ptr(block.SnapshotID(nobody))}, block.NotFound,
 			"Snapshot " + nobody + " could not be found."},

@@ -31,7 +31,7 @@ func (p *page) filter3(in edition, admin bool) error {
 			continue
 		}
 		switch {
-		case e.name == "with_count" && in.since(45), e.name == "project_id" && admin:
+		case e.name == "with_count" && in.since(45), e.name == "project_id" && admin, e.name == p.of.aside:
 			continue
 		case !admin && !slices.Contains(p.of.filters, e.name) && e.name != p.of.pairs:
 			refused = append(refused, e.name)

@@ -8,6 +8,8 @@ var filterable = []struct {
 }{
 	{"volume", volumeList.filters},
 	{"snapshot", snapshotList.filters},
+	{"group", groupList.filters},
+	{"group_snapshot", groupSnapshotList.filters},
 	{"attachment", attachmentList.filters},
 	{"message", messageList.filters},
 	{"pool", []string{"name", "volume_type"}},

@@ -27,6 +27,7 @@ type listing struct {
 	strict    bool // from 3.31, or 3.strictAt, filters that are not named are refused
 	strictAt  int
 	pairs     string // the filter that names pairs of a key and a value; "" for none
+	aside     string // a parameter that filters nothing; "" for none
 }
 
 var (

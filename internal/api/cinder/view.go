@@ -92,7 +92,7 @@ func (v view) volume(e *encoder, vol block.Volume) {
 	orNull(e, "description", vol.Description)
 	e.boolMember("multiattach", vol.Multiattach)
 	orNull(e, "source_volid", vol.SourceVolumeID)
-	orNull(e, "consistencygroup_id", vol.ConsistencyGroupID)
+	legacyGroup(e, vol)
 	orNull(e, "name", vol.Name)
 	e.stringMember("bootable", strconv.FormatBool(vol.Bootable))
 	e.timeMember("created_at", vol.CreatedAt)
@@ -110,6 +110,16 @@ func (v view) volume(e *encoder, vol block.Volume) {
 		v.volumeExtra(e, vol)
 	}
 	e.close('}')
+}
+
+// legacyGroup names the group of a volume under the name that the older API has
+// for it, if that made the group.
+func legacyGroup(e *encoder, vol block.Volume) {
+	if vol.GroupType != block.LegacyGroupType {
+		e.nullMember("consistencygroup_id")
+		return
+	}
+	orNull(e, "consistencygroup_id", vol.GroupID)
 }
 
 // changedVolume writes a volume as create and update answer with it.

@@ -28,7 +28,7 @@ func (v view) volume3(e *encoder, vol block.Volume, extended bool) {
 	e.stringMember("bootable", strconv.FormatBool(vol.Bootable))
 	e.boolMember("encrypted", vol.Encrypted)
 	textOrNull(e, "replication_status", vol.ReplicationStatus)
-	orNull(e, "consistencygroup_id", vol.ConsistencyGroupID)
+	legacyGroup(e, vol)
 	e.boolMember("multiattach", vol.Multiattach)
 	v.attachments3(e, vol)
 	if v.admin {
@@ -53,7 +53,7 @@ func (v view) volume3(e *encoder, vol block.Volume, extended bool) {
 // target here, so shared_targets is false and no service has to be named.
 func (v view) volumeNewer(e *encoder, vol block.Volume) {
 	if v.since(13) {
-		e.nullMember("group_id")
+		orNull(e, "group_id", vol.GroupID)
 	}
 	if v.since(21) && v.admin {
 		e.nullMember("provider_id")
@@ -113,7 +113,7 @@ func (v view) snapshot3(e *encoder, s block.Snapshot, extended, newer bool) {
 	e.wholeMember("size", s.Size)
 	e.textsMember("metadata", s.Metadata)
 	if newer && v.since(14) {
-		e.nullMember("group_snapshot_id")
+		orNull(e, "group_snapshot_id", s.GroupSnapshotID)
 	}
 	if newer && v.since(41) {
 		e.stringMember("user_id", string(s.User))

@@ -13,12 +13,12 @@ import (
 // full is a volume with nothing left at its default.
 func full() block.Volume {
 	text := func(s string) *string { return &s }
-	source, snapshot := block.VolumeID("source"), block.SnapshotID("snapshot")
+	source, snapshot, group := block.VolumeID("source"), block.SnapshotID("snapshot"), block.GroupID("g")
 	at := time.Date(2020, 3, 4, 2, 0, 0, 0, time.FixedZone("KST", 9*3600))
 	return block.Volume{ID: "v", Project: "p", User: "u", Name: text("n"), Description: text("d"), Size: 7,
 		Status: block.VolumeInUse, TypeID: "t", TypeName: "T", Backend: "b", AvailabilityZone: "z", Bootable: true,
 		Multiattach: true, Encrypted: true, Readonly: true, SnapshotID: &snapshot, SourceVolumeID: &source,
-		ConsistencyGroupID: text("g"), Metadata: map[string]string{"k": "v", "readonly": "no", "attached_mode": "no"},
+		GroupID: &group, GroupType: block.LegacyGroupType, Metadata: map[string]string{"k": "v", "readonly": "no", "attached_mode": "no"},
 		ImageMetadata: map[string]string{"i": "j"}, ReplicationStatus: "enabled", CreatedAt: at,
 		Attachments: []block.Attachment{
 			{ID: "a0", Status: "detached", Mode: "rw"},

@@ -98,7 +98,10 @@ func newVolume(in edition, o *object) (control.NewVolume, error) {
 		Multiattach:      o.flag("multiattach"),
 		Metadata:         o.texts("metadata"),
 	}
-	req.ConsistencyGroupID = id[string](o, "consistencygroup_id")
+	req.GroupID = id[block.GroupID](o, "consistencygroup_id")
+	if group := id[block.GroupID](o, "group_id"); group != nil && in.since(13) {
+		req.GroupID = group
+	}
 	req.ImageRef = o.text("imageRef")
 	if req.ImageRef == nil {
 		req.ImageRef = o.text("image_id")
@@ -119,9 +122,6 @@ func refuseNewer(in edition, o *object) error {
 		return invalid("multiattach parameter has been removed. The default behavior is to use multiattach enabled " +
 			"volume types. Contact your administrator to create a multiattach enabled volume type and use it to " +
 			"create multiattach volumes.")
-	}
-	if group := id[string](o, "group_id"); group != nil && in.since(13) {
-		return block.Errorf(block.NotFound, "Group %s could not be found.", *group)
 	}
 	if backup := id[string](o, "backup_id"); backup != nil && in.since(47) {
 		return block.Errorf(block.NotFound, "Backup %s could not be found.", *backup)

@@ -14,19 +14,20 @@ type Op string
 
 // The operations that Faults asks about.
 const (
-	OpCreateVolume   Op = "create volume"
-	OpCloneSnapshot  Op = "clone snapshot"
-	OpExtendVolume   Op = "extend volume"
-	OpDeleteVolume   Op = "delete volume"
-	OpCreateSnapshot Op = "create snapshot"
-	OpDeleteSnapshot Op = "delete snapshot"
-	OpOpenVolume     Op = "open volume"
-	OpOpenSnapshot   Op = "open snapshot"
-	OpRead           Op = "read"          // of a device
-	OpReadSnapshot   Op = "read snapshot" // of a reader
-	OpWrite          Op = "write"
-	OpZero           Op = "zero"
-	OpFlush          Op = "flush"
+	OpCreateVolume    Op = "create volume"
+	OpCloneSnapshot   Op = "clone snapshot"
+	OpExtendVolume    Op = "extend volume"
+	OpDeleteVolume    Op = "delete volume"
+	OpCreateSnapshot  Op = "create snapshot"
+	OpDeleteSnapshot  Op = "delete snapshot"
+	OpCreateSnapshots Op = "create snapshots"
+	OpOpenVolume      Op = "open volume"
+	OpOpenSnapshot    Op = "open snapshot"
+	OpRead            Op = "read"          // of a device
+	OpReadSnapshot    Op = "read snapshot" // of a reader
+	OpWrite           Op = "write"
+	OpZero            Op = "zero"
+	OpFlush           Op = "flush"
 )
 
 // Call is one use of a driver, as a rule sees it.
@@ -137,6 +138,20 @@ func (f *Faults) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 	return f.do(Call{Op: OpCreateSnapshot, Volume: ref.Volume, Snapshot: ref.Name}, func() error {
 		return f.inner.CreateSnapshot(ctx, ref)
 	})
+}
+
+// CreateSnapshots implements driver.GroupSnapshotter where the driver does; the
+// call is named for its first snapshot.
+func (f *Faults) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) error {
+	g, ok := driver.As[driver.GroupSnapshotter](f.inner)
+	if !ok {
+		return block.Errorf(block.Unsupported, "the driver can't name one instant of many volumes")
+	}
+	c := Call{Op: OpCreateSnapshots}
+	if len(refs) > 0 {
+		c.Volume, c.Snapshot = refs[0].Volume, refs[0].Name
+	}
+	return f.do(c, func() error { return g.CreateSnapshots(ctx, refs) })
 }
 
 // DeleteSnapshot implements driver.Driver.

@@ -95,6 +95,18 @@ func (p *plug) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Device
 // Close leaves the store itself open for the next life.
 func (p *plug) Close() error { return nil }
 
+// CreateSnapshots implements driver.GroupSnapshotter where the store does.
+func (p *plug) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) error {
+	if err := p.err(); err != nil {
+		return err
+	}
+	g, ok := driver.As[driver.GroupSnapshotter](p.Driver)
+	if !ok {
+		return block.Errorf(block.Unsupported, "the store can't name one instant of many volumes")
+	}
+	return g.CreateSnapshots(ctx, refs)
+}
+
 // Revert implements driver.Reverter where the store does.
 func (p *plug) Revert(ctx context.Context, to driver.SnapshotRef) error {
 	if err := p.err(); err != nil {
