@@ -57,6 +57,11 @@ func (z *zone) wantGone(id block.VolumeID, failed bool) {
 }
 
 var scenarios = map[string]scenario{
+	"group from group":        {groupFromGroup},
+	"group from snapshot":     {groupFromSnapshot},
+	"group snapshot":          {groupSnapshotMade},
+	"group snapshot deletion": {groupSnapshotDeleted},
+	"group deletion":          {groupDeleted},
 	"create": {func(z *zone) func(bool) {
 		v, err := z.CreateVolume(z.ctx, alice, control.NewVolume{Size: ptr(int64(1))})
 		must(z.t, err)

@@ -92,7 +92,7 @@ func (s *Service) CreateGroup(ctx context.Context, c block.Caller, req NewGroup)
 		if err != nil {
 			return err
 		}
-		zone, err := s.availabilityZone(req.AvailabilityZone)
+		zone, err := s.availabilityZone(req.AvailabilityZone, nil)
 		if err != nil {
 			return err
 		}
