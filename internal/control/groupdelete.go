@@ -141,12 +141,17 @@ func groupWanted(tx *catalog.Tx, id block.GroupID, in block.GroupStatus) (block.
 }
 
 // gaveUpGroupDelete puts a group that can't be deleted, and what is left of its
-// volumes, into their error statuses.
-func gaveUpGroupDelete(tx *catalog.Tx, j block.Job, _ error) error {
-	return gaveUpGroup(tx, block.GroupID(j.Subject), block.GroupDeleting, block.VolumeDeleting)
+// volumes, into their error statuses, and tells their project.
+func gaveUpGroupDelete(tx *catalog.Tx, j block.Job, cause error) error {
+	return gaveUpGroup(tx, j, block.GroupDeleting, block.VolumeDeleting, cause)
 }
 
-func gaveUpGroup(tx *catalog.Tx, id block.GroupID, in block.GroupStatus, volumes block.VolumeStatus) error {
+func gaveUpGroup(tx *catalog.Tx, j block.Job, in block.GroupStatus, volumes block.VolumeStatus, cause error) error {
+	id := block.GroupID(j.Subject)
+	what, why := actionCreate, detailCreate
+	if in == block.GroupDeleting {
+		what, why = actionDelete, detailDelete
+	}
 	if _, err := groupWanted(tx, id, in); err != nil {
 		if errors.Is(err, errUnwanted) {
 			return nil
@@ -167,6 +172,9 @@ func gaveUpGroup(tx *catalog.Tx, id block.GroupID, in block.GroupStatus, volumes
 			}
 		}
 		if _, err := tx.MoveVolume(v.ID, block.Fail); err != nil {
+			return err
+		}
+		if err := tellOfVolume(tx, v, j, what, why, cause); err != nil {
 			return err
 		}
 	}

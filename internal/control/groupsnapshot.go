@@ -328,12 +328,12 @@ func (s *Service) runGroupSnapshotDelete(ctx context.Context, t *job.Task) error
 }
 
 // gaveUpGroupSnapshot puts a group snapshot and what is left of its snapshots
-// into their error statuses.
+// into their error statuses, and tells their project.
 func gaveUpGroupSnapshot(
 	in block.GroupStatus,
 	snapshots block.SnapshotStatus,
 ) func(*catalog.Tx, block.Job, error) error {
-	return func(tx *catalog.Tx, j block.Job, _ error) error {
+	return func(tx *catalog.Tx, j block.Job, cause error) error {
 		id := block.GroupSnapshotID(j.Subject)
 		if err := groupSnapshotWanted(tx, id, in); err != nil {
 			if errors.Is(err, errUnwanted) {
@@ -350,6 +350,13 @@ func gaveUpGroupSnapshot(
 				continue
 			}
 			if _, err := tx.MoveSnapshot(sn.ID, block.Fail); err != nil {
+				return err
+			}
+			what, why := actionSnapshot, detailSnapshot
+			if in == block.GroupDeleting {
+				what, why = actionSnapshotDelete, detailSnapshotDelete
+			}
+			if err := tell(tx, sn.Project, j.RequestID, aboutSnapshot, string(sn.ID), what, why, cause); err != nil {
 				return err
 			}
 		}

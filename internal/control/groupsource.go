@@ -268,6 +268,6 @@ func (s *Service) finishGroup(ctx context.Context, id block.GroupID) error {
 	return err
 }
 
-func gaveUpGroupCreate(tx *catalog.Tx, j block.Job, _ error) error {
-	return gaveUpGroup(tx, block.GroupID(j.Subject), block.GroupCreating, block.VolumeCreating)
+func gaveUpGroupCreate(tx *catalog.Tx, j block.Job, cause error) error {
+	return gaveUpGroup(tx, j, block.GroupCreating, block.VolumeCreating, cause)
 }

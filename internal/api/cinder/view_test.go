@@ -18,7 +18,8 @@ func full() block.Volume {
 	return block.Volume{ID: "v", Project: "p", User: "u", Name: text("n"), Description: text("d"), Size: 7,
 		Status: block.VolumeInUse, TypeID: "t", TypeName: "T", Backend: "b", AvailabilityZone: "z", Bootable: true,
 		Multiattach: true, Encrypted: true, Readonly: true, SnapshotID: &snapshot, SourceVolumeID: &source,
-		GroupID: &group, GroupType: block.LegacyGroupType, Metadata: map[string]string{"k": "v", "readonly": "no", "attached_mode": "no"},
+		GroupID: &group, GroupType: block.LegacyGroupType,
+		Metadata:      map[string]string{"k": "v", "readonly": "no", "attached_mode": "no"},
 		ImageMetadata: map[string]string{"i": "j"}, ReplicationStatus: "enabled", CreatedAt: at,
 		Attachments: []block.Attachment{
 			{ID: "a0", Status: "detached", Mode: "rw"},
