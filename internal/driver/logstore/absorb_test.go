@@ -228,3 +228,51 @@ func TestChainsStayShort(t *testing.T) {
 		}
 	}
 }
+
+// TestDiffWhileBranchesGo reads a difference extent by extent, as a transfer
+// does, while everything around its two ends is deleted, swept and absorbed
+// after each; a snapshot that is read stays.
+func TestDiffWhileBranchesGo(t *testing.T) {
+	ctx := context.Background()
+	s := idleStore(t, nil)
+	defer s.release()
+	must(t, s.CreateVolume(ctx, "v", 16*leafSize))
+	at := func(i int) driver.SnapshotRef {
+		return driver.SnapshotRef{Volume: "v", Name: block.PointID(fmt.Sprint(i))}
+	}
+	for i := range 12 {
+		put(t, s, "v", int64(i)*leafBlocks, byte(i+1))
+		must(t, s.CreateSnapshot(ctx, at(i)))
+		if i%3 == 2 {
+			must(t, s.Revert(ctx, at(i)))
+		}
+	}
+	var got []int64
+	for e, err := range s.Diff(ctx, at(1), at(10)) {
+		must(t, err)
+		if n := len(got); n < 8 {
+			must(t, s.DeleteSnapshot(ctx, at([]int{2, 5, 8, 3, 9, 11, 0, 7}[n])))
+		}
+		if len(got) == 4 {
+			s.mu.Lock()
+			for br := range s.branches {
+				s.candidates[s.branches[br]], s.branches[br].deep = struct{}{}, true
+			}
+			s.mu.Unlock()
+		}
+		must(t, s.sweepAll(ctx))
+		_, err = s.absorb(ctx)
+		must(t, err)
+		if err := s.DeleteSnapshot(ctx, at(10)); !block.Is(err, block.Conflict) {
+			t.Errorf("a snapshot was deleted while it was read: %v", err)
+		}
+		got = append(got, e.Off/leafSize)
+	}
+	if fmt.Sprint(got) != "[2 3 4 5 6 7 8 9 10]" {
+		t.Errorf("changed leaves: %d", got)
+	}
+	must(t, s.tidyBranches(ctx))
+	must(t, s.Check(ctx))
+	must(t, s.DeleteVolume(ctx, "v"))
+	nothingLeft(t, s)
+}
