@@ -424,3 +424,100 @@ func TestSQLiteHasItsLibc(t *testing.T) {
 		t.Errorf("go.mod has modernc.org/libc %s, modernc.org/sqlite asks for %s", ours, theirs)
 	}
 }
+
+// TestStoresAreChecked: whatever in a test opens an embedded store checks it,
+// or hands it on to whoever does. An opening that is to fail is none.
+func TestStoresAreChecked(t *testing.T) {
+	byDir := map[string][]source{}
+	for _, s := range sources(t) {
+		if strings.HasSuffix(s.path, "_test.go") {
+			byDir[path.Dir(s.path)] = append(byDir[path.Dir(s.path)], s)
+		}
+	}
+	for dir, files := range byDir {
+		openers := map[string]bool{"logstore.Open": true}
+		if dir == "internal/driver/logstore" {
+			openers["Open"] = true
+		}
+		for again := true; again; { // what returns an open store opens one, too
+			again = false
+			eachFunction(files, func(s source, f *ast.FuncDecl) {
+				name := f.Name.Name
+				if !openers[name] && givesStore(f) && opens(f, openers) && !checks(f) {
+					openers[name], again = true, true
+				}
+			})
+		}
+		eachFunction(files, func(s source, f *ast.FuncDecl) {
+			if opens(f, openers) && !checks(f) && !openers[f.Name.Name] && !leftOpen[path.Join(dir, f.Name.Name)] {
+				t.Errorf("%s:%d: %s opens a store and does not check it", s.path, s.line(f.Pos()), f.Name.Name)
+			}
+		})
+	}
+}
+
+// leftOpen are functions that open a store for others to check: a process that
+// is killed, and the crash harness, which checks each history when it ends.
+var leftOpen = map[string]bool{
+	"test/realfs/serveStore":          true,
+	"internal/driver/logstore/reopen": true,
+}
+
+func eachFunction(files []source, do func(source, *ast.FuncDecl)) {
+	for _, s := range files {
+		for _, d := range s.file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Body != nil {
+				do(s, f)
+			}
+		}
+	}
+}
+
+// givesStore reports whether a function returns a *Store.
+func givesStore(f *ast.FuncDecl) bool {
+	if f.Type.Results == nil {
+		return false
+	}
+	return slices.ContainsFunc(f.Type.Results.List, func(r *ast.Field) bool {
+		p, ok := r.Type.(*ast.StarExpr)
+		return ok && strings.HasSuffix(called(p.X), "Store")
+	})
+}
+
+// called is the name of what an expression names, with its package.
+func called(x ast.Expr) string {
+	switch x := x.(type) {
+	case *ast.Ident:
+		return x.Name
+	case *ast.SelectorExpr:
+		if of, ok := x.X.(*ast.Ident); ok {
+			return of.Name + "." + x.Sel.Name
+		}
+		return x.Sel.Name
+	}
+	return ""
+}
+
+// opens reports whether a function keeps what an opener returns.
+func opens(f *ast.FuncDecl, openers map[string]bool) (found bool) {
+	ast.Inspect(f.Body, func(n ast.Node) bool {
+		if a, ok := n.(*ast.AssignStmt); ok && len(a.Rhs) == 1 {
+			call, isCall := a.Rhs[0].(*ast.CallExpr)
+			found = found || isCall && openers[called(call.Fun)] && called(a.Lhs[0]) != "_"
+		}
+		return !found
+	})
+	return found
+}
+
+// checks reports whether a function checks a store.
+func checks(f *ast.FuncDecl) (found bool) {
+	ast.Inspect(f.Body, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			name := called(call.Fun)
+			found = found || name == "endChecked" || strings.HasSuffix(name, ".Check") || name == "Check"
+		}
+		return !found
+	})
+	return found
+}

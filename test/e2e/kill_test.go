@@ -181,6 +181,9 @@ func (v *victim) checkStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
+	if err := d.Check(t.Context()); err != nil {
+		t.Errorf("the store of %s: %v", v.name, err)
+	}
 	n := 0
 	for info, err := range d.Volumes(t.Context()) {
 		if n++; err != nil || !replicas[info.ID] {

@@ -2,6 +2,7 @@ package realfs
 
 import (
 	"context"
+	"log/slog"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"kvol/internal/client"
 	"kvol/internal/client/nbd"
+	"kvol/internal/driver/logstore"
 )
 
 // TestFioWhileTheServerIsKilled: fio writes 64 MiB and compares every block,
@@ -59,6 +61,18 @@ func TestFioWhileTheServerIsKilled(t *testing.T) {
 		t.Errorf("the server was killed %d times only", kills)
 	}
 	t.Logf("%d kills", kills)
+	s.kill()
+	store, err := logstore.Open(t.Context(), logstore.Options{Dir: filepath.Join(dir, "store"),
+		Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // waitServed waits until somebody answers.

@@ -76,6 +76,7 @@ func benchVolume(b *testing.B, size int64) (*Store, driver.Device) {
 	must(b, s.pool.wait(readyTarget)) // segments are filled in the background
 	b.Cleanup(func() {
 		d.Close()
+		must(b, s.Check(context.Background()))
 		must(b, s.Close())
 	})
 	return s, d

@@ -102,7 +102,7 @@ func oldRecordBack(t *testing.T, hooks *testHooks) bool {
 		must(t, err)
 	}
 	image := mem.Kill()
-	s.release()
+	endChecked(t, s)
 	f, err := image.Open(segmentName("s", at.segment))
 	must(t, err)
 	_, err = f.WriteAt([]byte{2}, at.off+headerSize+4) // the first write is torn
@@ -118,11 +118,11 @@ func oldRecordBack(t *testing.T, hooks *testHooks) bool {
 		t.Fatalf("the log ends at %+v; it began at %+v", end, at)
 	}
 	again := image.Kill()
-	s.release()
+	endChecked(t, s)
 	if s, err = Open(ctx, crashOptions(again, hooks)); err != nil {
 		t.Fatal(err)
 	}
-	defer s.release()
+	defer func() { endChecked(t, s) }()
 	got, err := readAll(ctx, s)
 	must(t, err)
 	return len(got["v"].data) > 0

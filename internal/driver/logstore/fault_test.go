@@ -74,7 +74,7 @@ func TestFailedSyncStopsTheStore(t *testing.T) {
 	mem := vfs.NewMem(1<<30, nil)
 	s, err := Open(ctx, crashOptions(mem, nil))
 	must(t, err)
-	defer s.release()
+	defer endChecked(t, s)
 	must(t, s.CreateVolume(ctx, "v", 64*blockSize))
 	d, err := s.OpenVolume(ctx, "v")
 	must(t, err)

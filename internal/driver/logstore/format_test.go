@@ -72,6 +72,7 @@ func TestFormatFixtures(t *testing.T) {
 		}
 		s.mu.Unlock()
 		must(t, s.tidyBranches(ctx))
+		must(t, s.Check(ctx))
 		must(t, s.Close())
 		must(t, os.WriteFile(fixtureName(formatVersion), pack(t, dir), 0o644))
 	}

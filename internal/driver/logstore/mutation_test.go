@@ -156,7 +156,7 @@ func oldBytesBack(t *testing.T, hooks *testHooks) bool {
 	ctx := context.Background()
 	s, err := Open(ctx, crashOptions(vfs.NewMem(1<<30, nil), hooks))
 	must(t, err)
-	defer s.release()
+	defer endChecked(t, s)
 	must(t, s.CreateVolume(ctx, "v", 64*blockSize))
 	d, err := s.OpenVolume(ctx, "v")
 	must(t, err)

@@ -114,7 +114,7 @@ func TestBothEndsOfARecycledSegmentTorn(t *testing.T) {
 	o.indexEvery, o.idle = 1<<30, true
 	s, err := Open(ctx, o)
 	must(t, err)
-	defer s.release()
+	defer endChecked(t, s)
 	h.store = s
 	seg := intoRecycledSegment(t, h)
 	defer s.reclaiming.Unlock()

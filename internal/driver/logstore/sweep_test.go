@@ -24,7 +24,10 @@ func sweepAroundSnapshot(t *testing.T, bounded bool) (kept bool) {
 	ctx := context.Background()
 	s, err := Open(ctx, crashOptions(vfs.NewMem(1<<30, nil), nil))
 	must(t, err)
-	defer func() { must(t, s.Close()) }()
+	defer func() {
+		must(t, s.Check(ctx))
+		must(t, s.Close())
+	}()
 	must(t, s.CreateVolume(ctx, "v", crashSize))
 	d, err := s.OpenVolume(ctx, "v")
 	must(t, err)

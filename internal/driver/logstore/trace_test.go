@@ -123,7 +123,7 @@ func openTraced(t *testing.T) *traced {
 	s.rest()
 	t.Cleanup(func() {
 		s.reclaiming.Unlock()
-		s.release()
+		endChecked(t, s.Store)
 	})
 	s.pool.mu.Lock()
 	s.pool.max = 1 // the pool can't grow any more
@@ -234,6 +234,6 @@ func TestTraceOfOpening(t *testing.T) {
 	s.release()
 	s.mem = killed
 	s.does("open after a kill", open)
-	s.release()
 	s.golden("opening")
+	endChecked(t, s.Store)
 }

@@ -2,6 +2,7 @@ package nbd_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -50,7 +51,11 @@ func BenchmarkNoisyNeighbour(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer store.Close()
+	defer func() {
+		if err := errors.Join(store.Check(context.Background()), store.Close()); err != nil {
+			b.Error(err)
+		}
+	}()
 	s := &street{devices: map[string]driver.Device{}}
 	for _, name := range []string{"quiet", "noisy"} {
 		id := block.VolumeID(block.NewID())
