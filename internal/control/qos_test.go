@@ -121,6 +121,52 @@ func TestQoSConsumer(t *testing.T) {
 	}
 }
 
+// TestQoSThroughNBD counts what NBD clients did against their volume's limits,
+// on a clock that stands: every read and write takes its tokens, all clients of
+// the volume take from the same, and what needs no device takes none.
+func TestQoSThroughNBD(t *testing.T) {
+	z := newZone(t)
+	stands := time.Now()
+	z.now = func() time.Time { return stands }
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	z.qos = map[block.VolumeID]map[string]int64{v.ID: {
+		"read_iops_sec": 10, "read_iops_sec_max": 20, "write_bytes_sec": 4096, "write_bytes_sec_max": 10 * 4096}}
+	z.restart()
+	dial := z.serve()
+	name, _ := z.connect(v.ID, nil)
+	first, err := dial(name)
+	must(t, err)
+	second, err := dial(name)
+	must(t, err)
+	p := make([]byte, 4096)
+	for i := range int64(6) { // 12 reads of 20, and 6 pages of 10
+		_, err := first.ReadAt(p, i*4096)
+		must(t, err)
+		_, err = second.ReadAt(p, i*4096)
+		must(t, err)
+		_, err = first.WriteAt(p, i*4096)
+		must(t, err)
+		must(t, first.Flush())
+	}
+	e, err := z.Exports().Open(z.ctx, name)
+	must(t, err)
+	defer e.Release()
+	for i := range 8 {
+		if wait := e.Throttle(false, 0); wait != 0 {
+			t.Errorf("read %d of 20 waits %v", 13+i, wait)
+		}
+	}
+	if wait := e.Throttle(false, 0); wait != time.Second/10 {
+		t.Errorf("read 21 waits %v", wait)
+	}
+	if wait := e.Throttle(true, 4*4096); wait != 0 {
+		t.Errorf("the last 4 of 10 pages wait %v", wait)
+	}
+	if wait := e.Throttle(true, 2*4096); wait != 2*time.Second {
+		t.Errorf("pages 11 and 12 wait %v", wait)
+	}
+}
+
 // TestSnapshotExports: behind @, a connection reads the snapshots of its volume
 // and of no other, and what changed from one to the next.
 func TestSnapshotExports(t *testing.T) {

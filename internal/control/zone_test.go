@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -40,6 +41,7 @@ type zone struct {
 	temp    string
 	qemu    string                              // of control.Config
 	qos     map[block.VolumeID]map[string]int64 // limits on single volumes
+	now     func() time.Time                    // of control.Config
 	*control.Service
 
 	mu      sync.Mutex
@@ -119,7 +121,7 @@ func (z *zone) restart() {
 		AvailabilityZones: []string{"kr-a", "kr-b"}, Images: z.images, Key: [32]byte{1, 2, 3},
 		ExportAddress: func() string { return "[::1]:10809" }, UnixSocket: func() string { return "/run/nbd" },
 		ISCSIAddress: func() string { return z.iscsi },
-		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, VolumeQoS: z.qos,
+		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, VolumeQoS: z.qos, Now: z.now,
 	})
 	must(z.t, err)
 }
