@@ -98,7 +98,7 @@ func TestAbsorbStepByStep(t *testing.T) {
 func halfAbsorbed(t testing.TB, hooks *testHooks) string {
 	ctx := context.Background()
 	s := orphaned(t, hooks)
-	defer s.release()
+	defer endChecked(t, s)
 	steps := 0
 	for more := true; more; steps++ {
 		s.cache = newLeafCache(1)
@@ -129,7 +129,7 @@ func oldVersionsFirst(t *testing.T, hooks *testHooks) bool { return halfAbsorbed
 // clone and getting an iterator, and reports whether the clone's bytes change.
 func absorbedBetween(t *testing.T, hooks *testHooks) bool {
 	s := orphaned(t, hooks)
-	defer s.release()
+	defer endChecked(t, s)
 	hooks.between = func() {
 		hooks.between = nil
 		must(t, s.tidyBranches(context.Background()))
@@ -144,7 +144,7 @@ func absorbedBetween(t *testing.T, hooks *testHooks) bool {
 func absorbedCompacted(t *testing.T, hooks *testHooks) bool {
 	ctx := context.Background()
 	s := orphaned(t, hooks)
-	defer s.release()
+	defer endChecked(t, s)
 	must(t, s.tidyBranches(ctx))
 	must(t, s.CreateVolume(ctx, "w", crashSize))
 	for i := range 200 {
@@ -172,7 +172,7 @@ func absorbedCompacted(t *testing.T, hooks *testHooks) bool {
 func TestAbsorbFreesWhatIsHidden(t *testing.T) {
 	ctx := context.Background()
 	s := idleStore(t, nil)
-	defer s.release()
+	defer endChecked(t, s)
 	must(t, s.CreateVolume(ctx, "v", crashSize))
 	for b := range int64(40) {
 		put(t, s, "v", b, 1)

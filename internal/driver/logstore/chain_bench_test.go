@@ -20,7 +20,7 @@ func chained(b *testing.B, depth int, alive bool) (*Store, *branch) {
 	s, err := Open(b.Context(), Options{FS: vfs.NewMem(1<<30, nil), Dir: "s", SegmentSize: 1 << 20, CacheBytes: 64 << 20,
 		Log: quiet(), idle: true})
 	must(b, err)
-	b.Cleanup(s.release)
+	b.Cleanup(func() { endChecked(b, s) })
 	rng := rand.New(rand.NewPCG(uint64(depth), 1))
 	id := block.VolumeID("v0")
 	must(b, s.CreateVolume(b.Context(), id, chainLeaves*leafSize))

@@ -20,7 +20,7 @@ func pointed(t testing.TB, points int) *Store {
 	o := Options{FS: vfs.NewMem(4<<30, nil), Dir: "s", SegmentSize: 16 << 20, Log: quiet(), idle: true}
 	s, err := Open(ctx, o)
 	must(t, err)
-	t.Cleanup(s.release)
+	t.Cleanup(func() { endChecked(t, s) })
 	must(t, s.CreateVolume(ctx, "v", 4096*leafSize))
 	d, err := s.OpenVolume(ctx, "v")
 	must(t, err)
