@@ -33,9 +33,9 @@ var (
 	)
 	storeLive = prometheus.NewDesc("kvol_store_live_bytes", "Data in full segments of the log, at most.",
 		[]string{"backend"}, nil)
-	storeGarbage = prometheus.NewDesc("kvol_store_garbage_bytes", "What compaction can get back, at least.",
+	storeGarbage = prometheus.NewDesc("kvol_store_garbage_bytes", "What compaction gets back when it is needed, about.",
 		[]string{"backend"}, nil)
-	storeMemory = prometheus.NewDesc("kvol_store_index_memory_bytes", "Memory of the store's index.",
+	storeMemory = prometheus.NewDesc("kvol_store_index_memory_bytes", "Memory that the store keeps: index, caches, volumes.",
 		[]string{"backend"}, nil)
 	storeLevel = prometheus.NewDesc("kvol_store_level", "1 for the level that the store is at.",
 		[]string{"backend", "level"}, nil)

@@ -7,14 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"kvol/internal/block"
 	"kvol/internal/driver"
 	"kvol/internal/driver/logstore"
 	"kvol/internal/vfs"
@@ -121,81 +119,4 @@ func flushedWrites(write func([]byte, int64) (int, error), flush func() error) (
 		}
 	}
 	return writeCount / time.Since(began).Seconds(), nil
-}
-
-// steady overwrites a volume at random in a store that is full to some part,
-// for a while: what reaches the disk with compaction, the slowest writes, and
-// the same with a snapshot each second.
-func (b *bench) steady(ctx context.Context) error {
-	for _, percent := range []int64{50, 70, 85} {
-		err := b.steadyAt(ctx, percent, false)
-		if block.Is(err, block.NoSpace) {
-			b.note(fmt.Sprintf("steady overwrites, store %d %% full", percent), "refused: the store is full", "", "", "", false)
-		} else if err != nil {
-			return fmt.Errorf("%d %% full: %w", percent, err)
-		}
-	}
-	return b.steadyAt(ctx, 50, true)
-}
-
-func (b *bench) steadyAt(ctx context.Context, percent int64, snapshots bool) error {
-	name := fmt.Sprintf("steady-%d-%v", percent, snapshots)
-	s, c, err := b.counted(ctx, name, region*100/percent)
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(filepath.Join(b.dir, name))
-	d, err := fullVolume(ctx, s)
-	if err != nil {
-		return err
-	}
-	rnd := rand.New(rand.NewPCG(6, 7))
-	p := make([]byte, 4096)
-	var took []time.Duration
-	bytes, began, shot := c.bytes.Load(), time.Now(), 0
-	for last := began; last.Sub(began) < b.duration; {
-		p[0], p[1] = byte(len(took)), 1
-		if _, err := d.WriteAt(p, rnd.Int64N(region/4096)*4096); err != nil {
-			return err
-		}
-		now := time.Now()
-		took, last = append(took, now.Sub(last)), now
-		if snapshots && int(now.Sub(began)/time.Second) > shot {
-			if shot, err = nextSnapshot(ctx, s, shot); err != nil {
-				return err
-			}
-			last = time.Now()
-		}
-	}
-	seconds := time.Since(began).Seconds()
-	slices.Sort(took)
-	work := fmt.Sprintf("steady overwrites for %v, store %d %% full", b.duration, percent)
-	if snapshots {
-		work += ", a snapshot each second"
-	}
-	b.note(
-		work,
-		fmt.Sprintf("%.0f/s", float64(len(took))/seconds),
-		fmt.Sprintf(
-			"p99.9 %v, longest %v",
-			took[len(took)*999/1000],
-			took[len(took)-1].Round(time.Microsecond),
-		),
-		"",
-		"",
-		true,
-	)
-	b.atMost("  bytes to files per byte written, with compaction",
-		float64(c.bytes.Load()-bytes)/float64(len(took)*4096), 2.5)
-	return errors.Join(d.Close(), s.Close())
-}
-
-// nextSnapshot takes a snapshot and drops the one before the last.
-func nextSnapshot(ctx context.Context, s *logstore.Store, n int) (int, error) {
-	if n > 1 {
-		if err := s.DeleteSnapshot(ctx, driver.SnapshotRef{Volume: "vol", Name: snapshotName(n - 2)}); err != nil {
-			return 0, err
-		}
-	}
-	return n + 1, s.CreateSnapshot(ctx, driver.SnapshotRef{Volume: "vol", Name: snapshotName(n)})
 }

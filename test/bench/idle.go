@@ -67,15 +67,18 @@ func (b *bench) idle(ctx context.Context) error {
 }
 
 // resident reads a process's resident memory, in KiB.
-func resident(pid int) (int64, error) {
+func resident(pid int) (int64, error) { return memoryLine(pid, "VmRSS:") }
+
+// memoryLine reads a line of a process's status, in KiB.
+func memoryLine(pid int, name string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for _, line := range strings.Split(string(text), "\n") {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == name {
 			return strconv.ParseInt(f[1], 10, 64)
 		}
 	}
-	return 0, fmt.Errorf("process %d has no VmRSS", pid)
+	return 0, fmt.Errorf("process %d has no %s", pid, name)
 }

@@ -26,6 +26,8 @@ type bench struct {
 	rounds   int
 	only     string
 	duration time.Duration // of each steady load
+	sparse   int64
+	level    int64 // the only steady load to measure, in percent; 0 for all
 	rows     []table.Row
 	missed   int
 }
@@ -36,7 +38,10 @@ func main() {
 	flag.StringVar(&b.dir, "dir", "", "directory on the disk to measure on (a temporary one if empty)")
 	flag.IntVar(&b.rounds, "rounds", 5, "alternating rounds of each work")
 	flag.DurationVar(&b.duration, "duration", 10*time.Second, "of each steady load; 10m says more")
+	flag.Int64Var(&b.level, "full", 0, "of the steady loads only the one in a store that is full to so many percent")
 	flag.StringVar(&b.only, "only", "", "measure only works whose name begins so")
+	flag.Int64Var(&b.sparse, "sparse", 200000, "writes all over 16 TiB while memory is measured; 5000000 says more")
+	memory := flag.String("memory-of", "", "fill a store in -dir and print its memory; used by the program itself")
 	socket := flag.String("serve", "", "serve a store in -dir on this socket; used by the program itself")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -44,6 +49,9 @@ func main() {
 	run := b.run
 	if *socket != "" {
 		run = func(ctx context.Context) error { return serveStore(ctx, b.dir, *socket) }
+	}
+	if *memory != "" {
+		run = func(ctx context.Context) error { return reportMemory(ctx, b.dir, *memory) }
 	}
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -66,7 +74,8 @@ func (b *bench) run(ctx context.Context) error {
 		name string
 		fn   func(context.Context) error
 	}{{"random writes", b.writes}, {"snapshots and clones", b.snapshots}, {"servers", b.servers}, {"engine", b.engine},
-		{"steady", b.steady}, {"delta", b.delta}, {"reopen", b.reopen}, {"an idle zone", b.idle}, {"zones", b.zones}} {
+		{"steady", b.steady}, {"scattered", b.scattered}, {"memory", b.memory},
+		{"delta", b.delta}, {"reopen", b.reopen}, {"an idle zone", b.idle}, {"zones", b.zones}} {
 		if !strings.HasPrefix(work.name, b.only) {
 			continue
 		}

@@ -161,7 +161,7 @@ func fullVolume(ctx context.Context, store driver.Driver) (driver.Device, error)
 	for off := int64(0); off < region; off += int64(len(p)) {
 		p[0], p[1] = byte(off>>20), 1
 		if _, err := d.WriteAt(p, off); err != nil {
-			return nil, err
+			return nil, errors.Join(err, d.Close())
 		}
 	}
 	return d, d.Flush()

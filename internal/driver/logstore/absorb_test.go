@@ -155,11 +155,9 @@ func absorbedCompacted(t *testing.T, hooks *testHooks) bool {
 				if u := s.usage[id]; u == nil || u.free {
 					continue
 				}
-				empty, err := s.evacuate(ctx, id)
+				empty, err := s.evacuate(ctx, []uint32{id}, 1, false)
 				must(t, err)
-				if empty {
-					must(t, s.setFree([]uint32{id}))
-				}
+				must(t, s.setFree(empty))
 			}
 		}
 	}

@@ -26,18 +26,26 @@ type versionID struct {
 func (s *Store) apply(h *header, body []byte, at position) error {
 	b := s.db.NewBatch()
 	defer b.Close()
-	end := at
-	end.off, end.seq, end.generation = at.off+h.size(), h.seq+1, h.generation
-	s.scratch = end.encode(s.scratch[:0])
-	if err := b.Set(positionKey, s.scratch, nil); err != nil {
-		return indexError(err)
-	}
 	if err := s.countRecord(b, h, at); err != nil {
 		return err
 	}
 	after, err := s.applyOp(b, h, body, at)
 	if err != nil {
 		return err
+	}
+	return s.commitBatch(b, at.after(h), after)
+}
+
+// after is the position after a record.
+func (p position) after(h *header) position {
+	return position{segment: p.segment, off: p.off + h.size(), seq: h.seq + 1, generation: h.generation}
+}
+
+// commitBatch commits what the records up to a position change.
+func (s *Store) commitBatch(b *pebble.Batch, end position, after func()) error {
+	s.scratch = end.encode(s.scratch[:0])
+	if err := b.Set(positionKey, s.scratch, nil); err != nil {
+		return indexError(err)
 	}
 	s.sinceLook += int64(b.Len())
 	if err := b.Commit(pebble.NoSync); err != nil {
@@ -46,7 +54,7 @@ func (s *Store) apply(h *header, body []byte, at position) error {
 	if after != nil {
 		after()
 	}
-	if s.indexed += h.size(); s.indexed > s.indexEvery {
+	if s.indexed > s.indexEvery {
 		s.indexed = 0
 		if _, err := s.db.AsyncFlush(); err != nil {
 			return indexError(err)
@@ -136,6 +144,7 @@ func (s *Store) applyWrite(b *pebble.Batch, h *header, body []byte, at position)
 	if err := s.mergeRun(b, br, leaf, r); err != nil {
 		return nil, err
 	}
+	s.places.wrote(br, leaf, r, s.overwritten)
 	br.written.Store(h.seq)
 	s.setWrittenFast(b, br)
 	s.patch = append(s.patch[:0], patch{leafID{br.num, head, leaf}, r})
@@ -224,6 +233,7 @@ func (s *Store) applyZero(b *pebble.Batch, h *header) (func(), error) {
 		if err := s.mergeRun(b, br, leaf, r); err != nil {
 			return nil, err
 		}
+		s.places.wrote(br, leaf, r, s.overwritten)
 		s.patch = append(s.patch, patch{leafID{br.num, head, leaf}, r})
 	}
 	br.written.Store(h.seq)
@@ -239,33 +249,13 @@ func (s *Store) applyZero(b *pebble.Batch, h *header) (func(), error) {
 func (s *Store) applyRelocate(b *pebble.Batch, h *header, body []byte, at position) (func(), error) {
 	from, crcs := parseRelocation(body), body[relocateFixed:]
 	leaf, first := uint32(h.first/leafBlocks), int(h.first%leafBlocks)
-	key := leafKey(nil, h.branch, leaf, from.epoch)
-	v, closer, err := s.db.Get(key)
-	if err == pebble.ErrNotFound { //nolint:errorlint // as Pebble documents it
-		return nil, nil
-	} else if err != nil {
-		return nil, indexError(err)
+	blocks, to := make([]relocating, h.count), make([]cell, h.count)
+	for i := range blocks {
+		crc := le.Uint32(crcs[i*4:])
+		blocks[i] = relocating{first + i, cell{from.segment, from.off + uint32(i)*blockSize, crc, true}}
+		to[i] = cell{at.segment, uint32(at.off+h.dataOff()) + uint32(i)*blockSize, crc, true}
 	}
-	var c cells
-	err = c.decode(v)
-	closer.Close()
-	if err != nil {
-		return nil, err
-	}
-	moved := int64(0)
-	for i := range int(h.count) {
-		old := &c[first+i]
-		if s.hooks.is(moveBlindly) || old.set && old.segment == from.segment && old.off == from.off+uint32(i)*blockSize {
-			*old = cell{set: true, segment: at.segment, off: uint32(at.off+h.dataOff()) + uint32(i)*blockSize,
-				crc: le.Uint32(crcs[i*4:])}
-			moved++
-		}
-	}
-	s.died(from.segment, moved)
-	if err := b.Set(key, c.encode(nil), nil); err != nil {
-		return nil, indexError(err)
-	}
-	return func() { s.cache.forgetLeaf(leaf) }, nil
+	return s.redirect(b, h.branch, from.epoch, leaf, blocks, to)
 }
 
 // cloned is the snapshot that a clone record names; format 1 names only the

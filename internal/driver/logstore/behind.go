@@ -10,10 +10,9 @@ import (
 // is bounded here and not by Pebble, which would wait while it holds the
 // store's lock and could not be told that the store has stopped.
 
-// memTables is how many of the index's memory tables there may be.
+// memTables is how many of the index's memory tables there may be, beside the
+// one that is made while that is looked at.
 const memTables = 4
-
-func memTable(cacheBytes int64) int64 { return max(64<<10, cacheBytes/16) }
 
 // errBehind says that a record has to wait for the index.
 var errBehind = errors.New("the index has too much in memory")
@@ -25,7 +24,7 @@ func (s *Store) tooMuch() bool {
 		return false
 	}
 	s.sinceLook = 0
-	s.behind = int64(s.db.Metrics().MemTable.Size) > (memTables+1)*s.memTable
+	s.behind = int64(s.db.Metrics().MemTable.Size) > memTables*s.memTable
 	return s.behind
 }
 

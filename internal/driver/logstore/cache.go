@@ -84,15 +84,21 @@ func (c *leafCache) patch(id leafID, r run) {
 	}
 }
 
-// forgetLeaf drops all versions of a leaf, of whichever branch.
-func (c *leafCache) forgetLeaf(leaf uint32) {
+// moved puts the new places of blocks into all cached views of a leaf that
+// have the old ones: a place belongs to one version, whoever sees it.
+func (c *leafCache) moved(leaf uint32, blocks []relocating, to []cell) {
 	s := c.shard(leaf)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changes++
-	for id := range s.leaves {
-		if id.leaf == leaf {
-			delete(s.leaves, id)
+	for id, l := range s.leaves {
+		if id.leaf != leaf {
+			continue
+		}
+		for k, m := range blocks {
+			if old := &l[m.index]; old.segment == m.from.segment && old.off == m.from.off {
+				old.segment, old.off = to[k].segment, to[k].off
+			}
 		}
 	}
 }

@@ -33,8 +33,13 @@ func (s *Store) dueNow(ctx context.Context) (due bool, later time.Duration, err 
 	size := int64(s.super.segmentSize)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// At least twice before the room that there is has been written full.
-	enough := max(4*size, min(int64(len(s.usage))*size/4, room.Free/2))
+	// Where it is not seen what dies, at least twice before the room that there
+	// is has been written full.
+	enough := int64(len(s.usage)) * size / 4
+	if s.places.full() {
+		enough = min(enough, room.Free/2)
+	}
+	enough = max(4*size, enough)
 	if !s.freed && s.sinceCensus < enough {
 		return false, 0, nil
 	}
@@ -56,6 +61,11 @@ func (s *Store) dueNow(ctx context.Context) (due bool, later time.Duration, err 
 func (s *Store) reclaimWhenDue(ctx context.Context) error {
 	s.reclaiming.Lock()
 	defer s.reclaiming.Unlock()
+	// What is known is enough to begin with: writers would run out of room while
+	// a census is taken.
+	if err := s.compact(ctx, false); err != nil {
+		return err
+	}
 	due, later, err := s.dueNow(ctx)
 	s.census.later.Store(int64(later))
 	if err == nil && due {
@@ -64,7 +74,7 @@ func (s *Store) reclaimWhenDue(ctx context.Context) error {
 	if err == nil {
 		err = s.freeEmptied()
 	}
-	if err == nil {
+	if err == nil && due {
 		err = s.compact(ctx, false)
 	}
 	if err != nil {
@@ -76,7 +86,10 @@ func (s *Store) reclaimWhenDue(ctx context.Context) error {
 // reclaim is what the pool does when it can't grow. It does nothing where
 // nothing was done since it found nothing.
 func (s *Store) reclaim(ctx context.Context) error {
-	s.reclaiming.Lock() // whoever is at it may have found something
+	// Whoever is at it may find something; its first segments are enough.
+	if ours, err := s.reclaiming.lockUnless(ctx, s.pool); !ours {
+		return err
+	}
 	defer s.reclaiming.Unlock()
 	if s.pool.freeCount() > 0 {
 		return nil
@@ -138,6 +151,7 @@ func (s *Store) takeCensus() error {
 			u.live = n
 			changed = append(changed, id)
 		}
+		u.guess = u.live
 		if u.live == 0 {
 			dead = append(dead, id)
 		}

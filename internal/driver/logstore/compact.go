@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -12,213 +11,119 @@ import (
 	"kvol/internal/driver"
 )
 
-// Compaction is paced by the room that is left. The less there is, the fuller
-// segments are worth moving, and the longer writers wait with each block while
-// it runs, so that they meet its speed little by little and not at a wall.
-const (
-	// compactRound is the least that is moved before segments are got back, as a
-	// share of a segment in percent; it fits the reserve of a full store.
-	compactRound = 80
-	// maxBrake is how long a writer waits with each block when nothing is left.
-	maxBrake = 500 * time.Microsecond
-)
+// compactLast is how full segments may be, in percent, to be worth moving when
+// nothing can be written without. Beyond, the store is full.
+const compactLast = 95
 
 // lowRoom reports whether a store is so full that getting space back matters
 // more than what it costs.
 func lowRoom(c driver.Capacity) bool { return c.Free < c.Total/5 }
 
 // compactBelow is the live share of a segment's data, in percent, up to which
-// moving it is worth it.
-func compactBelow(c driver.Capacity, full bool) int64 {
-	switch {
-	case full:
-		return 90
-	case lowRoom(c):
-		return 80
-	case c.Free < c.Total/2:
-		return 60
-	default:
-		return 40
+// moving it is worth it. Waiting makes it cheaper, as more dies meanwhile, so
+// nothing fuller is moved than the room that is left demands: the threshold
+// rises, ever steeper, as that shrinks, and settles where as much is got back
+// as is written.
+func compactBelow(c driver.Capacity, spare int64, full bool) int64 {
+	if full || c.Total <= 0 {
+		return compactLast
 	}
-}
-
-// brakeFor is how long a writer waits with each block while compaction runs.
-func brakeFor(c driver.Capacity) time.Duration {
-	if c.Total <= 0 || c.Free >= c.Total/10 {
-		return 0
+	curve := []struct{ free, below int64 }{{0, 95}, {4, 85}, {8, 75}, {15, 65}, {25, 57}, {45, 50}, {120, 40}}
+	free := 1000 * spare / c.Total
+	for i := 1; i < len(curve); i++ {
+		if a, b := curve[i-1], curve[i]; free < b.free {
+			return a.below - (a.below-b.below)*(free-a.free)/(b.free-a.free)
+		}
 	}
-	return maxBrake - time.Duration(float64(maxBrake)*float64(c.Free)/float64(c.Total/10))
-}
-
-// slowDown holds a writer of some blocks up while compaction has to keep pace
-// with it. It is called without a lock.
-func (s *Store) slowDown(blocks int) {
-	if brake := s.brake.Load(); brake > 0 {
-		time.Sleep(time.Duration(brake) * time.Duration(min(blocks, 16)))
-	}
+	return curve[len(curve)-1].below
 }
 
 // compact moves the live data of the emptiest segments to the log's end, round
 // by round, as long as that frees whole segments. full says that nothing can
-// be written any more.
+// be written any more; then the first that are freed are enough, since the
+// housekeeper does the rest while writers write.
 func (s *Store) compact(ctx context.Context, full bool) error {
-	defer s.brake.Store(0)
+	defer func() { s.pace.end(s.now()) }()
 	for {
 		room, err := s.Capacity(ctx)
 		if err != nil {
 			return err
 		}
-		victims := s.victims(room, full)
+		victims, live := s.victims(room, full)
 		if len(victims) == 0 {
 			return nil
 		}
-		s.brake.Store(int64(brakeFor(room)))
-		var dead []uint32
-		for _, id := range victims {
-			empty, err := s.evacuate(ctx, id)
-			if err == errNoRoom || block.Is(err, block.NoSpace) { //nolint:errorlint // never wrapped
-				break // see what was got so far
-			} else if err != nil {
-				return err
-			}
-			if empty {
-				dead = append(dead, id)
-			}
-		}
-		if err := s.setFree(dead); err != nil || len(dead) == 0 {
+		s.pace.begin(s.spare(room) - live - live/16)
+		dead, err := s.evacuate(ctx, victims, live, !full && !lowRoom(room))
+		outOfRoom := err == errNoRoom || block.Is(err, block.NoSpace) //nolint:errorlint // never wrapped
+		if err != nil && !outOfRoom {
 			return err
 		}
-		if full && s.pool.freeCount() >= readyTarget {
-			return nil // the rest is done by the housekeeper, while writers write
+		s.pace.finish(s.now())
+		if err := s.setFree(dead); err != nil || len(dead) == 0 || outOfRoom || full {
+			return err
 		}
+		s.pace.end(s.now())
 	}
 }
 
+// spare is the part of the free room that writers can have.
+func (s *Store) spare(c driver.Capacity) int64 {
+	return max(0, c.Free-int64(forWriting)*int64(s.super.segmentSize))
+}
+
 // victims picks the segments with the smallest live share whose data together
-// fits one round: half of the room there is, and at least what the reserve
-// allows. While there is room, garbage below a tenth of what is live is left
-// alone.
-func (s *Store) victims(room driver.Capacity, full bool) []uint32 {
-	size := int64(s.super.segmentSize)
-	limit := compactBelow(room, full)
+// fits one round: by what is probably live half of the room that there is, by
+// what may be live at most three quarters, so that it does not run out half-way.
+// When nothing can be written any more, all of it must fit what is kept for
+// moving. The victims' data is at most CacheBytes, since the headers of their
+// records are held in memory, 6 % of that. While there is room, garbage below a
+// tenth of what is live is left alone.
+func (s *Store) victims(room driver.Capacity, full bool) (ids []uint32, moved int64) {
+	limit := compactBelow(room, s.spare(room), full)
+	fits := s.movable()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var ids []uint32
 	var garbage, live int64
 	for id, u := range s.usage {
 		if u.free || u.left {
 			continue
 		}
-		live += u.live
-		garbage += u.data - u.live
-		if u.live < u.data && u.live*100 <= u.data*limit {
+		live += u.guess
+		garbage += u.data - u.guess
+		if u.guess < u.data && u.guess*100 <= u.data*limit {
 			ids = append(ids, id)
 		}
 	}
-	if !full && garbage*10 < live {
-		return nil
+	if !full && garbage*10 < live && !lowRoom(room) {
+		return nil, 0
 	}
-	slices.SortFunc(ids, func(a, b uint32) int { return cmp.Compare(s.usage[a].live, s.usage[b].live) })
-	var moved int64
-	for i, id := range ids {
-		if moved += s.usage[id].live; moved > max(room.Free/2, size/100*compactRound) {
-			ids = ids[:i]
-			break
-		}
-	}
-	return ids
-}
-
-// evacuate moves what is live in a full segment and reports whether nothing
-// is left in it for certain: every record was read, and every block that the
-// index looks for there was moved. A segment of which that can't be said is
-// left to the census.
-func (s *Store) evacuate(ctx context.Context, id uint32) (empty bool, err error) {
-	turn := s.grace.enter()
-	defer s.grace.leave(turn)
-	w, err := s.walkSegment(ctx, id)
-	if err != nil {
-		return false, err
-	}
-	defer s.handles.put(w.handle)
-	s.mu.Lock()
-	u := s.usage[id]
-	whole := u != nil && u.end != 0 && int64(u.end) == w.end
-	s.mu.Unlock()
-	for _, group := range w.groups() {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		moved, err := s.moveGroup(w, group)
-		if err != nil {
-			return false, err
-		}
-		whole = whole && moved
-	}
-	if s.shape.Load() != w.shape {
-		return false, nil // blocks moved to other branches meanwhile: it is looked at again
-	}
-	if !whole {
-		s.mu.Lock()
-		if u = s.usage[id]; u != nil {
-			u.left = true
-		}
-		s.mu.Unlock()
-	}
-	return whole, nil
-}
-
-// moveGroup moves what is live of one leaf and reports whether that is all.
-func (s *Store) moveGroup(w *segmentWalk, group []placed) (all bool, err error) {
-	s.shifting.Lock()
-	defer s.shifting.Unlock()
-	all = true
-	err = s.eachLive(s.db, w.id, group, func(l liveRun) error {
-		ok := l.record != nil
-		if ok {
-			var err error
-			if ok, err = s.move(w, l); err != nil {
-				return err
-			}
-		}
-		all = all && ok
-		return nil
+	slices.SortFunc(ids, func(a, b uint32) int {
+		return cmp.Or(cmp.Compare(s.usage[a].guess, s.usage[b].guess), cmp.Compare(a, b))
 	})
-	return all, err
+	var most, data int64
+	for i, id := range ids {
+		u := s.usage[id]
+		moved, most, data = moved+u.guess, most+u.live, data+u.data
+		if most > fits && (full || moved > room.Free/2 || most > room.Free*3/4) || i > 0 && data > s.cacheBytes {
+			return ids[:i], moved - u.guess
+		}
+	}
+	return ids, moved
 }
 
-// move writes the blocks of a run as a relocate record. Blocks that don't match
-// their checksums stay where they are, to be found by who reads them; their
-// segment is not reused then.
-func (s *Store) move(w *segmentWalk, l liveRun) (ok bool, err error) {
-	w.data = grown(w.data, l.count*blockSize)
-	if _, err := w.file.ReadAt(w.data, int64(l.off)); err != nil {
-		return false, unreadable(err)
+// movable is how much data can be moved for certain into what is ready, in
+// bytes: the rest of the present segment and all others but the part of the
+// last that deleting needs. A tenth is left for headers and for ends of
+// segments that no record fits.
+func (s *Store) movable() int64 {
+	size := int64(s.super.segmentSize)
+	end := s.log.now()
+	room := int64(s.pool.count())*size - size/8
+	if end.segment != 0 {
+		room += size - end.off
 	}
-	for j := range l.count {
-		if blockCRC(w.data[j*blockSize:(j+1)*blockSize]) != le.Uint32(l.crcs[j*4:]) {
-			off := l.off + uint32(j)*blockSize
-			s.alarm(s.damaged(l.branch, l.block(j), l.crcs[j*4:j*4+4], w.id, off,
-				"a block does not match its checksum"))
-			return false, nil
-		}
-	}
-	moved := make([]byte, relocateFixed, relocateFixed+len(l.crcs))
-	relocation{epoch: l.epoch, segment: w.id, off: l.off}.put(moved)
-	moved = append(moved, l.crcs...)
-	m := header{op: opRelocate, volume: l.record.volume, branch: l.branch, first: l.block(0), count: uint32(l.count)}
-	err = errBehind
-	for err == errBehind { //nolint:errorlint // never wrapped
-		s.mu.Lock()
-		err = s.commit(&m, moved, w.data, forMoving)
-		s.mu.Unlock()
-		if err == errBehind { //nolint:errorlint // never wrapped
-			if werr := s.waitIndex(); werr != nil {
-				return false, werr
-			}
-		}
-	}
-	return err == nil, err
+	return max(0, room-room/10)
 }
 
 // liveRun is a run of blocks that the index looks for in a segment. record is

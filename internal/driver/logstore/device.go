@@ -75,9 +75,10 @@ func (d *device) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // maxRun is how many blocks one record may hold: a leaf, or less where
-// segments are small.
+// segments are small, since what does not fit the end of a segment is lost.
 func (s *Store) maxRun() int64 {
-	return max(1, min(leafBlocks, (int64(s.super.segmentSize)-segmentHeader-headerSize)/(blockSize+4)/2))
+	segment := (int64(s.super.segmentSize) - segmentHeader - headerSize) / (blockSize + 4)
+	return max(1, min(leafBlocks, max(segment/31, min(16, segment/2))))
 }
 
 func (d *device) stripe(first int64) *sync.RWMutex {
@@ -119,7 +120,7 @@ func (s *Store) write(volume, branch uint64, first int64, p []byte) error {
 	for i := range count {
 		w.crcs = le.AppendUint32(w.crcs, blockCRC(p[i*blockSize:(i+1)*blockSize]))
 	}
-	s.slowDown(count)
+	s.pace.hold(len(p), s.now)
 	for {
 		if s.closed.Load() {
 			return errClosed()

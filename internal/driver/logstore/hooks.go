@@ -26,6 +26,7 @@ const (
 	trustOldViews                            // reads take places that they looked up before an absorption began
 	moveOldFirst                             // absorbing moves old versions before newer ones
 	forgetHeirs                              // compaction looks for absorbed blocks under their old branch only
+	forgetMove                               // a segment counts as empty though a block in it was not moved
 )
 
 // testHooks is nil outside of tests.

@@ -141,7 +141,7 @@ func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog
 		ErrorIfNotExists:   exists,
 		FormatMajorVersion: pebble.FormatColumnarBlocks,
 		Merger:             leafMerger(),
-		CacheSize:          cacheBytes / 2,
+		CacheSize:          memoryShare(cacheBytes, blockCacheShare),
 		MemTableSize:       uint64(memTable(cacheBytes)),
 		// The store waits by itself before there are so many (see behind.go), as
 		// it can stop waiting when the log stops. Pebble would hold up for ever

@@ -17,8 +17,12 @@ type usage struct {
 	// census counted, less what was moved or joined away since; a full segment's
 	// count only ever falls, since nothing new refers to old data.
 	live int64
-	free bool // nothing live, and the durable index knows it
-	left bool // not to be compacted: something in it can't be read
+	// guess is what is probably live: less than live by what was seen to be
+	// overwritten. It says which segments to move first and nothing else; it is
+	// in memory only.
+	guess int64
+	free  bool // nothing live, and the durable index knows it
+	left  bool // not to be compacted: something in it can't be read
 }
 
 func segmentKey(id uint32) []byte {
@@ -40,6 +44,7 @@ type filling struct {
 	segment uint32
 	end     int64
 	data    int64
+	dead    int64 // of it, seen to be overwritten
 }
 
 // countRecord keeps the count of data in the log's segments. The caller holds
@@ -48,7 +53,7 @@ func (s *Store) countRecord(b *pebble.Batch, h *header, at position) error {
 	f := &s.filling
 	if f.segment != at.segment {
 		if f.segment != 0 {
-			u := &usage{end: uint32(f.end), data: f.data, live: f.data}
+			u := &usage{end: uint32(f.end), data: f.data, live: f.data, guess: f.data - f.dead}
 			s.usage[f.segment] = u
 			if err := b.Set(segmentKey(f.segment), u.value(), nil); err != nil {
 				return indexError(err)
@@ -59,6 +64,7 @@ func (s *Store) countRecord(b *pebble.Batch, h *header, at position) error {
 	f.end = at.off + h.size()
 	f.data += int64(h.data)
 	s.sinceCensus += h.size()
+	s.indexed += h.size()
 	return nil
 }
 
@@ -74,6 +80,17 @@ func (s *Store) died(segment uint32, blocks int64) {
 		s.emptied = append(s.emptied, segment)
 	}
 	u.live = max(0, u.live-blocks*blockSize)
+	u.guess = max(0, u.guess-blocks*blockSize)
+}
+
+// overwritten notes that a block of a segment is probably dead. The caller
+// holds s.mu, or is recovery.
+func (s *Store) overwritten(segment uint32) {
+	if s.filling.segment == segment {
+		s.filling.dead += blockSize
+	} else if u := s.usage[segment]; u != nil {
+		u.guess = max(0, u.guess-blockSize)
+	}
 }
 
 // loadUsage reads the counts of segments. A segment that has none was filled
@@ -86,6 +103,7 @@ func (s *Store) loadUsage(end position) error {
 	var gone [][]byte
 	err := s.each(keySegment, func(k, v []byte) error {
 		u, err := parseUsage(v)
+		u.guess = u.live
 		id := uint32(binary.BigEndian.Uint64(k))
 		if !s.pool.all[id] {
 			gone = append(gone, segmentKey(id))
@@ -112,7 +130,8 @@ func (s *Store) loadUsage(end position) error {
 	size := int64(s.super.segmentSize)
 	for id := range s.pool.all {
 		if u := s.usage[id]; id < end.segment && u == nil {
-			s.usage[id] = &usage{data: size - segmentHeader, live: size - segmentHeader}
+			s.usage[id] = &usage{data: size - segmentHeader, live: size - segmentHeader,
+				guess: size - segmentHeader}
 			s.freed = true
 		} else if u != nil && u.live == 0 && id < end.segment {
 			// What noted it came after an index that refers to nothing in it.
@@ -162,7 +181,7 @@ func (s *Store) setFree(ids []uint32) error {
 	s.mu.Lock()
 	for _, id := range ids {
 		if u := s.usage[id]; u != nil {
-			u.live, u.free = 0, true
+			u.live, u.guess, u.free = 0, 0, true
 		}
 	}
 	err := s.setUsage(ids)
@@ -178,7 +197,7 @@ func (s *Store) setFree(ids []uint32) error {
 // shrink gives free segments back to the file system but for those that are
 // kept for reuse.
 func (s *Store) shrink() error {
-	if s.pool.freeCount() == 0 {
+	if s.pool.freeCount() == 0 && s.pool.count() <= readyTarget {
 		return nil
 	}
 	inUse := 0
@@ -218,4 +237,4 @@ func (s *Store) freeEmptied() error {
 // there are four times as many in use; the rest goes back to the file system.
 // A store that holds nothing so has the files that a new one has: the segment
 // at the log's end and those that are kept ready after it.
-const keepFree = 16
+const keepFree = 8

@@ -30,6 +30,7 @@ var mistakes = []struct {
 	{name: "any sequence replayed", hook: acceptAnySequence, plot: fullPlot},
 	{name: "writes go into the snapshot", hook: skipEpoch, plot: mixedPlot},
 	{name: "segment reused before the index knew", hook: recycleEarly, plot: fullPlot},
+	{name: "segment reused with a block in it", hook: forgetMove, plot: fullPlot},
 	{name: "moved blocks hide newer ones", hook: moveBlindly, find: oldBytesBack},
 	{name: "stale notes after sweeping", hook: trustOldNotes, plot: fullPlot},
 	{name: "absorbed blocks not compacted", hook: forgetHeirs, find: absorbedCompacted},

@@ -12,20 +12,23 @@ import (
 )
 
 const (
-	readyTarget = 4       // segments that are kept ready for the log
-	zeroChunk   = 1 << 20 // bytes zeroed by one write
-	spaceMargin = 4       // segments' worth of the file system left to the index and others
+	readyTarget = 4         // segments that are kept ready for the log, new ones if need be
+	readyMost   = 32        // used ones that are made ready ahead of that, at most
+	readyBytes  = 128 << 20 // and how many bytes they may have
+	zeroChunk   = 1 << 20   // bytes zeroed by one write
+	spaceMargin = 4         // segments' worth of the file system left to the index and others
 )
 
 // reserve is how many ready segments must be left for a record to be written,
 // so that moving data out of the way is possible when writing is not, and
-// deleting when neither is.
+// deleting when neither is. Two segments between writing and moving let even a
+// segment be emptied that is live almost as a whole.
 type reserve int
 
 const (
 	forDeleting reserve = 0
 	forMoving   reserve = 1
-	forWriting  reserve = 2
+	forWriting  reserve = 3
 )
 
 // pool keeps segments ready for the log: files of full size whose bytes are
@@ -53,11 +56,12 @@ type pool struct {
 	retries int      // how often somebody said that there may be room now
 	failed  error    // the log stopped
 	wake    chan struct{}
+	freed   chan struct{} // has something after setFree
 }
 
 func newPool(fsys vfs.FS, dir string, size, maxBytes int64, h *handles, hooks *testHooks) *pool {
 	p := &pool{fs: fsys, dir: dir, size: size, max: maxBytes, handles: h, hooks: hooks, all: map[uint32]bool{},
-		next: 1, wake: make(chan struct{}, 1)}
+		next: 1, wake: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
 	p.change = sync.NewCond(&p.mu)
 	return p
 }
@@ -184,7 +188,7 @@ func (p *pool) run(ctx context.Context) {
 			return
 		case <-p.wake:
 		}
-		for p.count() < readyTarget && ctx.Err() == nil {
+		for p.wantsMore() && ctx.Err() == nil {
 			p.mu.Lock()
 			before := p.retries
 			p.mu.Unlock()
@@ -203,11 +207,28 @@ func (p *pool) run(ctx context.Context) {
 	}
 }
 
-// addReady gets one more segment ready: a recycled one, a new file, or one
-// that reclaiming sets free.
+// mayBeReady is how many used segments are made ready ahead: each costs a
+// rename, and all of them together one sync of the directory.
+func (p *pool) mayBeReady() int {
+	n := min(readyMost, int(readyBytes/p.size))
+	if p.max > 0 {
+		n = min(n, int(p.max/p.size/16))
+	}
+	return max(readyTarget, n)
+}
+
+// wantsMore tells whether run has something to do.
+func (p *pool) wantsMore() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.ready) < readyTarget || len(p.free) > 0 && len(p.ready) < p.mayBeReady()
+}
+
+// addReady gets more segments ready: recycled ones, a new file, or those that
+// reclaiming sets free.
 func (p *pool) addReady(ctx context.Context) error {
-	if id, ok := p.takeFree(); ok {
-		return p.recycle(id)
+	if ids := p.takeFree(); len(ids) > 0 {
+		return p.recycle(ids...)
 	}
 	err := p.grow(ctx)
 	if err == nil || block.KindOf(err) != block.NoSpace {
@@ -216,56 +237,74 @@ func (p *pool) addReady(ctx context.Context) error {
 	if rerr := p.reclaim(ctx); rerr != nil {
 		return rerr
 	}
-	if id, ok := p.takeFree(); ok {
-		return p.recycle(id)
+	if ids := p.takeFree(); len(ids) > 0 {
+		return p.recycle(ids...)
 	}
 	return err
 }
 
-func (p *pool) takeFree() (uint32, bool) {
+// takeFree takes as many free segments as may be made ready.
+func (p *pool) takeFree() []uint32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.free) == 0 {
-		return 0, false
+	n := len(p.free) - min(len(p.free), max(0, p.mayBeReady()-len(p.ready)))
+	ids := slices.Clone(p.free[n:])
+	p.free = p.free[:n]
+	for _, id := range ids {
+		delete(p.all, id) // no census finds it dead once more
 	}
-	id := p.free[len(p.free)-1]
-	p.free = p.free[:len(p.free)-1]
-	delete(p.all, id) // no census finds it dead once more
-	return id, true
+	return ids
 }
 
-// recycle gives a dead segment a new id. Its old bytes stay; the generation,
-// the sequence and the salt keep them from being taken for records.
-func (p *pool) recycle(old uint32) error {
-	p.mu.Lock()
-	id := p.next
-	p.next++
-	p.mu.Unlock()
-	p.handles.drop(old)
-	err := p.fs.Rename(segmentName(p.dir, old), segmentName(p.dir, id))
+// recycle gives dead segments new ids. Their old bytes stay; the generation,
+// the sequence and the salt keep them from being taken for records. None is
+// used before the directory with its new name is on the disk: the log would
+// end where a power cut took the name back.
+func (p *pool) recycle(dead ...uint32) error {
+	ids := make([]uint32, len(dead))
+	var err error
+	for i, old := range dead {
+		p.mu.Lock()
+		ids[i] = p.next
+		p.next++
+		p.mu.Unlock()
+		p.handles.drop(old)
+		if err == nil {
+			err = p.fs.Rename(segmentName(p.dir, old), segmentName(p.dir, ids[i]))
+		}
+	}
 	if err == nil {
 		err = p.syncDir()
 	}
 	if err != nil {
 		return block.Wrap(ioKind(err), err, "a segment of the store can't be reused")
 	}
-	p.addToReady(id)
-	return p.gone(old)
+	for i, old := range dead {
+		p.addToReady(ids[i])
+		if err := p.gone(old); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// shrink gives free segments back to the file system but for some. The
-// directory need not be synced: a file that is there again after a power cut
-// is as free as it was.
+// shrink gives empty segments back to the file system but for some, of which
+// readyTarget stay ready. The directory need not be synced: a file that is
+// there again after a power cut is as empty as it was.
 func (p *pool) shrink(keep int) error {
 	for {
 		p.mu.Lock()
-		keepNow := keep + max(0, readyTarget-len(p.ready))
-		if len(p.free) <= keepNow {
+		if len(p.free)+len(p.ready) <= keep+readyTarget {
 			p.mu.Unlock()
 			return nil
 		}
-		id := p.free[0]
-		p.free = p.free[1:]
+		var id uint32
+		if len(p.free) > 0 {
+			id, p.free = p.free[0], p.free[1:]
+		} else {
+			last := len(p.ready) - 1
+			id, p.ready = p.ready[last], p.ready[:last]
+		}
 		delete(p.all, id)
 		p.mu.Unlock()
 		p.handles.drop(id)
@@ -356,6 +395,10 @@ func (p *pool) setFree(ids []uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free = append(p.free, ids...)
+	select {
+	case p.freed <- struct{}{}:
+	default:
+	}
 }
 
 // retry makes a full pool look again.

@@ -165,6 +165,7 @@ func intoRecycledSegment(t *testing.T, h *history) uint32 {
 	create("a")
 	create("b")
 	fill("a", 10)
+	fill("b", 2) // or all would be given back to the file system
 	must(t, h.delete("a"))
 	must(t, s.tidyBranches(ctx))
 	must(t, s.pool.wait(readyTarget))

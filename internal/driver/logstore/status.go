@@ -15,8 +15,8 @@ type Level string
 // The levels of a store, from well to bad.
 const (
 	LevelOK       Level = "ok"
-	LevelLow      Level = "low"      // less than a fifth is free: compaction works harder
-	LevelCritical Level = "critical" // less than a twentieth is free: writers are slowed down
+	LevelLow      Level = "low"      // less than a fifth is free or garbage
+	LevelCritical Level = "critical" // less than a twentieth is: writers wait for compaction, and will soon be refused
 	LevelFull     Level = "full"     // writers get NoSpace; deleting works
 	LevelStopped  Level = "stopped"  // the log or the index failed; see Err
 )
@@ -34,10 +34,12 @@ type Status struct {
 	Segments      int       `json:"segments"`       // files of the log
 	EmptySegments int       `json:"empty_segments"` // of them ready for use
 	SegmentSize   int64     `json:"segment_bytes"`
-	LiveBytes     int64     `json:"live_bytes"`    // of data in full segments, at most
-	GarbageBytes  int64     `json:"garbage_bytes"` // in full segments, at least: compaction gets it back
+	LiveBytes     int64     `json:"live_bytes"`    // of data in full segments, about
+	GarbageBytes  int64     `json:"garbage_bytes"` // in full segments, about: compaction gets it back when it is needed
+	Held          int64     `json:"held_writes"`   // that waited for compaction, since the store was opened
 	IndexBytes    int64     `json:"index_bytes"`   // of the index on disk
-	MemoryBytes   int64     `json:"memory_bytes"`  // of the index in memory, tables and caches
+	MemoryBytes   int64     `json:"memory_bytes"`  // all of Memory
+	Memory        Memory    `json:"memory"`
 	Volumes       int       `json:"volumes"`
 	Snapshots     int       `json:"snapshots"`
 	Branches      int       `json:"branches"`
@@ -50,7 +52,8 @@ type Status struct {
 
 // Status tells how the store is.
 func (s *Store) Status() Status {
-	st := Status{Unclean: s.unclean, Opened: s.opened, SegmentSize: int64(s.super.segmentSize), Scrub: s.scrubbed()}
+	st := Status{Unclean: s.unclean, Opened: s.opened, SegmentSize: int64(s.super.segmentSize), Scrub: s.scrubbed(),
+		Held: s.pace.waits.Load()}
 	st.Segments, st.EmptySegments = s.pool.counts()
 	s.log.mu.Lock()
 	st.Generation, st.Sequence, st.Synced, st.Err = s.log.end.generation, s.log.end.seq, s.log.synced, s.log.poison
@@ -58,19 +61,22 @@ func (s *Store) Status() Status {
 	if !s.closed.Load() {
 		m := s.db.Metrics()
 		st.IndexBytes = int64(m.DiskSpaceUsage())
-		st.MemoryBytes = int64(m.MemTable.Size) + m.BlockCache.Size + s.cache.bytes()
 	}
 	s.damages.mu.Lock()
 	st.Damaged, st.Healed = int64(len(s.damages.found)), s.damages.healed
 	s.damages.mu.Unlock()
 	s.mu.Lock()
+	st.Memory = s.memory()
+	st.MemoryBytes = st.Memory.Total()
 	st.Volumes, st.Branches = len(s.volumes), len(s.branches)
 	for _, v := range s.volumes {
 		st.Snapshots += v.snapshots.len()
 	}
 	for _, u := range s.usage {
-		st.LiveBytes += u.live
-		st.GarbageBytes += u.data - u.live
+		st.LiveBytes += u.guess
+		if !u.free {
+			st.GarbageBytes += u.data - u.guess
+		}
 	}
 	s.mu.Unlock()
 	if c, err := s.Capacity(context.Background()); err == nil {
@@ -89,9 +95,9 @@ func (s *Store) level(st Status) Level {
 		return LevelStopped
 	case s.pool.isFull():
 		return LevelFull
-	case st.Free < st.Total/20:
+	case st.Free+st.GarbageBytes < st.Total/20:
 		return LevelCritical
-	case lowRoom(driver.Capacity{Total: st.Total, Free: st.Free}):
+	case lowRoom(driver.Capacity{Total: st.Total, Free: st.Free + st.GarbageBytes}):
 		return LevelLow
 	}
 	return LevelOK

@@ -24,8 +24,8 @@ var be = binary.BigEndian
 type Options struct {
 	FS          vfs.FS           // the system's
 	Dir         string           // made if it is not there
-	SegmentSize int64            // bytes of a log segment, for a new store; 64 MiB
-	CacheBytes  int64            // memory for the index; 256 MiB
+	SegmentSize int64            // bytes of a log segment, for a new store; 64 MiB, less where MaxBytes is small
+	CacheBytes  int64            // memory that the store may take beside fixed buffers, see memory.go; 256 MiB
 	MaxBytes    int64            // of all segments together; what the file system has
 	ScrubRate   int64            // bytes of the log read and checked each second, again and again; 0: none
 	Healer      Healer           // where damaged blocks come from; nil: reads of them fail
@@ -44,6 +44,7 @@ type Options struct {
 
 const (
 	defaultSegment = 64 << 20
+	smallSegment   = 8 << 20 // of a small store
 	minSegment     = 32 << 10
 	maxSegment     = 1 << 30
 	defaultCache   = 256 << 20
@@ -74,7 +75,7 @@ type Store struct {
 	closed  atomic.Bool
 	census  census
 	// reclaiming lets one census and one compaction run at a time.
-	reclaiming sync.Mutex
+	reclaiming turn
 	// shifting keeps the sweeper from moving blocks from epoch to epoch while
 	// compaction looks for them. It is taken before mu.
 	shifting   sync.Mutex
@@ -85,7 +86,8 @@ type Store struct {
 	shape      atomic.Uint64 // counts absorptions that began
 	fallen     atomic.Int64  // blocks that died
 	stuck      standing      // where reclaiming found nothing; under reclaiming
-	brake      atomic.Int64  // nanoseconds that a writer waits with each block
+	pace       pace
+	cacheBytes int64         // Options.CacheBytes
 	memTable   int64         // bytes of one of the index's memory tables
 	flushed    chan struct{} // a table of the index was written
 	healer     Healer
@@ -113,6 +115,7 @@ type Store struct {
 
 	usage       map[uint32]*usage // full segments
 	filling     filling
+	places      *places
 	sinceCensus int64 // bytes of log
 	sinceLook   int64 // bytes given to the index since its memory was looked at
 	behind      bool  // the index has too much in memory
@@ -156,7 +159,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		closing: make(chan struct{}), keeping: make(chan struct{}, 1),
 		volumes: map[block.VolumeID]*volume{}, numbers: map[uint64]*volume{}, branches: map[uint64]*branch{},
 		aliases: map[uint64]*branch{}, candidates: map[*branch]struct{}{}, dirty: map[*branch]struct{}{},
-		recent: map[versionID]int{}, indexEvery: o.indexEvery, cache: newLeafCache(o.CacheBytes / 4), stop: func() {},
+		recent: map[versionID]int{}, indexEvery: o.indexEvery, cacheBytes: o.CacheBytes, stop: func() {},
+		cache:  newLeafCache(memoryShare(o.CacheBytes, leafCacheShare)),
+		places: newPlaces(memoryShare(o.CacheBytes, placesShare)), reclaiming: make(turn, 1),
 		usage: map[uint32]*usage{}, memTable: memTable(o.CacheBytes), flushed: make(chan struct{}, 1),
 		healer: o.Healer, told: o.Alarm, scrubRate: o.ScrubRate, wait: o.wait,
 		sweepBatch: o.sweepBatch, idle: o.idle,
@@ -172,12 +177,22 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
+// segmentFor is the size of segments of a new store: so small that the few
+// that have to stay empty are a small part of it.
+func segmentFor(maxBytes int64) int64 {
+	size := int64(defaultSegment)
+	for maxBytes > 0 && size > smallSegment && maxBytes/size < 256 {
+		size /= 2
+	}
+	return size
+}
+
 func (o Options) withDefaults() (Options, error) {
 	if o.FS == nil {
 		o.FS = vfs.System{}
 	}
 	if o.SegmentSize == 0 {
-		o.SegmentSize = defaultSegment
+		o.SegmentSize = segmentFor(o.MaxBytes)
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = defaultCache
