@@ -35,7 +35,7 @@ var (
 		[]string{"backend"}, nil)
 	storeGarbage = prometheus.NewDesc("kvol_store_garbage_bytes", "What compaction gets back when it is needed, about.",
 		[]string{"backend"}, nil)
-	storeMemory = prometheus.NewDesc("kvol_store_index_memory_bytes", "Memory that the store keeps: index, caches, volumes.",
+	storeMemory = prometheus.NewDesc("kvol_store_index_memory_bytes", "What the store keeps in memory, index and all.",
 		[]string{"backend"}, nil)
 	storeLevel = prometheus.NewDesc("kvol_store_level", "1 for the level that the store is at.",
 		[]string{"backend", "level"}, nil)
