@@ -3,15 +3,16 @@
 # clients. Where that is not possible it says what will be skipped.
 set -u
 packages=(qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xfsprogs btrfs-progs libiscsi-bin tgt
-  python3-libnbd qemu-system-x86 busybox-static python3-openstackclient python3-cinderclient)
+  python3-libnbd qemu-system-x86 busybox-static python3-openstackclient python3-cinderclient
+  python3-openstacksdk libkmod2 libmount1)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")
 done
-# test/guest boots this kernel in an emulated machine. It is unpacked, not
-# installed.
+# test/guest boots this kernel in an emulated machine, where open-iscsi tells the
+# kernel's initiator what to do. Both are unpacked, not installed.
 guest=${KVOL_GUEST_KERNEL:-/var/cache/kvol-guest}
-have_guest() { compgen -G "$guest/boot/vmlinuz-*" >/dev/null; }
+have_guest() { compgen -G "$guest/boot/vmlinuz-*" >/dev/null && [ -x "$guest/open-iscsi/sbin/iscsid" ]; }
 [ ${#missing[@]} -eq 0 ] && have_guest && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "NOT INSTALLED: ${missing[*]:-a kernel for test/guest} (needs root and apt): tests with these clients will be SKIPPED" >&2
@@ -30,9 +31,12 @@ if ! have_guest; then
   kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ {print $2; exit}')
   scratch=$(mktemp -d)
   trap 'rm -rf "$scratch"' EXIT
-  if ! (cd "$scratch" && apt-get download -q "$kernel" >/dev/null && dpkg -x ./*.deb tree && mkdir -p "$guest" &&
-    cp -r tree/lib tree/boot "$guest"); then
-    echo "could not fetch a kernel for test/guest" >&2
+  if ! (cd "$scratch" && apt-get download -q "$kernel" >/dev/null && dpkg -x ./*.deb tree && rm ./*.deb &&
+    mkdir -p "$guest" && cp -r tree/lib tree/boot "$guest" &&
+    apt-get download -q open-iscsi libisns0 libopeniscsiusr >/dev/null &&
+    for deb in ./*.deb; do dpkg -x "$deb" initiator || exit 1; done &&
+    mkdir -p "$guest/open-iscsi" && cp -r initiator/. "$guest/open-iscsi"); then
+    echo "could not fetch a kernel and its initiator for test/guest" >&2
     exit 1
   fi
 fi

@@ -1,8 +1,9 @@
-// Package guest lets the NBD client of an unmodified Linux kernel use our
-// exports, in an emulated machine.
+// Package guest lets the NBD client and the iSCSI initiator of an unmodified
+// Linux kernel use our exports, in an emulated machine.
 package guest
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -17,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,11 +33,11 @@ import (
 //go:embed init.sh
 var initScript string
 
-// modules of the guest's kernel in the order of their needs.
-var modules = []string{
+// network are modules of the guest's kernel in the order of their needs.
+var network = []string{
 	"drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_modern_dev",
 	"drivers/virtio/virtio_pci_legacy_dev", "drivers/virtio/virtio_pci", "net/core/failover",
-	"drivers/net/net_failover", "drivers/net/virtio_net", "drivers/block/nbd",
+	"drivers/net/net_failover", "drivers/net/virtio_net",
 }
 
 // missing says loudly that the test did not run, or fails where all tools are
@@ -105,52 +107,57 @@ func (a *archive) addFile(t *testing.T, name, path string) {
 	a.add(name, program, content)
 }
 
-// initramfs is all that the guest has: busybox, the modules, the program that
-// attaches, and mke2fs with its libraries.
-func initramfs(t *testing.T, moduleDir, export string) string {
+// machine is all that a guest has besides busybox.
+type machine struct {
+	script   string            // the only program that it starts
+	modules  []string          // in the order of their needs, after network
+	programs map[string]string // by the path in the guest; with their libraries
+	texts    map[string]string // by the path in the guest
+	libs     string            // where libraries are that this machine does not have; "" for none
+}
+
+// initramfs packs a machine.
+func (m *machine) initramfs(t *testing.T, moduleDir string) string {
 	t.Helper()
-	dir := t.TempDir()
-	attach := filepath.Join(dir, "attach")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", attach, "kvol/test/guest/attach")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	var a archive
 	made := map[string]bool{}
-	parents := func(name string) {
+	put := func(name, path string) {
+		if made[name] {
+			return
+		}
+		made[name] = true
 		for i, c := range name {
 			if c == '/' && !made[name[:i]] {
 				made[name[:i]] = true
 				a.add(name[:i], directory, nil)
 			}
 		}
-	}
-	put := func(name, path string) {
-		parents(name)
 		a.addFile(t, name, path)
 	}
 	put("bin/busybox", tool(t, "busybox"))
-	put("bin/attach", attach)
-	mke2fs := tool(t, "mke2fs")
-	put("sbin/mke2fs", mke2fs)
-	libraries, err := exec.CommandContext(t.Context(), tool(t, "ldd"), mke2fs).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range regexp.MustCompile(`/\S+`).FindAllString(string(libraries), -1) {
-		put(strings.TrimPrefix(path, "/"), path)
+	for name, path := range m.programs {
+		put(name, path)
+		for _, library := range m.libraries(t, path) {
+			if in, ok := strings.CutPrefix(library, m.libs); ok && m.libs != "" {
+				put("usr/lib/x86_64-linux-gnu"+in, library)
+				continue
+			}
+			put(strings.TrimPrefix(library, "/"), library)
+		}
 	}
 	order := ""
-	for _, m := range modules {
-		name := filepath.Base(m) + ".ko"
-		put("modules/"+name, filepath.Join(moduleDir, m+".ko"))
+	for _, module := range slices.Concat(network, m.modules) {
+		name := filepath.Base(module) + ".ko"
+		put("modules/"+name, filepath.Join(moduleDir, module+".ko"))
 		order += name + "\n"
 	}
 	a.add("modules/order", program, []byte(order))
-	a.add("export", program, []byte(export))
-	a.add("init", program, []byte(initScript))
+	for name, text := range m.texts {
+		a.add(name, program, []byte(text))
+	}
+	a.add("init", program, []byte(m.script))
 	a.add("TRAILER!!!", 0, nil)
+	dir := t.TempDir()
 	path := filepath.Join(dir, "initramfs")
 	f, err := os.Create(path)
 	if err != nil {
@@ -165,6 +172,55 @@ func initramfs(t *testing.T, moduleDir, export string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// libraries are what a program is linked with; none where it is linked with none.
+func (m *machine) libraries(t *testing.T, path string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), tool(t, "ldd"), path)
+	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+m.libs)
+	out, err := cmd.CombinedOutput()
+	if err != nil && !strings.Contains(string(out), "not a dynamic executable") {
+		t.Fatalf("ldd %s: %v\n%s", path, err, out)
+	}
+	if err != nil {
+		return nil
+	}
+	return regexp.MustCompile(`/\S+`).FindAllString(string(out), -1)
+}
+
+// run runs the machine to its end and returns what it said; hear is told each
+// line at once, and may be nil.
+func (m *machine) run(t *testing.T, hear func(line string)) string {
+	t.Helper()
+	image, moduleDir := kernel(t)
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, tool(t, "qemu-system-x86_64"), "-accel", "tcg", "-cpu", "qemu64", "-m", "256",
+		"-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio", "-no-reboot", "-kernel", image,
+		"-initrd", m.initramfs(t, moduleDir), "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,romfile=",
+		"-append", "console=ttyS0 panic=-1 quiet nokaslr mitigations=off")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		said.WriteString(line + "\n")
+		if hear != nil {
+			hear(line)
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("the guest: %v\n%s", err, said.String())
+	}
+	return said.String()
 }
 
 // shelf exports one device.
@@ -208,69 +264,53 @@ func serve(t *testing.T, size int64) (port string) {
 }
 
 // bound is how long the guest may take, emulated as it is.
-const bound = 60 * time.Second
+const bound = 150 * time.Second
 
 // TestKernelClient attaches an export by nbd.ko, keeps ext4 on it, unmounts and
 // reads back; afterwards the file system is whole and the file is in it.
 func TestKernelClient(t *testing.T) {
 	const size = 128 << 20
-	qemu, fsck, debugfs := tool(t, "qemu-system-x86_64"), tool(t, "e2fsck"), tool(t, "debugfs")
-	image, moduleDir := kernel(t)
 	port := serve(t, size)
-	ctx, cancel := context.WithTimeout(t.Context(), bound)
-	defer cancel()
-	cmd := exec.CommandContext(
-		ctx,
-		qemu,
-		"-accel",
-		"tcg",
-		"-cpu",
-		"qemu64",
-		"-m",
-		"256",
-		"-nodefaults",
-		"-no-user-config",
-		"-nographic",
-		"-serial",
-		"stdio",
-		"-no-reboot",
-		"-kernel",
-		image,
-		"-initrd",
-		initramfs(t, moduleDir, port+" disk"),
-		"-netdev",
-		"user,id=n",
-		"-device",
-		"virtio-net-pci,netdev=n,romfile=",
-		"-append",
-		"console=ttyS0 panic=-1 quiet nokaslr mitigations=off",
-	)
-	out, err := cmd.CombinedOutput()
-	said := string(out)
+	attach := filepath.Join(t.TempDir(), "attach")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", attach, "kvol/test/guest/attach")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	m := machine{script: initScript, modules: []string{"drivers/block/nbd"},
+		programs: map[string]string{"bin/attach": attach, "sbin/mke2fs": tool(t, "mke2fs")},
+		texts:    map[string]string{"export": port + " disk"}}
+	said := m.run(t, nil)
 	same := regexp.MustCompile(`SAME ([0-9a-f]{64})`).FindStringSubmatch(said)
-	if err != nil || same == nil || !strings.Contains(said, "TRIMMED") ||
+	if same == nil || !strings.Contains(said, "TRIMMED") ||
 		!strings.Contains(said, fmt.Sprintf("DISK %d FUA 1", size/512)) {
-		t.Fatalf("the guest: %v\n%s", err, said)
+		t.Fatalf("the guest:\n%s", said)
 	}
 	c, err := nbd.Dial(t.Context(), "nbd://127.0.0.1:"+port+"/disk", nbd.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	holds(t, io.NewSectionReader(c, 0, size), same[1])
+}
+
+// holds checks that a file system is whole, and that its file "a" has a sum.
+func holds(t *testing.T, volume io.Reader, sum string) {
+	t.Helper()
 	disk := filepath.Join(t.TempDir(), "disk")
 	f, err := os.Create(disk)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := io.Copy(f, io.NewSectionReader(c, 0, size)); err != nil {
+	if _, err := io.Copy(f, volume); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), fsck, "-fn", disk).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), tool(t, "e2fsck"), "-fn", disk).CombinedOutput(); err != nil {
 		t.Errorf("e2fsck: %v\n%s", err, out)
 	}
-	content, err := exec.CommandContext(t.Context(), debugfs, "-R", "cat a", disk).Output()
-	if sum := sha256.Sum256(content); err != nil || hex.EncodeToString(sum[:]) != same[1] {
+	content, err := exec.CommandContext(t.Context(), tool(t, "debugfs"), "-R", "cat a", disk).Output()
+	if got := sha256.Sum256(content); err != nil || hex.EncodeToString(got[:]) != sum {
 		t.Errorf("the file reads otherwise than the guest wrote it: %v", err)
 	}
 }
