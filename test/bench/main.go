@@ -43,12 +43,16 @@ func main() {
 	flag.Int64Var(&b.sparse, "sparse", 200000, "writes all over 16 TiB while memory is measured; 5000000 says more")
 	memory := flag.String("memory-of", "", "fill a store in -dir and print its memory; used by the program itself")
 	socket := flag.String("serve", "", "serve a store in -dir on this socket; used by the program itself")
+	protocol := flag.String("protocol", "nbd", "what -serve speaks: nbd, or iscsi on a host:port")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	run := b.run
 	if *socket != "" {
 		run = func(ctx context.Context) error { return serveStore(ctx, b.dir, *socket) }
+		if *protocol == "iscsi" {
+			run = func(ctx context.Context) error { return serveTarget(ctx, b.dir, *socket) }
+		}
 	}
 	if *memory != "" {
 		run = func(ctx context.Context) error { return reportMemory(ctx, b.dir, *memory) }
@@ -73,9 +77,9 @@ func (b *bench) run(ctx context.Context) error {
 	for _, work := range []struct {
 		name string
 		fn   func(context.Context) error
-	}{{"random writes", b.writes}, {"snapshots and clones", b.snapshots}, {"servers", b.servers}, {"engine", b.engine},
-		{"steady", b.steady}, {"scattered", b.scattered}, {"memory", b.memory},
-		{"delta", b.delta}, {"reopen", b.reopen}, {"an idle zone", b.idle}, {"zones", b.zones}} {
+	}{{"random writes", b.writes}, {"snapshots and clones", b.snapshots}, {"servers", b.servers},
+		{"iscsi", b.targets}, {"engine", b.engine}, {"steady", b.steady}, {"scattered", b.scattered},
+		{"memory", b.memory}, {"delta", b.delta}, {"reopen", b.reopen}, {"an idle zone", b.idle}, {"zones", b.zones}} {
 		if !strings.HasPrefix(work.name, b.only) {
 			continue
 		}
