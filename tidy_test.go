@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"export/line":        {},
 	"export/exporttest":  {"driver", "driver/..."},
 	"job":                {"block", "catalog"},
+	"compute":            {"block"},
 	"replication":        {"block", "catalog", "driver", "job"},
 	"recovery":           {"block", "catalog", "driver", "job"},
 	"policy":             {"block"},

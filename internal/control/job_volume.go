@@ -96,9 +96,11 @@ func (s *Service) runExtend(ctx context.Context, t *job.Task) error {
 	if err := store.ExtendVolume(ctx, v.ID, args.New*block.GiB); err != nil {
 		return err
 	}
-	err = s.finish(ctx, v.ID, []block.VolumeStatus{block.VolumeExtending}, func(tx *catalog.Tx, _ block.Volume) error {
-		_, err := tx.MoveVolume(v.ID, block.Done)
-		return err
+	err = s.finish(ctx, v.ID, []block.VolumeStatus{block.VolumeExtending}, func(tx *catalog.Tx, v block.Volume) error {
+		if _, err := tx.MoveVolume(v.ID, block.Done); err != nil {
+			return err
+		}
+		return s.tellServers(tx, v)
 	})
 	if err == nil {
 		s.changed(v.ID)

@@ -88,6 +88,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 			gaveUpGroupSnapshot(block.GroupCreating, block.SnapshotCreating)},
 		jobGroupSnapshotDelete: handler{s.runGroupSnapshotDelete,
 			gaveUpGroupSnapshot(block.GroupDeleting, block.SnapshotDeleting)},
+		jobServerTell:    handler{s.runTell, nobody},
 		recovery.JobKind: s.recoveryHandler(),
 	}
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -52,9 +53,13 @@ type Config struct {
 	// OnChange, if set, is called after a commit that created or deleted a
 	// volume or a snapshot of it. It must not block.
 	OnChange func(block.VolumeID)
-	DR       DR               // what it knows of other zones
-	Now      func() time.Time // time.Now if nil
-	Log      *slog.Logger     // discarded if nil
+	// VolumeExtended tells a server of the compute service that a volume which it
+	// uses has grown; nil where there is none to tell. See compute.Nova.
+	VolumeExtended func(ctx context.Context, server string, volume block.VolumeID) error
+
+	DR  DR               // what it knows of other zones
+	Now func() time.Time // time.Now if nil
+	Log *slog.Logger     // discarded if nil
 }
 
 // Service is the rules of one zone. Its methods may be called at once from

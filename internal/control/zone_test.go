@@ -47,6 +47,8 @@ type zone struct {
 	mu      sync.Mutex
 	changed []block.VolumeID
 	iscsi   string // where iSCSI is served; "" for nowhere
+
+	extended func(ctx context.Context, server string, volume block.VolumeID) error // of control.Config
 }
 
 func newZone(t *testing.T) *zone {
@@ -122,6 +124,7 @@ func (z *zone) restart() {
 		ExportAddress: func() string { return "[::1]:10809" }, UnixSocket: func() string { return "/run/nbd" },
 		ISCSIAddress: func() string { return z.iscsi },
 		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, VolumeQoS: z.qos, Now: z.now,
+		VolumeExtended: z.extended,
 	})
 	must(z.t, err)
 }

@@ -9,6 +9,7 @@ import (
 	"kvol/internal/api/peer"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/compute"
 	"kvol/internal/control"
 	"kvol/internal/export/nbd"
 	"kvol/internal/identity"
@@ -98,6 +99,9 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 	}
 	if s.peers != nil {
 		c.DR.Peers, c.DR.Replicating = s.peers, s.replicating
+	}
+	if n := s.cfg.Nova; n.URL != "" {
+		c.VolumeExtended = compute.New(n.client()).VolumeExtended
 	}
 	if s.control, err = control.New(c); err != nil {
 		return err

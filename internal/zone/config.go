@@ -38,6 +38,7 @@ type Config struct {
 	KvolAPI  KvolAPIConfig  `yaml:"kvol_api"`
 	Block    BlockAPIConfig `yaml:"block_api"`
 	Policy   PolicyConfig   `yaml:"policy"`
+	Nova     NovaConfig     `yaml:"nova"`
 
 	// IsolatedStart says when exports of a protected volume open after a start,
 	// given that it may have been recovered elsewhere meanwhile: when "all" of

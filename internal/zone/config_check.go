@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -37,7 +38,7 @@ func (c *Config) check() error {
 	if _, err := time.LoadLocation(c.KvolAPI.TimeZone); err != nil {
 		return fmt.Errorf("kvol_api.time_zone: %w", err)
 	}
-	if err := c.checkTypes(); err != nil {
+	if err := cmp.Or(c.Nova.check(), c.checkTypes()); err != nil {
 		return err
 	}
 	return c.checkProtections()
