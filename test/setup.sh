@@ -13,6 +13,21 @@ done
 # kernel's initiator what to do. Both are unpacked, not installed.
 guest=${KVOL_GUEST_KERNEL:-/var/cache/kvol-guest}
 have_guest() { compgen -G "$guest/boot/vmlinuz-*" >/dev/null && [ -x "$guest/open-iscsi/sbin/iscsid" ]; }
+# The S3 service that the backups' tests use is built once, from Go modules of
+# its own (tools/s3).
+tools=${KVOL_TOOLS:-/var/cache/kvol-tools}
+if [ ! -x "$tools/versitygw" ]; then
+  if mkdir -p "$tools" 2>/dev/null && [ -w "$tools" ]; then
+    echo "building $tools/versitygw"
+    (cd "$(dirname "$0")/../tools/s3" && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$tools/versitygw.new" \
+      github.com/versity/versitygw/cmd/versitygw) && mv "$tools/versitygw.new" "$tools/versitygw" || {
+      echo "could not build versitygw" >&2
+      exit 1
+    }
+  else
+    echo "NOT BUILT: versitygw ($tools can't be written to; set KVOL_TOOLS): tests with S3 will be SKIPPED" >&2
+  fi
+fi
 [ ${#missing[@]} -eq 0 ] && have_guest && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "NOT INSTALLED: ${missing[*]:-a kernel for test/guest} (needs root and apt): tests with these clients will be SKIPPED" >&2
