@@ -115,7 +115,7 @@ var volumeTable = map[VolumeStatus]map[Event]VolumeStatus{
 	VolumeTransfer:       {EndTransfer: VolumeAvailable},
 	VolumeError:          {Delete: VolumeDeleting, Download: VolumeDownloading, Detach: VolumeError},
 	VolumeErrorDeleting:  {Detach: VolumeErrorDeleting},
-	VolumeBackingUp:      {Done: volumeRest, Fail: VolumeErrorBackingUp},
+	VolumeBackingUp:      {Done: volumeRest, Fail: volumeRest}, // the backup is in error, not the volume
 	VolumeRestoring:      {Done: VolumeAvailable, Fail: VolumeErrorRestoring},
 	VolumeErrorBackingUp: {},
 	VolumeErrorRestoring: {Delete: VolumeDeleting},
@@ -189,14 +189,16 @@ func (s SnapshotStatus) Valid() bool { _, ok := snapshotTable[s]; return ok }
 // Passing reports whether s ends by itself; see VolumeStatus.Passing.
 func (s SnapshotStatus) Passing() bool { _, ok := snapshotTable[s][Done]; return ok }
 
-// StatusDocument draws both tables as Markdown; docs/states.md is its output.
+// StatusDocument draws the tables as Markdown; docs/states.md is its output.
 func StatusDocument() string {
 	var b strings.Builder
-	b.WriteString("# Statuses\n\nDrawn from the tables in `internal/block/status.go` by its test; do not edit.\n" +
+	b.WriteString("# Statuses\n\nDrawn from the tables in `internal/block/status.go` and `backup.go` by a test; " +
+		"do not edit.\n" +
 		"`(in-use or available)` is in-use while a host holds the volume. " +
 		"`force-delete` leads from every status to deleting.\n")
 	draw(&b, "Volumes", volumeTable)
 	draw(&b, "Snapshots", snapshotTable)
+	draw(&b, "Backups", backupTable)
 	draw(&b, "Groups and group snapshots", groupTable)
 	return b.String()
 }

@@ -36,7 +36,8 @@ func (tx *Tx) DeleteQuotas(project block.ProjectID) error {
 }
 
 // Usage counts what a project holds: "volumes", "snapshots", "gigabytes" (of
-// both) and each of these with "_<type name>", and "groups". Every row counts, whatever its
+// both) and each of these with "_<type name>", "backups", "backup_gigabytes" and
+// "groups". Every row counts, whatever its
 // status, until it goes (cinder/db/sqlalchemy/api.py, _volume_data_get_for_project).
 // In an Update the result stays true until it commits.
 func (tx *Tx) Usage(project block.ProjectID) (block.Usage, error) {
@@ -49,8 +50,11 @@ func (tx *Tx) Usage(project block.ProjectID) (block.Usage, error) {
 	}
 	var groups int64
 	err := tx.queryRow("SELECT COUNT(*) FROM volume_groups WHERE project_id = $1", project).Scan(&groups)
+	if err != nil {
+		return nil, err
+	}
 	u["groups"] = groups
-	return u, err
+	return u, tx.backupUsage(u, project)
 }
 
 func (tx *Tx) count(u block.Usage, resource, query string, project block.ProjectID) error {

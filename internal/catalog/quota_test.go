@@ -47,12 +47,14 @@ func TestUsage(t *testing.T) {
 			tx.InsertSnapshot(block.Snapshot{ID: "1", VolumeID: "1", Project: "p", Size: 10}),
 			tx.InsertSnapshot(block.Snapshot{ID: "2", VolumeID: "3", Project: "p", Size: 1}),
 			tx.InsertSnapshot(block.Snapshot{ID: "3", VolumeID: "gone", Project: "p", Size: 1}),
+			tx.InsertBackup(block.Backup{ID: "1", VolumeID: "gone", Project: "p", Size: 7}),
+			tx.InsertBackup(block.Backup{ID: "2", VolumeID: "1", Project: "q", Size: 1}),
 		)
 	})
 	look(t, c, func(tx *Tx) error {
 		got, err := tx.Usage("p")
 		want := block.Usage{"volumes": 3, "snapshots": 3, "gigabytes": 28, "groups": 0,
-			"volumes_gold": 2, "snapshots_gold": 1, "gigabytes_gold": 25}
+			"volumes_gold": 2, "snapshots_gold": 1, "gigabytes_gold": 25, "backups": 1, "backup_gigabytes": 7}
 		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}

@@ -232,6 +232,7 @@ func (z *zone) disturb(n int64, hit func() error) (count *atomic.Int64) {
 	z.images.mu.Lock()
 	z.images.fail = func(string) error { return rule(drivertest.Call{}) }
 	z.images.mu.Unlock()
+	z.vault.SetRule(func(string, string) error { return rule(drivertest.Call{}) })
 	return count
 }
 
@@ -241,6 +242,7 @@ func (z *zone) leaveAlone() {
 	z.images.mu.Lock()
 	z.images.fail = nil
 	z.images.mu.Unlock()
+	z.vault.SetRule(nil)
 }
 
 // sample yields some of the numbers 1 to n, with both ends.
@@ -289,7 +291,7 @@ func TestKilledAtEveryCall(t *testing.T) {
 
 // each runs a test for each scenario and each call in it.
 func each(t *testing.T, test func(z *zone, n int64) (failed bool)) {
-	for name, s := range scenarios {
+	for name, s := range allScenarios() {
 		t.Run(name, func(t *testing.T) {
 			var calls int64
 			synctest.Test(t, func(t *testing.T) {
@@ -324,7 +326,7 @@ func each(t *testing.T, test func(z *zone, n int64) (failed bool)) {
 // status. What an error means for the next attempt decides how long that takes,
 // not where it leads.
 func TestGivingUp(t *testing.T) {
-	for name, s := range scenarios {
+	for name, s := range allScenarios() {
 		for _, cause := range []error{errLost, block.Errorf(block.NoSpace, "The store is full."),
 			block.Errorf(block.Corrupt, "It is rotten."), block.Errorf(block.Conflict, "It is in use.")} {
 			t.Run(name+"/"+cause.Error(), func(t *testing.T) {
@@ -334,6 +336,7 @@ func TestGivingUp(t *testing.T) {
 					always := func(drivertest.Call) error { return cause }
 					z.fast.SetRule(always)
 					z.slow.SetRule(always)
+					z.vault.SetRule(func(string, string) error { return cause })
 					z.work(z.ctx)
 					z.leaveAlone()
 					check(true)

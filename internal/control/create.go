@@ -35,7 +35,7 @@ func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolum
 			checkQuota(tx, v.Project, volumeDelta(1, v.Size, v.TypeName))); err != nil {
 			return err
 		}
-		if err := first(tx.InsertVolume(v), enqueue(tx, jobVolumeCreate, string(v.ID), args)); err != nil {
+		if err := first(tx.InsertVolume(v), beginCreate(tx, v, req, args)); err != nil {
 			return err
 		}
 		made, err = tx.Volume(v.ID)
@@ -45,6 +45,18 @@ func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolum
 		s.changed(made.ID)
 	}
 	return made, err
+}
+
+// beginCreate enqueues the job that makes a volume's bytes.
+func beginCreate(tx *catalog.Tx, v block.Volume, req NewVolume, args createArgs) error {
+	if req.BackupID == nil {
+		return enqueue(tx, jobVolumeCreate, string(v.ID), args)
+	}
+	b, err := tx.Backup(*req.BackupID)
+	if err != nil {
+		return err
+	}
+	return beginRestore(tx, b, v.ID, true)
 }
 
 // planVolume works out the row of a new volume from what was asked for and
@@ -89,7 +101,7 @@ func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
 
 // origin is what a new volume takes from where its content comes from.
 type origin struct {
-	what          string // "snapshot" or "original volume"; "" for neither
+	what          string // "snapshot", "original volume" or "backup"; "" for none of them
 	size          int64
 	typeID        block.TypeID
 	bootable      bool
@@ -100,7 +112,8 @@ type origin struct {
 // that it may be read now.
 func originOf(tx *catalog.Tx, c block.Caller, req NewVolume) (origin, error) {
 	sources := 0
-	for _, given := range []bool{req.SnapshotID != nil, req.SourceVolumeID != nil, req.ImageRef != nil} {
+	for _, given := range []bool{req.SnapshotID != nil, req.SourceVolumeID != nil, req.ImageRef != nil,
+		req.BackupID != nil} {
 		if given {
 			sources++
 		}
@@ -128,6 +141,9 @@ func originOf(tx *catalog.Tx, c block.Caller, req NewVolume) (origin, error) {
 			return origin{}, invalidVolume("Originating source volume status must be one of 'available, in-use' values")
 		}
 		return origin{"original volume", v.Size, v.TypeID, v.Bootable, v.ImageMetadata}, onlyOne(sources)
+	case req.BackupID != nil:
+		from, err := backupOrigin(tx, c, *req.BackupID)
+		return from, first(err, onlyOne(sources))
 	}
 	return origin{}, nil
 }
@@ -159,6 +175,9 @@ func sizeOf(req NewVolume, from origin, image *Image) (int64, error) {
 	case from.what == "original volume" && size < from.size:
 		return 0, invalidInput("Volume size '%d'GB cannot be smaller than original volume size  %dGB. "+
 			"They must be >= original volume size.", size, from.size)
+	case from.what == "backup" && size < from.size:
+		return 0, invalidInput("Volume size '%d'GB cannot be smaller than the backup size %dGB. "+
+			"They must be >= original backup size.", size, from.size)
 	case image != nil:
 		return size, checkImageFits(*image, size)
 	}
@@ -254,7 +273,7 @@ func (s *Service) typeFor(tx *catalog.Tx, c block.Caller, asked *string, from or
 	case asked != nil && *asked != "":
 		t, err := typeOf(tx, c, *asked)
 		return &t, err
-	case from.what != "":
+	case from.what != "" && from.what != "backup":
 		return typeByID(tx, from.typeID)
 	}
 	return s.defaultType(tx, c.Project)

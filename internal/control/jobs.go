@@ -25,6 +25,12 @@ const (
 	jobPointDrop      = "point.drop" // an internal snapshot that has served
 	jobImageDrop      = "image.drop" // an image whose upload failed
 
+	jobBackupCreate  = "backup.create"  // subject: the backup
+	jobBackupRestore = "backup.restore" // the volume
+	jobBackupDelete  = "backup.delete"  // the backup
+	jobBackupImport  = "backup.import"  // the backup
+	jobBackupCollect = "backup.collect" // the location in the repository
+
 	jobGroupCreate         = "group.create" // of a source
 	jobGroupDelete         = "group.delete"
 	jobGroupSnapshotCreate = "group_snapshot.create"
@@ -82,6 +88,11 @@ func (s *Service) Handlers() map[string]job.Handler {
 		jobSnapshotDelete: handler{s.runSnapshotDelete, gaveUpSnapshot(block.SnapshotDeleting)},
 		jobPointDrop:      handler{s.runPointDrop, nobody},
 		jobImageDrop:      handler{s.runImageDrop, nobody},
+		jobBackupCreate:   handler{s.runBackup, gaveUpBackup},
+		jobBackupRestore:  handler{s.runRestore, gaveUpRestore},
+		jobBackupDelete:   handler{s.runBackupDelete, gaveUpBackupDelete},
+		jobBackupImport:   handler{s.runBackupImport, gaveUpBackupImport},
+		jobBackupCollect:  handler{s.runBackupCollect, nobody},
 		jobGroupCreate:    handler{s.runGroupCreate, gaveUpGroupCreate},
 		jobGroupDelete:    handler{s.runGroupDelete, gaveUpGroupDelete},
 		jobGroupSnapshotCreate: handler{s.runGroupSnapshotCreate,

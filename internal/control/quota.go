@@ -76,6 +76,11 @@ func checkQuota(tx *catalog.Tx, project block.ProjectID, delta block.Usage) erro
 	}
 	over := block.Exceeded(used, delta, limit)
 	for _, name := range over {
+		if name == "backup_gigabytes" {
+			return block.Errorf(block.OverLimit, "VolumeBackupSizeExceedsAvailableQuota: Requested backup exceeds allowed "+
+				"Backup gigabytes quota. Requested %dG, quota is %dG and %dG has been consumed.",
+				delta[name], limit(name), used[name])
+		}
 		if name == "gigabytes" || strings.HasPrefix(name, "gigabytes_") {
 			return block.Errorf(block.OverLimit, "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds "+
 				"allowed %s quota. Requested %dG, quota is %dG and %dG has been consumed.",
@@ -88,6 +93,10 @@ func checkQuota(tx *catalog.Tx, project block.ProjectID, delta block.Usage) erro
 	if name := over[0]; name == "volumes" || strings.HasPrefix(name, "volumes_") {
 		return block.Errorf(block.OverLimit, "VolumeLimitExceeded: Maximum number of volumes allowed (%d) "+
 			"exceeded for quota '%s'.", limit(name), name)
+	}
+	if over[0] == "backups" {
+		return block.Errorf(block.OverLimit, "BackupLimitExceeded: Maximum number of backups allowed (%d) exceeded",
+			limit(over[0]))
 	}
 	return block.Errorf(block.OverLimit, "SnapshotLimitExceeded: Maximum number of snapshots allowed (%d) exceeded",
 		limit(over[0]))

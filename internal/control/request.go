@@ -14,6 +14,7 @@ type NewVolume struct {
 	AvailabilityZone  *string
 	SnapshotID        *block.SnapshotID
 	SourceVolumeID    *block.VolumeID
+	BackupID          *block.BackupID
 	GroupID           *block.GroupID
 	ImageRef          *string // id, name, or a URL that ends in the id
 	Multiattach       bool

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"kvol/internal/backup"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
@@ -29,6 +30,8 @@ type Config struct {
 	// default.
 	AvailabilityZones []string
 	Images            Images // nil: no image service
+	// Backups is where backups are kept; nil for nowhere.
+	Backups *backup.Repository
 	// ExportAddress is where hosts reach the NBD exports, as "host:port"; "" if
 	// they are not served on TCP. UnixSocket is the path of a local listener, if
 	// there is one, and ExportTLS says whether TCP is served with TLS.

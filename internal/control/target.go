@@ -69,6 +69,27 @@ func snapshotTarget(sn block.Snapshot) policy.Target {
 	}
 }
 
+// backupTarget tells rules of a backup.
+func backupTarget(b block.Backup) policy.Target {
+	return func(name string) (string, bool) {
+		switch name {
+		case "project_id", "tenant_id":
+			return string(b.Project), true
+		case "user_id":
+			return string(b.User), true
+		case "id", "backup_id":
+			return string(b.ID), true
+		case "volume_id":
+			return string(b.VolumeID), true
+		case "status":
+			return string(b.Status), true
+		case "size":
+			return strconv.FormatInt(b.Size, 10), true
+		}
+		return "", false
+	}
+}
+
 func pythonBool(b bool) string {
 	if b {
 		return "True"

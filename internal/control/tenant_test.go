@@ -88,7 +88,7 @@ func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID,
 // this package or of the recovery's looks at.
 func elsewhere(name string) bool {
 	if slices.Contains(transferMethods, name) || strings.Contains(name, "GroupType") ||
-		strings.Contains(name, "GroupSpec") {
+		strings.Contains(name, "GroupSpec") || backupMethods(nil, alice, "")[name] != nil {
 		return true
 	}
 	if slices.Contains(typeMethods, name) {

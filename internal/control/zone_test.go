@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"kvol/internal/backup"
+	"kvol/internal/backup/storetest"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/control"
@@ -38,6 +40,7 @@ type zone struct {
 	slow    *drivertest.Faults
 	closer  *closer // in front of the fast store
 	images  *memoryImages
+	vault   *storetest.Faults // where backups are kept
 	temp    string
 	qemu    string                              // of control.Config
 	qos     map[block.VolumeID]map[string]int64 // limits on single volumes
@@ -56,6 +59,9 @@ func newZone(t *testing.T) *zone {
 	c1 := &closer{Driver: mem.New(mem.Options{})}
 	z := &zone{t: t, ctx: t.Context(), closer: c1, fast: drivertest.NewFaults(c1),
 		slow: drivertest.NewFaults(mem.New(mem.Options{})), images: newImages(), temp: filepath.Join(t.TempDir(), "tmp")}
+	vault, err := backup.NewDirectory(t.TempDir(), time.Now())
+	must(t, err)
+	z.vault = storetest.NewFaults(vault)
 	c, err := catalog.Open(z.ctx, catalog.Options{})
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
@@ -118,11 +124,14 @@ func (z *zone) restart() {
 		{Name: "fast", Store: "one"}, {Name: "twin", Store: "one"}, {Name: "slow", Store: "two"},
 	})
 	must(z.t, err)
+	repository, err := backup.New(z.vault, backup.Options{Uploads: 2})
+	must(z.t, err)
 	z.Service, err = control.New(control.Config{
 		Catalog: z.catalog, Backends: set, Zone: "mitaka1", Region: "kr", DefaultType: "fast",
 		AvailabilityZones: []string{"kr-a", "kr-b"}, Images: z.images, Key: [32]byte{1, 2, 3},
 		ExportAddress: func() string { return "[::1]:10809" }, UnixSocket: func() string { return "/run/nbd" },
 		ISCSIAddress: func() string { return z.iscsi },
+		Backups:      repository,
 		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, VolumeQoS: z.qos, Now: z.now,
 		VolumeExtended: z.extended,
 	})
@@ -291,6 +300,13 @@ func (z *zone) settled() {
 	for _, sn := range snapshots {
 		if sn.Status.Passing() {
 			z.t.Errorf("snapshot %s is stuck in %s", sn.ID, sn.Status)
+		}
+	}
+	backups, err := z.ListBackups(z.ctx, operator, block.ListQuery{Limit: -1})
+	must(z.t, err)
+	for _, b := range backups {
+		if b.Status.Passing() {
+			z.t.Errorf("backup %s is stuck in %s", b.ID, b.Status)
 		}
 	}
 }

@@ -33,6 +33,7 @@ type Config struct {
 	Backends    []BackendConfig    `yaml:"backends"`
 	VolumeTypes []TypeConfig       `yaml:"volume_types"`
 	Protections []ProtectionConfig `yaml:"protections"`
+	Backup      *BackupConfig      `yaml:"backup"` // where backups are kept; there are none if absent
 
 	Identity IdentityConfig `yaml:"identity"`
 	KvolAPI  KvolAPIConfig  `yaml:"kvol_api"`
@@ -258,6 +259,9 @@ func (c *Config) defaults(dir string) {
 		if t != nil {
 			files = append(files, &t.Cert, &t.Key, &t.ClientCA)
 		}
+	}
+	if c.Backup != nil {
+		files = append(files, c.Backup.files()...)
 	}
 	for _, f := range files {
 		abs(f)

@@ -7,6 +7,7 @@ var filterable = []struct {
 	filters  []string
 }{
 	{"volume", volumeList.filters},
+	{"backup", backupList.filters},
 	{"snapshot", snapshotList.filters},
 	{"group", groupList.filters},
 	{"group_snapshot", groupSnapshotList.filters},

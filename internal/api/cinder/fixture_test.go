@@ -16,6 +16,7 @@ import (
 
 	"kvol/internal/api"
 	"kvol/internal/api/cinder"
+	"kvol/internal/backup"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/control"
@@ -132,9 +133,15 @@ func newFixture(t testing.TB, change ...func(*cinder.Config)) *fixture {
 	backends, err := driver.NewSet(map[string]driver.Driver{"m": store}, []block.Backend{
 		{Name: "hdd_general", Store: "m"}, {Name: "ssd_general", Store: "m"}})
 	f.must(err)
-	f.control, err = control.New(control.Config{Catalog: f.catalog, Backends: backends, Zone: "kr1", Region: "KR1",
-		DefaultType: "General HDD", DefaultBackend: "hdd_general", AvailabilityZones: []string{"kr-pub-a", "kr-pub-b"},
-		Images: f.images, ExportAddress: func() string { return "192.0.2.1:10809" }})
+	vault, err := backup.NewDirectory(t.TempDir(), time.Now())
+	f.must(err)
+	backups, err := backup.New(vault, backup.Options{})
+	f.must(err)
+	f.control, err = control.New(
+		control.Config{Catalog: f.catalog, Backups: backups, Backends: backends, Zone: "kr1", Region: "KR1",
+			DefaultType: "General HDD", DefaultBackend: "hdd_general", AvailabilityZones: []string{"kr-pub-a", "kr-pub-b"},
+			Images: f.images, ExportAddress: func() string { return "192.0.2.1:10809" }},
+	)
 	f.must(err)
 	f.config = cinder.Config{Control: f.control, Auth: callers, PublicURL: publicURL,
 		AuthURL: "https://identity.example/v3", Region: "KR1"}

@@ -128,7 +128,7 @@ func (r *replayer) ours(s string) string {
 	return s
 }
 
-// settle waits until no job works on a volume or a snapshot.
+// settle waits until no job works on a volume, a snapshot or a backup.
 func (r *replayer) settle() {
 	r.Helper()
 	r.until(func() bool {
@@ -136,7 +136,11 @@ func (r *replayer) settle() {
 		r.must(err)
 		snapshots, err := r.control.Snapshots(r.Context(), callers["admin"], block.ListQuery{Limit: -1})
 		r.must(err)
-		return !slices.ContainsFunc(volumes, func(v block.Volume) bool {
+		backups, err := r.control.ListBackups(r.Context(), callers["admin"], block.ListQuery{Limit: -1})
+		r.must(err)
+		return !slices.ContainsFunc(backups, func(b block.Backup) bool {
+			return b.Status.Passing()
+		}) && !slices.ContainsFunc(volumes, func(v block.Volume) bool {
 			return v.Status.Passing() && v.Status != block.VolumeAttaching && v.Status != block.VolumeDetaching
 		}) && !slices.ContainsFunc(snapshots, func(s block.Snapshot) bool {
 			return s.Status == block.SnapshotCreating || s.Status == block.SnapshotDeleting

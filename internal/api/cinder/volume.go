@@ -102,6 +102,9 @@ func newVolume(in edition, o *object) (control.NewVolume, error) {
 	if group := id[block.GroupID](o, "group_id"); group != nil && in.since(13) {
 		req.GroupID = group
 	}
+	if in.since(47) {
+		req.BackupID = id[block.BackupID](o, "backup_id")
+	}
 	req.ImageRef = o.text("imageRef")
 	if req.ImageRef == nil {
 		req.ImageRef = o.text("image_id")
@@ -122,9 +125,6 @@ func refuseNewer(in edition, o *object) error {
 		return invalid("multiattach parameter has been removed. The default behavior is to use multiattach enabled " +
 			"volume types. Contact your administrator to create a multiattach enabled volume type and use it to " +
 			"create multiattach volumes.")
-	}
-	if backup := id[string](o, "backup_id"); backup != nil && in.since(47) {
-		return block.Errorf(block.NotFound, "Backup %s could not be found.", *backup)
 	}
 	return nil
 }

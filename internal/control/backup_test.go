@@ -1,0 +1,200 @@
+package control_test
+
+import (
+	"encoding/base64"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"kvol/internal/block"
+	"kvol/internal/control"
+)
+
+// backupMethods are all that a caller can ask of a backup.
+func backupMethods(z *zone, c block.Caller, b block.BackupID) map[string]func() error {
+	none := func(_ any, err error) error { return err }
+	return map[string]func() error{
+		"Backup": func() error { return none(z.Backup(z.ctx, c, b)) },
+		"ListBackups": func() error {
+			return none(z.ListBackups(z.ctx, c, block.ListQuery{Limit: -1, Marker: string(b)}))
+		},
+		"UpdateBackup":      func() error { return none(z.UpdateBackup(z.ctx, c, b, control.BackupChange{})) },
+		"DeleteBackup":      func() error { return z.DeleteBackup(z.ctx, c, b) },
+		"ForceDeleteBackup": func() error { return z.ForceDeleteBackup(z.ctx, c, b) },
+		"ResetBackupStatus": func() error { return z.ResetBackupStatus(z.ctx, c, b, "error") },
+		"RestoreBackup":     func() error { return none(z.RestoreBackup(z.ctx, c, b, nil, nil)) },
+		"ExportBackup":      func() error { return none(z.ExportBackup(z.ctx, c, b)) },
+		"ImportBackup": func() error {
+			return none(z.CreateVolume(z.ctx, c, control.NewVolume{BackupID: &b})) // an import names nothing that is there
+		},
+		"CreateBackup": func() error {
+			return none(z.CreateBackup(z.ctx, c, control.NewBackup{VolumeID: block.VolumeID(b)}))
+		},
+		"CountBackups": func() error {
+			n, err := z.CountBackups(z.ctx, c, block.ListQuery{})
+			if n == 0 && err == nil {
+				err = block.Errorf(block.NotFound, "none")
+			}
+			return err
+		},
+	}
+}
+
+func TestOthersBackupsAreNotThere(t *testing.T) {
+	z := newZone(t)
+	v := z.filled("one")
+	b := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	const nobody = "11111111-1111-1111-1111-111111111111"
+	theirs, nothing := backupMethods(z, mallory, b.ID), backupMethods(z, mallory, nobody)
+	for name, ask := range theirs {
+		got, want := ask(), nothing[name]()
+		sentence, _ := block.UserMessage(got)
+		missing, _ := block.UserMessage(want)
+		if !block.Is(got, block.NotFound) || strings.ReplaceAll(sentence, string(b.ID), nobody) != missing {
+			t.Errorf("%s: %v for another's, %v for nobody's", name, got, want)
+		}
+	}
+	for name, ask := range backupMethods(z, reader, b.ID) {
+		reads := name == "Backup" || name == "ListBackups" || name == "CountBackups"
+		if err := ask(); reads != (err == nil) || err != nil && !block.Is(err, block.Forbidden) && name != "CreateBackup" {
+			t.Errorf("a reader's %s: %v", name, err)
+		}
+	}
+	if _, err := z.CreateBackup(z.ctx, reader, control.NewBackup{VolumeID: v.ID}); !block.Is(err, block.Forbidden) {
+		t.Errorf("a reader makes a backup: %v", err)
+	}
+	if _, err := z.ImportBackup(z.ctx, alice, control.BackupService, "x"); !block.Is(err, block.Forbidden) {
+		t.Errorf("a member imports: %v", err)
+	}
+	z.wantBackup(b.ID, block.BackupAvailable)
+}
+
+func TestBackupQuota(t *testing.T) {
+	z := newZone(t)
+	v := z.filled("one")
+	must(t, z.SetQuotas(z.ctx, operator, alice.Project, map[string]int64{"backups": 1, "backup_gigabytes": 1}))
+	b := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	_, err := z.CreateBackup(z.ctx, alice, control.NewBackup{VolumeID: v.ID})
+	wantError(t, "two of one GiB", err, block.OverLimit, "VolumeBackupSizeExceedsAvailableQuota: Requested backup "+
+		"exceeds allowed Backup gigabytes quota. Requested 1G, quota is 1G and 1G has been consumed.")
+	must(t, z.SetQuotas(z.ctx, operator, alice.Project, map[string]int64{"backup_gigabytes": 9}))
+	_, err = z.CreateBackup(z.ctx, alice, control.NewBackup{VolumeID: v.ID})
+	wantError(t, "two", err, block.OverLimit, "BackupLimitExceeded: Maximum number of backups allowed (1) exceeded")
+	z.wantStatus(v.ID, false, block.VolumeAvailable, "")
+	must(t, z.DeleteBackup(z.ctx, alice, b.ID))
+	z.work(z.ctx)
+	z.backedUp(control.NewBackup{VolumeID: v.ID})
+}
+
+// TestDamagedBackup: the restore fails, the backup says which object is wrong,
+// and the volume is in error.
+func TestDamagedBackup(t *testing.T) {
+	z := newZone(t)
+	v := z.filled("one")
+	b := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	name := "mitaka1/aaaa/manifests/" + string(b.ID)
+	p, err := z.vault.Get(z.ctx, name, 1<<20)
+	must(t, err)
+	p[100] ^= 1
+	must(t, z.vault.Put(z.ctx, name, p))
+	_, err = z.RestoreBackup(z.ctx, alice, b.ID, &v.ID, nil)
+	must(t, err)
+	z.work(z.ctx)
+	z.wantStatus(v.ID, true, "", block.VolumeErrorRestoring)
+	b = z.wantBackup(b.ID, block.BackupAvailable)
+	if b.FailReason == nil || *b.FailReason != "The backup's object "+name+" is damaged." {
+		t.Errorf("it says %v", b.FailReason)
+	}
+}
+
+// TestBackupRecords: a record makes a backup anew after the catalog lost it,
+// and a changed one does not.
+func TestBackupRecords(t *testing.T) {
+	z := newZone(t)
+	v := z.filled("one")
+	b := z.backedUp(control.NewBackup{VolumeID: v.ID, Name: ptr("n"), Metadata: map[string]string{"k": "v"}})
+	url, err := z.ExportBackup(z.ctx, operator, b.ID)
+	must(t, err)
+	other := newZone(t) // with a catalog of its own, and the same repository
+	other.vault = z.vault
+	other.restart()
+	made, err := other.ImportBackup(z.ctx, operator, control.BackupService, url)
+	must(t, err)
+	other.work(z.ctx)
+	got := other.wantBackup(made.ID, block.BackupAvailable)
+	if got.ID != b.ID || *got.Name != "n" || got.Metadata["k"] != "v" || got.Project != operator.Project || got.Size != 1 {
+		t.Errorf("imported %+v", got)
+	}
+	r, err := other.RestoreBackup(z.ctx, operator, made.ID, nil, nil)
+	must(t, err)
+	other.work(z.ctx)
+	if got := other.content(other.volume(r.Volume), 3); got != "one" {
+		t.Errorf("the volume reads %q", got)
+	}
+	text, err := base64.StdEncoding.DecodeString(url)
+	must(t, err)
+	for what, change := range map[string][2]string{
+		"another root": {`"root":"`, `"root":"0`}, "another place": {"mitaka1/", "../"}, "a size": {`"size":1`, `"size":0`},
+	} {
+		changed := base64.StdEncoding.EncodeToString([]byte(strings.Replace(string(text), change[0], change[1], 1)))
+		_, err := newZone(t).ImportBackup(z.ctx, operator, control.BackupService, changed)
+		wantError(t, what, err, block.Invalid, "Invalid input received: Can't parse backup record.")
+	}
+	third := newZone(t) // with an empty repository
+	made, err = third.ImportBackup(z.ctx, operator, control.BackupService, url)
+	must(t, err)
+	third.work(z.ctx)
+	third.wantBackup(made.ID, block.BackupError)
+}
+
+// TestBackupOvertaken lets an administrator delete a backup by force, or set
+// its status, while its job is at work: the volume is free again and no
+// snapshot stays.
+func TestBackupOvertaken(t *testing.T) {
+	for _, how := range []string{"delete", "reset"} {
+		synctest.Test(t, func(t *testing.T) {
+			z := newZone(t)
+			v := z.filled("one")
+			b, err := z.CreateBackup(z.ctx, alice, control.NewBackup{VolumeID: v.ID})
+			must(t, err)
+			var done atomic.Bool
+			z.vault.SetRule(func(op, _ string) error {
+				if op == "put" && done.CompareAndSwap(false, true) {
+					if how == "delete" {
+						return z.ForceDeleteBackup(z.ctx, operator, b.ID)
+					}
+					return z.ResetBackupStatus(z.ctx, operator, b.ID, "error")
+				}
+				return nil
+			})
+			z.work(z.ctx)
+			z.leaveAlone()
+			z.wantStatus(v.ID, false, block.VolumeAvailable, "")
+			z.wantStored(string(v.ID))
+			if how == "delete" {
+				z.wantVault("manifests", 0)
+			}
+			z.settled()
+		})
+	}
+}
+
+// TestBackupOutlivesVolume: a backup can be restored when its volume is gone.
+func TestBackupOutlivesVolume(t *testing.T) {
+	z := newZone(t)
+	v := z.filled("one")
+	b := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	must(t, z.DeleteVolume(z.ctx, alice, v.ID, false))
+	z.work(z.ctx)
+	z.wantStored()
+	r, err := z.RestoreBackup(z.ctx, alice, b.ID, nil, ptr("again"))
+	must(t, err)
+	z.work(z.ctx)
+	if got := z.content(z.volume(r.Volume), 3); got != "one" || *z.volume(r.Volume).Name != "again" {
+		t.Errorf("the volume reads %q", got)
+	}
+	must(t, z.DeleteBackup(z.ctx, alice, b.ID))
+	z.work(z.ctx)
+	z.wantStored(string(r.Volume))
+}

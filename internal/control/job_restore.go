@@ -1,0 +1,115 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+
+	"kvol/internal/backup"
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/job"
+)
+
+type restoreArgs struct {
+	Backup block.BackupID `json:"backup"`
+	Blank  bool           `json:"blank"` // the volume is a new one
+}
+
+var whileRestoring = []block.VolumeStatus{block.VolumeRestoring, block.VolumeCreating}
+
+// runRestore writes a backup to a volume, which it makes first if it is a new
+// one. Repeated, it writes the same bytes again.
+func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
+	var args restoreArgs
+	if err := t.Args(&args); err != nil {
+		return err
+	}
+	v, err := s.wanted(ctx, block.VolumeID(t.Job.Subject), whileRestoring...)
+	if err == nil {
+		err = s.restore(ctx, t, v, args)
+	}
+	if err == nil {
+		err = s.finish(ctx, v.ID, whileRestoring, func(tx *catalog.Tx, v block.Volume) error {
+			if _, err := tx.MoveVolume(v.ID, block.Done); err != nil {
+				return err
+			}
+			return endRestore(tx, args.Backup, v.ID, nil)
+		})
+	}
+	if err == nil {
+		s.changed(v.ID)
+		return nil
+	}
+	return s.unwantedRestore(ctx, t, args, err)
+}
+
+// unwantedRestore lets the backup go of a volume that went on without the job.
+func (s *Service) unwantedRestore(ctx context.Context, t *job.Task, args restoreArgs, err error) error {
+	if err != errUnwanted { //nolint:errorlint // it is never wrapped
+		return err
+	}
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		return endRestore(tx, args.Backup, block.VolumeID(t.Job.Subject), nil)
+	})
+}
+
+func (s *Service) restore(ctx context.Context, t *job.Task, v block.Volume, args restoreArgs) (err error) {
+	var b block.Backup
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		b, err = tx.Backup(args.Backup)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if s.cfg.Backups == nil {
+		return errNoBackups
+	}
+	if args.Blank {
+		if err := s.makeEmpty(ctx, v); err != nil {
+			return err
+		}
+	}
+	root, err := backup.ParseHash(b.Root)
+	if err != nil {
+		return err
+	}
+	to, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, giveBack)
+	m, err := s.cfg.Backups.Restore(ctx, backup.Order{Location: backup.Location(b.Location), Backup: b.ID, Root: &root,
+		To: to, Blank: args.Blank, Progress: s.progress(ctx, t, "restoring", b.Size*block.GiB, whileRestoring...)})
+	if err == nil {
+		t.Evidence(map[string]any{"root": m.Root.String()})
+	}
+	return err
+}
+
+// endRestore takes a backup out of "restoring" that was restored to a volume. A
+// cause is noted; the backup is as it was all the same.
+func endRestore(tx *catalog.Tx, id block.BackupID, to block.VolumeID, cause error) error {
+	b, err := tx.Backup(id)
+	if err != nil || b.Status != block.BackupRestoring || b.RestoreVolumeID == nil || *b.RestoreVolumeID != to {
+		return ignoring(block.NotFound, err)
+	}
+	if cause != nil {
+		if err := failBackup(tx, b, cause); err != nil {
+			return err
+		}
+	}
+	_, err = tx.MoveBackup(id, block.Done)
+	return err
+}
+
+func gaveUpRestore(tx *catalog.Tx, j block.Job, cause error) error {
+	var args restoreArgs
+	if err := json.Unmarshal(j.Args, &args); err != nil {
+		return err
+	}
+	if err := endRestore(tx, args.Backup, block.VolumeID(j.Subject), cause); err != nil {
+		return err
+	}
+	return gaveUpVolume(whileRestoring...)(tx, j, cause)
+}

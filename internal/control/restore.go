@@ -1,0 +1,116 @@
+package control
+
+import (
+	"context"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// Restored is the answer to RestoreBackup.
+type Restored struct {
+	Backup     block.BackupID
+	Volume     block.VolumeID
+	VolumeName *string
+}
+
+// RestoreBackup states the intent to write a backup to a volume: to one that is
+// available and large enough, or to a new one. The rules are those of
+// cinder/backup/api.py restore.
+func (s *Service) RestoreBackup(ctx context.Context, c block.Caller, id block.BackupID, to *block.VolumeID,
+	name *string) (r Restored, err error) {
+	err = s.changeBackup(ctx, c, id, "backup:restore", membersRule, func(tx *catalog.Tx, b block.Backup) error {
+		if s.cfg.Backups == nil {
+			return errNoBackups
+		}
+		if b.Status != block.BackupAvailable {
+			return invalidBackup("Backup status must be available")
+		}
+		var v block.Volume
+		if to == nil {
+			v, err = s.newForRestore(tx, c, b, name)
+		} else {
+			v, err = restorable(tx, c, b, *to)
+		}
+		if err != nil {
+			return err
+		}
+		r = Restored{Backup: id, Volume: v.ID, VolumeName: v.Name}
+		return beginRestore(tx, b, v.ID, to == nil)
+	})
+	if err == nil {
+		s.changed(r.Volume)
+	}
+	return r, err
+}
+
+// restorable returns a volume that a backup may be written to.
+func restorable(tx *catalog.Tx, c block.Caller, b block.Backup, id block.VolumeID) (block.Volume, error) {
+	v, err := volumeOf(tx, c, id)
+	if err != nil {
+		return v, err
+	}
+	if err := notStale(v); err != nil {
+		return v, err
+	}
+	if v.Status != block.VolumeAvailable {
+		return v, invalidVolume("Volume to be restored to must be available")
+	}
+	if b.Size > v.Size {
+		return v, invalidVolume("volume size %d is too small to restore backup of size %d.", v.Size, b.Size)
+	}
+	return tx.MoveVolume(id, block.Restore)
+}
+
+// newForRestore makes the row of a volume for a backup, in the status that
+// Cinder gives it.
+func (s *Service) newForRestore(
+	tx *catalog.Tx,
+	c block.Caller,
+	b block.Backup,
+	name *string,
+) (v block.Volume, err error) {
+	if err := mayWrite(c, "volume:create"); err != nil {
+		return v, err
+	}
+	if name == nil {
+		text := "restore_backup_" + string(b.ID)
+		name = &text
+	}
+	description := "auto-created_from_restore_from_backup"
+	v, t, err := s.planVolume(tx, c, NewVolume{Size: &b.Size, Name: name, Description: &description}, nil)
+	if err != nil {
+		return v, err
+	}
+	v.Status, v.Bootable, v.ImageMetadata = block.VolumeRestoring, b.Bootable, b.ImageMetadata
+	err = first(checkTypeSize(t, v.Size), checkVolumeSize(tx, v.Project, v.Size),
+		checkQuota(tx, v.Project, volumeDelta(1, v.Size, v.TypeName)), tx.InsertVolume(v))
+	return v, err
+}
+
+// beginRestore lets a backup be read, and enqueues the job that does it.
+func beginRestore(tx *catalog.Tx, b block.Backup, to block.VolumeID, blank bool) error {
+	b.RestoreVolumeID, b.FailReason = &to, nil
+	if err := tx.UpdateBackup(b); err != nil {
+		return err
+	}
+	if _, err := tx.MoveBackup(b.ID, block.Restore); err != nil {
+		return err
+	}
+	return enqueue(tx, jobBackupRestore, string(to), restoreArgs{Backup: b.ID, Blank: blank})
+}
+
+// backupOrigin is originOf for a backup (microversion 3.47).
+func backupOrigin(tx *catalog.Tx, c block.Caller, id block.BackupID) (origin, error) {
+	b, err := backupOf(tx, c, id)
+	if err != nil {
+		return origin{}, err
+	}
+	if err := authorize(c, "backup:restore", membersRule, backupTarget(b)); err != nil {
+		return origin{}, err
+	}
+	if b.Status != block.BackupAvailable {
+		return origin{}, invalidBackup("Originating backup status must be one of 'available' values")
+	}
+	return origin{what: "backup", size: b.Size, bootable: b.Bootable, imageMetadata: b.ImageMetadata}, nil
+}
