@@ -13,7 +13,9 @@ const (
 // InsertAttachment adds an attachment to a volume that exists.
 func (tx *Tx) InsertAttachment(a block.Attachment) error {
 	_, err := tx.exec(`INSERT INTO attachments (id, volume_id, server_id, host_name, device, mode, status,
-			attached_at, detached_at, connection_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			attached_at, detached_at, connection_id, created_at, project_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+			COALESCE((SELECT project_id FROM volumes WHERE volumes.id = $2), ''))`,
 		a.ID, a.VolumeID, a.ServerID, a.HostName, a.Device, a.Mode, a.Status, micros(a.AttachedAt),
 		micros(a.DetachedAt), orNull(a.ConnectionID), micros(tx.Now))
 	if tx.duplicate(err) {
@@ -44,17 +46,17 @@ func (tx *Tx) Attachments(volume block.VolumeID) ([]block.Attachment, error) {
 }
 
 var attachmentList = lister{
-	table: "attachment_rows", missing: noAttachment,
+	table: "attachments", missing: noAttachment,
 	columns: map[string]listColumn{
-		"id":            {sql: "attachment_rows.id"},
-		"volume_id":     {sql: "attachment_rows.volume_id"},
-		"instance_id":   {sql: "attachment_rows.server_id", nullable: true},
-		"instance_uuid": {sql: "attachment_rows.server_id", nullable: true},
-		"attach_status": {sql: "attachment_rows.status"},
-		"status":        {sql: "attachment_rows.status"},
-		"attached_host": {sql: "attachment_rows.host_name", nullable: true},
-		"mountpoint":    {sql: "attachment_rows.device", nullable: true},
-		"created_at":    {sql: "attachment_rows.created_at", kind: timeColumn, nullable: true},
+		"id":            {sql: "attachments.id"},
+		"volume_id":     {sql: "attachments.volume_id"},
+		"instance_id":   {sql: "attachments.server_id", nullable: true, sorted: "attachments.server_id_sorted"},
+		"instance_uuid": {sql: "attachments.server_id", nullable: true, sorted: "attachments.server_id_sorted"},
+		"attach_status": {sql: "attachments.status"},
+		"status":        {sql: "attachments.status"},
+		"attached_host": {sql: "attachments.host_name", nullable: true, sorted: "attachments.host_name_sorted"},
+		"mountpoint":    {sql: "attachments.device", nullable: true, sorted: "attachments.device_sorted"},
+		"created_at":    {sql: "attachments.created_at", kind: timeColumn},
 	},
 }
 
@@ -68,7 +70,7 @@ func (tx *Tx) Attachment(id block.AttachmentID) (block.Attachment, error) {
 // errors are those of Volumes.
 func (tx *Tx) ListAttachments(q block.ListQuery) ([]block.Attachment, error) {
 	query, args, err := attachmentList.page(tx, q, `SELECT id, volume_id, server_id, host_name, device, mode, status,
-		attached_at, detached_at, connection_id FROM attachment_rows`)
+		attached_at, detached_at, connection_id FROM attachments`)
 	if err != nil {
 		return nil, err
 	}

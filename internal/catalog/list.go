@@ -35,13 +35,30 @@ const (
 )
 
 // listColumn is a column of an API: an SQL expression, how a filter's text is
-// read for it, and whether it can be NULL. match, if set, makes the filter's
-// condition instead.
+// read for it, and whether it can be NULL. sorted is a generated column that
+// has the same value but never NULL, for indexes; "" where there is none. match,
+// if set, makes the filter's condition instead.
 type listColumn struct {
 	sql      string
 	kind     columnKind
 	nullable bool
+	sorted   string
 	match    func(s *statement, value string) string
+}
+
+// key is what rows are ordered by: NULL counts as the empty text, the number 0
+// or the time 0 (cinder/common/sqlalchemyutils.py, get_default).
+func (c listColumn) key() string {
+	switch {
+	case c.sorted != "":
+		return c.sorted
+	case !c.nullable:
+		return c.sql
+	case c.kind == textColumn:
+		return "COALESCE(" + c.sql + ", '')"
+	default:
+		return "COALESCE(" + c.sql + ", 0)"
+	}
 }
 
 // statement is a query while it is put together.
@@ -104,7 +121,7 @@ func (l lister) pageOf(tx *Tx, q block.ListQuery, head string, s *statement) (qu
 
 // order completes what was asked for: created_at and id follow with the
 // direction of the first key (cinder/common/sqlalchemyutils.py,
-// process_sort_params), so that no two rows are equal.
+// process_sort_params), so that no two rows are equal. Nothing has to follow id.
 func (l lister) order(keys []block.SortKey) ([]sortBy, error) {
 	desc := len(keys) == 0 || keys[0].Desc
 	keys = slices.Clone(keys)
@@ -120,6 +137,9 @@ func (l lister) order(keys []block.SortKey) ([]sortBy, error) {
 			return nil, block.Errorf(block.Invalid, "Sort key supplied is invalid: %s", k.Column)
 		}
 		order = append(order, sortBy{c, k.Desc})
+		if k.Column == "id" {
+			break
+		}
 	}
 	return order, nil
 }
@@ -127,16 +147,9 @@ func (l lister) order(keys []block.SortKey) ([]sortBy, error) {
 func orderBy(order []sortBy) string {
 	var terms []string
 	for _, o := range order {
-		term := o.sql
+		term := o.key()
 		if o.desc {
 			term += " DESC"
-		}
-		// NULL counts as the smallest value, as in MySQL and SQLite.
-		switch {
-		case o.nullable && o.desc:
-			term += " NULLS LAST"
-		case o.nullable:
-			term += " NULLS FIRST"
 		}
 		terms = append(terms, term)
 	}
@@ -200,48 +213,48 @@ func (c listColumn) condition(s *statement, text string) string {
 	if err != nil {
 		return never
 	}
+	if c.sorted != "" && text != "" && c.kind == textColumn {
+		return c.sorted + " = " + s.arg(value) // which an index can find
+	}
 	return c.sql + " = " + s.arg(value)
 }
 
-// seek adds the condition that leaves only what follows the marker's row.
+// seek adds the condition that leaves only what follows the marker's row. Where
+// all columns go one way that is a comparison of rows, which is a range of an
+// index; elsewhere the first column at least never goes back.
 func (l lister) seek(tx *Tx, s *statement, q block.ListQuery, order []sortBy) error {
 	at, err := l.position(tx, q, order)
 	if err != nil {
 		return err
 	}
-	params := make([]string, len(order))
-	for i, v := range at {
-		if v != nil {
-			params[i] = s.arg(v)
-		}
+	keys, params := make([]string, len(order)), make([]string, len(order))
+	mixed := false
+	for i, o := range order {
+		keys[i], params[i] = o.key(), s.arg(at[i])
+		mixed = mixed || o.desc != order[0].desc
+	}
+	after := map[bool]string{false: " > ", true: " < "}
+	if !mixed {
+		s.and("(" + strings.Join(keys, ", ") + ")" + after[order[0].desc] + "(" + strings.Join(params, ", ") + ")")
+		return nil
 	}
 	var either []string
 	var equal string // all columns before the i-th are equal to the marker's
 	for i, o := range order {
-		if after := o.after(params[i]); after != "" {
-			either = append(either, "("+equal+after+")")
-		}
-		if params[i] == "" {
-			equal += o.sql + " IS NULL AND "
-		} else {
-			equal += o.sql + " = " + params[i] + " AND "
-		}
+		either = append(either, "("+equal+keys[i]+after[o.desc]+params[i]+")")
+		equal += keys[i] + " = " + params[i] + " AND "
 	}
-	// What an index can use: the first column never goes back.
-	if first := order[0]; !first.nullable {
-		s.and(first.sql + map[bool]string{false: " >= ", true: " <= "}[first.desc] + params[0])
-	}
+	s.and(keys[0] + map[bool]string{false: " >= ", true: " <= "}[order[0].desc] + params[0])
 	s.and("(" + strings.Join(either, " OR ") + ")")
 	return nil
 }
 
-// position reads the marker's row: its value in each column of the order, nil
-// for NULL.
+// position reads the marker's row: its value in each column of the order.
 func (l lister) position(tx *Tx, q block.ListQuery, order []sortBy) ([]any, error) {
 	var columns []string
 	at, into := make([]any, len(order)), make([]any, len(order))
 	for i, o := range order {
-		columns = append(columns, o.sql)
+		columns = append(columns, o.key())
 		into[i] = &at[i]
 	}
 	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s.id = $1", strings.Join(columns, ", "), l.table, l.table)
@@ -251,21 +264,4 @@ func (l lister) position(tx *Tx, q block.ListQuery, order []sortBy) ([]any, erro
 		args = append(args, q.Project)
 	}
 	return at, notFound(tx.queryRow(query, args...).Scan(into...), l.missing, q.Marker)
-}
-
-// after is the condition that a row follows the marker by this column alone;
-// "" if none can. param is "" where the marker has NULL.
-func (o sortBy) after(param string) string {
-	switch {
-	case param == "" && o.desc:
-		return ""
-	case param == "":
-		return o.sql + " IS NOT NULL"
-	case !o.desc:
-		return o.sql + " > " + param
-	case o.nullable:
-		return "(" + o.sql + " < " + param + " OR " + o.sql + " IS NULL)"
-	default:
-		return o.sql + " < " + param
-	}
 }

@@ -13,8 +13,8 @@ import (
 	"kvol/internal/block"
 )
 
-// sortColumns are the columns that the oracle can compare; NULL is the smallest
-// value.
+// sortColumns are the columns that the oracle can compare; NULL is the empty
+// text, or the oldest time.
 var sortColumns = map[string]func(a, b block.Volume) int{
 	"id":         func(a, b block.Volume) int { return cmp.Compare(a.ID, b.ID) },
 	"size":       func(a, b block.Volume) int { return cmp.Compare(a.Size, b.Size) },
@@ -29,13 +29,12 @@ var sortColumns = map[string]func(a, b block.Volume) int{
 }
 
 func comparePointers(a, b *string) int {
-	switch {
-	case a == nil && b == nil:
-		return 0
-	case a == nil:
-		return -1
-	case b == nil:
-		return 1
+	var none string
+	if a == nil {
+		a = &none
+	}
+	if b == nil {
+		b = &none
 	}
 	return cmp.Compare(*a, *b)
 }
@@ -260,9 +259,9 @@ func TestPlans(t *testing.T) {
 	}{
 		"a project's list": {block.ListQuery{Project: "p", Limit: 1000}, "volumes_by_project (project_id=?)"},
 		"a project's next page": {block.ListQuery{Project: "p", Marker: "m"},
-			"volumes_by_project (project_id=? AND created_at<?)"},
+			"volumes_by_project (project_id=? AND (created_at,id)<(?,?))"},
 		"all projects' list": {block.ListQuery{Limit: 1000}, "SCAN volumes USING INDEX volumes_by_age"},
-		"all, next page":     {block.ListQuery{Marker: "m"}, "volumes_by_age (created_at<?)"},
+		"all, next page":     {block.ListQuery{Marker: "m"}, "volumes_by_age ((created_at,id)<(?,?))"},
 	} {
 		look(t, c, func(tx *Tx) error {
 			query, args, err := volumeList.page(tx, test.q, selectVolumes)

@@ -17,10 +17,10 @@ var snapshotList = lister{
 		"volume_id":           {sql: "snapshots.volume_id"},
 		"project_id":          {sql: "snapshots.project_id"},
 		"user_id":             {sql: "snapshots.user_id"},
-		"name":                {sql: "snapshots.name", nullable: true},
-		"display_name":        {sql: "snapshots.name", nullable: true},
-		"description":         {sql: "snapshots.description", nullable: true},
-		"display_description": {sql: "snapshots.description", nullable: true},
+		"name":                {sql: "snapshots.name", nullable: true, sorted: "snapshots.name_sorted"},
+		"display_name":        {sql: "snapshots.name", nullable: true, sorted: "snapshots.name_sorted"},
+		"description":         {sql: "snapshots.description", nullable: true, sorted: "snapshots.description_sorted"},
+		"display_description": {sql: "snapshots.description", nullable: true, sorted: "snapshots.description_sorted"},
 		"size":                {sql: "snapshots.size", kind: numberColumn},
 		"volume_size":         {sql: "snapshots.size", kind: numberColumn},
 		"status":              {sql: "snapshots.status"},
@@ -28,7 +28,12 @@ var snapshotList = lister{
 		"availability_zone":   {match: snapshotZone},
 		"group_snapshot_id":   {sql: "snapshots.group_snapshot_id", nullable: true},
 		"created_at":          {sql: "snapshots.created_at", kind: timeColumn},
-		"updated_at":          {sql: "snapshots.updated_at", kind: timeColumn, nullable: true},
+		"updated_at": {
+			sql:      "snapshots.updated_at",
+			kind:     timeColumn,
+			nullable: true,
+			sorted:   "snapshots.updated_at_sorted",
+		},
 	},
 }
 

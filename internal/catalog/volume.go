@@ -27,28 +27,33 @@ var volumeList = lister{
 		"id":                  {sql: "volumes.id"},
 		"project_id":          {sql: "volumes.project_id"},
 		"user_id":             {sql: "volumes.user_id"},
-		"name":                {sql: "volumes.name", nullable: true},
-		"display_name":        {sql: "volumes.name", nullable: true},
-		"description":         {sql: "volumes.description", nullable: true},
-		"display_description": {sql: "volumes.description", nullable: true},
+		"name":                {sql: "volumes.name", nullable: true, sorted: "volumes.name_sorted"},
+		"display_name":        {sql: "volumes.name", nullable: true, sorted: "volumes.name_sorted"},
+		"description":         {sql: "volumes.description", nullable: true, sorted: "volumes.description_sorted"},
+		"display_description": {sql: "volumes.description", nullable: true, sorted: "volumes.description_sorted"},
 		"size":                {sql: "volumes.size", kind: numberColumn},
 		"status":              {sql: "volumes.status"},
-		"volume_type_id":      {sql: "volumes.type_id", nullable: true},
+		"volume_type_id":      {sql: "volumes.type_id", nullable: true, sorted: "volumes.type_id_sorted"},
 		"volume_type":         {match: volumeOfType},
 		"availability_zone":   {sql: "volumes.availability_zone"},
 		"bootable":            {sql: "volumes.bootable", kind: boolColumn},
 		"multiattach":         {sql: "volumes.multiattach", kind: boolColumn},
 		"encrypted":           {sql: "volumes.encrypted", kind: boolColumn},
-		"snapshot_id":         {sql: "volumes.snapshot_id", nullable: true},
-		"source_volid":        {sql: "volumes.source_volume_id", nullable: true},
-		"consistencygroup_id": {sql: "volumes.group_id", nullable: true},
+		"snapshot_id":         {sql: "volumes.snapshot_id", nullable: true, sorted: "volumes.snapshot_id_sorted"},
+		"source_volid":        {sql: "volumes.source_volume_id", nullable: true, sorted: "volumes.source_volume_id_sorted"},
+		"consistencygroup_id": {sql: "volumes.group_id", nullable: true, sorted: "volumes.group_id_sorted"},
 		"replication_status":  {sql: "volumes.replication_status"},
 		"attach_status":       {match: volumeAttachStatus},
 		"host":                {sql: "volumes.backend", match: volumeHost},
 		"migration_status":    {kind: noColumn},
-		"group_id":            {sql: "volumes.group_id", nullable: true},
+		"group_id":            {sql: "volumes.group_id", nullable: true, sorted: "volumes.group_id_sorted"},
 		"created_at":          {sql: "volumes.created_at", kind: timeColumn},
-		"updated_at":          {sql: "volumes.updated_at", kind: timeColumn, nullable: true},
+		"updated_at": {
+			sql:      "volumes.updated_at",
+			kind:     timeColumn,
+			nullable: true,
+			sorted:   "volumes.updated_at_sorted",
+		},
 	},
 }
 
@@ -142,7 +147,11 @@ func (tx *Tx) UpdateVolume(v block.Volume) error {
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
 		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
 		v.ReplicationStatus, v.Epoch, recoveredTo(v), micros(tx.Now))
-	return changed(res, err, noVolume, v.ID)
+	if err := changed(res, err, noVolume, v.ID); err != nil {
+		return err
+	}
+	_, err = tx.exec("UPDATE attachments SET project_id = $2 WHERE volume_id = $1 AND project_id <> $2", v.ID, v.Project)
+	return err
 }
 
 // MoveVolume lets an event happen to a volume and returns it as it is then.
