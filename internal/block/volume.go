@@ -36,6 +36,8 @@ type Volume struct {
 	// higher epoch: this side is a stale primary and is never served for
 	// writing again.
 	RecoveredTo *Recovered
+	// RecoveredFrom is set on a volume that a recovery made.
+	RecoveredFrom *Origin
 
 	// Attachments are filled in when volumes are read one by one or in detail.
 	Attachments []Attachment
@@ -57,6 +59,7 @@ type Recovered struct {
 	Volume VolumeID // in that zone
 	Epoch  uint64
 	At     time.Time
+	Point  PointID // of the given-up volume, as which the other one began; "" if that is not known
 }
 
 // Attached reports whether some host holds the volume now (attach status

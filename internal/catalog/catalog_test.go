@@ -259,20 +259,20 @@ func TestNowIsOneInstantInMicroseconds(t *testing.T) {
 func TestMigrations(t *testing.T) {
 	c := memory(t)
 	files := fstest.MapFS{
-		"m/0101_b.sql": {Data: []byte("CREATE TABLE b (x BIGINT); INSERT INTO b SELECT x FROM a;")},
-		"m/0100_a.sql": {Data: []byte("CREATE TABLE a (x BIGINT); INSERT INTO a VALUES (7);")},
+		"m/9101_b.sql": {Data: []byte("CREATE TABLE b (x BIGINT); INSERT INTO b SELECT x FROM a;")},
+		"m/9100_a.sql": {Data: []byte("CREATE TABLE a (x BIGINT); INSERT INTO a VALUES (7);")},
 	}
 	for range 2 { // the second time, nothing is left to do
 		if err := c.migrate(t.Context(), files, "m"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	files["m/0099_late.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE late (x BIGINT)")}
+	files["m/9099_late.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE late (x BIGINT)")}
 	if err := c.migrate(t.Context(), files, "m"); err != nil {
 		t.Fatal("a gap that is filled later:", err)
 	}
-	files["m/0102_bad.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE half (x BIGINT); CREATE NONSENSE")}
-	if err := c.migrate(t.Context(), files, "m"); err == nil || !strings.Contains(err.Error(), "0102_bad.sql") {
+	files["m/9102_bad.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE half (x BIGINT); CREATE NONSENSE")}
+	if err := c.migrate(t.Context(), files, "m"); err == nil || !strings.Contains(err.Error(), "9102_bad.sql") {
 		t.Errorf("a bad migration: %v", err)
 	}
 	look(t, c, func(tx *Tx) error {
@@ -284,8 +284,8 @@ func TestMigrations(t *testing.T) {
 		return err
 	})
 	for name, files := range map[string]fstest.MapFS{
-		"newer":        {"m/0001_old.sql": {}},
-		"one number":   {"m/0500_a.sql": {}, "m/0500_b.sql": {}},
+		"newer":        {"m/9001_old.sql": {}},
+		"one number":   {"m/9500_a.sql": {}, "m/9500_b.sql": {}},
 		"four digits":  {"m/50_a.sql": {}},
 		"no migration": {},
 	} {

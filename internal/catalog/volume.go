@@ -13,8 +13,8 @@ const (
 		volumes.size, volumes.status, volumes.type_id, volumes.backend, volumes.availability_zone,
 		volumes.bootable, volumes.multiattach, volumes.encrypted, volumes.readonly, volumes.snapshot_id,
 		volumes.source_volume_id, volumes.group_id, volumes.metadata, volumes.image_metadata,
-		volumes.replication_status, volumes.epoch, volumes.recovered_to, volumes.created_at,
-		volumes.updated_at, volume_types.name,
+		volumes.replication_status, volumes.epoch, volumes.recovered_to, volumes.recovered_from,
+		volumes.created_at, volumes.updated_at, volume_types.name,
 		(SELECT volume_groups.type_id FROM volume_groups WHERE volume_groups.id = volumes.group_id)`
 
 	selectVolumes = "SELECT " + volumeColumns +
@@ -88,13 +88,14 @@ func (tx *Tx) InsertVolume(v block.Volume) error {
 	_, err := tx.exec(`INSERT INTO volumes (id, project_id, user_id, name, description, size, status, type_id,
 			backend, availability_zone, bootable, multiattach, encrypted, readonly, snapshot_id,
 			source_volume_id, group_id, metadata, image_metadata, replication_status, epoch, recovered_to,
-			created_at, updated_at)
+			recovered_from, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-			$21, $22, $23, $24)`,
+			$21, $22, $23, $24, $25)`,
 		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, v.Status, orNull(v.TypeID), v.Backend,
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
 		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
-		v.ReplicationStatus, v.Epoch, recoveredTo(v), micros(v.CreatedAt), micros(v.UpdatedAt))
+		v.ReplicationStatus, v.Epoch, jsonOrNull(v.RecoveredTo), jsonOrNull(v.RecoveredFrom),
+		micros(v.CreatedAt), micros(v.UpdatedAt))
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Volume %s exists already.", v.ID)
 	}
@@ -141,12 +142,12 @@ func (tx *Tx) UpdateVolume(v block.Volume) error {
 			type_id = $7, backend = $8, availability_zone = $9, bootable = $10, multiattach = $11,
 			encrypted = $12, readonly = $13, snapshot_id = $14, source_volume_id = $15, group_id = $16,
 			metadata = $17, image_metadata = $18, replication_status = $19, epoch = $20,
-			recovered_to = $21, updated_at = $22
+			recovered_to = $21, recovered_from = $22, updated_at = $23
 		WHERE id = $1`,
 		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, orNull(v.TypeID), v.Backend,
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
 		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
-		v.ReplicationStatus, v.Epoch, recoveredTo(v), micros(tx.Now))
+		v.ReplicationStatus, v.Epoch, jsonOrNull(v.RecoveredTo), jsonOrNull(v.RecoveredFrom), micros(tx.Now))
 	if err := changed(res, err, noVolume, v.ID); err != nil {
 		return err
 	}
@@ -189,7 +190,8 @@ func (tx *Tx) DeleteVolume(id block.VolumeID) error {
 	for _, statement := range []string{
 		"DELETE FROM attachments WHERE volume_id = $1", "DELETE FROM connections WHERE volume_id = $1",
 		"DELETE FROM snapshots WHERE volume_id = $1", "DELETE FROM pins WHERE volume_id = $1",
-		"DELETE FROM released_snapshots WHERE volume_id = $1", "DELETE FROM volumes WHERE id = $1",
+		"DELETE FROM released_snapshots WHERE volume_id = $1", "DELETE FROM cuts WHERE volume_id = $1",
+		"DELETE FROM volumes WHERE id = $1",
 	} {
 		if _, err := tx.exec(statement, id); err != nil {
 			return err
@@ -204,16 +206,17 @@ func scanVolume(row scanner) (block.Volume, error) {
 		&v.Backend, &v.AvailabilityZone, &v.Bootable, &v.Multiattach, &v.Encrypted, &v.Readonly,
 		&v.SnapshotID, &v.SourceVolumeID, &v.GroupID, asJSON(&v.Metadata),
 		asJSON(&v.ImageMetadata), &v.ReplicationStatus, &v.Epoch, asJSON(&v.RecoveredTo),
-		asTime(&v.CreatedAt), asTime(&v.UpdatedAt), nullable(&v.TypeName),
+		asJSON(&v.RecoveredFrom), asTime(&v.CreatedAt), asTime(&v.UpdatedAt), nullable(&v.TypeName),
 		nullable(&v.GroupType))
 	return v, err
 }
 
-func recoveredTo(v block.Volume) any {
-	if v.RecoveredTo == nil {
+// jsonOrNull is jsonText of what a pointer points to, and NULL for none.
+func jsonOrNull[T any](v *T) any {
+	if v == nil {
 		return nil
 	}
-	return jsonText(v.RecoveredTo)
+	return jsonText(v)
 }
 
 // pairs is jsonText of a map that reads back as empty, not as nil.

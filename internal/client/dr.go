@@ -38,6 +38,9 @@ type Link struct {
 	Destination    string    `json:"destination"`
 	ReplicatedUpTo time.Time `json:"replicated_up_to"`
 	LastError      string    `json:"last_error"`
+	BytesSent      int64     `json:"bytes_sent"`        // on the wire, since the link was made
+	WholeReason    string    `json:"whole_copy_reason"` // why all of a recovered volume went back; "" for no reason
+	Confirmed      *Point    `json:"confirmed"`         // the newest that the backup zone has
 }
 
 // Operation is a create or a recovery, with the evidence of what it did.

@@ -9,6 +9,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/recovery"
+	"kvol/internal/replication"
 )
 
 // ForwardedDR is a request on its way to the zone in which it runs.
@@ -282,6 +283,24 @@ func (d *drStart) room(tx *catalog.Tx, j *block.DRJob, t block.VolumeType, p blo
 	return err
 }
 
+// promote takes the right to write over, and has the new volume's beginning
+// kept, so that the way back is short.
+func (d *drStart) promote(tx *catalog.Tx, v *block.Volume, r block.Replica, p block.Point) (err error) {
+	v.Epoch, err = tx.RaiseEpoch(r.ID, block.Recovered{Zone: d.s.cfg.Zone, Volume: v.ID, At: tx.Now, Point: p.ID})
+	if err != nil {
+		return err
+	}
+	if p.Size != v.Size*block.GiB {
+		return nil // the volume has another size than the point: it begins as something else
+	}
+	_, sum, err := tx.Point(r.ID, p.ID)
+	if err != nil {
+		return err
+	}
+	v.RecoveredFrom = recovery.Origin(r, p, sum, v.Epoch)
+	return first(tx.InsertCut(v.ID, p.ID), tx.Pin(v.ID, p.ID, replication.OriginHolder))
+}
+
 // begin writes the intent: the right to write, the volume, the row and the job
 // that fills the volume.
 func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r block.Replica, p block.Point) error {
@@ -298,7 +317,7 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 		return err
 	}
 	if d.req.Kind == block.DRRecovery {
-		v.Epoch, err = tx.RaiseEpoch(r.ID, block.Recovered{Zone: d.s.cfg.Zone, Volume: v.ID, At: tx.Now})
+		err = d.promote(tx, &v, r, p)
 		if err != nil {
 			return err
 		}

@@ -110,10 +110,29 @@ func (h *Handler) fill(ctx context.Context, t *job.Task, o Order, v block.Volume
 			return err
 		}
 		e.Verified = "size; the root hash was checked when the point was committed"
-		return checkSize(ctx, to, v.ID, size)
+		return first(checkSize(ctx, to, v.ID, size), func() error { return keepBeginning(ctx, to, v) })
 	}
 	e.Way, e.Verified = "copy", "every byte compared with the point, whose root hash was checked when it was committed"
-	return copying{from: from, to: to, ref: ref, volume: v.ID, size: size}.run(ctx, t.Progress)
+	err = copying{from: from, to: to, ref: ref, volume: v.ID, size: size}.run(ctx, t.Progress)
+	return first(err, func() error { return keepBeginning(ctx, to, v) })
+}
+
+// first returns err, or else what next returns.
+func first(err error, next func() error) error {
+	if err != nil {
+		return err
+	}
+	return next()
+}
+
+// keepBeginning names what a recovered volume began as by its point, so that
+// the zone from which it came can be sent only what is different since. Nobody
+// has written to the volume yet.
+func keepBeginning(ctx context.Context, d driver.Driver, v block.Volume) error {
+	if v.RecoveredFrom == nil {
+		return nil
+	}
+	return d.CreateSnapshot(ctx, driver.SnapshotRef{Volume: v.ID, Name: v.RecoveredFrom.Point.ID})
 }
 
 // finish makes the volume available and the job of the kvol API a success.

@@ -26,6 +26,12 @@ type Order struct {
 	Volume  block.VolumeID `json:"volume"` // the new one
 }
 
+// Origin is what a recovered volume continues: a replica's source at a point,
+// whose root sum is given.
+func Origin(r block.Replica, p block.Point, sum block.RootHash, epoch uint64) *block.Origin {
+	return &block.Origin{Zone: r.SourceZone, Volume: r.Source, Point: p, Sum: sum, Epoch: epoch}
+}
+
 // Holder names the pin that keeps the order's point while the job is under
 // way.
 func (o Order) Holder() string { return fmt.Sprintf("%s/%d", o.Kind, o.Rowkey) }

@@ -51,6 +51,9 @@ type ReceiverConfig struct {
 	// Protections lists the policies as they are now. Streams for others are
 	// refused.
 	Protections func() []block.Protection
+	// Fenced is told that a volume of this zone was recovered in the zone that
+	// offers it back; see SenderConfig.Fenced. May be nil.
+	Fenced func(ctx context.Context, f block.Fence) error
 
 	Now func() time.Time // the system's clock if nil
 	Log *slog.Logger     // discarded if nil

@@ -49,6 +49,12 @@ func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
 	}
 	i.key, i.epoch, i.protection, i.release = k, o.Epoch, p, release
 	var have Have
+	if o.Origin != nil {
+		if have.Whole, err = i.beginWithOwn(ctx, o); err != nil {
+			return Have{}, err
+		}
+	}
+	whole := have.Whole
 	err = i.catalog().View(ctx, func(tx *catalog.Tx) error {
 		rep, found, err := i.receiver.admit(tx, k, o.Epoch)
 		if err != nil || !found {
@@ -60,7 +66,7 @@ func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
 		}
 		progress, err := tx.StepProgress(rep.ID)
 		have = Have{Replica: rep.ID, Epoch: rep.Epoch, Points: worthTelling(points), Pending: rep.Pending,
-			Offset: max(0, progress.Offset)}
+			Offset: max(0, progress.Offset), Whole: whole}
 		return err
 	})
 	return have, err

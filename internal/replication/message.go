@@ -11,6 +11,9 @@ type Offer struct {
 	Volume     block.VolumeID
 	Protection int64 // Seq
 	Epoch      uint64
+	// Origin is told to the zone from which the volume was recovered, before any
+	// point of it is there: the target may begin with what it has itself.
+	Origin *block.Origin `json:",omitempty"`
 }
 
 // Have is the target's answer to an Offer.
@@ -20,6 +23,9 @@ type Have struct {
 	Points  []block.Point  // committed, from old to new: all named ones, and the newest of the others
 	Pending *block.Step    // begun and not committed
 	Offset  int64          // how far Pending durably got
+	// Whole says why the target could not begin with the origin that was offered;
+	// "" if it did.
+	Whole string `json:",omitempty"`
 }
 
 // newest returns the point that was committed last.

@@ -127,6 +127,8 @@ func (v *visit) points(ctx context.Context) ([]block.Point, error) {
 		case s.Name == v.link.Target.ID:
 			p.At = v.link.Target.At
 			return append(want, p), nil
+		case v.origin() != nil && s.Name == v.origin().Point.ID:
+			p.At = v.origin().Point.At
 		case s.Name != v.link.Confirmed.ID:
 			continue
 		}
@@ -168,6 +170,8 @@ func (v *visit) sumOf(ctx context.Context, p block.Point) (Sum, error) {
 		return Sum{}, nil
 	case v.link.Confirmed.ID:
 		return SumFrom(v.link.Sum), nil
+	case v.originID():
+		return SumFrom(v.origin().Sum), nil
 	case v.track.point:
 		return v.track.sum, nil
 	}
@@ -208,8 +212,8 @@ func (v *visit) confirm(ctx context.Context, p block.Point, sum Sum) error {
 		if err := tx.Pin(v.volume.ID, p.ID, v.holder()); err != nil {
 			return err
 		}
-		if old.ID == "" || old.ID == p.ID {
-			return nil
+		if err := v.outgrow(tx, p); err != nil || old.ID == "" || old.ID == p.ID {
+			return err
 		}
 		return v.unpin(tx, old.ID)
 	})
@@ -217,6 +221,32 @@ func (v *visit) confirm(ctx context.Context, p block.Point, sum Sum) error {
 		return err
 	}
 	return v.tidy(ctx)
+}
+
+// origin is what the volume continues, if the link leads back to its zone.
+func (v *visit) origin() *block.Origin {
+	if o := v.volume.RecoveredFrom; o != nil && o.Zone == v.policy.Destination {
+		return o
+	}
+	return nil
+}
+
+func (v *visit) originID() block.PointID {
+	if o := v.origin(); o != nil {
+		return o.Point.ID
+	}
+	return ""
+}
+
+// outgrow lets go of what the volume began as when the zone from which it came
+// has a newer point.
+func (v *visit) outgrow(tx *catalog.Tx, p block.Point) error {
+	id := v.originID()
+	if id == "" || p.ID == id {
+		return nil
+	}
+	_, err := tx.Unpin(v.volume.ID, id, OriginHolder)
+	return err
 }
 
 // unpin lets go of a snapshot. If nobody else wants it, tidy deletes it.

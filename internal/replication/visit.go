@@ -185,6 +185,10 @@ func copyable(s block.VolumeStatus) bool {
 	return true
 }
 
+// OriginHolder is the name of the pin on what a recovered volume began as. Who
+// recovers sets it; a Sender takes it off when the volume's way back has begun.
+const OriginHolder = "origin"
+
 // holder is the name of the link's pins.
 func (v *visit) holder() string { return fmt.Sprintf("replication/%d", v.link.Protection) }
 
@@ -231,6 +235,9 @@ func (v *visit) dirty(ctx context.Context) (bool, error) {
 // then a new one is made.
 func (v *visit) offer(ctx context.Context) (have Have, err error) {
 	o := Offer{Volume: v.link.Volume, Protection: v.link.Protection, Epoch: v.volume.Epoch}
+	if v.link.Confirmed.ID == "" {
+		o.Origin = v.origin()
+	}
 	if v.gone {
 		o.Epoch = v.link.Confirmed.Epoch
 		if v.link.Target != nil {
@@ -247,10 +254,22 @@ func (v *visit) offer(ctx context.Context) (have Have, err error) {
 			v.peer = v.sender.wrap(v.peer)
 		}
 		have, err = v.peer.Offer(ctx, o)
+		if err == nil && o.Origin != nil && have.Whole != v.link.Whole {
+			v.noteWhole(have.Whole)
+		}
 		if err == nil || !reused || !block.Is(err, block.Unavailable) {
 			return have, err
 		}
 		v.hangUp(ctx)
+	}
+}
+
+// noteWhole notes why all of a recovered volume must travel back.
+func (v *visit) noteWhole(why string) {
+	v.link.Whole = why
+	if why != "" {
+		v.sender.cfg.Log.Warn("all of a recovered volume is sent back to its zone, not only what is new",
+			"volume", v.link.Volume, "peer", v.policy.Destination, "reason", why)
 	}
 }
 

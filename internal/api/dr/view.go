@@ -111,6 +111,7 @@ type linkBody struct {
 	Since        *time.Time      `json:"unreplicated_since"`
 	LastError    string          `json:"last_error"`
 	BytesSent    int64           `json:"bytes_sent"`
+	Whole        string          `json:"whole_copy_reason"` // why the way back was no difference; "" for no reason
 	Confirmed    *pointBody      `json:"confirmed"`
 }
 
@@ -118,6 +119,7 @@ func linkView(l control.SourceLink) linkBody {
 	b := linkBody{
 		VolumeID: l.Volume, Project: l.Project, Protection: l.Protection, Destination: l.Destination,
 		State: string(l.State), ReplicatedTo: when(l.Current), LastError: l.Error, BytesSent: l.BytesSent,
+		Whole:        l.Whole,
 		Unreplicated: l.Target != nil || l.Confirmed.ID == "" || !l.UnreplicatedSince.IsZero(),
 		Since:        when(l.UnreplicatedSince),
 	}
