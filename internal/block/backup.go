@@ -77,6 +77,7 @@ type Backup struct {
 
 	Bootable      bool              // what the volume was
 	ImageMetadata map[string]string // that the volume had
+	Encryption    *VolumeEncryption // of the content, with a key of its own; nil if it is clear
 
 	Dependents int64 // backups that have this one as parent; filled in when read
 

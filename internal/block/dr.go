@@ -85,6 +85,9 @@ type Entry struct {
 	Volume    Volume
 	TypeName  string
 	Snapshots []Snapshot
+	// Key is an encrypted volume's key, sealed for the zone that the entry goes
+	// to; nobody else can open it.
+	Key []byte `json:",omitempty"`
 }
 
 // Step is one transfer: from a base point (zero for a full copy) to a target

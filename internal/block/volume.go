@@ -21,7 +21,8 @@ type Volume struct {
 	Bootable          bool
 	Multiattach       bool
 	Encrypted         bool
-	Readonly          bool // admin metadata "readonly"
+	Encryption        *VolumeEncryption // nil unless Encrypted
+	Readonly          bool              // admin metadata "readonly"
 	SnapshotID        *SnapshotID
 	SourceVolumeID    *VolumeID
 	GroupID           *GroupID

@@ -11,7 +11,7 @@ const (
 		backups.data_timestamp, backups.restore_volume_id, backups.location, backups.root, backups.backend,
 		backups.bootable, backups.image_metadata,
 		(SELECT COUNT(*) FROM backups AS children WHERE children.parent_id = backups.id),
-		backups.created_at, backups.updated_at FROM backups`
+		backups.created_at, backups.updated_at, backups.encryption_key_id, backups.encryption FROM backups`
 )
 
 var backupList = lister{
@@ -52,13 +52,13 @@ func (tx *Tx) InsertBackup(b block.Backup) error {
 	_, err := tx.exec(`INSERT INTO backups (id, project_id, user_id, volume_id, snapshot_id, parent_id, name,
 			description, size, status, fail_reason, container, availability_zone, object_count, metadata,
 			data_timestamp, restore_volume_id, location, root, backend, bootable, image_metadata, created_at,
-			updated_at)
+			updated_at, encryption_key_id, encryption)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-			$23, $24)`,
+			$23, $24, $25, $26)`,
 		b.ID, b.Project, b.User, b.VolumeID, b.SnapshotID, b.ParentID, b.Name, b.Description, b.Size, b.Status,
 		b.FailReason, b.Container, b.AvailabilityZone, b.ObjectCount, pairs(b.Metadata), micros(b.DataTimestamp),
 		b.RestoreVolumeID, b.Location, b.Root, b.Backend, b.Bootable, pairs(b.ImageMetadata),
-		micros(b.CreatedAt), micros(b.UpdatedAt))
+		micros(b.CreatedAt), micros(b.UpdatedAt), keyOf(b.Encryption), jsonOrNull(b.Encryption))
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Backup %s exists already.", b.ID)
 	}
@@ -113,8 +113,10 @@ func (tx *Tx) MoveBackup(id block.BackupID, e block.Event) (block.Backup, error)
 	}
 	b.Status, b.UpdatedAt = to, tx.Now
 	if to == block.BackupDeleted {
-		_, err := tx.exec("DELETE FROM backups WHERE id = $1", id)
-		return b, err
+		if _, err := tx.exec("DELETE FROM backups WHERE id = $1", id); err != nil || b.Encryption == nil {
+			return b, err
+		}
+		return b, tx.DeleteSecret(b.Encryption.Key)
 	}
 	return b, tx.ResetBackupStatus(id, to)
 }
@@ -136,10 +138,14 @@ func (tx *Tx) backupUsage(u block.Usage, project block.ProjectID) error {
 
 func scanBackup(row scanner) (block.Backup, error) {
 	var b block.Backup
+	var key block.SecretID
 	err := row.Scan(&b.ID, &b.Project, &b.User, &b.VolumeID, &b.SnapshotID, &b.ParentID, &b.Name, &b.Description,
 		&b.Size, &b.Status, &b.FailReason, &b.Container, &b.AvailabilityZone, &b.ObjectCount, asJSON(&b.Metadata),
 		asTime(&b.DataTimestamp), &b.RestoreVolumeID, &b.Location, &b.Root, &b.Backend, &b.Bootable,
 		asJSON(&b.ImageMetadata), &b.Dependents,
-		asTime(&b.CreatedAt), asTime(&b.UpdatedAt))
+		asTime(&b.CreatedAt), asTime(&b.UpdatedAt), nullable(&key), asJSON(&b.Encryption))
+	if b.Encryption != nil {
+		b.Encryption.Key = key
+	}
 	return b, err
 }

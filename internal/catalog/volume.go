@@ -14,7 +14,7 @@ const (
 		volumes.bootable, volumes.multiattach, volumes.encrypted, volumes.readonly, volumes.snapshot_id,
 		volumes.source_volume_id, volumes.group_id, volumes.metadata, volumes.image_metadata,
 		volumes.replication_status, volumes.epoch, volumes.recovered_to, volumes.recovered_from,
-		volumes.created_at, volumes.updated_at, volume_types.name,
+		volumes.created_at, volumes.updated_at, volumes.encryption_key_id, volumes.encryption, volume_types.name,
 		(SELECT volume_groups.type_id FROM volume_groups WHERE volume_groups.id = volumes.group_id)`
 
 	selectVolumes = "SELECT " + volumeColumns +
@@ -88,14 +88,14 @@ func (tx *Tx) InsertVolume(v block.Volume) error {
 	_, err := tx.exec(`INSERT INTO volumes (id, project_id, user_id, name, description, size, status, type_id,
 			backend, availability_zone, bootable, multiattach, encrypted, readonly, snapshot_id,
 			source_volume_id, group_id, metadata, image_metadata, replication_status, epoch, recovered_to,
-			recovered_from, created_at, updated_at)
+			recovered_from, created_at, updated_at, encryption_key_id, encryption)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-			$21, $22, $23, $24, $25)`,
+			$21, $22, $23, $24, $25, $26, $27)`,
 		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, v.Status, orNull(v.TypeID), v.Backend,
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
 		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
 		v.ReplicationStatus, v.Epoch, jsonOrNull(v.RecoveredTo), jsonOrNull(v.RecoveredFrom),
-		micros(v.CreatedAt), micros(v.UpdatedAt))
+		micros(v.CreatedAt), micros(v.UpdatedAt), keyOf(v.Encryption), jsonOrNull(v.Encryption))
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Volume %s exists already.", v.ID)
 	}
@@ -142,12 +142,13 @@ func (tx *Tx) UpdateVolume(v block.Volume) error {
 			type_id = $7, backend = $8, availability_zone = $9, bootable = $10, multiattach = $11,
 			encrypted = $12, readonly = $13, snapshot_id = $14, source_volume_id = $15, group_id = $16,
 			metadata = $17, image_metadata = $18, replication_status = $19, epoch = $20,
-			recovered_to = $21, recovered_from = $22, updated_at = $23
+			recovered_to = $21, recovered_from = $22, updated_at = $23, encryption_key_id = $24, encryption = $25
 		WHERE id = $1`,
 		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, orNull(v.TypeID), v.Backend,
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
 		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
-		v.ReplicationStatus, v.Epoch, jsonOrNull(v.RecoveredTo), jsonOrNull(v.RecoveredFrom), micros(tx.Now))
+		v.ReplicationStatus, v.Epoch, jsonOrNull(v.RecoveredTo), jsonOrNull(v.RecoveredFrom), micros(tx.Now),
+		keyOf(v.Encryption), jsonOrNull(v.Encryption))
 	if err := changed(res, err, noVolume, v.ID); err != nil {
 		return err
 	}
@@ -184,9 +185,12 @@ func (tx *Tx) ResetVolumeStatus(id block.VolumeID, to block.VolumeStatus) error 
 	return changed(res, err, noVolume, id)
 }
 
-// DeleteVolume removes a volume with its snapshots, attachments, connections
-// and pins. One that is gone already stays gone, without an error.
+// DeleteVolume removes a volume with its snapshots, attachments, connections,
+// pins and key. One that is gone already stays gone, without an error.
 func (tx *Tx) DeleteVolume(id block.VolumeID) error {
+	if err := tx.deleteKeyOf(id); err != nil {
+		return err
+	}
 	for _, statement := range []string{
 		"DELETE FROM attachments WHERE volume_id = $1", "DELETE FROM connections WHERE volume_id = $1",
 		"DELETE FROM snapshots WHERE volume_id = $1", "DELETE FROM pins WHERE volume_id = $1",
@@ -202,13 +206,25 @@ func (tx *Tx) DeleteVolume(id block.VolumeID) error {
 
 func scanVolume(row scanner) (block.Volume, error) {
 	var v block.Volume
+	var key block.SecretID
 	err := row.Scan(&v.ID, &v.Project, &v.User, &v.Name, &v.Description, &v.Size, &v.Status, nullable(&v.TypeID),
 		&v.Backend, &v.AvailabilityZone, &v.Bootable, &v.Multiattach, &v.Encrypted, &v.Readonly,
 		&v.SnapshotID, &v.SourceVolumeID, &v.GroupID, asJSON(&v.Metadata),
 		asJSON(&v.ImageMetadata), &v.ReplicationStatus, &v.Epoch, asJSON(&v.RecoveredTo),
-		asJSON(&v.RecoveredFrom), asTime(&v.CreatedAt), asTime(&v.UpdatedAt), nullable(&v.TypeName),
+		asJSON(&v.RecoveredFrom), asTime(&v.CreatedAt), asTime(&v.UpdatedAt), nullable(&key),
+		asJSON(&v.Encryption), nullable(&v.TypeName),
 		nullable(&v.GroupType))
+	if v.Encryption != nil {
+		v.Encryption.Key = key
+	}
 	return v, err
+}
+
+func keyOf(e *block.VolumeEncryption) any {
+	if e == nil {
+		return nil
+	}
+	return e.Key
 }
 
 // jsonOrNull is jsonText of what a pointer points to, and NULL for none.

@@ -81,12 +81,16 @@ func (s *Service) CreateBackup(ctx context.Context, c block.Caller, req NewBacku
 		if s.cfg.Backups == nil {
 			return errNoBackups
 		}
+		key, err := s.copyOfEncryption(tx, v.Encryption, c.Project, c.User)
+		if err != nil {
+			return err
+		}
 		b := block.Backup{
 			ID: block.BackupID(block.NewID()), Project: c.Project, User: c.User, VolumeID: v.ID,
 			SnapshotID: req.SnapshotID, Name: req.Name, Description: req.Description, Size: v.Size,
 			Status: block.BackupCreating, Container: req.Container, AvailabilityZone: zone,
 			Metadata: merged(req.Metadata, nil, false), Location: string(backup.LocationOf(s.cfg.Zone, c.Project)),
-			Backend: v.Backend, Bootable: v.Bootable, ImageMetadata: v.ImageMetadata,
+			Backend: v.Backend, Bootable: v.Bootable, ImageMetadata: v.ImageMetadata, Encryption: key,
 		}
 		if err := backupSourceOf(tx, v, req, &b); err != nil {
 			return err

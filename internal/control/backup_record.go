@@ -11,6 +11,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/job"
+	"kvol/internal/keystore"
 )
 
 // BackupService names what wrote a backup, in its exported record.
@@ -38,17 +39,25 @@ type record struct {
 	Root             string            `json:"root"`
 	Bootable         bool              `json:"bootable"`
 	ImageMetadata    map[string]string `json:"volume_image_metadata"`
+	// Encryption is the content's, and Key the key to it, sealed for this zone.
+	Encryption *block.VolumeEncryption `json:"encryption,omitempty"`
+	Key        []byte                  `json:"encryption_key,omitempty"`
 }
 
 // ExportBackup returns a backup's record, from which ImportBackup makes the
 // backup again where the repository can be reached. It is for administrators.
 func (s *Service) ExportBackup(ctx context.Context, c block.Caller, id block.BackupID) (url string, err error) {
 	var b block.Backup
+	var key []byte
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		if b, err = backupOf(tx, c, id); err != nil {
 			return err
 		}
-		return authorize(c, "backup:export-import", adminsRule, backupTarget(b))
+		if err := authorize(c, "backup:export-import", adminsRule, backupTarget(b)); err != nil {
+			return err
+		}
+		key, err = s.exportKey(tx, b)
+		return err
 	})
 	if err != nil {
 		return "", err
@@ -60,7 +69,7 @@ func (s *Service) ExportBackup(ctx context.Context, c block.Caller, id block.Bac
 		ID: b.ID, VolumeID: b.VolumeID, Size: b.Size, Name: b.Name, Description: b.Description, Container: b.Container,
 		AvailabilityZone: b.AvailabilityZone, ParentID: b.ParentID, SnapshotID: b.SnapshotID, ObjectCount: b.ObjectCount,
 		Metadata: b.Metadata, DataTimestamp: b.DataTimestamp, Location: b.Location, Root: b.Root, Bootable: b.Bootable,
-		ImageMetadata: b.ImageMetadata,
+		ImageMetadata: b.ImageMetadata, Encryption: b.Encryption, Key: key,
 	})
 	return base64.StdEncoding.EncodeToString(text), err
 }
@@ -125,6 +134,9 @@ func (s *Service) ImportBackup(ctx context.Context, c block.Caller, service, url
 			Container: r.Container, AvailabilityZone: r.AvailabilityZone, ObjectCount: r.ObjectCount,
 			Metadata: merged(r.Metadata, nil, false), DataTimestamp: r.DataTimestamp, Location: r.Location,
 			Bootable: r.Bootable, ImageMetadata: r.ImageMetadata}
+		if b.Encryption, err = s.importKey(tx, c, r); err != nil {
+			return err
+		}
 		if r.ParentID != nil { // one that is not here can't depend on this one
 			switch _, err := tx.Backup(*r.ParentID); {
 			case err == nil:
@@ -140,6 +152,32 @@ func (s *Service) ImportBackup(ctx context.Context, c block.Caller, service, url
 		return err
 	})
 	return b, err
+}
+
+// exportKey seals a backup's key for this zone: the record, wherever it is kept,
+// is of use to nobody else.
+func (s *Service) exportKey(tx *catalog.Tx, b block.Backup) ([]byte, error) {
+	if b.Encryption == nil {
+		return nil, nil
+	}
+	key, err := s.sealer.Key(tx, b.Encryption.Key)
+	if err != nil {
+		return nil, err
+	}
+	return keystore.SealFor(s.sealer.Box(), b.VolumeID, key)
+}
+
+func (s *Service) importKey(tx *catalog.Tx, c block.Caller, r record) (*block.VolumeEncryption, error) {
+	if r.Encryption == nil {
+		return nil, nil
+	}
+	key, err := s.sealer.OpenFor(r.VolumeID, r.Key)
+	if err != nil {
+		return nil, invalidInput("The key of the backup was not sealed for this zone.")
+	}
+	e := *r.Encryption
+	e.Key, err = s.sealer.AddKey(tx, c.Project, c.User, algorithm(&e), key)
+	return &e, err
 }
 
 type importArgs struct {

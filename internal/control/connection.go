@@ -92,7 +92,7 @@ func (s *Service) exportInfo(v block.Volume, conn block.Connection) (ConnectionI
 	name := s.exports.name(conn.ID)
 	data := map[string]any{
 		"export": name, "tls": s.cfg.ExportTLS, "volume_id": string(v.ID), "access_mode": readWrite,
-		"encrypted": false, "discard": true,
+		"encrypted": v.Encrypted && !v.Encryption.ByZone(), "discard": true,
 	}
 	if exportedReadOnly(v, conn) {
 		data["access_mode"] = readOnly

@@ -7,6 +7,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/luks"
 )
 
 // CreateVolume states the intent to make a volume: empty, or of a snapshot, a
@@ -79,9 +80,6 @@ func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
 	if t, err = s.typeFor(tx, c, req.VolumeType, origin); err != nil {
 		return v, nil, err
 	}
-	if err = mustNotEncrypt(tx, t); err != nil {
-		return v, nil, err
-	}
 	if v.AvailabilityZone, err = s.availabilityZone(req.AvailabilityZone, t); err != nil {
 		return v, nil, err
 	}
@@ -95,7 +93,7 @@ func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
 	if s.protected(v.TypeID) {
 		v.ReplicationStatus = "enabled"
 	}
-	err = s.joinGroup(tx, c, req, &v)
+	err = first(s.joinGroup(tx, c, req, &v), s.encrypt(tx, &v, t, origin, image))
 	return v, t, err
 }
 
@@ -106,6 +104,7 @@ type origin struct {
 	typeID        block.TypeID
 	bootable      bool
 	imageMetadata map[string]string
+	encryption    *block.VolumeEncryption
 }
 
 // originOf finds the snapshot or volume that a new one is made of, and checks
@@ -131,7 +130,7 @@ func originOf(tx *catalog.Tx, c block.Caller, req NewVolume) (origin, error) {
 		if err != nil {
 			return origin{}, err
 		}
-		return origin{"snapshot", sn.Size, v.TypeID, v.Bootable, v.ImageMetadata}, onlyOne(sources)
+		return origin{"snapshot", sn.Size, v.TypeID, v.Bootable, v.ImageMetadata, v.Encryption}, onlyOne(sources)
 	case req.SourceVolumeID != nil:
 		v, err := volumeOf(tx, c, *req.SourceVolumeID)
 		if err != nil {
@@ -140,7 +139,7 @@ func originOf(tx *catalog.Tx, c block.Caller, req NewVolume) (origin, error) {
 		if v.Status != block.VolumeAvailable && v.Status != block.VolumeInUse {
 			return origin{}, invalidVolume("Originating source volume status must be one of 'available, in-use' values")
 		}
-		return origin{"original volume", v.Size, v.TypeID, v.Bootable, v.ImageMetadata}, onlyOne(sources)
+		return origin{"original volume", v.Size, v.TypeID, v.Bootable, v.ImageMetadata, v.Encryption}, onlyOne(sources)
 	case req.BackupID != nil:
 		from, err := backupOrigin(tx, c, *req.BackupID)
 		return from, first(err, onlyOne(sources))
@@ -190,7 +189,7 @@ func checkImageFits(img Image, size int64) error {
 	if img.Status != "active" {
 		return invalidInput("Image %s is not active.", img.ID)
 	}
-	if gib := gibs(img.Size); gib > size {
+	if gib := gibs(stored(img)); gib > size {
 		return invalidInput("Size of specified image %dGB is larger than volume size %dGB.", gib, size)
 	}
 	if img.MinDisk > size {
@@ -200,6 +199,15 @@ func checkImageFits(img Image, size int64) error {
 		return tooLarge(gib, size)
 	}
 	return nil
+}
+
+// stored is how many bytes of an image a volume takes at least: the zone keeps
+// the header of an encrypted one elsewhere.
+func stored(img Image) int64 {
+	if img.Properties[imageKeyProperty] != "" {
+		return img.Size - luks.HeaderSize
+	}
+	return img.Size
 }
 
 func tooLarge(imageGiB, volumeGiB int64) error {

@@ -138,7 +138,7 @@ func (d *drStart) run(tx *catalog.Tx) error {
 	}
 	tenant := block.Caller{Project: d.req.Project}
 	t, err := usableType(tx, tenant, d.req.DestinationType) // a private type is the tenant's or it is not there
-	if err := first(err, mustNotEncrypt(tx, &t)); err != nil {
+	if err != nil {
 		return err
 	}
 	if len(d.pairs) == 0 {
@@ -321,6 +321,9 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 		if err != nil {
 			return err
 		}
+	}
+	if err := d.s.adoptKey(tx, &v, t, r); err != nil {
+		return err
 	}
 	if err := tx.InsertVolume(v); err != nil {
 		return err

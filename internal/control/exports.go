@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base32"
+	"errors"
 	"strings"
 	"sync"
 
@@ -123,6 +124,9 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 	device, giveBack, err := e.s.devices.borrow(ctx, v.Backend, v.ID)
 	if err != nil {
 		return nbd.Export{}, err
+	}
+	if device, err = e.s.clear(ctx, v, device); err != nil {
+		return nbd.Export{}, errors.Join(err, giveBack())
 	}
 	readOnly := exportedReadOnly(v, conn)
 	x.permit(device, readOnly)

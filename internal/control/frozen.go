@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 
@@ -74,7 +75,11 @@ func (e *Exports) beginSnapshot(ctx context.Context, x *exported, v block.Volume
 	if err != nil {
 		return nbd.Export{}, err
 	}
-	x.permit(freeze(r), true)
+	content, err := e.s.clear(ctx, v, freeze(r))
+	if err != nil {
+		return nbd.Export{}, errors.Join(err, r.Close())
+	}
+	x.permit(content, true)
 	out := e.export(x, v, r.Close)
 	out.ReadOnly, out.Description = true, "snapshot "+string(x.snapshot)+" of volume "+string(v.ID)
 	differ, ok := driver.As[driver.Differ](store)

@@ -43,6 +43,9 @@ func (s *Service) CreateGroupFrom(ctx context.Context, c block.Caller, req Group
 		made = nil
 		for _, from := range source.volumes {
 			v := s.volumeInGroup(c, g, from)
+			if err := s.takeEncryption(tx, &v, from.volume.Encryption); err != nil {
+				return err
+			}
 			if err := first(checkVolumeSize(tx, v.Project, v.Size),
 				checkQuota(tx, v.Project, volumeDelta(1, v.Size, v.TypeName)), tx.InsertVolume(v)); err != nil {
 				return err
@@ -145,7 +148,7 @@ func (s *Service) volumeInGroup(c block.Caller, g block.Group, from memberSource
 	v := block.Volume{ID: block.VolumeID(block.NewID()), Project: c.Project, User: c.User, Size: from.size,
 		Status: block.VolumeCreating, TypeID: old.TypeID, TypeName: old.TypeName, Backend: old.Backend,
 		AvailabilityZone: g.AvailabilityZone, Bootable: old.Bootable, Multiattach: old.Multiattach,
-		Encrypted: old.Encrypted, ImageMetadata: old.ImageMetadata, ReplicationStatus: block.ReplicationDisabled,
+		ImageMetadata: old.ImageMetadata, ReplicationStatus: block.ReplicationDisabled,
 		Epoch: 1, GroupID: &g.ID, SnapshotID: from.snapshot}
 	if from.snapshot == nil {
 		v.SourceVolumeID = &old.ID

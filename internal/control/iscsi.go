@@ -84,7 +84,7 @@ func (s *Service) targetInfo(v block.Volume, conn block.Connection) (ConnectionI
 		"target_discovered": false, "target_portal": s.cfg.ISCSIAddress(), "target_iqn": targetPrefix + conn.ID,
 		"target_lun": targetLUN, "volume_id": string(v.ID), "auth_method": "CHAP", "auth_username": conn.ID,
 		"auth_password": s.exports.secret(conn.ID), "access_mode": readWrite,
-		"encrypted": false, "discard": true,
+		"encrypted": v.Encrypted && !v.Encryption.ByZone(), "discard": true,
 	}
 	if exportedReadOnly(v, conn) {
 		data["access_mode"] = readOnly

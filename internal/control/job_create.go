@@ -206,10 +206,7 @@ func (s *Service) fillFromImage(ctx context.Context, t *job.Task, v block.Volume
 	if isRaw(img.DiskFormat) {
 		return &img, s.download(ctx, caller, img, func(r *watched) error {
 			r.each = s.progress(ctx, t, "downloading", img.Size, whileCreating...)
-			return s.overwrite(ctx, v, func(to driver.Device) error {
-				_, err := stream(to, r, to.Size(), nil)
-				return err
-			})
+			return s.overwrite(ctx, v, func(to driver.Device) error { return s.pour(ctx, v, img, to, r, nil) })
 		})
 	}
 	return &img, s.downloadConverted(ctx, t, v, caller, img)
@@ -279,5 +276,10 @@ func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Vo
 	}
 	defer closing(&err, f.Close)
 	each := s.progress(ctx, t, "writing", info.VirtualSize, whileCreating...)
-	return s.overwrite(ctx, v, func(to driver.Device) error { return streamFile(to, f, info.VirtualSize, each) })
+	return s.overwrite(ctx, v, func(to driver.Device) error {
+		if v.Encryption != nil { // what is a hole there is none here
+			return s.pour(ctx, v, img, to, f, each)
+		}
+		return streamFile(to, f, info.VirtualSize, each)
+	})
 }

@@ -30,6 +30,9 @@ func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
 	}
 	if err == nil {
 		err = s.finish(ctx, v.ID, whileRestoring, func(tx *catalog.Tx, v block.Volume) error {
+			if err := s.rekey(tx, v, args.Backup); err != nil {
+				return err
+			}
 			if _, err := tx.MoveVolume(v.ID, block.Done); err != nil {
 				return err
 			}

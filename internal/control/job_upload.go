@@ -96,6 +96,13 @@ func (s *Service) sendImage(ctx context.Context, t *job.Task, v block.Volume, ar
 	defer closing(&err, reader.Close)
 	content := io.NewSectionReader(reader, 0, reader.Size())
 	each := s.progress(ctx, t, "reading", reader.Size(), block.VolumeUploading)
+	if v.Encryption != nil {
+		sealed, err := s.sealedImage(ctx, v, content)
+		if err != nil {
+			return err
+		}
+		return s.cfg.Images.Upload(ctx, args.caller(), args.Image, &watched{ctx: ctx, r: sealed, each: each})
+	}
 	if args.Format == "raw" {
 		return s.cfg.Images.Upload(ctx, args.caller(), args.Image, &watched{ctx: ctx, r: content, each: each})
 	}

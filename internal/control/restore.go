@@ -59,6 +59,9 @@ func restorable(tx *catalog.Tx, c block.Caller, b block.Backup, id block.VolumeI
 	if b.Size > v.Size {
 		return v, invalidVolume("volume size %d is too small to restore backup of size %d.", v.Size, b.Size)
 	}
+	if !v.Encryption.Same(b.Encryption) {
+		return v, invalidVolume("Volume to be restored to must be encrypted as the backup is, or not at all if that is not.")
+	}
 	return tx.MoveVolume(id, block.Restore)
 }
 
@@ -83,6 +86,9 @@ func (s *Service) newForRestore(
 		return v, err
 	}
 	v.Status, v.Bootable, v.ImageMetadata = block.VolumeRestoring, b.Bootable, b.ImageMetadata
+	if err := s.encryptAs(tx, &v, b); err != nil {
+		return v, err
+	}
 	err = first(checkTypeSize(t, v.Size), checkVolumeSize(tx, v.Project, v.Size),
 		checkQuota(tx, v.Project, volumeDelta(1, v.Size, v.TypeName)), tx.InsertVolume(v))
 	return v, err
@@ -112,5 +118,6 @@ func backupOrigin(tx *catalog.Tx, c block.Caller, id block.BackupID) (origin, er
 	if b.Status != block.BackupAvailable {
 		return origin{}, invalidBackup("Originating backup status must be one of 'available' values")
 	}
-	return origin{what: "backup", size: b.Size, bootable: b.Bootable, imageMetadata: b.ImageMetadata}, nil
+	return origin{what: "backup", size: b.Size, bootable: b.Bootable, imageMetadata: b.ImageMetadata,
+		encryption: b.Encryption}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
+	"kvol/internal/keystore"
 	"kvol/internal/policy"
 )
 
@@ -45,7 +46,7 @@ type Config struct {
 	// VolumeQoS are the limits on single volumes, in the place of their types'
 	// QoS specs, by the keys that qos.Check knows.
 	VolumeQoS map[block.VolumeID]map[string]int64
-	Key       [32]byte // the zone's key; names of exports are derived from it
+	Key       [32]byte // the zone's key; names of exports are derived from it, and secrets sealed with it
 	// Protections lists the policies as they are now; nil for none.
 	Protections func() []block.Protection
 	// TempDir is where images are converted, made if it is missing; what a killed
@@ -79,8 +80,10 @@ type Service struct {
 	now      func() time.Time
 	devices  *devices
 	exports  *Exports
+	sealer   *keystore.Sealer
 	peers    peerBook
 	healing  *healing
+	guards   guards
 }
 
 // New makes a Service. A default backend that is not configured is Invalid.
@@ -99,6 +102,10 @@ func New(cfg Config) (*Service, error) {
 		}
 	}
 	if err := s.emptyScratch(); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.sealer, err = keystore.NewSealer(cfg.Key); err != nil {
 		return nil, err
 	}
 	s.devices, s.exports = newDevices(s.backends), newExports(s, cfg.Key)

@@ -198,11 +198,25 @@ func handOver(tx *catalog.Tx, c block.Caller, v block.Volume) error {
 		}
 	}
 	v.Project, v.User = c.Project, c.User
-	if err := tx.UpdateVolume(v); err != nil {
+	if err := first(tx.UpdateVolume(v), handOverKey(tx, v)); err != nil {
 		return err
 	}
 	_, err = tx.MoveVolume(v.ID, block.EndTransfer)
 	return err
+}
+
+// handOverKey makes a volume's key its project's: the old one can't read it any
+// more.
+func handOverKey(tx *catalog.Tx, v block.Volume) error {
+	if v.Encryption == nil {
+		return nil
+	}
+	key, err := tx.Secret(v.Encryption.Key)
+	if err != nil {
+		return err
+	}
+	key.Project, key.User = v.Project, v.User
+	return tx.UpdateSecret(key)
 }
 
 // handOverSnapshots is handOver for the snapshots that go along with v: those of

@@ -94,16 +94,3 @@ func (s *Service) changeEncryption(ctx context.Context, c block.Caller, id block
 		return fn(tx)
 	})
 }
-
-// mustNotEncrypt refuses a type whose volumes would have to be encrypted: no
-// backend of a zone does that, and none is to be had in the clear instead.
-func mustNotEncrypt(tx *catalog.Tx, t *block.VolumeType) error {
-	if t == nil {
-		return nil
-	}
-	_, err := tx.TypeEncryption(t.ID)
-	if err == nil {
-		return invalidType("volumes of type %s are to be encrypted, which no backend of this zone does.", t.Name)
-	}
-	return ignoring(block.NotFound, err)
-}

@@ -33,9 +33,18 @@ func (s *Service) UploadImage(ctx context.Context, c block.Caller, id block.Volu
 	if s.cfg.Images == nil {
 		return Upload{}, block.Errorf(block.Unavailable, "This zone has no image service.")
 	}
+	if v.Encrypted && (req.DiskFormat != "raw" || req.ContainerFormat != "bare") {
+		return Upload{}, invalidInput("An image of an encrypted volume must have the disk format raw and the container " +
+			"format bare.")
+	}
+	properties, key := imageProperties(v.ImageMetadata), block.SecretID("")
+	if v.Encryption != nil {
+		key = block.SecretID(block.NewID())
+		properties[imageKeyProperty], properties[imageKeyPolicy] = string(key), withImage
+	}
 	img, err := s.cfg.Images.Create(ctx, c, Image{
 		ID: block.NewID(), Name: req.ImageName, DiskFormat: req.DiskFormat, ContainerFormat: req.ContainerFormat,
-		Visibility: req.Visibility, Protected: req.Protected, Properties: imageProperties(v.ImageMetadata),
+		Visibility: req.Visibility, Protected: req.Protected, Properties: properties,
 	})
 	if err != nil {
 		return Upload{}, err
@@ -49,6 +58,11 @@ func (s *Service) UploadImage(ctx context.Context, c block.Caller, id block.Volu
 			return err
 		}
 		up.UpdatedAt = v.UpdatedAt
+		if key != "" {
+			if err := s.sealer.CopyKeyAs(tx, key, v.Encryption.Key, c.Project, c.User); err != nil {
+				return err
+			}
+		}
 		if up.Volume, err = tx.MoveVolume(id, block.Upload); err != nil {
 			return refusal(err, uploadable(v, false))
 		}

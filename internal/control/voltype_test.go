@@ -222,22 +222,6 @@ func TestTypePlaces(t *testing.T) {
 	z.work(z.ctx)
 }
 
-// TestEncryptedTypes: nobody gets in the clear what was to be encrypted.
-func TestEncryptedTypes(t *testing.T) {
-	z := newZone(t)
-	vt := z.privateType()
-	_, err := z.CreateTypeEncryption(z.ctx, operator, block.TypeEncryption{TypeID: vt.ID, Provider: "luks",
-		ControlLocation: block.QoSFrontEnd})
-	must(t, err)
-	_, err = z.CreateVolume(z.ctx, operator, control.NewVolume{Size: ptr(int64(1)), VolumeType: &vt.Name})
-	wantError(t, "create", err, block.Invalid,
-		"Invalid volume type: volumes of type private are to be encrypted, which no backend of this zone does.")
-	must(t, z.DeleteTypeEncryption(z.ctx, operator, vt.ID))
-	_, err = z.CreateVolume(z.ctx, operator, control.NewVolume{Size: ptr(int64(1)), VolumeType: &vt.Name})
-	must(t, err)
-	z.work(z.ctx)
-}
-
 // TestTypeQuotaRace: of many that ask for the last of a type at once as many
 // get it as there is room for; and the limits follow the type's name.
 func TestTypeQuotaRace(t *testing.T) {

@@ -154,6 +154,23 @@ func (s *Service) create(ctx context.Context, c block.Caller, i catalog.Image) (
 	return i, err
 }
 
+// deleteKey removes the key that was made for an encrypted image
+// (glance/location.py, cinder_encryption_key_deletion_policy). One that is in
+// use otherwise, or another project's, stays.
+func deleteKey(tx *catalog.Tx, i catalog.Image) error {
+	if i.Properties["cinder_encryption_key_deletion_policy"] != "on_image_deletion" {
+		return nil
+	}
+	key, err := tx.Secret(block.SecretID(i.Properties["cinder_encryption_key_id"]))
+	if err == nil && key.Project == i.Owner {
+		err = tx.DeleteSecret(key.ID)
+	}
+	if block.Is(err, block.NotFound) || block.Is(err, block.Conflict) {
+		return nil
+	}
+	return err
+}
+
 // delete removes an image and then its file; one that a crash leaves behind
 // is removed at the next start.
 func (s *Service) delete(ctx context.Context, c block.Caller, id string) error {
@@ -165,7 +182,10 @@ func (s *Service) delete(ctx context.Context, c block.Caller, id string) error {
 		if gone.Protected {
 			return block.Errorf(block.Forbidden, "Image %s is protected and cannot be deleted.", id)
 		}
-		return tx.DeleteImage(gone.ID)
+		if err := tx.DeleteImage(gone.ID); err != nil {
+			return err
+		}
+		return deleteKey(tx, gone)
 	})
 	if err != nil || gone.Upload == "" || gone.Status == saving { // who uploads finds it gone and tidies up
 		return err

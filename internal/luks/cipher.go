@@ -77,11 +77,25 @@ func (e encrypting) WriteAt(p []byte, off int64) (int, error) {
 // Decrypting returns a reader of the clear bytes of r, of which the first is
 // that of a payload. A last sector that is not whole is read as if zeros
 // followed it.
-func (c *Cipher) Decrypting(r io.Reader) io.Reader { return &decrypting{c: c, r: r} }
+func (c *Cipher) Decrypting(r io.Reader) io.Reader { return &bySectors{r: r, change: c.decrypt} }
 
-type decrypting struct {
-	c      *Cipher
+// Completing returns a reader of the cipher r in which sectors that were never
+// written are encrypted zeros, as others expect them to be.
+func (c *Cipher) Completing(r io.Reader) io.Reader { return &bySectors{r: r, change: c.complete} }
+
+func (c *Cipher) complete(p []byte, sector uint64) {
+	for i := 0; i < len(p); i += SectorSize {
+		if s := p[i : i+SectorSize]; driver.IsZero(s) {
+			c.xts.Encrypt(s, s, sector)
+		}
+		sector++
+	}
+}
+
+// bySectors reads from r and changes what it reads.
+type bySectors struct {
 	r      io.Reader
+	change func(p []byte, sector uint64)
 	sector uint64
 	buf    [64 * SectorSize]byte
 	ready  []byte
@@ -89,7 +103,7 @@ type decrypting struct {
 }
 
 // Read implements io.Reader.
-func (d *decrypting) Read(p []byte) (int, error) {
+func (d *bySectors) Read(p []byte) (int, error) {
 	if len(d.ready) == 0 {
 		if d.err != nil {
 			return 0, d.err
@@ -101,7 +115,7 @@ func (d *decrypting) Read(p []byte) (int, error) {
 		d.err = err
 		whole := (n + SectorSize - 1) / SectorSize * SectorSize
 		clear(d.buf[n:whole])
-		d.c.decrypt(d.buf[:whole], d.sector)
+		d.change(d.buf[:whole], d.sector)
 		d.sector += uint64(whole / SectorSize)
 		if d.ready = d.buf[:whole]; whole == 0 {
 			return 0, d.err

@@ -28,6 +28,9 @@ type SenderConfig struct {
 	// zones are passed over.
 	Protections func() []block.Protection
 	Dialer      PeerDialer
+	// SealKey seals the key of a volume, if it is encrypted, for the zone whose
+	// Have.Box it is given; nil where no volume is.
+	SealKey func(ctx context.Context, v block.Volume, box []byte) ([]byte, error)
 	// Fenced is told that a volume of this zone was recovered in another one. It
 	// marks the volume as a stale primary; it may be told again.
 	Fenced func(ctx context.Context, f block.Fence) error
@@ -51,6 +54,7 @@ type ReceiverConfig struct {
 	// Protections lists the policies as they are now. Streams for others are
 	// refused.
 	Protections func() []block.Protection
+	Box         []byte // what sources seal keys of volumes with; see Have
 	// Fenced is told that a volume of this zone was recovered in the zone that
 	// offers it back; see SenderConfig.Fenced. May be nil.
 	Fenced func(ctx context.Context, f block.Fence) error

@@ -48,7 +48,7 @@ func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
 		return Have{}, err
 	}
 	i.key, i.epoch, i.protection, i.release = k, o.Epoch, p, release
-	var have Have
+	have := Have{Box: i.receiver.cfg.Box}
 	if o.Origin != nil {
 		if have.Whole, err = i.beginWithOwn(ctx, o); err != nil {
 			return Have{}, err
@@ -66,7 +66,7 @@ func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
 		}
 		progress, err := tx.StepProgress(rep.ID)
 		have = Have{Replica: rep.ID, Epoch: rep.Epoch, Points: worthTelling(points), Pending: rep.Pending,
-			Offset: max(0, progress.Offset), Whole: whole}
+			Offset: max(0, progress.Offset), Whole: whole, Box: have.Box}
 		return err
 	})
 	return have, err

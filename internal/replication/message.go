@@ -23,6 +23,7 @@ type Have struct {
 	Points  []block.Point  // committed, from old to new: all named ones, and the newest of the others
 	Pending *block.Step    // begun and not committed
 	Offset  int64          // how far Pending durably got
+	Box     []byte         // the target's public key, by which keys are sealed for it
 	// Whole says why the target could not begin with the origin that was offered;
 	// "" if it did.
 	Whole string `json:",omitempty"`

@@ -78,6 +78,9 @@ func (v *visit) run(ctx context.Context) error {
 		return nil
 	}
 	have, err := v.offer(ctx)
+	if err == nil {
+		err = v.sealKey(ctx, have)
+	}
 	if err != nil {
 		return v.fenced(ctx, err)
 	}
@@ -133,7 +136,9 @@ func (v *visit) index() error {
 			v.snapshots[block.PointID(s.ID)] = s
 		}
 	}
-	text, err := json.Marshal(v.entry)
+	plain := v.entry
+	plain.Key = nil // sealed anew it is another text
+	text, err := json.Marshal(plain)
 	if err != nil {
 		return err
 	}
@@ -271,6 +276,20 @@ func (v *visit) noteWhole(why string) {
 		v.sender.cfg.Log.Warn("all of a recovered volume is sent back to its zone, not only what is new",
 			"volume", v.link.Volume, "peer", v.policy.Destination, "reason", why)
 	}
+}
+
+// sealKey puts an encrypted volume's key into the entry, for the target alone:
+// the target must be able to use what it gets when this zone is gone.
+func (v *visit) sealKey(ctx context.Context, have Have) (err error) {
+	if v.volume.Encryption == nil {
+		return nil
+	}
+	if v.sender.cfg.SealKey == nil || len(have.Box) == 0 {
+		return block.Errorf(block.Unavailable, "Zone %s takes no keys, and volume %s is encrypted.", v.policy.Destination,
+			v.volume.ID)
+	}
+	v.entry.Key, err = v.sender.cfg.SealKey(ctx, v.volume, have.Box)
+	return err
 }
 
 // hangUp gives the connection back.

@@ -35,6 +35,7 @@ func (s *Server) openIdentity(ctx context.Context) (err error) {
 			{Type: "volumev3", Name: "cinderv3", URL: "/v3/$(project_id)"},
 			{Type: "block-storage", Name: "cinder", URL: "/v3/$(project_id)"},
 			{Type: "image", Name: "glance", URL: "/image"},
+			{Type: "key-manager", Name: "barbican", URL: "/key-manager"},
 			{Type: "identity", Name: "keystone", URL: "/identity/v3"},
 		}}
 	for _, p := range s.cfg.Identity.Projects {
@@ -126,8 +127,10 @@ func (s *Server) openMovers() error {
 		return nil
 	}
 	s.sender = replication.NewSender(replication.SenderConfig{Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone,
-		Protections: s.control.KnownProtections, Dialer: s.peers, Fenced: s.control.Fence, Now: s.env.Now, Log: s.log})
+		Protections: s.control.KnownProtections, Dialer: s.peers, Fenced: s.control.Fence,
+		SealKey: s.control.SealKey, Now: s.env.Now, Log: s.log})
 	s.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: s.catalog, Backends: s.stores,
+		Box:  s.control.Sealer().Box(),
 		Zone: s.cfg.Zone, Protections: s.control.KnownProtections, Fenced: s.control.Fence, Now: s.env.Now, Log: s.log})
 	return nil
 }

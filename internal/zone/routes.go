@@ -13,10 +13,12 @@ import (
 	"kvol/internal/api"
 	"kvol/internal/api/cinder"
 	"kvol/internal/api/dr"
+	"kvol/internal/api/keymanager"
 	"kvol/internal/api/kvol"
 	"kvol/internal/api/store"
 	"kvol/internal/identity"
 	"kvol/internal/job"
+	"kvol/internal/keystore"
 )
 
 // routes puts the front ends side by side on one address.
@@ -44,7 +46,9 @@ func (s *Server) routes() http.Handler {
 		TimeZone: location, InternalStatus: s.cfg.KvolAPI.InternalErrorStatus, Now: s.env.Now, Log: s.log}))
 	drAPI := plain(dr.New(dr.Config{Service: s.control, Auth: s.identity, Log: s.log}))
 	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.identity, Log: s.log}))
-	for path, h := range map[string]http.Handler{"/api/store": storeAPI, "/api/store/": storeAPI,
+	keyManager := plain(keymanager.New(keymanager.Config{Service: keystore.NewService(s.catalog, s.control.Sealer()),
+		Auth: s.identity, PublicURL: s.cfg.PublicURL, Log: s.log}))
+	for path, h := range map[string]http.Handler{"/key-manager": keyManager, "/key-manager/": keyManager, "/api/store": storeAPI, "/api/store/": storeAPI,
 		"/api/token": kvolAPI, "/api/kvol": kvolAPI, "/api/kvol/": kvolAPI,
 		"/api/dr": drAPI, "/api/dr/": drAPI} {
 		mux.Handle(path, h)

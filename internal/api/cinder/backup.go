@@ -284,5 +284,8 @@ func (v view) backup(e *encoder, b block.Backup) {
 	if v.since(56) {
 		e.stringMember("user_id", string(b.User))
 	}
+	if v.since(64) && b.Encryption != nil {
+		e.stringMember("encryption_key_id", string(b.Encryption.Key))
+	}
 	e.close('}')
 }

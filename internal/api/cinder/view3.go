@@ -68,6 +68,9 @@ func (v view) volumeNewer(e *encoder, vol block.Volume) {
 	if v.since(63) {
 		textOrNull(e, "volume_type_id", string(vol.TypeID))
 	}
+	if v.since(64) && vol.Encryption != nil {
+		e.stringMember("encryption_key_id", string(vol.Encryption.Key))
+	}
 	if v.since(65) {
 		e.boolMember("consumes_quota", true)
 	}

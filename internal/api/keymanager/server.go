@@ -1,0 +1,145 @@
+// Package keymanager is the front end for who needs keys: Barbican's secrets,
+// under /key-manager/v1, as python3-barbicanclient and castellan (Nova, os-brick)
+// ask for them. Paths, keys and errors are those of Barbican's API v1; orders,
+// containers, consumers and access lists are not there.
+package keymanager
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"kvol/internal/api"
+	"kvol/internal/block"
+	"kvol/internal/keystore"
+)
+
+// Config is what the front end works with. Service and Auth are needed.
+type Config struct {
+	Service   *keystore.Service
+	Auth      api.Authenticator
+	PublicURL string       // of the zone; taken from the request if ""
+	Log       *slog.Logger // discarded if nil
+}
+
+// Server is the front end: an http.Handler for /key-manager/.
+type Server struct {
+	cfg    Config
+	routes *api.Router
+}
+
+const (
+	root    = "/key-manager"
+	secrets = root + "/v1/secrets"
+)
+
+// New makes a Server.
+func New(cfg Config) *Server {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg}
+	s.routes = api.NewRouter(s.refuse(block.NotFound, "Not Found. Sorry but your resource does not exist here."),
+		s.refuse(block.Unsupported, "Method not allowed."))
+	for _, path := range []string{root, root + "/{$}"} {
+		s.routes.HandleFunc(http.MethodGet, path, s.versions)
+	}
+	for _, path := range []string{root + "/v1", root + "/v1/{$}"} {
+		s.routes.HandleFunc(http.MethodGet, path, s.version)
+	}
+	for _, path := range []string{secrets, secrets + "/{$}"} {
+		s.routes.HandleFunc(http.MethodGet, path, s.answer(s.list))
+		s.routes.HandleFunc(http.MethodPost, path, s.answer(s.create))
+	}
+	const one = secrets + "/{id}"
+	s.routes.HandleFunc(http.MethodGet, one, s.answer(s.show))
+	s.routes.HandleFunc(http.MethodPut, one, s.answer(s.setPayload))
+	s.routes.HandleFunc(http.MethodDelete, one, s.answer(s.delete))
+	s.routes.HandleFunc(http.MethodGet, one+"/payload", s.answer(s.payload))
+	return s
+}
+
+// ServeHTTP answers a request. It may be called by many at once.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	s.routes.ServeHTTP(w, r)
+}
+
+// handler answers a request of a caller.
+type handler func(http.ResponseWriter, *http.Request, block.Caller) error
+
+func (s *Server) answer(fn handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		token := r.Header.Get("X-Auth-Token")
+		if token == "" {
+			s.writeError(w, r, block.Errorf(block.Unauthorized, "The request you have made requires authentication."))
+			return
+		}
+		c, err := s.cfg.Auth.Authenticate(r.Context(), token)
+		if err == nil && c.Project == "" {
+			err = block.Errorf(block.Forbidden, "A token of a project is needed.")
+		}
+		if err == nil {
+			r = r.WithContext(api.WithCaller(r.Context(), c))
+			err = fn(w, r, c)
+		}
+		if err != nil {
+			s.writeError(w, r, err)
+		}
+	}
+}
+
+func (s *Server) refuse(kind block.Kind, message string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.writeError(w, r, block.Errorf(kind, "%s", message))
+	})
+}
+
+// fault is how Barbican words errors.
+type fault struct {
+	Code        int    `json:"code"`
+	Title       string `json:"title"`
+	Description string `json:"description"`
+}
+
+var statuses = map[block.Kind]int{block.Invalid: http.StatusBadRequest, block.Unauthorized: http.StatusUnauthorized,
+	block.Forbidden: http.StatusForbidden, block.NotFound: http.StatusNotFound, block.Conflict: http.StatusConflict,
+	block.Unsupported: http.StatusMethodNotAllowed, block.Unavailable: http.StatusServiceUnavailable}
+
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	message, ok := block.UserMessage(err)
+	if !ok {
+		message = "A fault of this zone; its log says more."
+		s.cfg.Log.Error("a call of the key manager failed", "path", r.URL.Path, "request", api.RequestID(r.Context()),
+			"err", err)
+	}
+	status, ok := statuses[block.KindOf(err)]
+	if !ok {
+		status = http.StatusInternalServerError
+	}
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Keystone uri='"+s.public(r)+"/identity/v3'")
+	}
+	api.WriteJSON(w, status, fault{status, http.StatusText(status), message})
+}
+
+func (s *Server) public(r *http.Request) string {
+	return strings.TrimRight(api.PublicURL(r, s.cfg.PublicURL), "/")
+}
+
+// versions is what clients choose the version by.
+func (s *Server) versions(w http.ResponseWriter, r *http.Request) {
+	api.WriteJSON(w, http.StatusMultipleChoices, map[string]any{
+		"versions": map[string]any{"values": []any{s.versionDocument(r)}}})
+}
+
+func (s *Server) version(w http.ResponseWriter, r *http.Request) {
+	api.WriteJSON(w, http.StatusOK, map[string]any{"version": s.versionDocument(r)})
+}
+
+func (s *Server) versionDocument(r *http.Request) map[string]any {
+	return map[string]any{"id": "v1", "status": "stable", "updated": "2015-04-28T00:00:00Z",
+		"links": []any{map[string]any{"rel": "self", "href": s.public(r) + root + "/v1/"}},
+		"media-types": []any{map[string]any{"base": "application/json",
+			"type": "application/vnd.openstack.key-manager-v1+json"}}}
+}
