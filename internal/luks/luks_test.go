@@ -169,11 +169,20 @@ func TestOthersReadOurs(t *testing.T) {
 				t.Errorf("qemu-io says\n%s", out)
 			}
 			dump := run(t, "", "cryptsetup", "luksDump", path)
-			if !strings.Contains(dump, "xts-plain64") || !strings.Contains(dump, fmt.Sprintf("MK bits:       \t%d", keyBytes*8)) {
+			if !strings.Contains(dump, "xts-plain64") ||
+				!strings.Contains(dump, fmt.Sprintf("MK bits:       \t%d", keyBytes*8)) {
 				t.Errorf("cryptsetup luksDump says\n%s", dump)
 			}
 			run(t, passphrase, "cryptsetup", "open", "--test-passphrase", "--key-file", "-", path)
-			wrong := exec.CommandContext(t.Context(), tool(t, "cryptsetup"), "open", "--test-passphrase", "--key-file", "-", path)
+			wrong := exec.CommandContext(
+				t.Context(),
+				tool(t, "cryptsetup"),
+				"open",
+				"--test-passphrase",
+				"--key-file",
+				"-",
+				path,
+			)
 			wrong.Stdin = strings.NewReader("wrong")
 			if err := wrong.Run(); err == nil {
 				t.Error("cryptsetup opens it with a wrong passphrase")

@@ -112,8 +112,11 @@ func decodePayload(payload, contentType, encoding string) (string, []byte, error
 func contentTypeOf(s string) (string, error) {
 	kind, params, err := mime.ParseMediaType(s)
 	if err != nil || kind != plain && kind != octets {
-		return "", block.Errorf(block.Invalid, "payload_content_type is not one of 'text/plain', 'text/plain;charset=utf-8', "+
-			"'text/plain; charset=utf-8', 'application/octet-stream'.")
+		return "", block.Errorf(
+			block.Invalid,
+			"payload_content_type is not one of 'text/plain', 'text/plain;charset=utf-8', "+
+				"'text/plain; charset=utf-8', 'application/octet-stream'.",
+		)
 	}
 	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return "", block.Errorf(block.Invalid, "A text's charset must be utf-8.")
