@@ -48,7 +48,8 @@ func (s *Server) routes() http.Handler {
 	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.identity, Log: s.log}))
 	keyManager := plain(keymanager.New(keymanager.Config{Service: keystore.NewService(s.catalog, s.control.Sealer()),
 		Auth: s.identity, PublicURL: s.cfg.PublicURL, Log: s.log}))
-	for path, h := range map[string]http.Handler{"/key-manager": keyManager, "/key-manager/": keyManager, "/api/store": storeAPI, "/api/store/": storeAPI,
+	for path, h := range map[string]http.Handler{"/key-manager": keyManager, "/key-manager/": keyManager,
+		"/api/store": storeAPI, "/api/store/": storeAPI,
 		"/api/token": kvolAPI, "/api/kvol": kvolAPI, "/api/kvol/": kvolAPI,
 		"/api/dr": drAPI, "/api/dr/": drAPI} {
 		mux.Handle(path, h)
