@@ -261,11 +261,12 @@ func (s *Service) CompleteAttachment(ctx context.Context, c block.Caller, id blo
 	return err
 }
 
-// Attachment returns an attachment with its path.
+// Attachment returns an attachment with its path. Cinder has no rule for it:
+// who may look at a volume may look at how it is attached.
 func (s *Service) Attachment(ctx context.Context, c block.Caller, id block.AttachmentID) (out Attachment, err error) {
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		a, v, err := attachmentOf(tx, c, id)
-		if err != nil {
+		if err := first(err, authorize(c, "volume:get", readersRule, volumeTarget(v))); err != nil {
 			return err
 		}
 		out, err = s.withPath(tx, v, a)
@@ -295,6 +296,9 @@ func (s *Service) withPath(tx *catalog.Tx, v block.Volume, a block.Attachment) (
 // Attachments returns a page of attachments, as Volumes does of volumes, with
 // their paths.
 func (s *Service) Attachments(ctx context.Context, c block.Caller, q block.ListQuery) (list []Attachment, err error) {
+	if err := mayRead(c, "volume:get_all"); err != nil {
+		return nil, err
+	}
 	if !c.Admin() {
 		q.Project = c.Project
 	}

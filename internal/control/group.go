@@ -93,6 +93,9 @@ func (s *Service) CreateGroup(ctx context.Context, c block.Caller, req NewGroup)
 			return err
 		}
 		zone, err := s.availabilityZone(req.AvailabilityZone, nil)
+		if block.Is(err, block.Invalid) { // Cinder says it with another prefix than of volumes
+			err = invalidInput("Availability zone '%s' is invalid.", *req.AvailabilityZone)
+		}
 		if err != nil {
 			return err
 		}

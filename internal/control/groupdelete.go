@@ -50,6 +50,10 @@ func (s *Service) DeleteGroup(ctx context.Context, c block.Caller, id block.Grou
 // deletable refuses the deletion of a group that something stands against, and
 // returns the volumes that go with it.
 func deletable(tx *catalog.Tx, g block.Group, volumes bool) ([]block.Volume, error) {
+	members, err := tx.VolumesOfGroup(g.ID)
+	if err := first(err, notFrozenOf(tx, members)); err != nil {
+		return nil, err
+	}
 	if !volumes && g.Status != block.GroupAvailable && g.Status != block.GroupError {
 		return nil, invalidGroup("Group status must be available or error, but current status is: %s", g.Status)
 	}
@@ -68,10 +72,6 @@ func deletable(tx *catalog.Tx, g block.Group, volumes bool) ([]block.Volume, err
 	if made {
 		return nil, invalidGroup("Cannot delete group %s. Group status must be available or error and must not have "+
 			"dependent group snapshots, and it cannot be the source for an ongoing group or group snapshot creation.", g.ID)
-	}
-	members, err := tx.VolumesOfGroup(g.ID)
-	if err != nil {
-		return nil, err
 	}
 	if len(members) > 0 && !volumes {
 		return nil, invalidGroup("Group %s still contains volumes. The delete-volumes flag is required to delete it.", g.ID)

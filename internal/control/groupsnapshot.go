@@ -68,12 +68,8 @@ func (s *Service) groupSnapshotter(volumes []block.Volume) (driver.GroupSnapshot
 // CreateGroupSnapshot states the intent to name one instant of all volumes of a
 // group, which may be in use. It returns the row, "creating"; there is one
 // snapshot of each volume in it.
-func (s *Service) CreateGroupSnapshot(
-	ctx context.Context,
-	c block.Caller,
-	req NewGroupSnapshot,
-) (made block.GroupSnapshot,
-	err error) {
+func (s *Service) CreateGroupSnapshot(ctx context.Context, c block.Caller,
+	req NewGroupSnapshot) (made block.GroupSnapshot, err error) {
 	err = s.changeGroup(ctx, c, req.Group, "group:create_group_snapshot", true, func(tx *catalog.Tx, g block.Group) error {
 		if err := notLegacySnapshot(g.Type, req.Legacy); err != nil {
 			return err
@@ -82,7 +78,7 @@ func (s *Service) CreateGroupSnapshot(
 		if err != nil {
 			return err
 		}
-		if err := s.snapshottable(g, members); err != nil {
+		if err := first(notFrozenOf(tx, members), s.snapshottable(g, members)); err != nil {
 			return err
 		}
 		gs := block.GroupSnapshot{ID: block.GroupSnapshotID(block.NewID()), Project: g.Project, User: c.User, Group: g.ID,
@@ -188,6 +184,10 @@ func (s *Service) DeleteGroupSnapshot(ctx context.Context, c block.Caller, id bl
 			return err
 		}
 		for _, sn := range snapshots {
+			v, err := tx.Volume(sn.VolumeID)
+			if err := first(err, notFrozenOf(tx, []block.Volume{v})); err != nil {
+				return err
+			}
 			if !slices.Contains(deletableSnapshot, sn.Status) {
 				return refused
 			}

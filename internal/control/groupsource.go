@@ -42,6 +42,9 @@ func (s *Service) CreateGroupFrom(ctx context.Context, c block.Caller, req Group
 		}
 		made = nil
 		for _, from := range source.volumes {
+			if err := notFrozen(tx, from.volume.Backend); err != nil {
+				return err
+			}
 			v := s.volumeInGroup(c, g, from)
 			if err := s.takeEncryption(tx, &v, from.volume.Encryption); err != nil {
 				return err

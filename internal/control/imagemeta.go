@@ -10,7 +10,8 @@ import (
 // ImageMetadata returns what a volume remembers of the image it came from.
 func (s *Service) ImageMetadata(ctx context.Context, c block.Caller, id block.VolumeID) (map[string]string, error) {
 	v, err := s.Volume(ctx, c, id)
-	if err != nil {
+	if err := first(err, authorize(c, "volume_extension:volume_image_metadata:show", readersRule,
+		volumeTarget(v))); err != nil {
 		return nil, err
 	}
 	return merged(v.ImageMetadata, nil, false), nil

@@ -47,6 +47,10 @@ func mustAdminister(c block.Caller, rule string) error {
 	return authorize(c, rule, adminsRule, policy.Self(c))
 }
 
+// Sees reports whether a caller is shown what one of Cinder's rules about views
+// guards.
+func (s *Service) Sees(c block.Caller, rule string) bool { return mustAdminister(c, rule) == nil }
+
 // authorize asks the zone's rules whether a caller may do something to a
 // target. The answer to a caller that may not is Forbidden.
 func authorize(c block.Caller, rule, otherwise string, target policy.Target) error {

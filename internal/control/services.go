@@ -181,6 +181,16 @@ func notFrozen(tx *catalog.Tx, backend string) error {
 	return err
 }
 
+// notFrozenOf is notFrozen for the backends of volumes.
+func notFrozenOf(tx *catalog.Tx, volumes []block.Volume) error {
+	for _, v := range volumes {
+		if err := notFrozen(tx, v.Backend); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // errNoBackend is why a volume is not made on a disabled backend.
 var errNoBackend = block.Errorf(block.NoSpace, "No backend takes new volumes.")
 

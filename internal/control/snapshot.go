@@ -53,6 +53,16 @@ func (s *Service) Snapshot(ctx context.Context, c block.Caller, id block.Snapsho
 	return sn, err
 }
 
+// SnapshotMetadata returns a snapshot's metadata.
+func (s *Service) SnapshotMetadata(ctx context.Context, c block.Caller,
+	id block.SnapshotID) (map[string]string, error) {
+	sn, err := s.Snapshot(ctx, c, id)
+	if err := first(err, authorize(c, "volume:get_snapshot_metadata", readersRule, snapshotTarget(sn))); err != nil {
+		return nil, err
+	}
+	return sn.Metadata, nil
+}
+
 // Snapshots returns a page of snapshots, as Volumes does of volumes.
 func (s *Service) Snapshots(ctx context.Context, c block.Caller, q block.ListQuery) (list []block.Snapshot, err error) {
 	if err := mayRead(c, "volume:get_all_snapshots"); err != nil {

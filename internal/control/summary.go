@@ -16,6 +16,9 @@ type Summary struct {
 // Summary adds up the caller's project's volumes; for administrators who want
 // it, those of all projects.
 func (s *Service) Summary(ctx context.Context, c block.Caller, all bool) (sum Summary, err error) {
+	if err := mayRead(c, "volume:get_all"); err != nil {
+		return sum, err
+	}
 	project := c.Project
 	if all && c.Admin() {
 		project = ""
@@ -31,6 +34,9 @@ func (s *Service) Summary(ctx context.Context, c block.Caller, all bool) (sum Su
 // CountVolumes says how many volumes the caller would see on all pages of a
 // query.
 func (s *Service) CountVolumes(ctx context.Context, c block.Caller, q block.ListQuery) (n int64, err error) {
+	if err := mayRead(c, "volume:get_all"); err != nil {
+		return 0, err
+	}
 	if !c.Admin() {
 		q.Project = c.Project
 	}
@@ -43,6 +49,9 @@ func (s *Service) CountVolumes(ctx context.Context, c block.Caller, q block.List
 
 // CountSnapshots is CountVolumes for snapshots.
 func (s *Service) CountSnapshots(ctx context.Context, c block.Caller, q block.ListQuery) (n int64, err error) {
+	if err := mayRead(c, "volume:get_all_snapshots"); err != nil {
+		return 0, err
+	}
 	if !c.Admin() {
 		q.Project = c.Project
 	}

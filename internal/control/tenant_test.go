@@ -32,6 +32,8 @@ func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID,
 		"DeleteVolume":         func() error { return z.DeleteVolume(ctx, c, v, false) },
 		"DeleteVolume cascade": func() error { return z.DeleteVolume(ctx, c, v, true) },
 		"ForceDeleteVolume":    func() error { return z.ForceDeleteVolume(ctx, c, v) },
+		"VolumeMetadata":       func() error { return none(z.VolumeMetadata(ctx, c, v)) },
+		"SnapshotMetadata":     func() error { return none(z.SnapshotMetadata(ctx, c, sn)) },
 		"SetVolumeMetadata":    func() error { return none(z.SetVolumeMetadata(ctx, c, v, nil, true)) },
 		"DeleteVolumeMetadata": func() error { return z.DeleteVolumeMetadata(ctx, c, v, "k") },
 		"ExtendVolume":         func() error { return z.ExtendVolume(ctx, c, v, 2) },
@@ -177,7 +179,8 @@ func TestReaders(t *testing.T) {
 	sn := z.snap(v.ID)
 	a, err := z.CreateAttachment(z.ctx, alice, control.NewAttachment{VolumeID: v.ID})
 	must(t, err)
-	looks := []string{"Volume", "Volumes", "ImageMetadata", "Snapshot", "Snapshots", "Attachment", "Attachments"}
+	looks := []string{"Volume", "Volumes", "ImageMetadata", "Snapshot", "Snapshots", "Attachment", "Attachments",
+		"VolumeMetadata", "SnapshotMetadata"}
 	for name, ask := range methods(z, reader, v.ID, sn.ID, a.ID) {
 		err := ask()
 		sentence, _ := block.UserMessage(err)

@@ -72,6 +72,15 @@ func (s *Service) UpdateVolume(ctx context.Context, c block.Caller, id block.Vol
 	return changed, err
 }
 
+// VolumeMetadata returns a volume's metadata.
+func (s *Service) VolumeMetadata(ctx context.Context, c block.Caller, id block.VolumeID) (map[string]string, error) {
+	v, err := s.Volume(ctx, c, id)
+	if err := first(err, authorize(c, "volume:get_volume_metadata", readersRule, volumeTarget(v))); err != nil {
+		return nil, err
+	}
+	return v.Metadata, nil
+}
+
 // SetVolumeMetadata adds to a volume's metadata, or replaces all of it, and
 // returns what it is then. It is Invalid during maintenance and while the
 // volume is uploaded.

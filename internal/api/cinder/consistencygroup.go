@@ -15,7 +15,7 @@ var (
 		filters: []string{"name", "status"}}
 	createLegacyBody = &schema{kinds: []string{"object"}, members: []property{
 		{"consistencygroup", true, &schema{kinds: []string{"object"}, members: []property{
-			{"name", false, shortText}, {"description", false, description}, {"volume_types", true, anything},
+			{"name", false, shortText}, {"description", false, description}, {"volume_types", false, anything},
 		}}}}}
 	legacySourceBody = &schema{kinds: []string{"object"}, members: []property{
 		{"consistencygroup-from-src", true, &schema{kinds: []string{"object"}, members: []property{

@@ -115,6 +115,7 @@ type fixture struct {
 	images  *images
 	config  cinder.Config
 	handler http.Handler
+	made    int           // things that a test gave names by numbers
 	ended   chan struct{} // gets a token when an attempt at a job ended
 }
 

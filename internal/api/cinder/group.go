@@ -302,7 +302,7 @@ func (v view) group(e *encoder, g control.Group) {
 		e.stringMember("replication_status", map[bool]string{false: block.ReplicationDisabled,
 			true: block.ReplicationEnabled}[g.Replicated])
 	}
-	if v.since(58) && v.admin {
+	if v.since(58) && v.shows.see(partGroupProject) {
 		e.stringMember("project_id", string(g.Project))
 	}
 	e.close('}')

@@ -129,7 +129,7 @@ func (v view) groupSnapshot(e *encoder, gs block.GroupSnapshot) {
 	e.timeMember("created_at", gs.CreatedAt)
 	orNull(e, "name", gs.Name)
 	orNull(e, "description", gs.Description)
-	if v.since(58) && v.admin {
+	if v.since(58) && v.shows.see(partGroupSnapshotProject) {
 		e.stringMember("project_id", string(gs.Project))
 	}
 	e.close('}')

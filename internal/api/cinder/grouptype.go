@@ -13,9 +13,10 @@ var groupTypeList = listing{name: "group_type_links", path: "group_types",
 
 // The bodies of cinder/api/schemas/group_types.py and group_specs.py.
 var (
-	specValue           = &schema{kinds: []string{"string", "null"}, maxLen: 255}
-	groupSpecs          = &schema{kinds: []string{"object"}, keys: metaKey, values: specValue}
-	groupSpecsBody      = envelope("group_specs", groupSpecs)
+	specValue      = &schema{kinds: []string{"string", "null"}, maxLen: 255}
+	groupSpecsBody = envelope("group_specs", &schema{kinds: []string{"object"}, keys: specKey, values: specValue})
+	groupSpecBody  = &schema{kinds: []string{"object"}, keys: specKey, values: specValue, minMembers: 1,
+		maxMembers: 1}
 	createGroupTypeBody = envelope("group_type", &schema{kinds: []string{"object"}, closed: true, members: []property{
 		{"name", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
 		{"description", false, description},
@@ -179,13 +180,13 @@ func showGroupSpec(c *call) error {
 
 // updateGroupSpec sets the one item that both the path and the body name.
 func updateGroupSpec(c *call) error {
-	o, err := c.checked(c.r.PathValue("key"), groupSpecs)
+	o, err := c.checked(c.r.PathValue("key"), groupSpecBody)
 	if err != nil {
 		return err
 	}
 	key := c.r.PathValue("key")
 	value := o.text(key)
-	if len(o.members) != 1 || value == nil {
+	if value == nil {
 		return invalid("Request body and URI mismatch")
 	}
 	specs := map[string]string{key: *value}

@@ -19,8 +19,7 @@ type holder struct {
 var volumeMetadata = holder{
 	noun: "Volume", tagged: true,
 	get: func(c *call) (map[string]string, error) {
-		v, err := c.s.cfg.Control.Volume(c.r.Context(), c.caller, c.volumeID())
-		return v.Metadata, err
+		return c.s.cfg.Control.VolumeMetadata(c.r.Context(), c.caller, c.volumeID())
 	},
 	set: func(c *call, m map[string]string, replace bool) (map[string]string, error) {
 		return c.s.cfg.Control.SetVolumeMetadata(c.r.Context(), c.caller, c.volumeID(), m, replace)
@@ -33,8 +32,7 @@ var volumeMetadata = holder{
 var snapshotMetadata = holder{
 	noun: "Snapshot",
 	get: func(c *call) (map[string]string, error) {
-		s, err := c.s.cfg.Control.Snapshot(c.r.Context(), c.caller, c.snapshotID())
-		return s.Metadata, err
+		return c.s.cfg.Control.SnapshotMetadata(c.r.Context(), c.caller, c.snapshotID())
 	},
 	set: func(c *call, m map[string]string, replace bool) (map[string]string, error) {
 		return c.s.cfg.Control.SetSnapshotMetadata(c.r.Context(), c.caller, c.snapshotID(), m, replace)

@@ -139,18 +139,21 @@ func showLimits(c *call) error {
 		e.open('[')
 		e.close(']')
 		e.key("absolute")
-		writeAbsolute(e, limits)
+		c.writeAbsolute(e, limits)
 		e.close('}')
 		e.close('}')
 	})
 }
 
-func writeAbsolute(e *encoder, limits control.Limits) {
+// writeAbsolute says what is in use to those who may know.
+func (c *call) writeAbsolute(e *encoder, limits control.Limits) {
 	e.open('{')
 	for _, resource := range slices.Sorted(maps.Keys(limitNames)) {
 		names := limitNames[resource]
 		e.wholeMember(names[0], limits[resource].Limit)
-		e.wholeMember(names[1], limits[resource].InUse)
+		if c.view.shows.see(partUse) {
+			e.wholeMember(names[1], limits[resource].InUse)
+		}
 	}
 	e.close('}')
 }

@@ -19,6 +19,7 @@ type view struct {
 	self     string // what the links begin with, as it stands in JSON
 	bookmark string
 	admin    bool
+	shows    *shown
 	extra    bool // Config.V2ExtraFields
 	host     string
 	typeRows bool
@@ -31,8 +32,8 @@ func (s *server) viewFor(r *http.Request, c block.Caller) view {
 		root = base + "/v3/" + project + "/"
 	}
 	return view{edition: in, root: root, base: base, project: project, self: unquoted(root),
-		bookmark: unquoted(base + "/" + project + "/"), admin: c.Admin(), extra: s.cfg.V2ExtraFields,
-		host: s.cfg.Host, typeRows: s.cfg.V2UploadTypeFormat != UploadTypeMap}
+		bookmark: unquoted(base + "/" + project + "/"), admin: c.Admin(), shows: &shown{caller: c, control: s.cfg.Control},
+		extra: s.cfg.V2ExtraFields, host: s.cfg.Host, typeRows: s.cfg.V2UploadTypeFormat != UploadTypeMap}
 }
 
 // links writes a resource's self and bookmark.
@@ -134,13 +135,21 @@ func (v view) changedVolume(e *encoder, vol block.Volume) {
 // volumeExtra writes Cinder's keys that the guide lacks.
 func (v view) volumeExtra(e *encoder, vol block.Volume) {
 	e.timeMember("updated_at", vol.UpdatedAt)
-	if !v.admin {
-		return
+	if v.admin {
+		e.nullMember("migration_status")
 	}
-	e.nullMember("migration_status")
-	e.nullMember("os-vol-mig-status-attr:migstat")
-	e.nullMember("os-vol-mig-status-attr:name_id")
-	e.stringMember("os-vol-host-attr:host", v.host+"@"+vol.Backend+"#"+vol.Backend)
+	v.volumeHost(e, vol)
+}
+
+// volumeHost writes where a volume lies, for those who may know.
+func (v view) volumeHost(e *encoder, vol block.Volume) {
+	if v.shows.see(partMigration) {
+		e.nullMember("os-vol-mig-status-attr:migstat")
+		e.nullMember("os-vol-mig-status-attr:name_id")
+	}
+	if v.shows.see(partHost) {
+		e.stringMember("os-vol-host-attr:host", v.host+"@"+vol.Backend+"#"+vol.Backend)
+	}
 }
 
 // metadata writes the tenant's metadata and, as Cinder does, what of the
@@ -238,7 +247,7 @@ func (v view) volumeType(e *encoder, t block.VolumeType) {
 	orNull(e, "description", t.Description)
 	if v.extra {
 		e.boolMember("is_public", t.Public)
-		if v.admin {
+		if v.shows.see(partTypeQoS) {
 			orNull(e, "qos_specs_id", t.QoSSpecsID)
 		}
 	}

@@ -36,12 +36,10 @@ func (v view) volume3(e *encoder, vol block.Volume, extended bool) {
 	}
 	v.volumeNewer(e, vol)
 	if extended {
-		e.stringMember("os-vol-tenant-attr:tenant_id", string(vol.Project))
-		if v.admin {
-			e.nullMember("os-vol-mig-status-attr:migstat")
-			e.nullMember("os-vol-mig-status-attr:name_id")
-			e.stringMember("os-vol-host-attr:host", v.host+"@"+vol.Backend+"#"+vol.Backend)
+		if v.shows.see(partTenant) {
+			e.stringMember("os-vol-tenant-attr:tenant_id", string(vol.Project))
 		}
+		v.volumeHost(e, vol)
 		if len(vol.ImageMetadata) > 0 {
 			e.textsMember("volume_image_metadata", vol.ImageMetadata)
 		}
@@ -124,7 +122,7 @@ func (v view) snapshot3(e *encoder, s block.Snapshot, extended, newer bool) {
 	if newer && v.since(65) {
 		e.boolMember("consumes_quota", true)
 	}
-	if extended {
+	if extended && v.shows.see(partSnapshot) {
 		e.stringMember("os-extended-snapshot-attributes:project_id", string(s.Project))
 		e.stringMember("os-extended-snapshot-attributes:progress", s.Progress)
 	}
@@ -139,10 +137,11 @@ func (v view) volumeType3(e *encoder, t block.VolumeType, access bool) {
 	e.stringMember("name", t.Name)
 	e.boolMember("is_public", t.Public)
 	orNull(e, "description", t.Description)
-	if v.admin {
+	switch {
+	case !v.shows.see(partTypeSpecs):
+	case v.shows.see(partAllSpecs):
 		e.textsMember("extra_specs", t.ExtraSpecs)
-		orNull(e, "qos_specs_id", t.QoSSpecsID)
-	} else {
+	default:
 		open := map[string]string{}
 		for _, key := range control.VisibleSpecs {
 			if text, ok := t.ExtraSpecs[key]; ok {
@@ -150,6 +149,9 @@ func (v view) volumeType3(e *encoder, t block.VolumeType, access bool) {
 			}
 		}
 		e.textsMember("extra_specs", open)
+	}
+	if v.shows.see(partTypeQoS) {
+		orNull(e, "qos_specs_id", t.QoSSpecsID)
 	}
 	if access {
 		e.boolMember("os-volume-type-access:is_public", t.Public)

@@ -50,7 +50,9 @@ const extraDocument = `{"os-volume-type-access:is_public":false,"is_public":fals
 	"name":"T","description":null,"qos_specs_id":"q"}`
 
 func TestViews(t *testing.T) {
-	v := view{self: "S/", bookmark: "B/"}
+	nobody := &shown{}
+	operator := &shown{caller: block.Caller{Roles: []string{"admin"}}}
+	v := view{self: "S/", bookmark: "B/", shows: nobody}
 	qos := "q"
 	kind := block.VolumeType{ID: "t", Name: "T", ExtraSpecs: map[string]string{"a": "b"}, QoSSpecsID: &qos}
 	for name, tt := range map[string]struct {
@@ -59,7 +61,7 @@ func TestViews(t *testing.T) {
 	}{
 		"full":  {func(e *encoder) { v.volume(e, full()) }, fullDocument},
 		"empty": {func(e *encoder) { v.volume(e, block.Volume{}) }, emptyDocument},
-		"type":  {func(e *encoder) { view{extra: true, admin: true}.volumeType(e, kind) }, extraDocument},
+		"type":  {func(e *encoder) { view{extra: true, admin: true, shows: operator}.volumeType(e, kind) }, extraDocument},
 	} {
 		e := &encoder{}
 		tt.write(e)
