@@ -110,13 +110,14 @@ func TestGroupTypeLists(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
-		"?is_public=zz":        "Invalid is_public filter [zz]",
-		"?sort=salt":           "Invalid input received: Invalid sort key",
-		"?limit=-1":            "limit param must be positive",
-		"?limit=x":             "limit param must be an integer",
-		"?offset=x":            "offset must be an integer",
-		"?sort=name:up":        "Invalid input received: Unknown sort direction, must be 'desc' or 'asc'.",
-		"?sort=name&sort_dir=": "The 'sort_key' and 'sort_dir' parameters are deprecated and cannot be used with the 'sort' parameter.",
+		"?is_public=zz": "Invalid is_public filter [zz]",
+		"?sort=salt":    "Invalid input received: Invalid sort key",
+		"?limit=-1":     "limit param must be positive",
+		"?limit=x":      "limit param must be an integer",
+		"?offset=x":     "offset must be an integer",
+		"?sort=name:up": "Invalid input received: Unknown sort direction, must be 'desc' or 'asc'.",
+		"?sort=name&sort_dir=": "The 'sort_key' and 'sort_dir' parameters are deprecated and cannot be used with " +
+			"the 'sort' parameter.",
 	} {
 		f.wantAt(11, "admin", 400, "GET", "group_types"+query, "").wantMessage(t, query, want)
 	}
