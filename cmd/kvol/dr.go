@@ -18,9 +18,14 @@ A zone is lost:
   kvol dr recovery --from mitaka1 --from-type TYPE-ID VOLUME-ID \
                    --to kilo1 --to-type TYPE-ID --project PROJECT-ID --wait
 
+A zone is to be left while it lives, and gone back to:
+  kvol dr failover VOLUME-ID --to kilo1 --wait
+  kvol dr failback NEW-VOLUME-ID --wait          (in kilo1)
+
 Any zone that is alive answers for all zones (KVOL_URL).`}
 	c.AddCommand(drList(out), drShow(out), drStart(out, "create"), drStart(out, "recovery"), drJobs(out, "create"),
-		drJobs(out, "recovery"), drReplicas(out), drPoints(out), drLinks(out))
+		drJobs(out, "recovery"), drReplicas(out), drPoints(out), drLinks(out),
+		drFailover(out, false), drFailover(out, true), drStatus(out))
 	return c
 }
 

@@ -11,3 +11,8 @@ type Origin struct {
 	Sum    RootHash // the root sum of the point, from which those of later ones are computed
 	Epoch  uint64   // under which the new volume was promoted
 }
+
+// OriginHolder is the name of the pin on what a recovered volume began as. Who
+// recovers sets it; replication takes it off when the volume's way back has
+// begun.
+const OriginHolder = "origin"

@@ -39,6 +39,9 @@ type Volume struct {
 	RecoveredTo *Recovered
 	// RecoveredFrom is set on a volume that a recovery made.
 	RecoveredFrom *Origin
+	// Switching is the zone to which the volume is being moved by a planned
+	// failover; until that ends no host may write to it. "" for none.
+	Switching Zone
 
 	// Attachments are filled in when volumes are read one by one or in detail.
 	Attachments []Attachment

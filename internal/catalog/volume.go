@@ -13,7 +13,7 @@ const (
 		volumes.size, volumes.status, volumes.type_id, volumes.backend, volumes.availability_zone,
 		volumes.bootable, volumes.multiattach, volumes.encrypted, volumes.readonly, volumes.snapshot_id,
 		volumes.source_volume_id, volumes.group_id, volumes.metadata, volumes.image_metadata,
-		volumes.replication_status, volumes.epoch, volumes.recovered_to, volumes.recovered_from,
+		volumes.replication_status, volumes.epoch, volumes.recovered_to, volumes.recovered_from, volumes.switching,
 		volumes.created_at, volumes.updated_at, volumes.encryption_key_id, volumes.encryption, volume_types.name,
 		(SELECT volume_groups.type_id FROM volume_groups WHERE volume_groups.id = volumes.group_id)`
 
@@ -88,14 +88,14 @@ func (tx *Tx) InsertVolume(v block.Volume) error {
 	_, err := tx.exec(`INSERT INTO volumes (id, project_id, user_id, name, description, size, status, type_id,
 			backend, availability_zone, bootable, multiattach, encrypted, readonly, snapshot_id,
 			source_volume_id, group_id, metadata, image_metadata, replication_status, epoch, recovered_to,
-			recovered_from, created_at, updated_at, encryption_key_id, encryption)
+			recovered_from, switching, created_at, updated_at, encryption_key_id, encryption)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-			$21, $22, $23, $24, $25, $26, $27)`,
+			$21, $22, $23, $24, $25, $26, $27, $28)`,
 		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, v.Status, orNull(v.TypeID), v.Backend,
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
 		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
 		v.ReplicationStatus, v.Epoch, jsonOrNull(v.RecoveredTo), jsonOrNull(v.RecoveredFrom),
-		micros(v.CreatedAt), micros(v.UpdatedAt), keyOf(v.Encryption), jsonOrNull(v.Encryption))
+		v.Switching, micros(v.CreatedAt), micros(v.UpdatedAt), keyOf(v.Encryption), jsonOrNull(v.Encryption))
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Volume %s exists already.", v.ID)
 	}
@@ -142,13 +142,14 @@ func (tx *Tx) UpdateVolume(v block.Volume) error {
 			type_id = $7, backend = $8, availability_zone = $9, bootable = $10, multiattach = $11,
 			encrypted = $12, readonly = $13, snapshot_id = $14, source_volume_id = $15, group_id = $16,
 			metadata = $17, image_metadata = $18, replication_status = $19, epoch = $20,
-			recovered_to = $21, recovered_from = $22, updated_at = $23, encryption_key_id = $24, encryption = $25
+			recovered_to = $21, recovered_from = $22, switching = $23, updated_at = $24,
+			encryption_key_id = $25, encryption = $26
 		WHERE id = $1`,
 		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, orNull(v.TypeID), v.Backend,
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
 		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
-		v.ReplicationStatus, v.Epoch, jsonOrNull(v.RecoveredTo), jsonOrNull(v.RecoveredFrom), micros(tx.Now),
-		keyOf(v.Encryption), jsonOrNull(v.Encryption))
+		v.ReplicationStatus, v.Epoch, jsonOrNull(v.RecoveredTo), jsonOrNull(v.RecoveredFrom), v.Switching,
+		micros(tx.Now), keyOf(v.Encryption), jsonOrNull(v.Encryption))
 	if err := changed(res, err, noVolume, v.ID); err != nil {
 		return err
 	}
@@ -211,8 +212,8 @@ func scanVolume(row scanner) (block.Volume, error) {
 		&v.Backend, &v.AvailabilityZone, &v.Bootable, &v.Multiattach, &v.Encrypted, &v.Readonly,
 		&v.SnapshotID, &v.SourceVolumeID, &v.GroupID, asJSON(&v.Metadata),
 		asJSON(&v.ImageMetadata), &v.ReplicationStatus, &v.Epoch, asJSON(&v.RecoveredTo),
-		asJSON(&v.RecoveredFrom), asTime(&v.CreatedAt), asTime(&v.UpdatedAt), nullable(&key),
-		asJSON(&v.Encryption), nullable(&v.TypeName),
+		asJSON(&v.RecoveredFrom), &v.Switching, asTime(&v.CreatedAt), asTime(&v.UpdatedAt),
+		nullable(&key), asJSON(&v.Encryption), nullable(&v.TypeName),
 		nullable(&v.GroupType))
 	if v.Encryption != nil {
 		v.Encryption.Key = key

@@ -56,6 +56,11 @@ type Operation struct {
 // dr sends a request to the disaster recovery API, which lies beside the
 // block storage API at the zone's address.
 func (s *Session) dr(ctx context.Context, path string, out any) error {
+	return s.drCall(ctx, http.MethodGet, path, nil, out)
+}
+
+// drCall is dr with a method and a body.
+func (s *Session) drCall(ctx context.Context, method, path string, in, out any) error {
 	base, err := s.URL(blockStorage)
 	if err != nil {
 		return err
@@ -64,7 +69,7 @@ func (s *Session) dr(ctx context.Context, path string, out any) error {
 	if !found {
 		return fmt.Errorf("the block storage endpoint %s has no /v2/ in it", base)
 	}
-	_, _, err = exchange{http: s.http, method: http.MethodGet, url: root + "/api/dr/v1" + path, out: out,
+	_, _, err = exchange{http: s.http, method: method, url: root + "/api/dr/v1" + path, in: in, out: out,
 		header: http.Header{"X-Auth-Token": {s.Token}}}.do(ctx)
 	return err
 }

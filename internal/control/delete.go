@@ -35,7 +35,7 @@ func (s *Service) ForceDeleteVolume(ctx context.Context, c block.Caller, id bloc
 func (s *Service) deleteVolume(ctx context.Context, c block.Caller, id block.VolumeID, rule string,
 	how block.Event, cascade bool) error {
 	err := s.changeVolume(ctx, c, id, rule, func(tx *catalog.Tx, v block.Volume) error {
-		if err := notFrozen(tx, v.Backend); err != nil {
+		if err := first(notFrozen(tx, v.Backend), notSwitching(v)); err != nil {
 			return err
 		}
 		if v.Attached() || v.GroupID != nil {

@@ -9,7 +9,6 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/recovery"
-	"kvol/internal/replication"
 )
 
 // ForwardedDR is a request on its way to the zone in which it runs.
@@ -96,7 +95,11 @@ func checkDR(req block.DRRequest) error {
 // of may be too new to be replicated: then its zone is asked, and if that knows
 // it, there is a job, which fails.
 func (s *Service) startHere(ctx context.Context, req block.DRRequest, user string) (int64, error) {
-	start := drStart{s: s, req: req}
+	return s.start(ctx, drStart{s: s, req: req}, user)
+}
+
+func (s *Service) start(ctx context.Context, start drStart, user string) (int64, error) {
+	req := start.req
 	for _, p := range s.KnownProtections() {
 		if p.SourceZone == req.SourceZone && p.SourceType == req.SourceType && p.Destination == s.cfg.Zone {
 			start.pairs = append(start.pairs, p)
@@ -125,6 +128,7 @@ type drStart struct {
 	req         block.DRRequest
 	pairs       []block.Protection // between the request's zones and types
 	sourceKnows bool               // the source zone has the volume or snapshot
+	planned     *TakeoverOrder     // of the source zone, where the failover is planned
 
 	rowkey  int64          // results
 	volume  block.VolumeID // "" if none was made
@@ -221,6 +225,9 @@ func (d *drStart) choose(tx *catalog.Tx) (best block.Replica, point block.Point,
 	if err != nil {
 		return best, point, err
 	}
+	if d.planned != nil {
+		return d.planned.choose(candidates)
+	}
 	err = block.Errorf(block.NotFound, "This zone has no replica of it.")
 	for _, r := range candidates {
 		p, why := recovery.Newest(r)
@@ -283,22 +290,14 @@ func (d *drStart) room(tx *catalog.Tx, j *block.DRJob, t block.VolumeType, p blo
 	return err
 }
 
-// promote takes the right to write over, and has the new volume's beginning
-// kept, so that the way back is short.
-func (d *drStart) promote(tx *catalog.Tx, v *block.Volume, r block.Replica, p block.Point) (err error) {
-	v.Epoch, err = tx.RaiseEpoch(r.ID, block.Recovered{Zone: d.s.cfg.Zone, Volume: v.ID, At: tx.Now, Point: p.ID})
-	if err != nil {
+// promote takes the right to write over, at once unless the source is alive and
+// waits for the end, and has the new volume's beginning kept, so that the way
+// back is short.
+func (d *drStart) promote(tx *catalog.Tx, v *block.Volume, r block.Replica, p block.Point) error {
+	if err := recovery.KeepOrigin(tx, v, r, p); err != nil || d.planned != nil {
 		return err
 	}
-	if p.Size != v.Size*block.GiB {
-		return nil // the volume has another size than the point: it begins as something else
-	}
-	_, sum, err := tx.Point(r.ID, p.ID)
-	if err != nil {
-		return err
-	}
-	v.RecoveredFrom = recovery.Origin(r, p, sum, v.Epoch)
-	return first(tx.InsertCut(v.ID, p.ID), tx.Pin(v.ID, p.ID, replication.OriginHolder))
+	return recovery.Promote(tx, d.s.cfg.Zone, v, r.ID, p.ID)
 }
 
 // begin writes the intent: the right to write, the volume, the row and the job
@@ -330,6 +329,9 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	}
 	order := recovery.Order{
 		Kind: d.req.Kind, Rowkey: d.rowkey, Replica: r.ID, Backup: r.Backend, Point: p.ID, Volume: v.ID,
+	}
+	if d.planned != nil {
+		order.Planned, order.SourceEpoch = true, d.planned.Epoch
 	}
 	if err := tx.Pin(r.ID, p.ID, order.Holder()); err != nil {
 		return err

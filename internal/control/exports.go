@@ -47,9 +47,9 @@ func (e *Exports) name(connection string) string {
 }
 
 // exportedReadOnly is the rule for who may write: nobody to a stale primary or
-// a read-only volume, nor through a connection or attachments that only read.
+// one that is being moved to another zone, nor to a read-only volume, nor through a connection or attachments that only read.
 func exportedReadOnly(v block.Volume, conn block.Connection) bool {
-	if v.RecoveredTo != nil || v.Readonly || conn.Readonly {
+	if v.RecoveredTo != nil || v.Switching != "" || v.Readonly || conn.Readonly {
 		return true
 	}
 	for _, a := range v.Attachments {
@@ -132,6 +132,13 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 	x.permit(device, readOnly)
 	out := e.export(x, v, giveBack)
 	out.ReadOnly, out.Description = readOnly, "volume "+string(v.ID)
+	switch {
+	case v.Switching != "":
+		out.Description += ", read-only while it is moved to zone " + string(v.Switching)
+	case v.RecoveredTo != nil:
+		out.Description += ", read-only: it lives in zone " + string(v.RecoveredTo.Zone) + " as volume " +
+			string(v.RecoveredTo.Volume)
+	}
 	return out, nil
 }
 

@@ -100,6 +100,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 		jobGroupSnapshotDelete: handler{s.runGroupSnapshotDelete,
 			gaveUpGroupSnapshot(block.GroupDeleting, block.SnapshotDeleting)},
 		jobServerTell:    handler{s.runTell, nobody},
+		jobFailover:      handler{s.runFailover, nobody},
 		recovery.JobKind: s.recoveryHandler(),
 	}
 }

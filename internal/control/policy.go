@@ -147,11 +147,19 @@ func refusal(err, sentence error) error {
 
 // notStale refuses what would write to a volume that lives on elsewhere.
 func notStale(v block.Volume) error {
-	if v.RecoveredTo == nil {
-		return nil
+	if err := notSwitching(v); err != nil || v.RecoveredTo == nil {
+		return err
 	}
 	return invalidVolume("Volume %s was recovered in zone %s as volume %s and lives on there; this copy is read-only.",
 		v.ID, v.RecoveredTo.Zone, v.RecoveredTo.Volume)
+}
+
+// notSwitching refuses what must wait for the end of a planned failover.
+func notSwitching(v block.Volume) error {
+	if v.Switching == "" {
+		return nil
+	}
+	return invalidVolume("Volume %s is being moved to zone %s; wait for the end of that.", v.ID, v.Switching)
 }
 
 var metadataKey = regexp.MustCompile(`^[a-zA-Z0-9-_:. /]{1,255}$`)

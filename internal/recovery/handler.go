@@ -15,9 +15,12 @@ import (
 type Config struct {
 	Catalog  *catalog.Catalog
 	Backends *driver.Set
+	Zone     block.Zone // this one
 	// Changed, if set, is called after a commit that changed a job of the kvol
 	// API. It must not block.
 	Changed func()
+	// Made, if set, is called when a new volume is available. It must not block.
+	Made func(block.VolumeID)
 }
 
 // Evidence is what a recovery leaves behind: what shows that the new volume has
@@ -142,6 +145,14 @@ func (h *Handler) finish(ctx context.Context, o Order) error {
 		if err != nil {
 			return err
 		}
+		if !row.End.IsZero() {
+			return nil // the source took the volume back
+		}
+		if o.Planned {
+			if err := h.takeOver(tx, o); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.MoveVolume(o.Volume, block.Done); err != nil {
 			return err
 		}
@@ -150,8 +161,32 @@ func (h *Handler) finish(ctx context.Context, o Order) error {
 	})
 	if err == nil {
 		h.changed()
+		if h.cfg.Made != nil {
+			h.cfg.Made(o.Volume)
+		}
 	}
 	return err
+}
+
+// takeOver promotes the volume of a planned failover, unless its source was
+// recovered otherwise meanwhile, or has a newer point.
+func (h *Handler) takeOver(tx *catalog.Tx, o Order) error {
+	r, err := tx.Replica(o.Replica)
+	if err != nil {
+		return err
+	}
+	if r.Epoch != o.SourceEpoch || r.Newest.ID != o.Point {
+		return job.GiveUp(block.Errorf(block.Conflict, "Volume %s of zone %s was recovered or written to meanwhile.",
+			r.Source, r.SourceZone))
+	}
+	v, err := tx.Volume(o.Volume)
+	if err != nil {
+		return err
+	}
+	if err := Promote(tx, h.cfg.Zone, &v, o.Replica, o.Point); err != nil {
+		return err
+	}
+	return tx.UpdateVolume(v)
 }
 
 // judge decides whether it helps to try again. A volume whose row went while

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"kvol/internal/block"
+	"kvol/internal/catalog"
 )
 
 // JobKind names the handler of both kinds of recovery.
@@ -24,12 +25,37 @@ type Order struct {
 	Backup  string         `json:"backup"` // backend of the replica
 	Point   block.PointID  `json:"point"`
 	Volume  block.VolumeID `json:"volume"` // the new one
+	// Planned says that the source waits for the end: the right to write is taken
+	// over with it, if the source's epoch is SourceEpoch still.
+	Planned     bool   `json:"planned,omitempty"`
+	SourceEpoch uint64 `json:"source_epoch,omitempty"`
 }
 
-// Origin is what a recovered volume continues: a replica's source at a point,
-// whose root sum is given.
-func Origin(r block.Replica, p block.Point, sum block.RootHash, epoch uint64) *block.Origin {
-	return &block.Origin{Zone: r.SourceZone, Volume: r.Source, Point: p, Sum: sum, Epoch: epoch}
+// KeepOrigin notes what a recovered volume continues, and pins what it begins
+// as. A volume of another size than the point begins as something else.
+func KeepOrigin(tx *catalog.Tx, v *block.Volume, r block.Replica, p block.Point) error {
+	if p.Size != v.Size*block.GiB {
+		return nil
+	}
+	_, sum, err := tx.Point(r.ID, p.ID)
+	if err != nil {
+		return err
+	}
+	v.RecoveredFrom = &block.Origin{Zone: r.SourceZone, Volume: r.Source, Point: p, Sum: sum}
+	if err := tx.InsertCut(v.ID, p.ID); err != nil {
+		return err
+	}
+	return tx.Pin(v.ID, p.ID, block.OriginHolder)
+}
+
+// Promote takes the right to write a replica's source over for a volume. The
+// caller writes the volume's row.
+func Promote(tx *catalog.Tx, zone block.Zone, v *block.Volume, replica block.VolumeID, p block.PointID) (err error) {
+	v.Epoch, err = tx.RaiseEpoch(replica, block.Recovered{Zone: zone, Volume: v.ID, At: tx.Now, Point: p})
+	if v.RecoveredFrom != nil {
+		v.RecoveredFrom.Epoch = v.Epoch
+	}
+	return err
 }
 
 // Holder names the pin that keeps the order's point while the job is under

@@ -245,7 +245,7 @@ func (v *visit) outgrow(tx *catalog.Tx, p block.Point) error {
 	if id == "" || p.ID == id {
 		return nil
 	}
-	_, err := tx.Unpin(v.volume.ID, id, OriginHolder)
+	_, err := tx.Unpin(v.volume.ID, id, block.OriginHolder)
 	return err
 }
 

@@ -190,10 +190,6 @@ func copyable(s block.VolumeStatus) bool {
 	return true
 }
 
-// OriginHolder is the name of the pin on what a recovered volume began as. Who
-// recovers sets it; a Sender takes it off when the volume's way back has begun.
-const OriginHolder = "origin"
-
 // holder is the name of the link's pins.
 func (v *visit) holder() string { return fmt.Sprintf("replication/%d", v.link.Protection) }
 

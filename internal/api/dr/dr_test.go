@@ -154,6 +154,8 @@ func TestWhoSeesWhat(t *testing.T) {
 		{"operations/recovery/x", 400, 400, 400, ""},
 		{"operations/drop/1", 404, 404, 404, ""},
 		{"audit", 200, 403, 403, `"user":"gabianet"`},
+		{"failovers", 200, 200, 200, `{"failovers":[]}`},
+		{"failovers/x", 404, 404, 404, "Failover x could not be found."},
 		{"nothing", 404, 404, 404, "no such path"},
 	} {
 		for token, want := range map[string]int{"admin": c.admin, "owner": c.owner, "other": c.other} {

@@ -43,9 +43,13 @@ func New(cfg Config) *Server {
 		"/api/dr/v1/links":                              s.links,
 		"/api/dr/v1/operations/{kind}/{rowkey}":         s.operation,
 		"/api/dr/v1/audit":                              s.audit,
+		"/api/dr/v1/failovers":                          s.failovers,
+		"/api/dr/v1/failovers/{id}":                     s.failover,
 	} {
 		s.routes.HandleFunc(http.MethodGet, path, s.answer(fn))
 	}
+	s.routes.HandleFunc(http.MethodPost, "/api/dr/v1/volumes/{volume_id}/failover", s.accept(s.beginFailover(false)))
+	s.routes.HandleFunc(http.MethodPost, "/api/dr/v1/volumes/{volume_id}/failback", s.accept(s.beginFailover(true)))
 	return s
 }
 
@@ -56,6 +60,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) answer(fn func(*http.Request, block.Caller) (any, error)) http.HandlerFunc {
+	return s.respond(http.StatusOK, fn)
+}
+
+// accept is answer for what begins something.
+func (s *Server) accept(fn func(*http.Request, block.Caller) (any, error)) http.HandlerFunc {
+	return s.respond(http.StatusAccepted, fn)
+}
+
+func (s *Server) respond(status int, fn func(*http.Request, block.Caller) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		token := r.Header.Get("X-Auth-Token")
 		if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && token == "" {
@@ -77,7 +90,7 @@ func (s *Server) answer(fn func(*http.Request, block.Caller) (any, error)) http.
 			s.writeError(w, r, err)
 			return
 		}
-		api.WriteJSON(w, http.StatusOK, out)
+		api.WriteJSON(w, status, out)
 	}
 }
 
@@ -113,6 +126,8 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusForbidden
 	case block.NotFound:
 		status = http.StatusNotFound
+	case block.Conflict:
+		status = http.StatusConflict
 	case block.Unsupported:
 		status = http.StatusMethodNotAllowed
 	case block.Unavailable:

@@ -73,6 +73,8 @@ func NewServer(cfg ServerConfig) *Server {
 	s.routes.HandleFunc(get, control.PathFences, s.answer(s.fences))
 	s.routes.HandleFunc(get, control.PathKnown, s.answer(s.known))
 	s.routes.HandleFunc(post, control.PathBlock, s.answer(s.block))
+	s.routes.HandleFunc(post, control.PathPromote, s.answer(s.takeover(s.cfg.Service.Promote)))
+	s.routes.HandleFunc(post, control.PathLeave, s.answer(s.takeover(s.cfg.Service.Leave)))
 	s.routes.HandleFunc(post, PathReplicate, s.replicate)
 	return s
 }
@@ -170,6 +172,18 @@ func (s *Server) known(ctx context.Context, from block.Zone, r *http.Request) (a
 	q := r.URL.Query()
 	return s.cfg.Service.Known(ctx, from, block.VolumeID(q.Get("volume")), block.SnapshotID(q.Get("snapshot")),
 		block.TypeID(q.Get("type")))
+}
+
+// takeover is a step of a planned failover, asked for by the source.
+func (s *Server) takeover(do func(context.Context, block.Zone, control.TakeoverOrder) (control.Takeover, error),
+) func(context.Context, block.Zone, *http.Request) (any, error) {
+	return func(ctx context.Context, from block.Zone, r *http.Request) (any, error) {
+		var o control.TakeoverOrder
+		if err := read(r, &o); err != nil {
+			return nil, err
+		}
+		return do(ctx, from, o)
+	}
 }
 
 // block looks for a block that a zone lost.

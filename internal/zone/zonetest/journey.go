@@ -178,6 +178,24 @@ func (j *Journey) AwaitReplica(to string) client.Link {
 	return last
 }
 
+// Failover moves the volume to another zone while both live, and goes on there.
+func (j *Journey) Failover(to string) client.Failover {
+	j.t.Helper()
+	s := j.c.Session(j.Zone, Alice)
+	f, err := s.Failover(j.t.Context(), j.Volume, client.FailoverTo{Destination: to})
+	if err == nil {
+		f, err = s.WaitFailover(j.t.Context(), f.ID, nil)
+	}
+	if err != nil {
+		j.t.Fatalf("move volume %s from %s to %s: %v", j.Volume, j.Zone, to, err)
+	}
+	if want := j.Root(); f.Point == nil || f.Point.Root != want {
+		j.t.Fatalf("what was written has root %s, what moved is %+v", want, f.Point)
+	}
+	j.Zone, j.Volume = to, f.NewVolume
+	return f
+}
+
 // Recover recovers the volume in another zone, whatever has become of its own,
 // and goes on there.
 func (j *Journey) Recover(to string) {

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"kvol/internal/client"
+)
+
+// drFailover is a planned failover, or back the way back.
+func drFailover(out *output, back bool) *cobra.Command {
+	var to client.FailoverTo
+	var wait bool
+	c := &cobra.Command{Use: "failover VOLUME-ID", Args: cobra.ExactArgs(1),
+		Short: "Move a volume to another zone without loss, while both zones live",
+		Long: `Stops writes to the volume, waits until the other zone has confirmed all of it, and has it taken over there.
+The new volume is in the other zone; the old one stays, read-only. If anything fails, the volume stays where it is and
+takes writes again, unless the other zone has taken it over: that zone's word decides.
+Where the volume's zone is lost, use: kvol dr recovery`}
+	if back {
+		c.Use, c.Short = "failback VOLUME-ID", "Move a recovered volume back to the zone that it came from, by what changed"
+	} else {
+		c.Flags().StringVar(&to.Destination, "to", "", "the zone, where the volume is replicated to several")
+	}
+	c.Flags().
+		StringVar(&to.DestinationType, "to-type", "", "id of the volume type there; the one of the same name if absent")
+	c.Flags().BoolVar(&wait, "wait", false, "follow it to its end")
+	c.RunE = with(func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error {
+		begin := s.Failover
+		if back {
+			begin = s.Failback
+		}
+		f, err := begin(ctx, args[0], to)
+		if err != nil {
+			return err
+		}
+		if wait {
+			w := waiting("move to zone " + f.Destination)
+			f, err = s.WaitFailover(ctx, f.ID, func(f client.Failover) { w.saw(f.Phase) })
+			w.done(err)
+			if err != nil {
+				return err
+			}
+		}
+		return showFailover(c, out, f)
+	})
+	return c
+}
+
+func showFailover(c *cobra.Command, out *output, f client.Failover) error {
+	rows := [][2]any{{"id", f.ID}, {"volume", f.VolumeID}, {"status", f.Status}, {"phase", f.Phase},
+		{"zone", f.Destination}, {"new volume", f.NewVolume}, {"epoch", f.Epoch}, {"why it went back", f.Error}}
+	if f.Point != nil {
+		rows = append(rows, [2]any{"point", f.Point.ID}, [2]any{"root hash", f.Point.Root})
+	}
+	for _, s := range f.Steps {
+		rows = append(rows, [2]any{s.Name, s.Status + spent(s)})
+	}
+	return out.one(c.OutOrStdout(), f, rows...)
+}
+
+func spent(s client.FailoverStep) string {
+	if s.Started == nil || s.Ended == nil {
+		return ""
+	}
+	return " in " + s.Ended.Sub(*s.Started).Round(time.Millisecond).String()
+}
+
+func drStatus(out *output) *cobra.Command {
+	return &cobra.Command{Use: "status [FAILOVER-ID]", Short: "Show planned failovers out of this zone, or one",
+		Args: cobra.MaximumNArgs(1),
+		RunE: with(func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error {
+			if len(args) == 1 {
+				f, err := s.FailoverByID(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return showFailover(c, out, f)
+			}
+			all, err := s.Failovers(ctx)
+			if err != nil {
+				return err
+			}
+			var rows []table.Row
+			for _, f := range all {
+				rows = append(rows, table.Row{f.ID, f.VolumeID, f.Destination, f.NewVolume, f.Phase, f.Error,
+					f.CreatedAt.Format("2006-01-02 15:04:05")})
+			}
+			return out.rows(c.OutOrStdout(), all,
+				table.Row{"ID", "Volume", "To", "New volume", "Phase", "Why it went back", "Begun (UTC)"}, rows)
+		})}
+}

@@ -1,0 +1,145 @@
+package control
+
+import (
+	"context"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// TakeoverOrder is what the source of a planned failover asks the destination
+// for: to go on with the volume from a point that both have, or to leave it.
+type TakeoverOrder struct {
+	ID      string          `json:"id"`
+	Request block.DRRequest `json:"request"`
+	Epoch   uint64          `json:"epoch"` // of the volume until then
+	Point   block.PointID   `json:"point"` // "" where the source had not got that far
+	Root    block.RootHash  `json:"root"`
+}
+
+// Takeover is the answer. One of the fields is set, or none while it is under
+// way.
+type Takeover struct {
+	Recovered *block.Recovered `json:"recovered,omitempty"` // it took over
+	Refused   string           `json:"refused,omitempty"`   // it did not, and never will by this order
+}
+
+// The paths by which zones agree on a planned failover.
+const (
+	PathPromote = "/peer/v1/failover/promote"
+	PathLeave   = "/peer/v1/failover/leave"
+)
+
+// Promote takes a volume over from the zone that asks. Asked again, it tells
+// how far it is. The epoch rises in the transaction that makes the new volume
+// available, so that one that fails leaves the source in its right.
+func (s *Service) Promote(ctx context.Context, from block.Zone, o TakeoverOrder) (Takeover, error) {
+	if err := s.checkTakeover(from, o); err != nil {
+		return Takeover{}, err
+	}
+	_, err := s.start(ctx, drStart{s: s, req: o.Request, planned: &o}, string(from)+"/failover")
+	if err != nil && block.KindOf(err) != block.Unavailable {
+		if message, ok := block.UserMessage(err); ok {
+			return Takeover{Refused: message}, nil
+		}
+	}
+	if err != nil {
+		return Takeover{}, err
+	}
+	var answer Takeover
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		j, err := tx.DRJobWithKey(o.Request.Kind, o.Request.IdempotencyKey)
+		if err != nil {
+			return err
+		}
+		answer, err = takeoverOf(tx, j)
+		return err
+	})
+	return answer, err
+}
+
+// Leave makes sure that a volume is not taken over by an order any more, unless
+// that happened. What was begun for it is deleted; nobody has written to it.
+func (s *Service) Leave(ctx context.Context, from block.Zone, o TakeoverOrder) (answer Takeover, err error) {
+	if err := s.checkTakeover(from, o); err != nil {
+		return answer, err
+	}
+	const why = "The planned failover was given up."
+	err = s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		j, err := tx.DRJobWithKey(o.Request.Kind, o.Request.IdempotencyKey)
+		if block.Is(err, block.NotFound) { // an order that is late finds this
+			n, err := tx.Next("dr." + string(o.Request.Kind))
+			if err != nil {
+				return err
+			}
+			answer = Takeover{Refused: why}
+			return tx.InsertDRJob(block.DRJob{Rowkey: n*zoneClasses + int64(s.cfg.ZoneIndex), Request: o.Request,
+				Status: block.DRFail, Message: why, ReplicaZone: s.cfg.Zone, Start: tx.Now, End: tx.Now})
+		}
+		if err != nil {
+			return err
+		}
+		if answer, err = takeoverOf(tx, j); err != nil || answer.Recovered != nil {
+			return err
+		}
+		if j.End.IsZero() {
+			j.Status, j.Message, j.End = block.DRFail, why, tx.Now
+			if err := tx.UpdateDRJob(j); err != nil {
+				return err
+			}
+		}
+		answer = Takeover{Refused: j.Message}
+		return dropUnused(tx, j.NewVolume)
+	})
+	s.DRChanged()
+	return answer, err
+}
+
+// dropUnused deletes a volume that was to be and is not.
+func dropUnused(tx *catalog.Tx, id block.VolumeID) error {
+	v, err := tx.Volume(id)
+	if err != nil || v.Status == block.VolumeDeleting {
+		return ignoring(block.NotFound, err)
+	}
+	if _, err := tx.MoveVolume(id, block.ForceDelete); err != nil {
+		return err
+	}
+	return enqueue(tx, jobVolumeDelete, string(id), nil)
+}
+
+// takeoverOf tells how the job of an order stands.
+func takeoverOf(tx *catalog.Tx, j block.DRJob) (Takeover, error) {
+	switch j.Status {
+	case block.DRSuccess:
+		f, found, err := tx.Fence(j.Request.SourceZone, j.Request.SourceVolume)
+		if err == nil && (!found || f.Recovered.Volume != j.NewVolume) {
+			err = block.Errorf(block.Conflict, "Volume %s was recovered once more meanwhile.", j.Request.SourceVolume)
+		}
+		return Takeover{Recovered: &f.Recovered}, err
+	case block.DRFail:
+		return Takeover{Refused: orDefaultText(j.Message, "It failed.")}, nil
+	}
+	return Takeover{}, nil
+}
+
+// choose takes the point that the source confirmed, and no other.
+func (o *TakeoverOrder) choose(candidates []block.Replica) (block.Replica, block.Point, error) {
+	for _, r := range candidates {
+		if p := r.Newest; p.ID == o.Point && p.ID != "" && p.Root == o.Root && r.Epoch == o.Epoch {
+			return r, p, nil
+		}
+	}
+	return block.Replica{}, block.Point{}, block.Errorf(block.Conflict,
+		"The newest point here is not the one with which the volume is to go on.")
+}
+
+func (s *Service) checkTakeover(from block.Zone, o TakeoverOrder) error {
+	if err := checkDR(o.Request); err != nil {
+		return err
+	}
+	if o.Request.SourceZone != from || o.Request.Destination != s.cfg.Zone || o.ID == "" ||
+		o.Request.Kind != block.DRRecovery || o.Request.IdempotencyKey != "failover/"+o.ID {
+		return block.Errorf(block.Invalid, "Zone %s may not order this of zone %s.", from, s.cfg.Zone)
+	}
+	return nil
+}
