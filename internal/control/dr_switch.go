@@ -125,13 +125,21 @@ func (s *Service) hasAll(
 	store driver.Driver,
 	f block.Failover,
 ) (p block.Point, ok bool, err error) {
+	var l catalog.Link
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		l, err := tx.Link(f.Volume, f.Protection)
-		p = l.Confirmed
+		l, err = tx.Link(f.Volume, f.Protection)
 		return err
 	})
-	if err != nil || p.ID == "" || p.Epoch != f.Epoch {
+	p = l.Confirmed
+	if err != nil || p.ID == "" || p.Epoch != f.Epoch || l.Target != nil {
 		return p, false, err
+	}
+	if counter, counts := driver.As[driver.ChangeCounter](store); counts {
+		// Until the sender has seen that nothing changes any more, another point
+		// may be on its way.
+		if n, err := counter.Changes(ctx, f.Volume); err != nil || n != l.Changes {
+			return p, false, err
+		}
 	}
 	all, err := store.Snapshots(ctx, f.Volume)
 	if err != nil {

@@ -122,10 +122,11 @@ func takeoverOf(tx *catalog.Tx, j block.DRJob) (Takeover, error) {
 	return Takeover{}, nil
 }
 
-// choose takes the point that the source confirmed, and no other.
+// choose takes the newest point if it is what the source says that the volume
+// is: points of the same content may follow each other.
 func (o *TakeoverOrder) choose(candidates []block.Replica) (block.Replica, block.Point, error) {
 	for _, r := range candidates {
-		if p := r.Newest; p.ID == o.Point && p.ID != "" && p.Root == o.Root && r.Epoch == o.Epoch {
+		if p := r.Newest; p.ID != "" && p.Root == o.Root && r.Epoch == o.Epoch {
 			return r, p, nil
 		}
 	}

@@ -47,7 +47,8 @@ func (e *Exports) name(connection string) string {
 }
 
 // exportedReadOnly is the rule for who may write: nobody to a stale primary or
-// one that is being moved to another zone, nor to a read-only volume, nor through a connection or attachments that only read.
+// one that is being moved to another zone, nor to a read-only volume, nor
+// through a connection or attachments that only read.
 func exportedReadOnly(v block.Volume, conn block.Connection) bool {
 	if v.RecoveredTo != nil || v.Switching != "" || v.Readonly || conn.Readonly {
 		return true

@@ -175,7 +175,11 @@ func (h *Handler) takeOver(tx *catalog.Tx, o Order) error {
 	if err != nil {
 		return err
 	}
-	if r.Epoch != o.SourceEpoch || r.Newest.ID != o.Point {
+	p, _, err := tx.Point(o.Replica, o.Point)
+	if err != nil {
+		return err
+	}
+	if r.Epoch != o.SourceEpoch || r.Newest.Root != p.Root {
 		return job.GiveUp(block.Errorf(block.Conflict, "Volume %s of zone %s was recovered or written to meanwhile.",
 			r.Source, r.SourceZone))
 	}
