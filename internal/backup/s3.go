@@ -62,6 +62,9 @@ type S3 struct {
 // NewS3 makes a Store of a bucket. Nothing is asked of the service yet.
 func NewS3(c S3Config) (*S3, error) {
 	u, err := url.Parse(c.Endpoint)
+	if err == nil && u.User != nil {
+		return nil, errors.New("the endpoint names a user: keys belong into the file of credentials")
+	}
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" {
 		return nil, fmt.Errorf("endpoint %q is no URL such as https://s3.example.com", c.Endpoint)
 	}

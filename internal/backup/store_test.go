@@ -21,6 +21,10 @@ func directory(t *testing.T) backup.Store {
 	return d
 }
 
+func TestMemory(t *testing.T) {
+	storetest.Run(t, func(*testing.T) backup.Store { return backup.NewMemory() })
+}
+
 func TestDirectory(t *testing.T) { storetest.Run(t, directory) }
 
 func TestS3(t *testing.T) {

@@ -22,10 +22,11 @@ const (
 
 // backupTable is the only way a backup's status moves, but for an
 // administrator's os-reset_status. A restore that failed leaves the backup as
-// it was: it is the volume that is in error.
+// it was: it is the volume that is in error. An available backup fails when the
+// repository is found to have lost what it needs.
 var backupTable = map[BackupStatus]map[Event]BackupStatus{
 	BackupCreating:      {Done: BackupAvailable, Fail: BackupError},
-	BackupAvailable:     {Restore: BackupRestoring, Delete: BackupDeleting},
+	BackupAvailable:     {Restore: BackupRestoring, Delete: BackupDeleting, Fail: BackupError},
 	BackupRestoring:     {Done: BackupAvailable, Fail: BackupAvailable},
 	BackupDeleting:      {Done: BackupDeleted, Fail: BackupErrorDeleting},
 	BackupError:         {Delete: BackupDeleting},

@@ -30,6 +30,20 @@ type BackupChange struct {
 
 var errNoBackups = block.Errorf(block.Unavailable, "Service cinder-backup could not be found.")
 
+// backupsServed refuses what needs the repository where there is none, or while
+// an administrator has disabled its service (cinder/backup/api.py
+// _get_available_backup_service_host).
+func (s *Service) backupsServed(tx *catalog.Tx) error {
+	if s.cfg.Backups == nil {
+		return errNoBackups
+	}
+	states, err := tx.Services()
+	if err == nil && stateOf(states, BackupsService, "").Disabled {
+		return errNoBackups
+	}
+	return err
+}
+
 func invalidBackup(format string, args ...any) error {
 	return block.Errorf(block.Invalid, "Invalid backup: %s", fmt.Sprintf(format, args...))
 }
@@ -78,8 +92,8 @@ func (s *Service) CreateBackup(ctx context.Context, c block.Caller, req NewBacku
 		}
 	}
 	err = s.changeVolume(ctx, c, req.VolumeID, "backup:create", func(tx *catalog.Tx, v block.Volume) error {
-		if s.cfg.Backups == nil {
-			return errNoBackups
+		if err := s.backupsServed(tx); err != nil {
+			return err
 		}
 		key, err := s.copyOfEncryption(tx, v.Encryption, c.Project, c.User)
 		if err != nil {
@@ -92,7 +106,7 @@ func (s *Service) CreateBackup(ctx context.Context, c block.Caller, req NewBacku
 			Metadata: merged(req.Metadata, nil, false), Location: string(backup.LocationOf(s.cfg.Zone, c.Project)),
 			Backend: v.Backend, Bootable: v.Bootable, ImageMetadata: v.ImageMetadata, Encryption: key,
 		}
-		if err := backupSourceOf(tx, v, req, &b); err != nil {
+		if err := backupSourceOf(tx, c, v, req, &b); err != nil {
 			return err
 		}
 		if err := checkQuota(tx, c.Project, backupDelta(b.Size)); err != nil {
@@ -113,15 +127,15 @@ func (s *Service) CreateBackup(ctx context.Context, c block.Caller, req NewBacku
 }
 
 // backupSourceOf checks that what is to be backed up may be read now.
-func backupSourceOf(tx *catalog.Tx, v block.Volume, req NewBackup, b *block.Backup) error {
+func backupSourceOf(tx *catalog.Tx, c block.Caller, v block.Volume, req NewBackup, b *block.Backup) error {
 	switch {
 	case req.SnapshotID != nil:
-		sn, err := tx.Snapshot(*req.SnapshotID)
-		if err == nil && sn.VolumeID != v.ID {
-			err = block.Errorf(block.NotFound, "Snapshot %s could not be found.", *req.SnapshotID)
-		}
+		sn, err := snapshotOf(tx, c, *req.SnapshotID)
 		if err != nil {
 			return err
+		}
+		if sn.VolumeID != v.ID {
+			return invalidVolume("Volume %s does not match with snapshot.volume_id %s.", v.ID, sn.VolumeID)
 		}
 		if sn.Status != block.SnapshotAvailable {
 			return invalidSnapshot(`Snapshot to be backed up must be available, but the current status is "%s".`, sn.Status)
@@ -151,6 +165,7 @@ func pinOf(b block.Backup) string { return "backup/" + string(b.ID) }
 
 // chooseParent finds the backup that an incremental one follows: of those that
 // are available, the one with the newest content that is older than its own.
+// Cinder refuses instead if the newest one is not available.
 func chooseParent(tx *catalog.Tx, b *block.Backup) error {
 	all, err := tx.BackupsOf(b.VolumeID, b.Project)
 	if err != nil {
@@ -162,6 +177,9 @@ func chooseParent(tx *catalog.Tx, b *block.Backup) error {
 			b.ParentID = &other.ID
 			return nil
 		}
+	}
+	if len(all) > 0 {
+		return invalidBackup("The parent backup must be available for incremental backup.")
 	}
 	return invalidBackup("No backups available to do an incremental backup.")
 }
@@ -251,10 +269,12 @@ func (s *Service) ForceDeleteBackup(ctx context.Context, c block.Caller, id bloc
 func (s *Service) deleteBackup(ctx context.Context, c block.Caller, id block.BackupID, rule, otherwise string,
 	how block.Event) error {
 	return s.changeBackup(ctx, c, id, rule, otherwise, func(tx *catalog.Tx, b block.Backup) error {
-		if s.cfg.Backups == nil {
-			return errNoBackups
+		if err := s.backupsServed(tx); err != nil {
+			return err
 		}
-		if b.Dependents > 0 {
+		// One in error that others followed is damaged. It keeps chunks from being
+		// collected, and the others do without its manifest.
+		if b.Dependents > 0 && b.Status != block.BackupError {
 			return invalidBackup("Incremental backups exist for this backup.")
 		}
 		if _, err := tx.MoveBackup(id, how); err != nil {
@@ -264,9 +284,9 @@ func (s *Service) deleteBackup(ctx context.Context, c block.Caller, id block.Bac
 	})
 }
 
-// backupStatuses are those that an administrator may set; the others pass by
-// themselves, or do not.
-var backupStatuses = []block.BackupStatus{block.BackupAvailable, block.BackupError, block.BackupErrorDeleting}
+// backupStatuses are those that an administrator may set
+// (cinder/api/validation/validators.py backup_status).
+var backupStatuses = []block.BackupStatus{block.BackupAvailable, block.BackupError}
 
 // ResetBackupStatus is an administrator's word on what a backup's status is.
 func (s *Service) ResetBackupStatus(ctx context.Context, c block.Caller, id block.BackupID, status string) error {
@@ -282,6 +302,6 @@ func (s *Service) ResetBackupStatus(ctx context.Context, c block.Caller, id bloc
 			return tx.ResetBackupStatus(id, to)
 		}
 		return block.Errorf(block.Invalid, "Backup status: %s is invalid, valid statuses are: "+
-			"('available', 'error', 'error_deleting').", status)
+			"['available', 'error'].", status)
 	})
 }

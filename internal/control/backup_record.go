@@ -112,9 +112,6 @@ func (s *Service) ImportBackup(ctx context.Context, c block.Caller, service, url
 	if err := mustAdminister(c, "backup:backup-import"); err != nil {
 		return b, err
 	}
-	if s.cfg.Backups == nil {
-		return b, errNoBackups
-	}
 	r, err := parseRecord(url)
 	if err != nil {
 		return b, err
@@ -123,6 +120,9 @@ func (s *Service) ImportBackup(ctx context.Context, c block.Caller, service, url
 		return b, invalidInput("Backup service %s is not the one of this zone, which is %s.", service, BackupService)
 	}
 	err = s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		if err := s.backupsServed(tx); err != nil {
+			return err
+		}
 		if _, err := tx.Backup(r.ID); !block.Is(err, block.NotFound) {
 			return first(err, invalidBackup("Backup already exists in database."))
 		}

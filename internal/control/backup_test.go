@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"encoding/base64"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -106,6 +107,122 @@ func TestDamagedBackup(t *testing.T) {
 	if b.FailReason == nil || *b.FailReason != "The backup's object "+name+" is damaged." {
 		t.Errorf("it says %v", b.FailReason)
 	}
+}
+
+// TestDamageFoundByCollection: a backup that can't be restored any more gets
+// into error, and its project is told; no chunk is removed until it is deleted,
+// which is allowed although another backup followed it.
+func TestDamageFoundByCollection(t *testing.T) {
+	z := newZone(t)
+	v := z.filled("one")
+	bad := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	z.write(v, []byte("two"), 0)
+	next := z.backedUp(control.NewBackup{VolumeID: v.ID, Incremental: true})
+	z.write(v, []byte("three"), 1<<20)
+	last := z.backedUp(control.NewBackup{VolumeID: v.ID, Incremental: true})
+	before := z.chunks()
+	name := "mitaka1/aaaa/manifests/" + string(bad.ID)
+	must(t, z.vault.Put(z.ctx, name, []byte("x")))
+	wantError(t, "the middle of a chain", z.DeleteBackup(z.ctx, alice, next.ID), block.Invalid,
+		"Invalid backup: Incremental backups exist for this backup.")
+	must(t, z.DeleteBackup(z.ctx, alice, last.ID))
+	z.work(z.ctx)
+	bad = z.wantBackup(bad.ID, block.BackupError)
+	if bad.FailReason == nil || *bad.FailReason != "The backup's object "+name+" is damaged." {
+		t.Errorf("it says %v", bad.FailReason)
+	}
+	if n := z.chunks(); n != before {
+		t.Errorf("%d chunks of %d are left", n, before)
+	}
+	list, err := z.Messages(z.ctx, alice, block.ListQuery{Limit: -1})
+	must(t, err)
+	if len(list) != 1 || list[0].ResourceID != string(bad.ID) || list[0].EventID != "VOLUME_VOLUME_BACKUP_013_020" {
+		t.Errorf("alice is told %+v", list)
+	}
+	must(t, z.DeleteBackup(z.ctx, alice, bad.ID))
+	z.work(z.ctx)
+	if n := z.chunks(); n != 2 {
+		t.Errorf("%d chunks are left, want a page and one of data", n)
+	}
+	r, err := z.RestoreBackup(z.ctx, alice, next.ID, nil, nil)
+	must(t, err)
+	z.work(z.ctx)
+	if got := z.content(z.volume(r.Volume), 3); got != "two" {
+		t.Errorf("the volume reads %q", got)
+	}
+}
+
+// TestBackupMessages: what a project is told of each job that was given up.
+func TestBackupMessages(t *testing.T) {
+	z := newZone(t)
+	v := z.filled("one")
+	a := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	b := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	z.vault.SetRule(func(string, string) error { return block.Errorf(block.Corrupt, "rotten at 10.0.0.1") })
+	made, err := z.CreateBackup(z.ctx, alice, control.NewBackup{VolumeID: v.ID})
+	must(t, err)
+	z.work(z.ctx)
+	_, err = z.RestoreBackup(z.ctx, alice, a.ID, &v.ID, nil)
+	must(t, err)
+	volume, err := z.CreateVolume(z.ctx, alice, control.NewVolume{BackupID: &b.ID})
+	must(t, err)
+	z.work(z.ctx)
+	must(t, z.DeleteBackup(z.ctx, alice, b.ID))
+	z.work(z.ctx)
+	z.wantStatus(v.ID, true, "", block.VolumeErrorRestoring)
+	z.wantBackup(b.ID, block.BackupErrorDeleting)
+	list, err := z.Messages(z.ctx, alice, block.ListQuery{Limit: -1})
+	must(t, err)
+	got := map[string]string{}
+	for _, m := range list {
+		got[m.EventID+" "+m.ResourceID] = m.Text
+	}
+	want := map[string]string{
+		"VOLUME_VOLUME_BACKUP_013_020 " + string(made.ID): "create backup:Backup driver failed to create backup.",
+		"VOLUME_VOLUME_BACKUP_015_026 " + string(a.ID):    "restore backup:Backup driver failed to restore backup.",
+		"VOLUME_VOLUME_BACKUP_014_025 " + string(b.ID):    "delete backup:Backup driver failed to delete backup.",
+		"VOLUME_VOLUME_008_012 " + string(volume.ID): "create volume from backend storage:" +
+			"Driver failed to create the volume.",
+	}
+	if len(list) != len(want) || !maps.Equal(got, want) {
+		t.Errorf("%d messages: %v", len(list), got)
+	}
+}
+
+// TestBackupsRefused: the sentences of cinder/backup/api.py.
+func TestBackupsRefused(t *testing.T) {
+	z := newZone(t)
+	v, w := z.filled("one"), z.filled("two")
+	sn := z.snap(w.ID)
+	_, err := z.CreateBackup(z.ctx, alice, control.NewBackup{VolumeID: v.ID, SnapshotID: &sn.ID})
+	wantError(t, "another volume's snapshot", err, block.Invalid, "Invalid volume: Volume "+string(v.ID)+
+		" does not match with snapshot.volume_id "+string(w.ID)+".")
+	theirs, err := z.CreateVolume(z.ctx, mallory, control.NewVolume{Size: ptr(int64(1))})
+	must(t, err)
+	z.work(z.ctx)
+	_, err = z.CreateBackup(z.ctx, mallory, control.NewBackup{VolumeID: theirs.ID, SnapshotID: &sn.ID})
+	wantError(t, "another project's snapshot", err, block.NotFound, "Snapshot "+string(sn.ID)+" could not be found.")
+	_, err = z.CreateBackup(z.ctx, alice, control.NewBackup{VolumeID: v.ID, Incremental: true})
+	wantError(t, "no parent", err, block.Invalid, "Invalid backup: No backups available to do an incremental backup.")
+	b := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	for _, bad := range []string{"error_deleting", "creating", "deleted", "", "none"} {
+		wantError(t, bad, z.ResetBackupStatus(z.ctx, operator, b.ID, bad), block.Invalid, "Backup status: "+bad+
+			" is invalid, valid statuses are: ['available', 'error'].")
+	}
+	must(t, z.ResetBackupStatus(z.ctx, operator, b.ID, "ERROR"))
+	_, err = z.CreateBackup(z.ctx, alice, control.NewBackup{VolumeID: v.ID, Incremental: true})
+	wantError(t, "a parent in error", err, block.Invalid,
+		"Invalid backup: The parent backup must be available for incremental backup.")
+	must(t, z.ResetBackupStatus(z.ctx, operator, b.ID, "available"))
+	must(t, z.SetService(z.ctx, operator, control.BackupsService, "", true, nil))
+	const none = "Service cinder-backup could not be found."
+	_, err = z.CreateBackup(z.ctx, alice, control.NewBackup{VolumeID: v.ID})
+	wantError(t, "a disabled service", err, block.Unavailable, none)
+	_, err = z.RestoreBackup(z.ctx, alice, b.ID, nil, nil)
+	wantError(t, "a disabled service", err, block.Unavailable, none)
+	wantError(t, "a disabled service", z.DeleteBackup(z.ctx, alice, b.ID), block.Unavailable, none)
+	must(t, z.SetService(z.ctx, operator, control.BackupsService, "", false, nil))
+	must(t, z.DeleteBackup(z.ctx, alice, b.ID))
 }
 
 // TestBackupRecords: a record makes a backup anew after the catalog lost it,

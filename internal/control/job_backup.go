@@ -17,11 +17,6 @@ import (
 // backup repository.
 const repositoryWait = 2 * time.Second
 
-type collectArgs struct {
-	Location string         `json:"location"`
-	Drop     block.BackupID `json:"drop,omitempty"` // of a backup that failed
-}
-
 // backupPoint names the moment that a backup is made of: the tenant's snapshot,
 // or one of its own that stays until a newer backup is there, as the base of
 // which driver.Diff tells what changed.
@@ -316,7 +311,15 @@ func gaveUpBackup(tx *catalog.Tx, j block.Job, cause error) error {
 	if _, err := tx.MoveBackup(b.ID, block.Fail); err != nil {
 		return err
 	}
+	if err := tellOfBackup(tx, b, j, actionBackup, detailBackup, cause); err != nil {
+		return err
+	}
 	return enqueue(tx, jobBackupCollect, b.Location, collectArgs{Location: b.Location, Drop: b.ID})
+}
+
+// tellOfBackup is tellOfVolume for backups.
+func tellOfBackup(tx *catalog.Tx, b block.Backup, j block.Job, what, why happening, cause error) error {
+	return tell(tx, b.Project, j.RequestID, aboutBackup, string(b.ID), what, why, cause)
 }
 
 // failBackup notes what a tenant may know of why something failed.
@@ -384,41 +387,8 @@ func gaveUpBackupDelete(tx *catalog.Tx, j block.Job, cause error) error {
 	if err := failBackup(tx, b, cause); err != nil {
 		return err
 	}
-	_, err = tx.MoveBackup(b.ID, block.Fail)
-	return err
-}
-
-// collectLater enqueues a collection unless one waits already.
-func collectLater(tx *catalog.Tx, location string) error {
-	jobs, err := tx.JobsOf(location)
-	if err != nil {
+	if _, err = tx.MoveBackup(b.ID, block.Fail); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(jobs, func(j block.Job) bool { return j.State == block.JobReady && j.Attempts == 0 }) {
-		return nil
-	}
-	return enqueue(tx, jobBackupCollect, location, collectArgs{Location: location})
-}
-
-// runBackupCollect removes the chunks that nobody needs any more.
-func (s *Service) runBackupCollect(ctx context.Context, t *job.Task) error {
-	var args collectArgs
-	if err := t.Args(&args); err != nil {
-		return err
-	}
-	if s.cfg.Backups == nil {
-		return errNoBackups
-	}
-	location := backup.Location(args.Location)
-	if args.Drop != "" {
-		if err := s.cfg.Backups.Remove(ctx, location, args.Drop); err != nil {
-			return err
-		}
-	}
-	c, err := s.cfg.Backups.Collect(ctx, location)
-	if backup.IsBusy(err) {
-		return job.Snooze(repositoryWait, err)
-	}
-	t.Evidence(c)
-	return err
+	return tellOfBackup(tx, b, j, actionBackupDelete, detailBackupDelete, cause)
 }

@@ -111,8 +111,19 @@ func gaveUpRestore(tx *catalog.Tx, j block.Job, cause error) error {
 	if err := json.Unmarshal(j.Args, &args); err != nil {
 		return err
 	}
-	if err := endRestore(tx, args.Backup, block.VolumeID(j.Subject), cause); err != nil {
+	id := block.VolumeID(j.Subject)
+	if err := endRestore(tx, args.Backup, id, cause); err != nil {
 		return err
 	}
-	return gaveUpVolume(whileRestoring...)(tx, j, cause)
+	v, err := tx.Volume(id)
+	if err == nil && v.Status != block.VolumeRestoring {
+		return gaveUpVolume(block.VolumeCreating)(tx, j, cause) // its maker asked for a volume, not for a restore
+	}
+	if err != nil {
+		return ignoring(block.NotFound, err)
+	}
+	if _, err := tx.MoveVolume(id, block.Fail); err != nil {
+		return err
+	}
+	return tell(tx, v.Project, j.RequestID, aboutBackup, string(args.Backup), actionRestore, detailRestore, cause)
 }

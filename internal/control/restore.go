@@ -20,8 +20,8 @@ type Restored struct {
 func (s *Service) RestoreBackup(ctx context.Context, c block.Caller, id block.BackupID, to *block.VolumeID,
 	name *string) (r Restored, err error) {
 	err = s.changeBackup(ctx, c, id, "backup:restore", membersRule, func(tx *catalog.Tx, b block.Backup) error {
-		if s.cfg.Backups == nil {
-			return errNoBackups
+		if err := s.backupsServed(tx); err != nil {
+			return err
 		}
 		if b.Status != block.BackupAvailable {
 			return invalidBackup("Backup status must be available")

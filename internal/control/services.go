@@ -11,9 +11,11 @@ import (
 	"kvol/internal/catalog"
 )
 
-// The services that Cinder's API knows and this process has: one that keeps
-// volumes for each backend, and one that chooses among backends.
+// The services that Cinder's API knows and this process has: one that makes
+// backups if a repository is configured, one that keeps volumes for each
+// backend, and one that chooses among backends.
 const (
+	BackupsService   = "cinder-backup"
 	VolumeService    = "cinder-volume"
 	SchedulerService = "cinder-scheduler"
 )
@@ -29,8 +31,8 @@ type ServiceInfo struct {
 	UpdatedAt time.Time
 }
 
-// Services lists the process's services: those of the backends by name, then
-// the scheduler.
+// Services lists the process's services: that of backups, those of the backends
+// by name, then the scheduler.
 func (s *Service) Services(ctx context.Context, c block.Caller) ([]ServiceInfo, error) {
 	if err := mustAdminister(c, "volume_extension:services:index"); err != nil {
 		return nil, err
@@ -54,6 +56,9 @@ func (s *Service) services(ctx context.Context) ([]ServiceInfo, error) {
 		zone = s.cfg.AvailabilityZones[0]
 	}
 	var all []ServiceInfo
+	if s.cfg.Backups != nil {
+		all = append(all, ServiceInfo{stateOf(states, BackupsService, ""), zone, true, now})
+	}
 	for _, b := range s.sortedBackends() {
 		ask, cancel := context.WithTimeout(ctx, capacityTimeout)
 		_, err := s.backends.Capacity(ask, b.Name)
@@ -80,7 +85,8 @@ func stateOf(states []catalog.ServiceState, kind, backend string) catalog.Servic
 }
 
 // SetService enables or disables a service. A disabled backend takes no new
-// volumes. A nil reason leaves the one there was.
+// volumes, and while that of backups is disabled nothing is asked of the
+// repository. A nil reason leaves the one there was.
 func (s *Service) SetService(ctx context.Context, c block.Caller, kind, backend string, disabled bool,
 	reason *string) error {
 	if err := s.mayChangeServices(c, kind, backend); err != nil {
@@ -100,7 +106,8 @@ func (s *Service) mayChangeServices(c block.Caller, kind, backend string) error 
 		return err
 	}
 	_, known := s.backends.Backend(backend)
-	if kind == VolumeService && known || kind == SchedulerService && backend == "" {
+	if kind == VolumeService && known || backend == "" &&
+		(kind == SchedulerService || kind == BackupsService && s.cfg.Backups != nil) {
 		return nil
 	}
 	return block.Errorf(block.NotFound, "Service %s could not be found.", kind)

@@ -59,9 +59,7 @@ func newZone(t *testing.T) *zone {
 	c1 := &closer{Driver: mem.New(mem.Options{})}
 	z := &zone{t: t, ctx: t.Context(), closer: c1, fast: drivertest.NewFaults(c1),
 		slow: drivertest.NewFaults(mem.New(mem.Options{})), images: newImages(), temp: filepath.Join(t.TempDir(), "tmp")}
-	vault, err := backup.NewDirectory(t.TempDir(), time.Now())
-	must(t, err)
-	z.vault = storetest.NewFaults(vault)
+	z.vault = storetest.NewFaults(backup.NewMemory())
 	c, err := catalog.Open(z.ctx, catalog.Options{})
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })

@@ -101,6 +101,9 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 	if s.peers != nil {
 		c.DR.Peers, c.DR.Replicating = s.peers, s.replicating
 	}
+	if c.Backups, err = s.cfg.Backup.open(s.env.Now); err != nil {
+		return err
+	}
 	if n := s.cfg.Nova; n.URL != "" {
 		c.VolumeExtended = compute.New(n.client()).VolumeExtended
 	}

@@ -42,11 +42,15 @@ func (c *BackupConfig) check() error {
 	case c == nil:
 		return nil
 	case (c.Directory == "") == (c.S3 == nil):
-		return errors.New("backup: exactly one of directory and s3 is needed")
+		return errors.New("backup: exactly one of directory and s3 is needed, such as directory: /srv/backups")
 	case c.Uploads < 0 || c.Uploads > 256:
 		return fmt.Errorf("backup.uploads: %d is not between 1 and 256", c.Uploads)
-	case c.S3 != nil && (c.S3.Endpoint == "" || c.S3.Bucket == "" || c.S3.Credentials == ""):
-		return errors.New("backup.s3: endpoint, bucket and credentials are needed")
+	case c.S3 != nil && c.S3.Endpoint == "":
+		return errors.New("backup.s3.endpoint: the service's URL is missing, such as https://s3.example.com")
+	case c.S3 != nil && c.S3.Bucket == "":
+		return errors.New("backup.s3.bucket: the name of a bucket that exists is missing")
+	case c.S3 != nil && c.S3.Credentials == "":
+		return errors.New("backup.s3.credentials: the name of a file with access_key and secret_key is missing")
 	}
 	return nil
 }
@@ -64,7 +68,7 @@ func (c *BackupConfig) open(now func() time.Time) (*backup.Repository, error) {
 	if c.S3 != nil {
 		store, err = c.S3.open()
 	} else {
-		store, err = backup.NewDirectory(c.Directory, now())
+		store, err = openDirectory(c.Directory, now())
 	}
 	if err != nil {
 		return nil, err
@@ -72,26 +76,39 @@ func (c *BackupConfig) open(now func() time.Time) (*backup.Repository, error) {
 	return backup.New(store, backup.Options{Uploads: c.Uploads})
 }
 
+func openDirectory(dir string, now time.Time) (*backup.Directory, error) {
+	d, err := backup.NewDirectory(dir, now)
+	if err != nil {
+		return nil, fmt.Errorf("backup.directory: %w", err)
+	}
+	return d, nil
+}
+
 // open reads the files that the bucket's section names. What is in the file of
 // credentials gets into no error.
 func (c *S3Config) open() (*backup.S3, error) {
 	text, err := os.ReadFile(c.Credentials)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("backup.s3.credentials: %w", err)
 	}
 	var keys struct {
 		Access string `yaml:"access_key"`
 		Secret string `yaml:"secret_key"`
 	}
 	if yaml.UnmarshalWithOptions(text, &keys, yaml.Strict()) != nil || keys.Access == "" || keys.Secret == "" {
-		return nil, fmt.Errorf("%s does not have access_key and secret_key, and nothing else", c.Credentials)
+		return nil, fmt.Errorf("backup.s3.credentials: %s does not have access_key and secret_key, and nothing else",
+			c.Credentials)
 	}
 	s3 := backup.S3Config{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, Prefix: c.Prefix,
 		VirtualHost: c.VirtualHost, Credentials: backup.S3Credentials{AccessKey: keys.Access, SecretKey: keys.Secret}}
 	if c.CA != "" {
 		if s3.CA, err = os.ReadFile(c.CA); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("backup.s3.ca: %w", err)
 		}
 	}
-	return backup.NewS3(s3)
+	opened, err := backup.NewS3(s3)
+	if err != nil {
+		return nil, fmt.Errorf("backup.s3: %w", err)
+	}
+	return opened, nil
 }

@@ -177,6 +177,9 @@ func (t *Topology) writeZone(p plan, all []plan, ca *peer.CA) (ZonePlace, error)
 		VolumeTypes: []zone.TypeConfig{{ID: block.TypeID(p.typeID), Name: typeName,
 			ExtraSpecs: map[string]string{"volume_backend_name": p.backends[0].Name}}},
 		Protections: p.protections,
+		// One directory for all zones, as a bucket would be: what one exports the
+		// others import.
+		Backup: &zone.BackupConfig{Directory: filepath.Join("..", "backups")},
 		KvolAPI:     zone.KvolAPIConfig{Users: []zone.KvolUser{{Name: t.KvolUser, Password: t.KvolPass}}},
 	}
 	for _, other := range all {

@@ -26,7 +26,10 @@ func TestServices(t *testing.T) {
 		"replication_status": 0, "active_backend_id": 0, "frozen": 0, "cluster": 7, "backend_state": 49}
 	for _, minor := range []int{0, 7, 49} {
 		all := f.services(minor, "")
-		if len(all) != 3 || all[0]["host"] != "kvol@hdd_general" || all[2]["binary"] != "cinder-scheduler" {
+		if len(all) != 4 || all[0]["binary"] != "cinder-backup" || all[0]["host"] != "kvol" {
+			t.Fatalf("%v", all)
+		}
+		if all = all[1:]; all[0]["host"] != "kvol@hdd_general" || all[2]["binary"] != "cinder-scheduler" {
 			t.Fatalf("%v", all)
 		}
 		var got []string
@@ -41,8 +44,8 @@ func TestServices(t *testing.T) {
 			t.Errorf("%v", all)
 		}
 	}
-	for query, n := range map[string]int{"?binary=cinder-volume": 2, "?host=kvol@ssd_general": 1, "?host=kvol": 3,
-		"?binary=cinder-scheduler&host=kvol": 1, "?host=nobody": 0} {
+	for query, n := range map[string]int{"?binary=cinder-volume": 2, "?host=kvol@ssd_general": 1, "?host=kvol": 4,
+		"?binary=cinder-scheduler&host=kvol": 1, "?binary=cinder-backup": 1, "?host=nobody": 0} {
 		if got := f.services(0, query); len(got) != n {
 			t.Errorf("%s: %v", query, got)
 		}
