@@ -179,8 +179,8 @@ func (t *Topology) writeZone(p plan, all []plan, ca *peer.CA) (ZonePlace, error)
 		Protections: p.protections,
 		// One directory for all zones, as a bucket would be: what one exports the
 		// others import.
-		Backup: &zone.BackupConfig{Directory: filepath.Join("..", "backups")},
-		KvolAPI:     zone.KvolAPIConfig{Users: []zone.KvolUser{{Name: t.KvolUser, Password: t.KvolPass}}},
+		Backup:  &zone.BackupConfig{Directory: filepath.Join("..", "backups")},
+		KvolAPI: zone.KvolAPIConfig{Users: []zone.KvolUser{{Name: t.KvolUser, Password: t.KvolPass}}},
 	}
 	for _, other := range all {
 		if other.name != p.name {
