@@ -41,8 +41,14 @@ identity:
 // serve runs a zone in dir until the test ends and returns its address.
 func serve(t *testing.T, dir, more string) string {
 	t.Helper()
+	return serveConfig(t, dir, fmt.Sprintf(lonely, more))
+}
+
+// serveConfig is serve with a configuration of its own.
+func serveConfig(t *testing.T, dir, text string) string {
+	t.Helper()
 	path := filepath.Join(dir, "kvol.yaml")
-	if err := os.WriteFile(path, fmt.Appendf(nil, lonely, more), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c, err := zone.LoadConfig(path)
