@@ -93,6 +93,12 @@ func (d exportedDevice) WriteAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
+// WriteMany implements driver.ManyWriter.
+func (d exportedDevice) WriteMany(parts []driver.Part) (n int, err error) {
+	err = d.x.write(func(dev driver.Device) error { n, err = driver.WriteMany(dev, parts); return err })
+	return n, err
+}
+
 // Zero implements driver.Device.
 func (d exportedDevice) Zero(off, length int64) error {
 	return d.x.write(func(dev driver.Device) error { return dev.Zero(off, length) })

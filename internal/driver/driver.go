@@ -165,6 +165,20 @@ type ExtentReader interface {
 	Extents(off, length int64) iter.Seq2[Extent, error]
 }
 
+// Part is one of several writes.
+type Part struct {
+	Off  int64
+	Data []byte
+}
+
+// ManyWriter is a Device that carries out several writes for less than one by
+// one costs.
+type ManyWriter interface {
+	// WriteMany writes parts in their order, each as WriteAt would, and tells how
+	// many were written whole. An error is about the one after those.
+	WriteMany(parts []Part) (done int, err error)
+}
+
 // Unwrapper is a driver that stands in front of another: faults, throttles and
 // metrics are such.
 type Unwrapper interface{ Unwrap() Driver }

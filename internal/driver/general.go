@@ -110,3 +110,17 @@ func CheckRange(off, length, size int64) error {
 	}
 	return nil
 }
+
+// WriteMany writes parts to a device in their order, together where it can, and
+// tells how many were written whole. An error is about the one after those.
+func WriteMany(d Device, parts []Part) (done int, err error) {
+	if m, ok := d.(ManyWriter); ok {
+		return m.WriteMany(parts)
+	}
+	for i, p := range parts {
+		if _, err := d.WriteAt(p.Data, p.Off); err != nil {
+			return i, err
+		}
+	}
+	return len(parts), nil
+}

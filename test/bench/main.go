@@ -25,6 +25,8 @@ type bench struct {
 	exe, dir string
 	rounds   int
 	only     string
+	work     string        // the only work on servers to measure; "" for all
+	profile  string        // file for a CPU profile of our server; "" for none
 	duration time.Duration // of each steady load
 	sparse   int64
 	level    int64 // the only steady load to measure, in percent; 0 for all
@@ -41,6 +43,8 @@ func main() {
 	flag.Int64Var(&b.level, "full", 0, "of the steady loads only the one in a store that is full to so many percent")
 	flag.StringVar(&b.only, "only", "", "measure only works whose name begins so")
 	flag.Int64Var(&b.sparse, "sparse", 200000, "writes all over 16 TiB while memory is measured; 5000000 says more")
+	flag.StringVar(&b.work, "work", "", "of the works on servers measure only those whose name begins so")
+	flag.StringVar(&b.profile, "profile", "", "write a CPU profile of our server under these works to this file")
 	memory := flag.String("memory-of", "", "fill a store in -dir and print its memory; used by the program itself")
 	socket := flag.String("serve", "", "serve a store in -dir on this socket; used by the program itself")
 	protocol := flag.String("protocol", "nbd", "what -serve speaks: nbd, or iscsi on a host:port")
@@ -49,7 +53,7 @@ func main() {
 	defer stop()
 	run := b.run
 	if *socket != "" {
-		run = func(ctx context.Context) error { return serveStore(ctx, b.dir, *socket) }
+		run = func(ctx context.Context) error { return serveStore(ctx, b.dir, *socket, b.profile) }
 		if *protocol == "iscsi" {
 			run = func(ctx context.Context) error { return serveTarget(ctx, b.dir, *socket) }
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"time"
@@ -60,6 +61,9 @@ func (b *bench) servers(ctx context.Context) error {
 		return err
 	}
 	for _, w := range works {
+		if !strings.HasPrefix(w.name, b.work) {
+			continue
+		}
 		rates, costs := make([][]float64, len(all)), make([][]float64, len(all))
 		for range b.rounds {
 			for i, s := range all {
@@ -89,7 +93,8 @@ func (b *bench) startServers(ctx context.Context) (all []server, err error) {
 	if err := fill(raw); err != nil {
 		return nil, err
 	}
-	out, err := exec.CommandContext(ctx, "qemu-img", "convert", "-O", "qcow2", raw, qcow).CombinedOutput()
+	// -S 0: written zeros too, or most of its reads would be of holes.
+	out, err := exec.CommandContext(ctx, "qemu-img", "convert", "-S", "0", "-O", "qcow2", raw, qcow).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("qemu-img (package qemu-utils): %w: %s", err, out)
 	}
@@ -102,7 +107,8 @@ func (b *bench) startServers(ctx context.Context) (all []server, err error) {
 		name string
 		args []string
 	}{
-		{"kvol", []string{self, "-serve", socket(0), "-dir", filepath.Join(b.dir, "served")}},
+		{"kvol", []string{self, "-serve", socket(0), "-dir", filepath.Join(b.dir, "served"),
+			"-profile", b.profile}},
 		{"qemu-nbd raw", []string{"qemu-nbd", "-f", "raw", "-t", "-k", socket(1), "-x", "vol", raw}},
 		{"qemu-nbd qcow2", []string{"qemu-nbd", "-f", "qcow2", "-t", "-k", socket(2), "-x", "vol", qcow}},
 		{"nbdkit file", []string{"nbdkit", "-f", "-U", socket(3), "-e", "vol", "file", raw + "2"}},
@@ -132,7 +138,7 @@ func startServing(dir, socket string) (*started, error) {
 
 // serveStore is what this program does in a process that serves: a full volume
 // of a store, until it is interrupted.
-func serveStore(ctx context.Context, dir, socket string) error {
+func serveStore(ctx context.Context, dir, socket, profile string) error {
 	store, err := logstore.Open(ctx, logstore.Options{Dir: dir})
 	if err != nil {
 		return err
@@ -144,6 +150,17 @@ func serveStore(ctx context.Context, dir, socket string) error {
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		return err
+	}
+	if profile != "" {
+		f, err := os.Create(profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	_ = nbd.New(nbd.Config{Exports: single{d}}).Serve(ctx, l) // ends with ctx
 	return errors.Join(d.Close(), store.Close())

@@ -138,17 +138,27 @@ func (s *Store) applyWrite(b *pebble.Batch, h *header, body []byte, at position)
 	if br == nil {
 		return nil, corruptRecord()
 	}
+	s.patch = s.patch[:0]
+	if err := s.noteWrite(b, br, h, body, at, false); err != nil {
+		return nil, err
+	}
+	s.setWrittenFast(b, br)
+	return s.patchCache, nil
+}
+
+// noteWrite points the index at the blocks of a write record. touched says that
+// b already has a change of the leaf.
+func (s *Store) noteWrite(b *pebble.Batch, br *branch, h *header, body []byte, at position, touched bool) error {
 	leaf := uint32(h.first / leafBlocks)
 	r := run{first: int(h.first % leafBlocks), count: int(h.count), segment: at.segment,
 		off: uint32(at.off + h.dataOff()), crcs: body}
-	if err := s.mergeRun(b, br, leaf, r); err != nil {
-		return nil, err
+	if err := s.mergeRun(b, br, leaf, r, touched); err != nil {
+		return err
 	}
 	s.places.wrote(br, leaf, r, s.overwritten)
 	br.written.Store(h.seq)
-	s.setWrittenFast(b, br)
-	s.patch = append(s.patch[:0], patch{leafID{br.num, head, leaf}, r})
-	return s.patchCache, nil
+	s.patch = append(s.patch, patch{leafID{br.num, head, leaf}, r})
+	return nil
 }
 
 // setWrittenFast is setWritten without garbage.
@@ -171,13 +181,15 @@ func (s *Store) patchCache() {
 	}
 }
 
-// mergeRun adds a run to the present version of a leaf without reading it.
-func (s *Store) mergeRun(b *pebble.Batch, br *branch, leaf uint32, r run) error {
+// mergeRun adds a run to the present version of a leaf without reading it, but
+// now and then to join what was added. That waits where b already has a change
+// of the leaf, which reading would miss.
+func (s *Store) mergeRun(b *pebble.Batch, br *branch, leaf uint32, r run, touched bool) error {
 	epoch := br.epoch
 	id := versionID{br.num, epoch, leaf}
 	s.keyBuf = leafKey(s.keyBuf, br.num, leaf, epoch)
 	n := s.recent[id]
-	if n >= maxOperands {
+	if n >= maxOperands && !touched {
 		var c cells
 		v, closer, err := s.db.Get(s.keyBuf)
 		if err != nil {
@@ -230,7 +242,7 @@ func (s *Store) applyZero(b *pebble.Batch, h *header) (func(), error) {
 		base := uint64(leaf) * leafBlocks
 		from, to := max(h.first, base), min(end, base+leafBlocks)
 		r := run{first: int(from - base), count: int(to - from)}
-		if err := s.mergeRun(b, br, leaf, r); err != nil {
+		if err := s.mergeRun(b, br, leaf, r, false); err != nil {
 			return nil, err
 		}
 		s.places.wrote(br, leaf, r, s.overwritten)

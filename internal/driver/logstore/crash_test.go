@@ -529,6 +529,32 @@ func (h *history) place(v modelVolume) int64 {
 }
 
 func (h *history) write(id block.VolumeID, v modelVolume) error {
+	if h.rng.IntN(6) == 0 {
+		return h.writeMany(id, v)
+	}
+	part, atoms := h.part(id, v)
+	h.begin(atoms...)
+	_, err := h.device(id).WriteAt(part.Data, part.Off)
+	return h.end(false, err)
+}
+
+// writeMany writes several at once, of which any first few may be there after a
+// power cut.
+func (h *history) writeMany(id block.VolumeID, v modelVolume) error {
+	h.as("writes together")
+	var parts []driver.Part
+	var atoms []func(model)
+	for range 2 + h.rng.IntN(3) {
+		p, a := h.part(id, v)
+		parts, atoms = append(parts, p), append(atoms, a...)
+	}
+	h.begin(atoms...)
+	_, err := driver.WriteMany(h.device(id), parts)
+	return h.end(false, err)
+}
+
+// part makes up a write, and the states that it passes through.
+func (h *history) part(id block.VolumeID, v modelVolume) (driver.Part, []func(model)) {
 	first, n := h.place(v), 1+h.rng.Int64N(6)
 	p := randomBytes(h.rng, int(n)*blockSize)
 	var atoms []func(model)
@@ -543,9 +569,7 @@ func (h *history) write(id block.VolumeID, v modelVolume) error {
 		})
 		done += k
 	}
-	h.begin(atoms...)
-	_, err := h.device(id).WriteAt(p, first*blockSize)
-	return h.end(false, err)
+	return driver.Part{Off: first * blockSize, Data: p}, atoms
 }
 
 func (h *history) writePart(id block.VolumeID, v modelVolume) error {

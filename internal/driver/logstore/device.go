@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"iter"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -83,6 +84,25 @@ func (s *Store) maxRun() int64 {
 
 func (d *device) stripe(first int64) *sync.RWMutex {
 	return &d.stripes[first/leafBlocks%lockStripes]
+}
+
+// stripeSet is a set of stripes, a bit for each.
+type stripeSet uint64
+
+func (s *stripeSet) add(first int64) { *s |= 1 << (first / leafBlocks % lockStripes) }
+
+// share takes stripes for writing whole blocks, each once and from the first to
+// the last: whoever holds some and waits for others never waits in a circle.
+func (d *device) share(of stripeSet) {
+	for ; of != 0; of &= of - 1 {
+		d.stripes[bits.TrailingZeros64(uint64(of))].RLock()
+	}
+}
+
+func (d *device) unshare(of stripeSet) {
+	for ; of != 0; of &= of - 1 {
+		d.stripes[bits.TrailingZeros64(uint64(of))].RUnlock()
+	}
 }
 
 func (d *device) writeBlocks(first int64, p []byte) error {
@@ -167,12 +187,13 @@ func (d *device) Zero(off, length int64) error {
 }
 
 func (d *device) zeroBlocks(first, count int64) error {
+	var of stripeSet
 	from, leaves := first/leafBlocks, (first+count-1)/leafBlocks-first/leafBlocks+1
 	for i := range min(leaves, lockStripes) {
-		l := &d.stripes[(from+i)%lockStripes]
-		l.RLock()
-		defer l.RUnlock()
+		of.add((from + i) * leafBlocks)
 	}
+	d.share(of)
+	defer d.unshare(of)
 	h := header{op: opZero, volume: d.volume.num, branch: d.branch.num, first: uint64(first), count: uint32(count)}
 	return d.store.do(forMoving, func() error { return d.store.commit(&h, nil, nil, forMoving) })
 }

@@ -72,29 +72,72 @@ var errNoRoom = errors.New("no segment is ready")
 func (l *appendLog) append(h *header, body, data []byte, keep reserve) (position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.poison != nil {
-		return position{}, l.poison
-	}
 	h.body, h.data = uint32(len(body)), uint32(len(data))
-	if !l.roomFor(h.size(), keep) {
-		return position{}, errNoRoom
-	}
-	if l.file == nil || l.end.off+h.size() > l.size {
-		if err := l.roll(); err != nil {
-			return position{}, err
-		}
+	if err := l.prepare(h.size(), keep); err != nil {
+		return position{}, err
 	}
 	h.seq, h.generation = l.end.seq, l.end.generation
 	at := l.end
 	if err := l.write(h, body, data); err != nil {
 		return position{}, block.Wrap(ioKind(err), err, "the store's log can't be written")
 	}
-	l.end.off += h.size()
-	l.end.seq++
-	if l.sinceSync += h.size(); l.sinceSync >= backgroundRun {
+	l.advance(at.after(h))
+	return at, nil
+}
+
+// appendMany is append of several records in one write, as many of the first as
+// the segment has room for; at least one. They follow each other from where it
+// returns. They are records as others are: what a crash leaves of them is the
+// first few that are whole.
+func (l *appendLog) appendMany(records []record, keep reserve) (at position, n int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.prepare(records[0].size(), keep); err != nil {
+		return position{}, 0, err
+	}
+	l.buf = l.buf[:0]
+	end := l.end
+	for n < len(records) && end.off+records[n].size() <= l.size {
+		r := &records[n]
+		r.seq, r.generation = end.seq, end.generation
+		start := len(l.buf)
+		l.buf = append(append(l.buf, make([]byte, headerSize)...), r.crcs...)
+		putHeader(l.buf[start:], &r.header, l.salt)
+		l.buf = append(l.buf, r.bytes...)
+		end = end.after(&r.header)
+		n++
+	}
+	at = l.end
+	if _, err := l.file.WriteAt(l.buf, at.off); err != nil {
+		return position{}, 0, block.Wrap(ioKind(err), err, "the store's log can't be written")
+	}
+	l.advance(end)
+	return at, n, nil
+}
+
+// prepare sees to it that a record of n bytes fits the present segment. The
+// caller holds mu.
+func (l *appendLog) prepare(n int64, keep reserve) error {
+	if l.poison != nil {
+		return l.poison
+	}
+	if !l.roomFor(n, keep) {
+		return errNoRoom
+	}
+	if l.file == nil || l.end.off+n > l.size {
+		return l.roll()
+	}
+	return nil
+}
+
+// advance notes that the log reaches to an end in the present segment. The
+// caller holds mu.
+func (l *appendLog) advance(end position) {
+	l.sinceSync += end.off - l.end.off
+	l.end = end
+	if l.sinceSync >= backgroundRun {
 		l.kickSync()
 	}
-	return at, nil
 }
 
 // roomFor reports whether a record may be appended so that the reserve stays.

@@ -42,7 +42,7 @@ func TestPowerCut(t *testing.T) {
 	c.cuts["recovery"] = int(recoveryCuts.Load())
 	t.Logf("%d power cuts and %d in recovery from one, in %d histories: %s", c.total, c.cuts["recovery"], c.next,
 		c.counts())
-	for _, what := range []string{"open", "close", "create", "write", "write of part of a block", "zero", "flush",
+	for _, what := range []string{"open", "close", "create", "write", "writes together", "write of part of a block", "zero", "flush",
 		"snapshot", "clone", "extend", "rewind", "delete snapshot", "delete", "getting segments back",
 		"sweeping and absorbing", "recovery"} {
 		if c.cuts[what] == 0 && !t.Failed() {
@@ -50,6 +50,9 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 }
+
+// leastHistories are enough for the power to be cut in everything.
+const leastHistories = 12
 
 // cutter plays histories until there were cuts enough.
 type cutter struct {
@@ -68,7 +71,7 @@ func (c *cutter) run(t *testing.T) {
 		c.mu.Lock()
 		seed := c.next
 		c.next++
-		enough := c.total >= c.want
+		enough := c.total >= c.want && seed >= leastHistories
 		c.mu.Unlock()
 		if enough || t.Failed() {
 			return

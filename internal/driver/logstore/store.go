@@ -131,6 +131,7 @@ var (
 	_ driver.Reverter         = (*Store)(nil)
 	_ driver.GroupSnapshotter = (*Store)(nil)
 	_ driver.ChangeCounter    = (*Store)(nil)
+	_ driver.ManyWriter       = (*device)(nil)
 	_ driver.ExtentReader     = (*device)(nil)
 	_ driver.ExtentReader     = (*reader)(nil)
 )

@@ -91,6 +91,13 @@ func (o *Output[A, P]) Admit(requests, n int) error {
 	return o.err
 }
 
+// Ready reports whether Admit would not wait now.
+func (o *Output[A, P]) Ready(requests, n int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err != nil || !o.full(requests, n)
+}
+
 func (o *Output[A, P]) full(requests, n int) bool {
 	if o.requests+requests > o.c.Requests {
 		return true

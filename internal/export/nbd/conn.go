@@ -46,6 +46,9 @@ type conn struct {
 
 	wary line.Wary
 	crew *line.Crew[request]
+	// together are writes that were admitted and wait for those behind them in
+	// the input buffer, which has their bytes.
+	together gathered
 }
 
 func newConn(s *Server, h *handshake, log *slog.Logger) *conn {
@@ -151,6 +154,9 @@ func (c *conn) read(ctx context.Context) error {
 		if r.cmd == cmdDisc {
 			return nil
 		}
+		if len(c.together.parts) > 0 && !c.out.Ready(1, r.cost()) {
+			c.writeGathered() // or it would wait for them
+		}
 		if err := c.out.Admit(1, r.cost()); err != nil {
 			return err
 		}
@@ -164,6 +170,7 @@ func (c *conn) read(ctx context.Context) error {
 // connection; the request then was answered nevertheless, as output counts it.
 func (c *conn) take(ctx context.Context, r *request) error {
 	if e := c.check(r); e != errNone {
+		c.writeGathered()
 		var err error
 		if r.cmd == cmdWrite {
 			err = c.skip(ctx, int64(r.length))
@@ -172,11 +179,13 @@ func (c *conn) take(ctx context.Context, r *request) error {
 		return err
 	}
 	wait := c.pace(r)
+	if wait == 0 && r.inline() {
+		return c.writeInline(ctx, r)
+	}
+	c.writeGathered()
 	switch {
 	case wait > 0:
 		return c.later(ctx, r, wait)
-	case r.cmd == cmdWrite && r.length <= inlineBytes && r.flags&flagFUA == 0:
-		return c.writeInline(ctx, r)
 	case r.cmd == cmdRead && r.length <= inlineBytes && c.wary.Now(c.alone):
 		before := c.now()
 		c.out.Leave(c.perform(r))
@@ -193,20 +202,6 @@ func (c *conn) take(ctx context.Context, r *request) error {
 
 // alone reports whether nothing waits behind the request that was read last.
 func (c *conn) alone() bool { return c.in.Buffered() < requestHeader && c.crew.Idle() }
-
-// writeInline writes from the input buffer.
-func (c *conn) writeInline(ctx context.Context, r *request) error {
-	done := c.expect(ctx, int64(r.length))
-	p, err := c.in.Peek(int(r.length)) // replies that were left can wait: the client is sending it
-	done()
-	if err != nil {
-		c.out.Leave(c.failure(r, errInvalid, ""))
-		return noEOF(err)
-	}
-	c.out.Leave(c.answer(r, c.change(r, p)))
-	_, _ = c.in.Discard(len(p)) // is there
-	return nil
-}
 
 // payload reads what a write brings into a buffer of its own.
 func (c *conn) payload(ctx context.Context, r *request) error {
