@@ -47,8 +47,9 @@ type history struct {
 	failed error
 	dice   *rand.Rand
 	names  int
-	failAt int   // the operation on files that fails; 0 for none
-	failBy error // how
+	failAt int    // the operation on files that fails; 0 for none
+	failBy error  // how
+	failIn string // what was under way then
 	doing  string
 	cuts   map[string]int // images by what was under way
 	idle   bool           // see plot
@@ -141,9 +142,11 @@ func (h *history) closeAndReopen(maxBytes int64) error {
 }
 
 func (h *history) finish() error {
+	h.as("check")
 	if err := h.store.Check(context.Background()); err != nil {
 		return fmt.Errorf("check at the end: %w", err)
 	}
+	h.as("close")
 	for _, d := range h.open {
 		d.Close()
 	}
@@ -184,6 +187,7 @@ func (h *history) before(op vfs.Op, _ string) error {
 	}
 	h.mu.Lock()
 	if h.ops++; h.ops == h.failAt {
+		h.failIn = h.doing
 		h.mu.Unlock()
 		return h.failBy
 	}
@@ -468,6 +472,9 @@ func (h *history) tidy() error {
 	err := s.tidyBranches(context.Background())
 	done.Store(true)
 	wg.Wait()
+	if err == nil {
+		err = s.flushIndex() // on a busy machine the first to be written
+	}
 	return err
 }
 

@@ -49,7 +49,9 @@ func runFault(seed uint64, steps, at int, errno error) (reached bool, err error)
 	if err == nil {
 		err = h.finish()
 	}
-	if err != nil && !block.Is(err, block.Unavailable) && !block.Is(err, block.NoSpace) {
+	// To a check an index that it can't read is damaged.
+	found := block.Is(err, block.Corrupt) && h.failIn == "check"
+	if err != nil && !found && !block.Is(err, block.Unavailable) && !block.Is(err, block.NoSpace) {
 		return true, fmt.Errorf("an error of kind %q: %w", block.KindOf(err), err)
 	}
 	if h.store != nil && !h.store.closed.Load() {
