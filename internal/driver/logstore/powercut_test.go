@@ -42,9 +42,9 @@ func TestPowerCut(t *testing.T) {
 	c.cuts["recovery"] = int(recoveryCuts.Load())
 	t.Logf("%d power cuts and %d in recovery from one, in %d histories: %s", c.total, c.cuts["recovery"], c.next,
 		c.counts())
-	for _, what := range []string{"open", "close", "create", "write", "writes together", "write of part of a block", "zero",
-		"flush", "snapshot", "clone", "extend", "rewind", "delete snapshot", "delete", "getting segments back",
-		"sweeping and absorbing", "recovery"} {
+	for _, what := range []string{"open", "close", "create", "write", "writes together", "write of part of a block",
+		"zero", "flush", "snapshot", "clone", "extend", "rewind", "delete snapshot", "delete",
+		"getting segments back", "sweeping and absorbing", "recovery"} {
 		if c.cuts[what] == 0 && !t.Failed() {
 			t.Errorf("the power was never cut in %s", what)
 		}
