@@ -52,7 +52,7 @@ func TestPowerCut(t *testing.T) {
 }
 
 // leastHistories are enough for the power to be cut in everything.
-const leastHistories = 12
+const leastHistories = 8
 
 // cutter plays histories until there were cuts enough.
 type cutter struct {
