@@ -350,6 +350,7 @@ func TestLegacyGroups(t *testing.T) {
 	}
 	f.wantAt(13, "member", 400, "GET", "groups/"+id, "")
 	volume := f.volume(`{"volume":{"size":1,"volume_type":"General HDD"}}`)
+	f.want(202, "PUT", "consistencygroups/"+id, `{"consistencygroup":{"description":"d"}}`)
 	f.want(202, "PUT", "consistencygroups/"+id+"/update", `{"consistencygroup":{"name":"o","add_volumes":"`+volume+`"}}`)
 	if got := f.want(200, "GET", "volumes/"+volume, "").text(t, "volume.consistencygroup_id"); got != id {
 		t.Errorf("the volume is in %s", got)

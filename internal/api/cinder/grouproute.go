@@ -34,6 +34,7 @@ var groupRoutes = []route{
 	{"POST", "/consistencygroups", 0, createLegacyGroup},
 	{"POST", "/consistencygroups/create_from_src", 0, createLegacyGroupFrom},
 	{"GET", "/consistencygroups/{id}", 0, showLegacyGroup},
+	{"PUT", "/consistencygroups/{id}", 0, updateLegacyGroup},
 	{"PUT", "/consistencygroups/{id}/update", 0, updateLegacyGroup},
 	{"POST", "/consistencygroups/{id}/delete", 0, deleteLegacyGroup},
 
