@@ -62,6 +62,8 @@ var scenarios = map[string]scenario{
 	"group snapshot":          {groupSnapshotMade},
 	"group snapshot deletion": {groupSnapshotDeleted},
 	"group deletion":          {groupDeleted},
+	"encrypted copies":        {encryptedCopies},
+	"encrypted deletion":      {encryptedDeletion},
 	"create": {func(z *zone) func(bool) {
 		v, err := z.CreateVolume(z.ctx, alice, control.NewVolume{Size: ptr(int64(1))})
 		must(z.t, err)

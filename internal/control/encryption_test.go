@@ -314,28 +314,52 @@ func TestEncryptedBackups(t *testing.T) {
 	z.wantSecrets("two volumes", 2)
 }
 
-// TestNoVolumeWithoutKey kills the making and the deletion of an encrypted
-// volume at each of the store's calls: there is a key as long as there is a row.
-func TestNoVolumeWithoutKey(t *testing.T) {
-	z := newZone(t)
+// encryptedCopies makes an encrypted volume, a clone and a backup of it, and
+// deletes the first, so that the jobs of all of that are disturbed.
+func encryptedCopies(z *zone) func(bool) {
 	vt := z.encryptedType("hushed", block.BackEnd)
-	for n := 1; n < 4; n++ {
-		v, err := z.CreateVolume(z.ctx, alice, control.NewVolume{Size: ptr(int64(1)), VolumeType: &vt.Name})
-		must(t, err)
+	v := z.make(control.NewVolume{Size: ptr(int64(1)), VolumeType: &vt.Name})
+	z.atHost(v, hushed, 1)
+	b := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	fresh, err := z.CreateVolume(z.ctx, alice, control.NewVolume{Size: ptr(int64(1)), VolumeType: &vt.Name})
+	must(z.t, err)
+	clone, err := z.CreateVolume(z.ctx, alice, control.NewVolume{SourceVolumeID: &v.ID})
+	must(z.t, err)
+	_, err = z.RestoreBackup(z.ctx, alice, b.ID, nil, nil)
+	must(z.t, err)
+	return func(failed bool) {
 		z.keysAreThere()
-		z.work(z.ctx)
-		if z.volume(v.ID).Status == block.VolumeAvailable {
-			z.atHost(v, hushed, 1)
+		z.wantSecrets("four volumes and a backup", 5)
+		if failed {
+			return
 		}
-		must(t, z.DeleteVolume(z.ctx, alice, v.ID, false))
-		z.keysAreThere()
-		z.restart()
+		if got := z.atHost(z.volume(clone.ID), "", len(hushed)); got != hushed {
+			z.t.Errorf("the clone reads %q", got)
+		}
+		must(z.t, z.DeleteVolume(z.ctx, alice, fresh.ID, false))
 		z.work(z.ctx)
 		z.keysAreThere()
+		z.wantSecrets("three volumes and a backup", 4)
 	}
-	z.wantSecrets("no volume", 0)
 }
 
+// encryptedDeletion deletes an encrypted volume.
+func encryptedDeletion(z *zone) func(bool) {
+	vt := z.encryptedType("hushed", block.BackEnd)
+	v := z.make(control.NewVolume{Size: ptr(int64(1)), VolumeType: &vt.Name})
+	must(z.t, z.DeleteVolume(z.ctx, alice, v.ID, false))
+	return func(failed bool) {
+		z.keysAreThere()
+		z.wantGone(v.ID, failed)
+		if failed {
+			z.wantSecrets("the volume is in error", 1)
+			return
+		}
+		z.wantSecrets("no volume", 0)
+	}
+}
+
+// keysAreThere wants each encrypted volume to have its key.
 func (z *zone) keysAreThere() {
 	z.t.Helper()
 	must(z.t, z.catalog.View(z.ctx, func(tx *catalog.Tx) error {
