@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,12 +46,14 @@ func fetched(t *testing.T, s *client.Session, service, path string) []byte {
 func TestEncryptedByHost(t *testing.T) {
 	tool(t, "openstack")
 	io := tool(t, "qemu-io")
+	types, err := session(t, "kilo2", "admin").Types(t.Context())
+	if err != nil || len(types) == 0 {
+		t.Fatalf("types %v, %v", types, err)
+	}
 	commands(t, clientEnv(t, "kilo2", "admin"), openstackShell,
-		"volume type create --property volume_backend_name=ssd_general --encryption-provider luks "+
-			"--encryption-control-location front-end --encryption-key-size 256 --encryption-cipher aes-xts-plain64 hushed")
-	t.Cleanup(func() {
-		commands(t, clientEnv(t, "kilo2", "admin"), openstackShell, "volume type delete hushed")
-	})
+		"volume type create --property volume_backend_name="+types[0].ExtraSpecs["volume_backend_name"]+
+			" --encryption-provider luks --encryption-control-location front-end --encryption-key-size 256 "+
+			"--encryption-cipher aes-xts-plain64 hushed")
 	c := blockStorage(t, "kilo2", "bob", "v3")
 	s := session(t, "kilo2", "bob")
 	image, err := s.CreateImage(t.Context(), client.NewImage{Name: "clear", DiskFormat: "raw", ContainerFormat: "bare"})
@@ -81,14 +84,19 @@ func TestEncryptedByHost(t *testing.T) {
 	if err := os.WriteFile(file, []byte(hex.EncodeToString(key)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	url := connected(t, s, made.ID)
+	address := connected(t, s, made.ID)
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
 	out := sh(t, nil, io, "--object", "secret,id=s,file="+file, "--image-opts",
-		"driver=luks,key-secret=s,file.driver=raw,file.file.filename="+url, "-c", "read -P 0x5a 0 1M",
+		"driver=luks,key-secret=s,file.driver=nbd,file.server.type=inet,file.server.host="+u.Hostname()+",file.server.port="+
+			u.Port()+",file.export="+strings.TrimPrefix(u.Path, "/"), "-c", "read -P 0x5a 0 1M",
 		"-c", "write -P 0x11 8M 64k", "-c", "read -P 0x11 8M 64k")
 	if strings.Contains(out, "verification failed") || strings.Count(out, "1 MiB") == 0 {
 		t.Errorf("qemu-io says\n%s", out)
 	}
-	if raw := sh(t, nil, io, "-r", "-f", "raw", url, "-c", "read -v 0 16"); !strings.Contains(raw, "4c 55 4b 53") {
+	if raw := sh(t, nil, io, "-r", "-f", "raw", address, "-c", "read -v 0 16"); !strings.Contains(raw, "4c 55 4b 53") {
 		t.Errorf("the volume does not begin with LUKS:\n%s", raw)
 	}
 	disconnect(t, s, made.ID)
@@ -103,4 +111,5 @@ func TestEncryptedByHost(t *testing.T) {
 	if strings.Contains(out, document.Key) {
 		t.Errorf("the key outlives the volume: %s", out)
 	}
+	commands(t, clientEnv(t, "kilo2", "admin"), openstackShell, "volume type delete hushed")
 }

@@ -83,7 +83,8 @@ func (d *desk) store(token, body string) string {
 		Ref string `json:"secret_ref"`
 	}
 	text := d.call("POST", "/v1/secrets", token, body, 201)
-	if err := json.Unmarshal([]byte(text), &out); err != nil || !strings.HasPrefix(out.Ref, d.url+"/key-manager/v1/secrets/") {
+	if err := json.Unmarshal([]byte(text), &out); err != nil ||
+		!strings.HasPrefix(out.Ref, d.url+"/key-manager/v1/secrets/") {
 		d.t.Fatalf("%s, %v", text, err)
 	}
 	return out.Ref
@@ -92,9 +93,13 @@ func (d *desk) store(token, body string) string {
 func TestSecrets(t *testing.T) {
 	d := newDesk(t)
 	raw := "\x00\x01\xff key"
-	ref := d.store("a/member", `{"name": "k", "algorithm": "aes", "bit_length": 256, "mode": "xts", "secret_type": "symmetric",
+	ref := d.store(
+		"a/member",
+		`{"name": "k", "algorithm": "aes", "bit_length": 256, "mode": "xts",
+		"secret_type": "symmetric",
 		"payload": "`+base64.StdEncoding.EncodeToString([]byte(raw))+`", "payload_content_type": "application/octet-stream",
-		"payload_content_encoding": "base64"}`)
+		"payload_content_encoding": "base64"}`,
+	)
 	if got := d.call("GET", ref+"/payload", "a/member", "", 200); got != raw {
 		t.Errorf("the payload is %q", got)
 	}
@@ -140,7 +145,8 @@ func TestBadSecrets(t *testing.T) {
 	d := newDesk(t)
 	for _, body := range []string{``, `[]`, `{} {}`, `{"secret_type": "strange"}`, `{"payload": "x"}`,
 		`{"payload": "x", "payload_content_type": "application/octet-stream"}`,
-		`{"payload": "not base64!", "payload_content_type": "application/octet-stream", "payload_content_encoding": "base64"}`,
+		`{"payload": "not base64!", "payload_content_type": "application/octet-stream",
+			"payload_content_encoding": "base64"}`,
 		`{"payload": "x", "payload_content_type": "image/png"}`, `{"payload": "", "payload_content_type": "text/plain"}`,
 		`{"payload_content_type": "text/plain"}`, `{"bit_length": 0}`, `{"expiration": "soon"}`,
 		`{"name": "` + strings.Repeat("n", 256) + `"}`,

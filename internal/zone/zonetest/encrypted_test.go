@@ -50,7 +50,11 @@ func TestEncryptedVolumeIsRecovered(t *testing.T) {
 	const blocks = 64
 	pattern := bytes.Repeat([]byte("nobody may read this "), zonetest.BlockSize/21+1)[:zonetest.BlockSize]
 	c := zonetest.NewEmbedded(t)
-	dirs := []string{filepath.Dir(c.StoreDir(source)), filepath.Dir(c.StoreDir("kilo1")), filepath.Dir(c.StoreDir("kilo2"))}
+	dirs := []string{
+		filepath.Dir(c.StoreDir(source)),
+		filepath.Dir(c.StoreDir("kilo1")),
+		filepath.Dir(c.StoreDir("kilo2")),
+	}
 	admin := c.Session(source, zonetest.Admin)
 	ask(t, admin, http.MethodPost, "volumev3", "/types/"+zonetest.TypeID(source)+"/encryption", `{"encryption": {
 		"provider": "luks", "cipher": "aes-xts-plain64", "key_size": 512, "control_location": "back-end"}}`)
