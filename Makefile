@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 60s
 
-.PHONY: help build demo test check lint fuzz race crash bench setup clean
+.PHONY: help build demo test check lint fuzz race crash soak-flips bench setup clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ race: ## the tests of the concurrent packages under the race detector (needs gcc
 CUTS ?= 100000
 crash: ## CUTS simulated power cuts (default 100000) and every fault of longer histories; takes minutes
 	KVOL_POWER_CUTS=$(CUTS) $(GO) test -count=1 -timeout 2h -v -run 'TestPowerCut|TestFaults' ./internal/driver/logstore
+
+FLIPS ?= 1000
+soak-flips: ## FLIPS planned failovers of a volume to and fro (default 1000), with writes between and equal hashes
+	KVOL_FLIPS=$(FLIPS) $(GO) test -count=1 -timeout 2h -v -run 'TestFlips$$' ./internal/zone/zonetest
 
 bench: build setup ## speed and size as ratios against peers in the same run
 	test/bench.sh

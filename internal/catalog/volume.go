@@ -196,6 +196,7 @@ func (tx *Tx) DeleteVolume(id block.VolumeID) error {
 		"DELETE FROM attachments WHERE volume_id = $1", "DELETE FROM connections WHERE volume_id = $1",
 		"DELETE FROM snapshots WHERE volume_id = $1", "DELETE FROM pins WHERE volume_id = $1",
 		"DELETE FROM released_snapshots WHERE volume_id = $1", "DELETE FROM cuts WHERE volume_id = $1",
+		"DELETE FROM stale_primaries WHERE volume_id = $1",
 		"DELETE FROM volumes WHERE id = $1",
 	} {
 		if _, err := tx.exec(statement, id); err != nil {

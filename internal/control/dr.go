@@ -28,6 +28,9 @@ type DR struct {
 	Replicating func() []replication.LinkStatus
 	// KeepAudit is how long calls of the kvol API are kept; 400 days if zero.
 	KeepAudit time.Duration
+	// KeepUndo is how long what only a stale volume has is kept as a snapshot; 7
+	// days if zero.
+	KeepUndo time.Duration
 }
 
 const (
@@ -40,6 +43,8 @@ const (
 func (d DR) peerTimeout() time.Duration { return orDefault(d.PeerTimeout, 800*time.Millisecond) }
 func (d DR) exchange() time.Duration    { return orDefault(d.Exchange, 10*time.Second) }
 func (d DR) keepAudit() time.Duration   { return orDefault(d.KeepAudit, 400*24*time.Hour) }
+
+func (d DR) keepUndo() time.Duration { return orDefault(d.KeepUndo, 7*24*time.Hour) }
 
 func orDefault(d, otherwise time.Duration) time.Duration {
 	if d == 0 {
@@ -156,6 +161,9 @@ func (s *Service) runAuditPruning(ctx context.Context) error {
 		})
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("the audit log could not be pruned", "err", err)
+		}
+		if err := s.expireUndo(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("what is kept of stale volumes could not be let go", "err", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -34,7 +34,7 @@ func (s *Service) Fence(ctx context.Context, f block.Fence) error {
 		fresh = true
 		recovered := f.Recovered
 		v.RecoveredTo, v.ReplicationStatus = &recovered, "failed-over"
-		return tx.UpdateVolume(v)
+		return first(tx.UpdateVolume(v), beginUndo(tx, v, recovered))
 	})
 	if err != nil {
 		return err

@@ -101,6 +101,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 			gaveUpGroupSnapshot(block.GroupDeleting, block.SnapshotDeleting)},
 		jobServerTell:    handler{s.runTell, nobody},
 		jobFailover:      handler{s.runFailover, nobody},
+		jobUndo:          handler{s.runUndo, nobody},
 		recovery.JobKind: s.recoveryHandler(),
 	}
 }

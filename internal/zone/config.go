@@ -46,6 +46,9 @@ type Config struct {
 	// its backup zones were asked (the default), when "any" of them was, or at
 	// once ("serve").
 	IsolatedStart string `yaml:"isolated_start"`
+	// KeepUndo is how long what was written to a volume after the point as which it
+	// lives on in another zone is kept as a snapshot; 7 days if absent.
+	KeepUndo time.Duration `yaml:"keep_undo"`
 	// MetricsToken, if set, must be given as Bearer token to read /metrics.
 	MetricsToken string `yaml:"metrics_token"`
 }

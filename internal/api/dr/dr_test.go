@@ -155,6 +155,7 @@ func TestWhoSeesWhat(t *testing.T) {
 		{"operations/drop/1", 404, 404, 404, ""},
 		{"audit", 200, 403, 403, `"user":"gabianet"`},
 		{"failovers", 200, 200, 200, `{"failovers":[]}`},
+		{"stale", 200, 200, 200, `{"stale":[]}`},
 		{"failovers/x", 404, 404, 404, "Failover x could not be found."},
 		{"nothing", 404, 404, 404, "no such path"},
 	} {

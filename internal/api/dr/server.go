@@ -43,6 +43,7 @@ func New(cfg Config) *Server {
 		"/api/dr/v1/links":                              s.links,
 		"/api/dr/v1/operations/{kind}/{rowkey}":         s.operation,
 		"/api/dr/v1/audit":                              s.audit,
+		"/api/dr/v1/stale":                              s.stale,
 		"/api/dr/v1/failovers":                          s.failovers,
 		"/api/dr/v1/failovers/{id}":                     s.failover,
 	} {
