@@ -97,7 +97,7 @@ var volumeTable = map[VolumeStatus]map[Event]VolumeStatus{
 	},
 	VolumeReserved: {
 		Reserve: VolumeAttaching, ReserveHost: VolumeReserved, Unreserve: VolumeReserved, Attach: VolumeInUse,
-		Detach: volumeRest, RollDetaching: VolumeReserved,
+		Detach: volumeRest, RollDetaching: VolumeReserved, Download: VolumeDownloading,
 	},
 	VolumeAttaching: {
 		Attach: VolumeInUse, Unreserve: volumeRest, Detach: volumeRest, RollDetaching: VolumeAttaching,
@@ -136,7 +136,7 @@ var snapshotTable = map[SnapshotStatus]map[Event]SnapshotStatus{
 	SnapshotRestoring:     {Done: SnapshotAvailable, Fail: SnapshotAvailable},
 	SnapshotDeleting:      {Done: SnapshotDeleted, Fail: SnapshotErrorDeleting},
 	SnapshotUnmanaging:    {Done: SnapshotDeleted, Fail: SnapshotError},
-	SnapshotError:         {Delete: SnapshotDeleting},
+	SnapshotError:         {Delete: SnapshotDeleting, Unmanage: SnapshotUnmanaging},
 	SnapshotErrorDeleting: {},
 	SnapshotDeleted:       {},
 }

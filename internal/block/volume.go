@@ -31,6 +31,10 @@ type Volume struct {
 	ImageMetadata     map[string]string // "volume_image_metadata"; empty for none
 	ReplicationStatus string            // "disabled", "enabled", ...; Cinder objects/fields.py ReplicationStatus
 
+	// MigrationStatus is how far a move to another backend is, or how the last
+	// one ended; "" for none (Cinder's migration_status).
+	MigrationStatus string
+
 	// Epoch numbers the right to write the volume; it rises at each promotion.
 	Epoch uint64
 	// RecoveredTo is set when the volume was recovered in another zone under a
@@ -75,6 +79,24 @@ func (v Volume) Attached() bool {
 		}
 	}
 	return false
+}
+
+// Migration statuses that this product gives (Cinder's
+// cinder/volume/manager.py and cinder/volume/api.py).
+const (
+	MigrationStarting = "starting"
+	Migrating         = "migrating"
+	MigrationError    = "error"
+	MigrationSuccess  = "success"
+)
+
+// Migrating reports whether a volume moves to another backend now.
+func (v Volume) Migrating() bool {
+	switch v.MigrationStatus {
+	case "", "none", "deleting", MigrationError, MigrationSuccess:
+		return false
+	}
+	return true
 }
 
 // Snapshot is what the catalog knows of a tenant's snapshot.

@@ -45,6 +45,16 @@ func (tx *Tx) ReleaseSnapshot(volume block.VolumeID, name block.PointID) (delete
 	return tx.unheld(volume, name)
 }
 
+// Held reports whether a snapshot's bytes are somebody's business: pinned, of
+// replication, or released and not yet gone.
+func (tx *Tx) Held(volume block.VolumeID, name block.PointID) (held bool, err error) {
+	var n int64
+	err = tx.queryRow(`SELECT (SELECT COUNT(*) FROM pins WHERE volume_id = $1 AND name = $2) +
+		(SELECT COUNT(*) FROM released_snapshots WHERE volume_id = $1 AND name = $2) +
+		(SELECT COUNT(*) FROM cuts WHERE volume_id = $1 AND point_id = $2)`, volume, name).Scan(&n)
+	return n > 0, err
+}
+
 // unheld reports whether a snapshot is released and nobody holds it.
 func (tx *Tx) unheld(volume block.VolumeID, name block.PointID) (bool, error) {
 	var n int64

@@ -14,7 +14,8 @@ const (
 		volumes.bootable, volumes.multiattach, volumes.encrypted, volumes.readonly, volumes.snapshot_id,
 		volumes.source_volume_id, volumes.group_id, volumes.metadata, volumes.image_metadata,
 		volumes.replication_status, volumes.epoch, volumes.recovered_to, volumes.recovered_from, volumes.switching,
-		volumes.created_at, volumes.updated_at, volumes.encryption_key_id, volumes.encryption, volume_types.name,
+		volumes.created_at, volumes.updated_at, volumes.encryption_key_id, volumes.encryption,
+		volumes.migration_status, volume_types.name,
 		(SELECT volume_groups.type_id FROM volume_groups WHERE volume_groups.id = volumes.group_id)`
 
 	selectVolumes = "SELECT " + volumeColumns +
@@ -45,7 +46,7 @@ var volumeList = lister{
 		"replication_status":  {sql: "volumes.replication_status"},
 		"attach_status":       {match: volumeAttachStatus},
 		"host":                {sql: "volumes.backend", match: volumeHost},
-		"migration_status":    {kind: noColumn},
+		"migration_status":    {match: volumeMigration},
 		"group_id":            {sql: "volumes.group_id", nullable: true, sorted: "volumes.group_id_sorted"},
 		"created_at":          {sql: "volumes.created_at", kind: timeColumn},
 		"updated_at": {
@@ -71,6 +72,10 @@ func volumeHost(s *statement, value string) string {
 	return "volumes.backend = " + s.arg(backend)
 }
 
+func volumeMigration(s *statement, value string) string {
+	return "volumes.migration_status = " + s.arg(value)
+}
+
 func volumeAttachStatus(s *statement, value string) string {
 	const some = "EXISTS (SELECT 1 FROM attachments WHERE attachments.volume_id = volumes.id AND attachments.status = "
 	if value == "detached" {
@@ -88,14 +93,15 @@ func (tx *Tx) InsertVolume(v block.Volume) error {
 	_, err := tx.exec(`INSERT INTO volumes (id, project_id, user_id, name, description, size, status, type_id,
 			backend, availability_zone, bootable, multiattach, encrypted, readonly, snapshot_id,
 			source_volume_id, group_id, metadata, image_metadata, replication_status, epoch, recovered_to,
-			recovered_from, switching, created_at, updated_at, encryption_key_id, encryption)
+			recovered_from, switching, created_at, updated_at, encryption_key_id, encryption, migration_status)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-			$21, $22, $23, $24, $25, $26, $27, $28)`,
+			$21, $22, $23, $24, $25, $26, $27, $28, $29)`,
 		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, v.Status, orNull(v.TypeID), v.Backend,
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
 		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
 		v.ReplicationStatus, v.Epoch, jsonOrNull(v.RecoveredTo), jsonOrNull(v.RecoveredFrom),
-		v.Switching, micros(v.CreatedAt), micros(v.UpdatedAt), keyOf(v.Encryption), jsonOrNull(v.Encryption))
+		v.Switching, micros(v.CreatedAt), micros(v.UpdatedAt), keyOf(v.Encryption), jsonOrNull(v.Encryption),
+		orNull(v.MigrationStatus))
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Volume %s exists already.", v.ID)
 	}
@@ -143,13 +149,13 @@ func (tx *Tx) UpdateVolume(v block.Volume) error {
 			encrypted = $12, readonly = $13, snapshot_id = $14, source_volume_id = $15, group_id = $16,
 			metadata = $17, image_metadata = $18, replication_status = $19, epoch = $20,
 			recovered_to = $21, recovered_from = $22, switching = $23, updated_at = $24,
-			encryption_key_id = $25, encryption = $26
+			encryption_key_id = $25, encryption = $26, migration_status = $27
 		WHERE id = $1`,
 		v.ID, v.Project, v.User, v.Name, v.Description, v.Size, orNull(v.TypeID), v.Backend,
 		v.AvailabilityZone, v.Bootable, v.Multiattach, v.Encrypted, v.Readonly, v.SnapshotID,
 		v.SourceVolumeID, v.GroupID, pairs(v.Metadata), pairs(v.ImageMetadata),
 		v.ReplicationStatus, v.Epoch, jsonOrNull(v.RecoveredTo), jsonOrNull(v.RecoveredFrom), v.Switching,
-		micros(tx.Now), keyOf(v.Encryption), jsonOrNull(v.Encryption))
+		micros(tx.Now), keyOf(v.Encryption), jsonOrNull(v.Encryption), orNull(v.MigrationStatus))
 	if err := changed(res, err, noVolume, v.ID); err != nil {
 		return err
 	}
@@ -214,7 +220,8 @@ func scanVolume(row scanner) (block.Volume, error) {
 		&v.SnapshotID, &v.SourceVolumeID, &v.GroupID, asJSON(&v.Metadata),
 		asJSON(&v.ImageMetadata), &v.ReplicationStatus, &v.Epoch, asJSON(&v.RecoveredTo),
 		asJSON(&v.RecoveredFrom), &v.Switching, asTime(&v.CreatedAt), asTime(&v.UpdatedAt),
-		nullable(&key), asJSON(&v.Encryption), nullable(&v.TypeName),
+		nullable(&key), asJSON(&v.Encryption), nullable(&v.MigrationStatus),
+		nullable(&v.TypeName),
 		nullable(&v.GroupType))
 	if v.Encryption != nil {
 		v.Encryption.Key = key

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"kvol/internal/block"
@@ -15,10 +16,17 @@ const volumeStatuses = "'creating', 'available', 'deleting', 'error', 'error_del
 	"'reserved', 'awaiting-transfer', 'backing-up', 'error_backing-up', 'error_extending', 'downloading', " +
 	"'uploading', 'retyping', 'extending'"
 
+// The attach and migration statuses that an administrator may set, in Cinder's
+// sentences.
+const (
+	attachStatuses    = "'attached', 'detached'"
+	migrationStatuses = "'migrating', 'error', 'success', 'completing', 'none', 'starting'"
+)
+
 // ResetVolumeStatus is an administrator's word on what a volume's state is. An
-// attach status of "detached" forgets its attachments and connections; other
-// attach statuses and the migration status are taken and have no effect, since
-// here they follow from what is so.
+// attach status of "detached" forgets its attachments and connections; "attached"
+// is taken and has no effect, since it follows from what is so. A migration
+// status that says that the volume does not move stops a move that is under way.
 func (s *Service) ResetVolumeStatus(ctx context.Context, c block.Caller, id block.VolumeID, reset VolumeReset) error {
 	if _, err := s.Volume(ctx, c, id); err != nil {
 		return err
@@ -33,8 +41,8 @@ func (s *Service) ResetVolumeStatus(ctx context.Context, c block.Caller, id bloc
 				return err
 			}
 		}
-		if reset.Status == nil {
-			return nil
+		if err := resetMigration(tx, id, reset.MigrationStatus); err != nil || reset.Status == nil {
+			return err
 		}
 		to := block.VolumeStatus(strings.ToLower(*reset.Status))
 		v, err := tx.Volume(id)
@@ -52,6 +60,20 @@ func (s *Service) ResetVolumeStatus(ctx context.Context, c block.Caller, id bloc
 	return err
 }
 
+func resetMigration(tx *catalog.Tx, id block.VolumeID, to *string) error {
+	if to == nil {
+		return nil
+	}
+	v, err := tx.Volume(id)
+	if err != nil {
+		return err
+	}
+	if v.MigrationStatus = strings.ToLower(*to); v.MigrationStatus == "none" {
+		v.MigrationStatus = ""
+	}
+	return tx.UpdateVolume(v)
+}
+
 func (r VolumeReset) check() error {
 	if r.Status == nil && r.AttachStatus == nil && r.MigrationStatus == nil {
 		return block.Errorf(block.Invalid, "Must specify 'status', 'attach_status' or 'migration_status' for update.")
@@ -66,7 +88,20 @@ func (r VolumeReset) check() error {
 			return invalidVolume("Cannot reset a volume to %s: delete it.", to)
 		}
 	}
+	if r.AttachStatus != nil && !oneOf(*r.AttachStatus, attachStatuses) {
+		return block.Errorf(block.Invalid, "Volume attach status: %s is invalid, valid statuses are: (%s).",
+			*r.AttachStatus, attachStatuses)
+	}
+	if r.MigrationStatus != nil && !oneOf(*r.MigrationStatus, migrationStatuses) {
+		return block.Errorf(block.Invalid, "Volume migration status: %s is invalid, valid statuses are: (%s).",
+			*r.MigrationStatus, migrationStatuses)
+	}
 	return nil
+}
+
+// oneOf reports whether a word is among quoted ones, in whatever case.
+func oneOf(word, quoted string) bool {
+	return slices.Contains(strings.Split(quoted, ", "), "'"+strings.ToLower(word)+"'")
 }
 
 // forgetHosts removes a volume's attachments and connections.

@@ -62,6 +62,13 @@ var scenarios = map[string]scenario{
 	"group snapshot":          {groupSnapshotMade},
 	"group snapshot deletion": {groupSnapshotDeleted},
 	"group deletion":          {groupDeleted},
+	"revert":                  {volumeReverted},
+	"revert by writing":       {volumeRevertedByWriting},
+	"reimage":                 {volumeReimaged},
+	"retype":                  {volumeRetyped},
+	"retype to another store": {volumeRetypedAway},
+	"migration":               {volumeMigrated},
+	"unmanage":                {volumeForgotten},
 	"encrypted copies":        {encryptedCopies},
 	"encrypted deletion":      {encryptedDeletion},
 	"create": {func(z *zone) func(bool) {

@@ -38,7 +38,7 @@ func (s *Service) deleteVolume(ctx context.Context, c block.Caller, id block.Vol
 		if err := first(notFrozen(tx, v.Backend), notSwitching(v)); err != nil {
 			return err
 		}
-		if v.Attached() || v.GroupID != nil {
+		if v.Attached() || v.GroupID != nil || v.Migrating() && how != block.ForceDelete {
 			return invalidVolume(cantDelete)
 		}
 		snapshots, err := tx.SnapshotsOf(id)

@@ -23,7 +23,8 @@ type lent struct {
 	closed  chan struct{} // closed once the device is closed
 	device  driver.Device
 	err     error
-	holders int // guarded by devices.mu; 0 while it is being closed
+	holders int           // guarded by devices.mu; 0 while it is being closed
+	gate    chan struct{} // guarded by devices.mu; not nil while another device is put in its place, closed then
 }
 
 func newDevices(backends *driver.Set) *devices {
@@ -43,6 +44,12 @@ func (d *devices) borrow(ctx context.Context, backend string, id block.VolumeID)
 			d.open[id] = l
 			d.mu.Unlock()
 			return d.start(ctx, backend, id, l)
+		case l.gate != nil:
+			gate := l.gate
+			d.mu.Unlock()
+			if err := wait(ctx, gate); err != nil {
+				return nil, nil, err
+			}
 		case l.holders == 0: // being closed
 			d.mu.Unlock()
 			if err := wait(ctx, l.closed); err != nil {
@@ -103,6 +110,43 @@ func (d *devices) giveBack(id block.VolumeID, l *lent) error {
 	d.mu.Unlock()
 	close(l.closed)
 	return err
+}
+
+// exchange lets fn put another device in the place of a volume's while nobody
+// borrows it. users is how many hold it that wait for the exchange; if others
+// do, done is false and fn is not called. open tells fn whether somebody holds
+// it: only then the device that it returns is used, and the old one closed. If
+// fn fails, the old one stays.
+func (d *devices) exchange(id block.VolumeID, users int, fn func(open bool) (driver.Device, error)) (done bool,
+	err error) {
+	d.mu.Lock()
+	l, open := d.open[id]
+	switch {
+	case !open && users == 0:
+		l = &lent{settled: make(chan struct{}), closed: make(chan struct{})}
+		d.open[id] = l // as if it were being closed
+	case !open, l.gate != nil, l.holders != users, l.holders == 0:
+		d.mu.Unlock()
+		return false, nil
+	default:
+		l.gate = make(chan struct{})
+	}
+	d.mu.Unlock()
+	device, err := fn(open)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !open {
+		delete(d.open, id)
+		close(l.closed)
+		return err == nil, err
+	}
+	if err == nil {
+		err = l.device.Close() // all that it has is copied
+		l.device, done = device, true
+	}
+	close(l.gate)
+	l.gate = nil
+	return done, err
 }
 
 // drained waits until nobody holds a volume's device.

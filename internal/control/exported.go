@@ -50,6 +50,50 @@ func (x *exported) revoke() {
 	}
 }
 
+// pausedExports are the exports of a volume that wait.
+type pausedExports []*exported
+
+// pause lets the exports of a volume wait, except those of its snapshots. When
+// it returns, nothing of theirs is under way.
+func (e *Exports) pause(id block.VolumeID) (all pausedExports) {
+	e.mu.Lock()
+	for x := range e.open {
+		if x.volume == id && x.snapshot == "" {
+			all = append(all, x)
+		}
+	}
+	e.mu.Unlock()
+	for _, x := range all {
+		x.mu.Lock()
+	}
+	return all
+}
+
+func (p pausedExports) resume() {
+	for _, x := range p {
+		x.mu.Unlock()
+	}
+}
+
+// users counts those that have the volume's device.
+func (p pausedExports) users() (n int) {
+	for _, x := range p {
+		if x.shared != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// use gives them another device.
+func (p pausedExports) use(d driver.Device) {
+	for _, x := range p {
+		if x.shared != nil {
+			x.shared = d
+		}
+	}
+}
+
 // use runs fn on the device unless the export is over.
 func (x *exported) use(fn func(driver.Device) error) error {
 	x.mu.RLock()
@@ -73,8 +117,8 @@ func (x *exported) write(fn func(driver.Device) error) error {
 // device is what the client gets; it knows where data is if the shared one
 // does.
 func (x *exported) device() driver.Device {
-	if extents, ok := x.shared.(driver.ExtentReader); ok {
-		return exportedExtents{exportedDevice{x}, extents}
+	if _, ok := x.shared.(driver.ExtentReader); ok {
+		return exportedExtents{exportedDevice{x}}
 	}
 	return exportedDevice{x}
 }
@@ -108,24 +152,62 @@ func (d exportedDevice) Zero(off, length int64) error {
 func (d exportedDevice) Flush() error { return d.x.use(driver.Device.Flush) }
 
 // Size implements driver.Device.
-func (d exportedDevice) Size() int64 { return d.x.shared.Size() }
+func (d exportedDevice) Size() int64 {
+	d.x.mu.RLock()
+	defer d.x.mu.RUnlock()
+	return d.x.shared.Size()
+}
 
 // Close implements driver.Device. The shared device is closed by its last
 // holder, see Export.Release.
 func (d exportedDevice) Close() error { return nil }
 
-type exportedExtents struct {
-	exportedDevice
-	extents driver.ExtentReader
-}
+type exportedExtents struct{ exportedDevice }
+
+// extentsAtOnce is how many extents are looked up at a time: the export is not
+// paused or ended while they are.
+const extentsAtOnce = 1024
 
 // Extents implements driver.ExtentReader.
 func (d exportedExtents) Extents(off, length int64) iter.Seq2[driver.Extent, error] {
 	return func(yield func(driver.Extent, error) bool) {
-		if err := d.x.use(func(driver.Device) error { return nil }); err != nil {
-			yield(driver.Extent{}, err)
-			return
+		for end := off + length; off < end; {
+			some, err := d.some(off, end-off)
+			for _, e := range some {
+				if !yield(e, nil) {
+					return
+				}
+				off = e.End()
+			}
+			if err == nil && len(some) == 0 {
+				return
+			}
+			if err != nil {
+				yield(driver.Extent{}, err)
+				return
+			}
 		}
-		d.extents.Extents(off, length)(yield)
 	}
+}
+
+// some returns the first extents of a range. A device that does not know where
+// data is has it everywhere.
+func (d exportedExtents) some(off, length int64) (some []driver.Extent, err error) {
+	err = d.x.use(func(dev driver.Device) error {
+		extents, ok := dev.(driver.ExtentReader)
+		if !ok {
+			some = append(some, driver.Extent{Off: off, Len: length})
+			return nil
+		}
+		for e, err := range extents.Extents(off, length) {
+			if err != nil {
+				return err
+			}
+			if some = append(some, e); len(some) == extentsAtOnce {
+				break
+			}
+		}
+		return nil
+	})
+	return some, err
 }

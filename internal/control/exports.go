@@ -116,6 +116,9 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 		return nbd.Export{}, block.Errorf(block.Unavailable,
 			"Volume %s waits until a backup zone has said that it was not recovered there.", v.ID)
 	}
+	if v.Status == block.VolumeReverting || v.Status == block.VolumeDownloading {
+		return nbd.Export{}, block.Errorf(block.Unavailable, "Volume %s waits until it has its new content.", v.ID)
+	}
 	if x.limits, err = e.s.exportQoS(ctx, v); err != nil {
 		return nbd.Export{}, err
 	}
@@ -125,6 +128,12 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 	device, giveBack, err := e.s.devices.borrow(ctx, v.Backend, v.ID)
 	if err != nil {
 		return nbd.Export{}, err
+	}
+	if now, _, err := e.lookUp(ctx, x.connection); err != nil || now.Backend != v.Backend {
+		if err == nil { // it moved before the device was held; the client asks again
+			err = block.Errorf(block.Unavailable, "Volume %s moves to another backend.", v.ID)
+		}
+		return nbd.Export{}, errors.Join(err, giveBack())
 	}
 	if device, err = e.s.clear(ctx, v, device); err != nil {
 		return nbd.Export{}, errors.Join(err, giveBack())

@@ -131,7 +131,7 @@ func gaveUpSnapshot(in block.SnapshotStatus) func(*catalog.Tx, block.Job, error)
 			return err
 		}
 		what, why := actionSnapshot, detailSnapshot
-		if j.Kind == jobSnapshotDelete {
+		if j.Kind != jobSnapshotCreate {
 			what, why = actionSnapshotDelete, detailSnapshotDelete
 		}
 		return tell(tx, sn.Project, j.RequestID, aboutSnapshot, string(sn.ID), what, why, cause)

@@ -16,14 +16,21 @@ import (
 
 // The kinds of jobs. Their subject is the id of a volume or a snapshot.
 const (
-	jobVolumeCreate   = "volume.create"
-	jobVolumeDelete   = "volume.delete"
-	jobVolumeExtend   = "volume.extend"
-	jobVolumeUpload   = "volume.upload"
-	jobSnapshotCreate = "snapshot.create"
-	jobSnapshotDelete = "snapshot.delete"
-	jobPointDrop      = "point.drop" // an internal snapshot that has served
-	jobImageDrop      = "image.drop" // an image whose upload failed
+	jobVolumeCreate     = "volume.create"
+	jobVolumeDelete     = "volume.delete"
+	jobVolumeExtend     = "volume.extend"
+	jobVolumeUpload     = "volume.upload"
+	jobSnapshotCreate   = "snapshot.create"
+	jobSnapshotDelete   = "snapshot.delete"
+	jobSnapshotUnmanage = "snapshot.unmanage"
+	jobVolumeRevert     = "volume.revert"
+	jobVolumeReimage    = "volume.reimage"
+	jobVolumeRetype     = "volume.retype"
+	jobVolumeMigrate    = "volume.migrate"
+	jobVolumeUnmanage   = "volume.unmanage"
+	jobMoveEnd          = "move.end"   // what a move leaves on the backend where the volume is not
+	jobPointDrop        = "point.drop" // an internal snapshot that has served
+	jobImageDrop        = "image.drop" // an image whose upload failed
 
 	jobBackupCreate  = "backup.create"  // subject: the backup
 	jobBackupRestore = "backup.restore" // the volume
@@ -80,21 +87,28 @@ func enqueue(tx *catalog.Tx, kind, subject string, args any) error {
 // Handlers returns the handlers of the jobs that the Service enqueues, by kind.
 func (s *Service) Handlers() map[string]job.Handler {
 	return map[string]job.Handler{
-		jobVolumeCreate:   handler{s.runCreate, gaveUpVolume(block.VolumeCreating, block.VolumeDownloading)},
-		jobVolumeDelete:   handler{s.runDelete, gaveUpDelete},
-		jobVolumeExtend:   handler{s.runExtend, gaveUpExtend},
-		jobVolumeUpload:   handler{s.runUpload, gaveUpUpload},
-		jobSnapshotCreate: handler{s.runSnapshotCreate, gaveUpSnapshot(block.SnapshotCreating)},
-		jobSnapshotDelete: handler{s.runSnapshotDelete, gaveUpSnapshot(block.SnapshotDeleting)},
-		jobPointDrop:      handler{s.runPointDrop, nobody},
-		jobImageDrop:      handler{s.runImageDrop, nobody},
-		jobBackupCreate:   handler{s.runBackup, gaveUpBackup},
-		jobBackupRestore:  handler{s.runRestore, gaveUpRestore},
-		jobBackupDelete:   handler{s.runBackupDelete, gaveUpBackupDelete},
-		jobBackupImport:   handler{s.runBackupImport, gaveUpBackupImport},
-		jobBackupCollect:  handler{s.runBackupCollect, nobody},
-		jobGroupCreate:    handler{s.runGroupCreate, gaveUpGroupCreate},
-		jobGroupDelete:    handler{s.runGroupDelete, gaveUpGroupDelete},
+		jobVolumeCreate:     handler{s.runCreate, gaveUpVolume(block.VolumeCreating, block.VolumeDownloading)},
+		jobVolumeDelete:     handler{s.runDelete, gaveUpDelete},
+		jobVolumeExtend:     handler{s.runExtend, gaveUpExtend},
+		jobVolumeUpload:     handler{s.runUpload, gaveUpUpload},
+		jobVolumeRevert:     handler{s.runRevert, gaveUpRevert},
+		jobVolumeReimage:    handler{s.runReimage, gaveUpVolume(block.VolumeDownloading)},
+		jobVolumeRetype:     handler{s.runRetype, gaveUpRetype},
+		jobVolumeMigrate:    handler{s.runMigrate, gaveUpMigrate},
+		jobVolumeUnmanage:   handler{s.runUnmanage, gaveUpVolume(block.VolumeDeleting)},
+		jobMoveEnd:          handler{s.runMoveEnd, nobody},
+		jobSnapshotUnmanage: handler{s.runSnapshotUnmanage, gaveUpSnapshot(block.SnapshotUnmanaging)},
+		jobSnapshotCreate:   handler{s.runSnapshotCreate, gaveUpSnapshot(block.SnapshotCreating)},
+		jobSnapshotDelete:   handler{s.runSnapshotDelete, gaveUpSnapshot(block.SnapshotDeleting)},
+		jobPointDrop:        handler{s.runPointDrop, nobody},
+		jobImageDrop:        handler{s.runImageDrop, nobody},
+		jobGroupCreate:      handler{s.runGroupCreate, gaveUpGroupCreate},
+		jobGroupDelete:      handler{s.runGroupDelete, gaveUpGroupDelete},
+		jobBackupCreate:     handler{s.runBackup, gaveUpBackup},
+		jobBackupRestore:    handler{s.runRestore, gaveUpRestore},
+		jobBackupDelete:     handler{s.runBackupDelete, gaveUpBackupDelete},
+		jobBackupImport:     handler{s.runBackupImport, gaveUpBackupImport},
+		jobBackupCollect:    handler{s.runBackupCollect, nobody},
 		jobGroupSnapshotCreate: handler{s.runGroupSnapshotCreate,
 			gaveUpGroupSnapshot(block.GroupCreating, block.SnapshotCreating)},
 		jobGroupSnapshotDelete: handler{s.runGroupSnapshotDelete,
@@ -244,12 +258,16 @@ func gaveUpVolume(in ...block.VolumeStatus) func(*catalog.Tx, block.Job, error) 
 // failureOf is what a job that was given up says of a volume.
 func failureOf(j block.Job) (what, why happening) {
 	switch j.Kind {
-	case jobVolumeDelete:
+	case jobVolumeDelete, jobVolumeUnmanage:
 		return actionDelete, detailDelete
 	case jobVolumeExtend:
 		return actionExtend, detailExtend
 	case jobVolumeUpload:
 		return actionUpload, detailUpload
+	case jobVolumeReimage:
+		return actionReimage, detailUnknown
+	case jobVolumeRevert:
+		return actionRevert, detailRevert
 	case jobVolumeCreate:
 		var args createArgs
 		if err := json.Unmarshal(j.Args, &args); err == nil && args.Image != "" {

@@ -36,6 +36,7 @@ var (
 	actionDelete         = happening{"901", "delete volume"}
 	actionRetype         = happening{"902", "retype volume"}
 	actionRevert         = happening{"903", "revert volume to snapshot"}
+	actionMigrate        = happening{"904", "migrate volume"}
 )
 
 // Why, as far as a tenant may know.
@@ -54,6 +55,12 @@ var (
 	detailBackupDelete   = happening{"025", "Backup driver failed to delete backup."}
 	detailRestore        = happening{"026", "Backup driver failed to restore backup."}
 	detailDelete         = happening{"901", "Volume Driver failed to delete volume."}
+	detailRevert         = happening{"903", "Volume Driver failed to revert volume to snapshot."}
+	detailMove           = happening{"904", "Volume Driver failed to move volume to another backend."}
+	detailSnapshots      = happening{
+		"905",
+		"The volume has snapshots, or belongs to a group or replication, and must stay on its backend.",
+	}
 )
 
 // Types of what messages are about.
@@ -67,10 +74,10 @@ const (
 var (
 	actions = numbered(actionSchedule, actionAttach, actionUpload, actionUpdateAttached, actionDownload, actionExtend,
 		actionCreate, actionSnapshot, actionSnapshotDelete, actionBackup, actionBackupDelete, actionRestore,
-		actionReimage, actionDelete, actionRetype, actionRevert)
+		actionReimage, actionDelete, actionRetype, actionRevert, actionMigrate)
 	details = numbered(detailUnknown, detailNoBackend, detailUpload, detailMode, detailQuota, detailImageTooBig,
 		detailExtend, detailCreate, detailSnapshot, detailSnapshotDelete, detailBackup, detailBackupDelete,
-		detailRestore, detailDelete)
+		detailRestore, detailDelete, detailRevert, detailMove, detailSnapshots)
 )
 
 func numbered(all ...happening) map[string]string {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"kvol/internal/block"
@@ -18,6 +19,9 @@ func (s *Service) CreateSnapshot(ctx context.Context, c block.Caller,
 	err = s.changeVolume(ctx, c, req.VolumeID, "volume:create_snapshot", func(tx *catalog.Tx, v block.Volume) error {
 		if err := notFrozen(tx, v.Backend); err != nil {
 			return err
+		}
+		if v.Migrating() {
+			return invalidVolume("Snapshot cannot be created while volume is migrating.")
 		}
 		if !req.Force && v.Status != block.VolumeAvailable {
 			return invalidVolume("Volume %s status must be available, but current status is: %s.", v.ID, v.Status)
@@ -162,6 +166,39 @@ func (s *Service) ResetSnapshotStatus(ctx context.Context, c block.Caller, id bl
 			status, snapshotStatuses)
 	}
 	return s.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.ResetSnapshotStatus(id, to) })
+}
+
+// UpdateSnapshotStatus is what a compute service tells of a snapshot that it
+// helps to make or to delete (cinder/api/contrib/snapshot_actions.py). Here it
+// helps with none: its progress is noted and failures are believed, but a
+// snapshot is available when its own job says so.
+func (s *Service) UpdateSnapshotStatus(ctx context.Context, c block.Caller, id block.SnapshotID, status string,
+	progress *string) error {
+	const rule = "snapshot_extension:snapshot_actions:update_snapshot_status"
+	return s.changeSnapshot(ctx, c, id, rule, func(tx *catalog.Tx, sn block.Snapshot) error {
+		allowed := map[block.SnapshotStatus][]block.SnapshotStatus{
+			block.SnapshotCreating: {block.SnapshotCreating, block.SnapshotAvailable, block.SnapshotError},
+			block.SnapshotDeleting: {block.SnapshotDeleting, block.SnapshotErrorDeleting},
+		}[sn.Status]
+		to := block.SnapshotStatus(status)
+		switch {
+		case allowed == nil:
+			return block.Errorf(block.Invalid, "Snapshot status %s not allowed for update_snapshot_status", sn.Status)
+		case !slices.Contains(allowed, to):
+			return block.Errorf(block.Invalid, "Provided snapshot status %s not allowed for snapshot with status %s.",
+				to, sn.Status)
+		}
+		if progress != nil && *progress != "" {
+			sn.Progress = *progress
+			if err := tx.UpdateSnapshot(sn); err != nil {
+				return err
+			}
+		}
+		if to == block.SnapshotAvailable || to == sn.Status {
+			return nil
+		}
+		return tx.ResetSnapshotStatus(id, to)
+	})
 }
 
 // SetSnapshotMetadata adds to a snapshot's metadata, or replaces all of it, and

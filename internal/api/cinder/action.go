@@ -30,32 +30,6 @@ func uploadBodyOf(in edition) *schema {
 	return uploadBody
 }
 
-var volumeActions = map[string]action{
-	"os-attach":                {always(attachBody), attach},
-	"os-detach":                {always(detachBody), detach},
-	"os-reserve":               {always(anything), plainAction((*control.Service).Reserve)},
-	"os-unreserve":             {always(anything), plainAction((*control.Service).Unreserve)},
-	"os-begin_detaching":       {always(anything), plainAction((*control.Service).BeginDetaching)},
-	"os-roll_detaching":        {always(anything), plainAction((*control.Service).RollDetaching)},
-	"os-force_delete":          {always(anything), plainAction((*control.Service).ForceDeleteVolume)},
-	"os-force_detach":          {always(forceDetachBody), forceDetach},
-	"os-initialize_connection": {always(initializeBody), initializeConnection},
-	"os-terminate_connection":  {always(terminateBody), terminateConnection},
-	"os-extend":                {always(extendBody), extend},
-	"os-reset_status":          {always(resetBody), resetVolume},
-	"os-set_bootable":          {always(bootableBody), setBootable},
-	"os-update_readonly_flag":  {always(readonlyBody), setReadonly},
-	"os-volume_upload_image":   {uploadBodyOf, uploadImage},
-	"os-set_image_metadata":    {always(setImageMetadataBody), setImageMetadata},
-	"os-show_image_metadata":   {always(anything), showImageMetadata},
-	"os-unset_image_metadata":  {always(imageKeyBody), unsetImageMetadata},
-}
-
-var snapshotActions = map[string]action{
-	"os-reset_status": {always(resetSnapshotBody), resetSnapshot},
-	"os-force_delete": {always(anything), forceDeleteSnapshot},
-}
-
 func volumeAction(c *call) error { return c.act(volumeActions) }
 
 func snapshotAction(c *call) error { return c.act(snapshotActions) }
@@ -71,7 +45,11 @@ func (c *call) act(actions map[string]action) error {
 	}
 	name, argument := o.members[0].name, o.members[0].value
 	a, ok := actions[name]
-	if !ok {
+	since := newerActions[name]
+	if ok && c.view.v3 && !c.view.since(since) {
+		return errNoResource
+	}
+	if !ok || since > 0 && !c.view.v3 {
 		return invalid("There is no such action: %s. "+
 			"Verify the request body and Content-Type header and try again.", name)
 	}

@@ -61,7 +61,7 @@ func New(cfg Config) http.Handler {
 		func(*call) error { return errBadMethod },
 	)
 	s.v2, s.v3 = api.NewRouter(none, method), api.NewRouter(none, method)
-	for _, rt := range slices.Concat(routes, groupRoutes, transferRoutes, backupRoutes) {
+	for _, rt := range slices.Concat(routes, groupRoutes, manageRoutes, transferRoutes, backupRoutes) {
 		if rt.since == 0 {
 			s.v2.Handle(rt.method, "/v2/{project}"+rt.pattern, s.handle(rt.serve))
 		}

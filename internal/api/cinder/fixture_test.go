@@ -31,7 +31,7 @@ const (
 	other     = "c0e5e63026e449e6b7e94c779021d150"
 	hddType   = "6bda35e2-b2b9-497a-8f65-67a73839c856"
 	noSuchID  = "11111111-1111-1111-1111-111111111111"
-	newest    = "3.67" // microversion
+	newest    = "3.71" // microversion
 )
 
 // tokens are who may call: the token's text is the name of the role it plays.

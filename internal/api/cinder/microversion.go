@@ -12,7 +12,7 @@ import (
 // maxMinor is the newest microversion that is served, 3.N. It is a promise:
 // clients negotiate up to it. docs/api/microversions.md says what each of those
 // below brings here.
-const maxMinor = 67
+const maxMinor = 71
 
 // The headers of microversions (the API working group's guideline).
 const (

@@ -136,7 +136,7 @@ func (v view) changedVolume(e *encoder, vol block.Volume) {
 func (v view) volumeExtra(e *encoder, vol block.Volume) {
 	e.timeMember("updated_at", vol.UpdatedAt)
 	if v.admin {
-		e.nullMember("migration_status")
+		textOrNull(e, "migration_status", vol.MigrationStatus)
 	}
 	v.volumeHost(e, vol)
 }
@@ -144,7 +144,7 @@ func (v view) volumeExtra(e *encoder, vol block.Volume) {
 // volumeHost writes where a volume lies, for those who may know.
 func (v view) volumeHost(e *encoder, vol block.Volume) {
 	if v.shows.see(partMigration) {
-		e.nullMember("os-vol-mig-status-attr:migstat")
+		textOrNull(e, "os-vol-mig-status-attr:migstat", vol.MigrationStatus)
 		e.nullMember("os-vol-mig-status-attr:name_id")
 	}
 	if v.shows.see(partHost) {

@@ -32,7 +32,7 @@ func (v view) volume3(e *encoder, vol block.Volume, extended bool) {
 	e.boolMember("multiattach", vol.Multiattach)
 	v.attachments3(e, vol)
 	if v.admin {
-		e.nullMember("migration_status")
+		textOrNull(e, "migration_status", vol.MigrationStatus)
 	}
 	v.volumeNewer(e, vol)
 	if extended {

@@ -21,6 +21,7 @@ const (
 	OpCreateSnapshot  Op = "create snapshot"
 	OpDeleteSnapshot  Op = "delete snapshot"
 	OpCreateSnapshots Op = "create snapshots"
+	OpRevert          Op = "revert"
 	OpOpenVolume      Op = "open volume"
 	OpOpenSnapshot    Op = "open snapshot"
 	OpRead            Op = "read"          // of a device
@@ -152,6 +153,15 @@ func (f *Faults) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef)
 		c.Volume, c.Snapshot = refs[0].Volume, refs[0].Name
 	}
 	return f.do(c, func() error { return g.CreateSnapshots(ctx, refs) })
+}
+
+// Revert implements driver.Reverter where the driver does.
+func (f *Faults) Revert(ctx context.Context, to driver.SnapshotRef) error {
+	r, ok := driver.As[driver.Reverter](f.inner)
+	if !ok {
+		return block.Errorf(block.Unsupported, "the driver can't take volumes back")
+	}
+	return f.do(Call{Op: OpRevert, Volume: to.Volume, Snapshot: to.Name}, func() error { return r.Revert(ctx, to) })
 }
 
 // DeleteSnapshot implements driver.Driver.

@@ -1,0 +1,325 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+	"kvol/internal/job"
+)
+
+const (
+	moveRounds = 8        // times that what was written meanwhile is copied before hosts have to wait
+	moveRest   = 16 << 20 // bytes of which the copying lets hosts wait
+	moveTries  = 100      // to find nobody but the exports at the volume
+	movePause  = 50 * time.Millisecond
+)
+
+// movePoints name the two moments that a move copies by turns. They are made of
+// the volume's id, so that a process that takes the move up finds them.
+func movePoints(id block.VolumeID) [2]block.PointID {
+	var names [2]block.PointID
+	for i := range names {
+		sum := sha256.Sum256(fmt.Appendf(nil, "move %d %s", i, id))
+		names[i] = block.PointID(fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16]))
+	}
+	return names
+}
+
+// mover copies a volume to another store under its id.
+type mover struct {
+	s        *Service
+	t        *job.Task
+	volume   block.Volume
+	id       block.VolumeID
+	from, to driver.Driver
+	device   driver.Device // of the copy
+	last     block.PointID // the moment that the copy has
+	next     block.PointID
+}
+
+// move takes a volume to another backend. commit is called in the transaction
+// that makes it so, in which the volume is as the move wants it. On one store
+// that is all; else the bytes are copied while hosts write, and compared; the
+// rest is copied while they wait, and then they go on with the copy. An attempt
+// that was interrupted is repeated: what is there already is compared only.
+func (s *Service) move(ctx context.Context, t *job.Task, v block.Volume, to string,
+	commit func(*catalog.Tx, block.Volume) error) error {
+	if err := s.beginMove(ctx, t, v.ID, to); err != nil {
+		return err
+	}
+	ended := func() error {
+		return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+			v, err := stillMigrating(tx, v.ID)
+			if err != nil {
+				return err
+			}
+			if bound, err := s.bound(tx, v); bound || err != nil {
+				return first(err, errBound)
+			}
+			return first(alone(tx, v.ID, t.Job.ID), commit(tx, v))
+		})
+	}
+	if s.backends.Shared(v.Backend, to) {
+		return ended()
+	}
+	m := &mover{s: s, t: t, volume: v, id: v.ID}
+	var err error
+	if m.from, err = s.backends.Of(v.Backend); err != nil {
+		return err
+	}
+	if m.to, err = s.backends.Of(to); err != nil {
+		return err
+	}
+	return m.run(ctx, ended)
+}
+
+func (m *mover) run(ctx context.Context, commit func() error) (err error) {
+	points := movePoints(m.id)
+	m.last, m.next = points[0], points[1]
+	for _, name := range points { // of an attempt before
+		if err := ignoring(block.NotFound, m.from.DeleteSnapshot(ctx, m.ref(name))); err != nil {
+			return err
+		}
+	}
+	if err := m.from.CreateSnapshot(ctx, m.ref(m.last)); err != nil {
+		return err
+	}
+	if err := m.open(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if m.device != nil {
+			err = errors.Join(err, m.device.Close())
+		}
+	}()
+	if err := m.copyAll(ctx); err != nil {
+		return err
+	}
+	for range moveRounds {
+		n, err := m.catchUp(ctx)
+		if err != nil {
+			return err
+		}
+		if n < moveRest {
+			break
+		}
+	}
+	for range moveTries {
+		done, err := m.switchOver(ctx, commit)
+		if done || err != nil {
+			return err
+		}
+		if err := pause(ctx, movePause); err != nil {
+			return err
+		}
+	}
+	return job.Snooze(snoozeTime, nil)
+}
+
+// pause waits a while.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (m *mover) ref(name block.PointID) driver.SnapshotRef {
+	return driver.SnapshotRef{Volume: m.id, Name: name}
+}
+
+// open makes the copy, or finds that of an attempt before, and opens it.
+func (m *mover) open(ctx context.Context) error {
+	source, err := m.from.OpenSnapshot(ctx, m.ref(m.last))
+	if err != nil {
+		return err
+	}
+	size := source.Size()
+	if err := source.Close(); err != nil {
+		return err
+	}
+	err = m.to.CreateVolume(ctx, m.id, size)
+	if block.Is(err, block.Conflict) { // the volume grew since
+		err = m.to.ExtendVolume(ctx, m.id, size)
+	}
+	if err == nil {
+		m.device, err = m.to.OpenVolume(ctx, m.id)
+	}
+	return err
+}
+
+// copyAll makes the copy what the volume was at the last moment, and compares
+// all of it once more.
+func (m *mover) copyAll(ctx context.Context) (err error) {
+	source, err := m.from.OpenSnapshot(ctx, m.ref(m.last))
+	if err != nil {
+		return err
+	}
+	defer closing(&err, source.Close)
+	whole := func(yield func(driver.Extent, error) bool) {
+		yield(driver.Extent{Len: source.Size()}, nil)
+	}
+	if err := m.each(ctx, "copying", source, whole, m.write); err != nil {
+		return err
+	}
+	if err := m.device.Flush(); err != nil {
+		return err
+	}
+	return m.each(ctx, "comparing", source, whole, m.differs)
+}
+
+// catchUp copies what changed since the last moment, compares it, and returns
+// how many bytes that was.
+func (m *mover) catchUp(ctx context.Context) (n int64, err error) {
+	if err := m.from.CreateSnapshot(ctx, m.ref(m.next)); err != nil {
+		return 0, err
+	}
+	source, err := m.from.OpenSnapshot(ctx, m.ref(m.next))
+	if err != nil {
+		return 0, err
+	}
+	defer closing(&err, source.Close)
+	if source.Size() > m.device.Size() {
+		if err := m.to.ExtendVolume(ctx, m.id, source.Size()); err != nil {
+			return 0, err
+		}
+	}
+	changes := driver.Diff(ctx, m.from, m.ref(m.last), m.ref(m.next))
+	count := func(off int64, want []byte) error {
+		n += int64(len(want))
+		return m.write(off, want)
+	}
+	if err := m.each(ctx, "catching up", source, changes, count); err != nil {
+		return n, err
+	}
+	if err := m.device.Flush(); err != nil {
+		return n, err
+	}
+	if err := m.each(ctx, "comparing", source, changes, m.differs); err != nil {
+		return n, err
+	}
+	if err := m.from.DeleteSnapshot(ctx, m.ref(m.last)); err != nil {
+		return n, err
+	}
+	m.last, m.next = m.next, m.last
+	return n, nil
+}
+
+// each reads ranges of the volume and of its copy and hands over what the
+// volume has where the two differ. What both know to be zeros is not read.
+func (m *mover) each(ctx context.Context, step string, source driver.Reader, ranges iter.Seq2[driver.Extent, error],
+	different func(off int64, want []byte) error) error {
+	have, want := make([]byte, streamChunk), make([]byte, streamChunk)
+	looked := int64(0)
+	for e, err := range ranges {
+		if err != nil {
+			return err
+		}
+		for off, n := e.Off, int64(0); off < e.End(); off += n {
+			n = min(e.End()-off, streamChunk)
+			if !zeroAt(source, off, n) || !zeroAt(m.device, off, n) {
+				if err := readBoth(source, want[:n], m.device, have[:n], off); err != nil {
+					return err
+				}
+				if !bytes.Equal(have[:n], want[:n]) {
+					if err := different(off, want[:n]); err != nil {
+						return err
+					}
+				}
+			}
+			m.t.Progress(step, off+n, source.Size())
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if off-looked < checkEvery {
+				continue
+			}
+			looked = off
+			if _, err := m.s.migrating(ctx, m.id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func readBoth(a io.ReaderAt, into []byte, b io.ReaderAt, also []byte, off int64) error {
+	if _, err := a.ReadAt(into, off); err != nil {
+		return err
+	}
+	_, err := b.ReadAt(also, off)
+	return err
+}
+
+// zeroAt reports whether a range is known to read as zeros.
+func zeroAt(r any, off, length int64) bool {
+	extents, ok := r.(driver.ExtentReader)
+	if !ok {
+		return false
+	}
+	for e, err := range extents.Extents(off, length) {
+		if err != nil || !e.Zero {
+			return false
+		}
+	}
+	return true
+}
+
+// write writes to the copy; what reads as zeros gives its space back.
+func (m *mover) write(off int64, p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), rangeSize)
+		var err error
+		if driver.IsZero(p[:n]) {
+			err = m.device.Zero(off, int64(n))
+		} else {
+			_, err = m.device.WriteAt(p[:n], off)
+		}
+		if err != nil {
+			return err
+		}
+		off, p = off+int64(n), p[n:]
+	}
+	return nil
+}
+
+func (m *mover) differs(off int64, _ []byte) error {
+	return block.Errorf(block.Corrupt, "the copy of volume %s differs after byte %d", m.id, off)
+}
+
+// switchOver lets the exports of the volume wait, copies the rest, commits, and
+// lets them go on with the copy. It is not done while somebody else has the
+// volume open.
+func (m *mover) switchOver(ctx context.Context, commit func() error) (done bool, err error) {
+	paused := m.s.exports.pause(m.id)
+	defer paused.resume()
+	return m.s.devices.exchange(m.id, paused.users(), func(open bool) (driver.Device, error) {
+		if _, err := m.catchUp(ctx); err != nil {
+			return nil, err
+		}
+		clear, err := m.s.clear(ctx, m.volume, m.device) // as hosts see it
+		if err != nil {
+			return nil, err
+		}
+		if err := commit(); err != nil || !open {
+			return nil, err
+		}
+		to := m.device
+		m.device = nil // it belongs to its users now
+		paused.use(clear)
+		return to, nil
+	})
+}
