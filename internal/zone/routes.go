@@ -15,6 +15,7 @@ import (
 	"kvol/internal/api/dr"
 	"kvol/internal/api/keymanager"
 	"kvol/internal/api/kvol"
+	"kvol/internal/api/openapi"
 	"kvol/internal/api/store"
 	"kvol/internal/identity"
 	"kvol/internal/job"
@@ -31,9 +32,10 @@ func (s *Server) routes() http.Handler {
 
 	blockAPI := options
 	blockAPI.Fault = cinder.Fault
-	mux.Handle("/", api.Wrap(cinder.New(cinder.Config{Control: s.control, Auth: s.identity, PublicURL: s.cfg.PublicURL,
+	blocks := cinder.Config{Control: s.control, Auth: s.identity, PublicURL: s.cfg.PublicURL,
 		AuthURL: s.URL() + "/identity", Region: s.cfg.Region,
-		V2ExtraFields: s.cfg.Block.V2ExtraFields, V2UploadTypeFormat: s.cfg.Block.V2UploadTypeFormat, Log: s.log}), blockAPI))
+		V2ExtraFields: s.cfg.Block.V2ExtraFields, V2UploadTypeFormat: s.cfg.Block.V2UploadTypeFormat, Log: s.log}
+	mux.Handle("/", api.Wrap(cinder.New(blocks), blockAPI))
 	mux.Handle("/identity", plain(s.identity.Handler()))
 	mux.Handle("/identity/", plain(s.identity.Handler()))
 	mux.Handle("/image", api.Wrap(s.images.Handler(), streaming))
@@ -46,9 +48,11 @@ func (s *Server) routes() http.Handler {
 		TimeZone: location, InternalStatus: s.cfg.KvolAPI.InternalErrorStatus, Now: s.env.Now, Log: s.log}))
 	drAPI := plain(dr.New(dr.Config{Service: s.control, Auth: s.identity, Log: s.log}))
 	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.identity, Log: s.log}))
+	documents := plain(documents(blocks))
 	keyManager := plain(keymanager.New(keymanager.Config{Service: keystore.NewService(s.catalog, s.control.Sealer()),
 		Auth: s.identity, PublicURL: s.cfg.PublicURL, Log: s.log}))
-	for path, h := range map[string]http.Handler{"/key-manager": keyManager, "/key-manager/": keyManager,
+	for path, h := range map[string]http.Handler{"/api/openapi": documents,
+		"/api/openapi/": documents, "/key-manager": keyManager, "/key-manager/": keyManager,
 		"/api/store": storeAPI, "/api/store/": storeAPI,
 		"/api/token": kvolAPI, "/api/kvol": kvolAPI, "/api/kvol/": kvolAPI,
 		"/api/dr": drAPI, "/api/dr/": drAPI} {
@@ -58,6 +62,14 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("/readyz", reading(s.readiness))
 	mux.Handle("/metrics", reading(s.metrics().ServeHTTP))
 	return exactPaths(mux, plain(http.HandlerFunc(notFound)))
+}
+
+// documents serves what describes the front ends.
+func documents(blocks cinder.Config) http.Handler {
+	return openapi.NewServer(map[string]func() *openapi.Document{
+		"v2":   func() *openapi.Document { return cinder.Document(false, blocks) },
+		"v3":   func() *openapi.Document { return cinder.Document(true, blocks) },
+		"kvol": kvol.Document, "dr": dr.Document})
 }
 
 // kvolUsers are the names of those who may use the kvol API.

@@ -35,11 +35,7 @@ var (
 func (c *call) attachmentID() block.AttachmentID { return block.AttachmentID(c.r.PathValue("id")) }
 
 func createAttachment(c *call) error {
-	body := createAttachmentBody
-	if c.view.since(54) {
-		body = createAttachmentBody54
-	}
-	o, err := c.checked("attachment", body)
+	o, err := c.checked("attachment", newAttachmentBodyOf(c.view.edition))
 	if err != nil {
 		return err
 	}

@@ -127,14 +127,7 @@ func showBackup(c *call) error {
 }
 
 func createBackup(c *call) error {
-	body := createBackupBody
-	switch {
-	case c.view.since(51):
-		body = createBackupBody51
-	case c.view.since(43):
-		body = createBackupBody43
-	}
-	o, err := c.checked("backup", body)
+	o, err := c.checked("backup", newBackupBodyOf(c.view.edition))
 	if err != nil {
 		return err
 	}
@@ -149,11 +142,7 @@ func createBackup(c *call) error {
 }
 
 func updateBackup(c *call) error {
-	body := updateBackupBody
-	if c.view.since(43) {
-		body = updateBackupBody43
-	}
-	o, err := c.checked("backup", body)
+	o, err := c.checked("backup", changeBackupBodyOf(c.view.edition))
 	if err != nil {
 		return err
 	}

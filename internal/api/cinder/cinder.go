@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 
 	"kvol/internal/api"
@@ -61,7 +60,7 @@ func New(cfg Config) http.Handler {
 		func(*call) error { return errBadMethod },
 	)
 	s.v2, s.v3 = api.NewRouter(none, method), api.NewRouter(none, method)
-	for _, rt := range slices.Concat(routes, groupRoutes, manageRoutes, transferRoutes, backupRoutes) {
+	for _, rt := range describedRoutes() {
 		if rt.since == 0 {
 			s.v2.Handle(rt.method, "/v2/{project}"+rt.pattern, s.handle(rt.serve))
 		}

@@ -149,7 +149,11 @@ func newFixture(t testing.TB, change ...func(*cinder.Config)) *fixture {
 	for _, c := range change {
 		c(&f.config)
 	}
-	f.handler = api.Wrap(cinder.New(f.config), api.Options{Fault: cinder.Fault})
+	f.handler = documents.around(
+		t,
+		f.config.V2ExtraFields,
+		api.Wrap(cinder.New(f.config), api.Options{Fault: cinder.Fault}),
+	)
 	return f
 }
 

@@ -100,11 +100,7 @@ func showTransfer(c *call) error {
 }
 
 func createTransfer(c *call) error {
-	s := createTransferBody
-	if c.view.since(55) {
-		s = createTransferBody55
-	}
-	o, err := c.checked("transfer", s)
+	o, err := c.checked("transfer", newTransferBodyOf(c.view.edition))
 	if err != nil {
 		return err
 	}

@@ -35,22 +35,14 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg}
 	s.routes = api.NewRouter(s.refuse(block.NotFound, "There is no such path."),
 		s.refuse(block.Unsupported, "This path can only be read."))
-	for path, fn := range map[string]func(*http.Request, block.Caller) (any, error){
-		"/api/dr/v1/zones":                              s.zones,
-		"/api/dr/v1/protections":                        s.protections,
-		"/api/dr/v1/replicas":                           s.replicas,
-		"/api/dr/v1/replicas/{source_zone}/{volume_id}": s.replica,
-		"/api/dr/v1/links":                              s.links,
-		"/api/dr/v1/operations/{kind}/{rowkey}":         s.operation,
-		"/api/dr/v1/audit":                              s.audit,
-		"/api/dr/v1/stale":                              s.stale,
-		"/api/dr/v1/failovers":                          s.failovers,
-		"/api/dr/v1/failovers/{id}":                     s.failover,
-	} {
-		s.routes.HandleFunc(http.MethodGet, path, s.answer(fn))
+	for _, rd := range reads {
+		s.routes.HandleFunc(http.MethodGet, root+rd.path, s.answer(func(r *http.Request, c block.Caller) (any, error) {
+			return rd.serve(s, r, c)
+		}))
 	}
-	s.routes.HandleFunc(http.MethodPost, "/api/dr/v1/volumes/{volume_id}/failover", s.accept(s.beginFailover(false)))
-	s.routes.HandleFunc(http.MethodPost, "/api/dr/v1/volumes/{volume_id}/failback", s.accept(s.beginFailover(true)))
+	for _, b := range begins {
+		s.routes.HandleFunc(http.MethodPost, root+b.path, s.accept(s.beginFailover(b.back)))
+	}
 	return s
 }
 

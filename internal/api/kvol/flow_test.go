@@ -132,7 +132,7 @@ func TestRecovery(t *testing.T) {
 		return err
 	})
 	fences, err := k.service.FencesFor(context.Background(), "mitaka1")
-	want := block.Recovered{Zone: "kilo1", Volume: v.ID, Epoch: 2, At: epoch}
+	want := block.Recovered{Zone: "kilo1", Volume: v.ID, Epoch: 2, At: epoch, Point: point.ID}
 	if err != nil || len(fences) != 1 || fences[0].Source != sourceID || fences[0].Recovered != want {
 		t.Errorf("fences %+v, %v", fences, err)
 	}

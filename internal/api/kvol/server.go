@@ -79,13 +79,9 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, refused: rate.NewLimiter(refusedPerSecond, refusedBurst)}
 	s.routes = api.NewRouter(
 		message(http.StatusNotFound, "no such path"), message(http.StatusMethodNotAllowed, "method not allowed"))
-	s.route("/api/token", call{name: "token", run: s.token, open: true})
-	s.route("/api/kvol/list", call{name: "list", run: s.list})
-	s.route("/api/kvol/show", call{name: "show", run: s.show})
-	s.route("/api/kvol/create", call{name: "create", run: s.create})
-	s.route("/api/kvol/createlist", call{name: "createlist", run: s.createList})
-	s.route("/api/kvol/recovery", call{name: "recovery", run: s.recovery})
-	s.route("/api/kvol/recoverylist", call{name: "recoverylist", run: s.recoveryList})
+	for _, c := range calls {
+		s.route(c.path, c)
+	}
 	return s
 }
 
@@ -93,14 +89,6 @@ func New(cfg Config) *Server {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store") // GET starts jobs here
 	s.routes.ServeHTTP(w, r)
-}
-
-// call is one function of the API. POST is our own addition to each, for those
-// who do not like a GET that changes something.
-type call struct {
-	name string
-	run  func(*request) (answer, error)
-	open bool // needs no token
 }
 
 // request is a call under way.
@@ -139,7 +127,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, c call) {
 			req.err = block.Errorf(block.Invalid, "the parameters can't be read")
 		}
 		req.values = r.Form
-		a, err = c.run(req)
+		a, err = c.run(s, req)
 	}
 	code := s.write(w, r, a, err)
 	s.audit(req, c, code, a.rowkey)
