@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"kvol/internal/block"
+	"kvol/internal/catalog"
 	"kvol/internal/control"
 )
 
@@ -19,7 +20,8 @@ func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID,
 	none := func(_ any, err error) error { return err }
 	one := ptr(int64(1))
 	return map[string]func() error{
-		"Volume": func() error { return none(z.Volume(ctx, c, v)) },
+		"Volume":   func() error { return none(z.Volume(ctx, c, v)) },
+		"Failover": func() error { return none(z.Failover(ctx, c, control.FailoverRequest{Volume: v})) },
 		"Volumes": func() error {
 			return none(z.Volumes(ctx, c, block.ListQuery{Limit: -1, Marker: string(v)}))
 		},
@@ -170,6 +172,7 @@ func TestMethodsAreCovered(t *testing.T) {
 		covered[strings.Fields(name)[0]] = true
 	}
 	covered["CreateGroup"] = true // it names nothing of a tenant
+	covered["FailoverOf"] = true  // TestOthersFailovers
 	for m := range reflect.TypeOf(z.Service).Methods() {
 		caller := m.Type.NumIn() > 3 && m.Type.In(2) == reflect.TypeFor[block.Caller]()
 		if caller && !covered[m.Name] && !elsewhere(m.Name) {
@@ -234,4 +237,25 @@ func TestOperatorsOnly(t *testing.T) {
 	must(t, z.ForceDeleteVolume(z.ctx, operator, v.ID))
 	z.work(z.ctx)
 	z.wantStored()
+}
+
+// TestOthersFailovers: a planned failover is not there for another project.
+func TestOthersFailovers(t *testing.T) {
+	z := newZone(t)
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	z.update(func(tx *catalog.Tx) error {
+		return tx.PutFailover(block.Failover{ID: "f", Volume: v.ID, Project: alice.Project})
+	})
+	_, err := z.FailoverOf(z.ctx, alice, "f")
+	must(t, err)
+	_, theirs := z.FailoverOf(z.ctx, mallory, "f")
+	_, missing := z.FailoverOf(z.ctx, mallory, "g")
+	got, _ := block.UserMessage(theirs)
+	want, _ := block.UserMessage(missing)
+	if !block.Is(theirs, block.NotFound) || strings.ReplaceAll(got, " f ", " g ") != want {
+		t.Errorf("another's: %v; nobody's: %v", theirs, missing)
+	}
+	if list, err := z.Failovers(z.ctx, mallory); err != nil || len(list) > 0 {
+		t.Errorf("mallory sees %v, %v", list, err)
+	}
 }

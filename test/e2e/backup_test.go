@@ -294,14 +294,22 @@ func writing(k *keeper, v string) {
 		k.must(number(c, i, uint64(i)))
 	}
 	ctx, stop := context.WithCancel(k.Context())
-	ended := make(chan error, 1)
+	ended, atWork := make(chan error, 1), make(chan struct{})
 	go func() {
 		var err error
 		for n := int64(most); ctx.Err() == nil && err == nil; n++ {
+			if n == 2*most+1 {
+				close(atWork)
+			}
 			err = number(c, n%most, uint64(n))
 		}
 		ended <- err
 	}()
+	select {
+	case <-atWork:
+	case err := <-ended:
+		k.Fatalf("the writer ended: %v", err)
+	}
 	_, err = backups.Create(k.Context(), k.api, backups.CreateOpts{VolumeID: v}).Extract()
 	if !gophercloud.ResponseCodeIs(err, http.StatusBadRequest) ||
 		!strings.Contains(err.Error(), "must use the force flag") {

@@ -125,7 +125,8 @@ func TestFioVerifies(t *testing.T) {
 	v := volume(t, s, client.NewVolume{Name: "fio", Size: 1})
 	url := connected(t, s, v.ID)
 	sh(t, nil, fio, "--name=verify", "--ioengine=nbd", "--uri="+url, "--rw=randwrite", "--bs=4k", "--iodepth=16",
-		"--size=32m", "--verify=crc32c", "--do_verify=1", "--fsync=64", "--verify_fatal=1")
+		"--size=32m", "--verify=crc32c", "--do_verify=1", "--fsync=64", "--verify_fatal=1",
+		"--verify_state_save=0")
 	disconnect(t, s, v.ID)
 }
 

@@ -51,8 +51,8 @@ func TestOpenstackClients(t *testing.T) {
 		t.Errorf("cinder lists\n%s", out)
 	}
 
-	const server = "22222222-2222-2222-2222-222222222222"
-	cinder("3.44", "attachment-create", id, server, "--connect", "True", "--host", "h", "--mountpoint", "/dev/vdb")
+	// Of a server's attachment only the compute service may let go.
+	cinder("3.54", "attachment-create", id, "--connect", "True", "--host", "h", "--mountpoint", "/dev/vdb")
 	list := strings.Fields(cinder("3.44", "attachment-list", "--volume-id", id))
 	at := -1
 	for i, word := range list {
