@@ -38,6 +38,9 @@ const MaxFailovers = 1000
 // no whole copy yet, Conflict while another one is under way.
 func (s *Service) Failover(ctx context.Context, c block.Caller, req FailoverRequest) (f block.Failover, err error) {
 	v, err := s.Volume(ctx, c, req.Volume)
+	if err == nil {
+		err = authorize(c, "kvol:failover", membersRule, volumeTarget(v))
+	}
 	if err != nil {
 		return f, err
 	}

@@ -244,7 +244,8 @@ func TestOthersFailovers(t *testing.T) {
 	z := newZone(t)
 	v := z.make(control.NewVolume{Size: ptr(int64(1))})
 	z.update(func(tx *catalog.Tx) error {
-		return tx.PutFailover(block.Failover{ID: "f", Volume: v.ID, Project: alice.Project})
+		return tx.PutFailover(block.Failover{ID: "f", Volume: v.ID, Project: alice.Project,
+			Phase: block.FailoverDraining, Started: tx.Now})
 	})
 	_, err := z.FailoverOf(z.ctx, alice, "f")
 	must(t, err)

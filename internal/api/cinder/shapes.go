@@ -8,7 +8,6 @@ var (
 	textOrNil  = is(openapi.OrNull(openapi.Text))
 	whole      = is(openapi.Whole)
 	wholeOrNil = is(openapi.OrNull(openapi.Whole))
-	number     = is(openapi.Number)
 	flag       = is(openapi.Boolean)
 	nothing    = is(openapi.Null)
 	texts      = is(openapi.Texts)
