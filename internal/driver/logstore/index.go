@@ -120,6 +120,12 @@ func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog
 	if err := fsys.MkdirAll(dir); err != nil {
 		return nil, block.Wrap(ioKind(err), err, "the store's directory can't be made")
 	}
+	// A process that was killed may have left a new marker whose name is not on
+	// the disk. Pebble takes it for good and removes the old one, and if that
+	// got to the disk alone there would be no index.
+	if err := fsys.SyncDir(dir); err != nil {
+		return nil, block.Wrap(ioKind(err), err, "the store's directory can't be synced")
+	}
 	files := &indexFS{fs: fsys, beforeTable: beforeTable, fatal: fatal}
 	var failures atomic.Int32
 	opts := &pebble.Options{

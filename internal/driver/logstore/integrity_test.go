@@ -101,6 +101,8 @@ func indexed(t *testing.T, mem *vfs.Mem) (s *Store, tables []string) {
 	}
 	must(t, d.Close())
 	must(t, s.flushIndex())
+	// No table is being written any more once all are one level.
+	must(t, s.db.Compact(ctx, []byte{0}, []byte{0xff}, false))
 	names, err := mem.List("s/index")
 	must(t, err)
 	for _, name := range names {
