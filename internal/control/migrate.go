@@ -25,6 +25,7 @@ type migrateArgs struct {
 
 // moveEndArgs say between which backends a volume moved.
 type moveEndArgs struct {
+	Job    block.JobID    `json:"job"` // which moves it
 	Volume block.VolumeID `json:"volume"`
 	From   string         `json:"from"`
 	To     string         `json:"to"`
@@ -220,23 +221,29 @@ func (s *Service) beginMove(ctx context.Context, t *job.Task, id block.VolumeID,
 		}
 		v.MigrationStatus = block.Migrating
 		return first(tx.UpdateVolume(v),
-			enqueue(tx, jobMoveEnd, moveEnd(id), moveEndArgs{Volume: id, From: v.Backend, To: to}))
+			enqueue(tx, jobMoveEnd, moveEnd(id), moveEndArgs{Job: t.Job.ID, Volume: id, From: v.Backend, To: to}))
 	})
 }
 
 // runMoveEnd removes what a move leaves where the volume is not: its old bytes,
-// or the copy if the move failed. It waits until the move is over.
+// or the copy if the move failed. It waits until the job that moves has ended;
+// the volume's migration status may be that of the next move, which waits in turn
+// for this end.
 func (s *Service) runMoveEnd(ctx context.Context, t *job.Task) error {
 	var args moveEndArgs
 	if err := t.Args(&args); err != nil {
 		return err
 	}
 	var v block.Volume
-	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-		v, err = tx.Volume(args.Volume)
-		if err == nil && v.Migrating() {
-			err = job.Snooze(moveEndTime, nil)
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		j, err := tx.Job(args.Job)
+		if err == nil && (j.State == block.JobReady || j.State == block.JobRunning) {
+			return job.Snooze(moveEndTime, nil)
 		}
+		if err := ignoring(block.NotFound, err); err != nil {
+			return err
+		}
+		v, err = tx.Volume(args.Volume)
 		return ignoring(block.NotFound, err)
 	})
 	if err != nil {

@@ -2,11 +2,13 @@ package control_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -157,6 +159,29 @@ func (z *zone) make0() block.VolumeID {
 	must(z.t, err)
 	z.reset(v.ID, block.VolumeAvailable)
 	return v.ID
+}
+
+// TestMoveAfterMove begins a second move before what the first leaves behind was
+// removed. Each waits for the other's right part, and both come to their end.
+func TestMoveAfterMove(t *testing.T) {
+	z := newZone(t)
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	z.write(v, []byte("bytes"), 0)
+	must(t, z.RetypeVolume(z.ctx, alice, v.ID, "slow", control.MigrateOnDemand))
+	handlers := z.Handlers()
+	delete(handlers, "move.end")
+	z.workUntil(z.ctx, handlers, func() bool { return z.volume(v.ID).Status == block.VolumeAvailable })
+	if got := z.stored(); len(got) < 2 {
+		t.Errorf("the old bytes are gone: %v", got)
+	}
+	must(t, z.MigrateVolume(z.ctx, operator, v.ID, control.Migration{Backend: "fast"}))
+	ctx, cancel := context.WithTimeout(z.ctx, time.Minute)
+	defer cancel()
+	z.work(ctx)
+	if got := z.volume(v.ID); got.Backend != "fast" || got.MigrationStatus != block.MigrationSuccess {
+		t.Errorf("the volume is on %s, %s", got.Backend, got.MigrationStatus)
+	}
+	z.wantMoved(z.volume(v.ID), "bytes", false)
 }
 
 // TestMoveUnderAWriter retypes a volume to another store, and back, while a

@@ -158,10 +158,23 @@ func (z *zone) update(fn func(*catalog.Tx) error) {
 // work runs jobs until none is left or ctx ends.
 func (z *zone) work(ctx context.Context) {
 	z.t.Helper()
+	z.workUntil(ctx, z.Handlers(), func() (over bool) {
+		must(z.t, z.catalog.View(context.WithoutCancel(ctx), func(tx *catalog.Tx) error {
+			_, left, err := tx.NextJobAt()
+			over = !left
+			return err
+		}))
+		return over
+	})
+}
+
+// workUntil runs the jobs that have a handler until over says true or ctx ends.
+func (z *zone) workUntil(ctx context.Context, handlers map[string]job.Handler, over func() bool) {
+	z.t.Helper()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan struct{}, 1)
-	r := job.New(job.Config{Catalog: z.catalog, Handlers: z.Handlers(), Owner: "test", Log: slog.New(slog.DiscardHandler),
+	r := job.New(job.Config{Catalog: z.catalog, Handlers: handlers, Owner: "test", Log: slog.New(slog.DiscardHandler),
 		Observe: func(job.Attempt) {
 			select {
 			case ended <- struct{}{}:
@@ -170,15 +183,7 @@ func (z *zone) work(ctx context.Context) {
 		}})
 	stopped := make(chan error, 1)
 	go func() { stopped <- r.Run(ctx) }()
-	for {
-		left := false
-		must(z.t, z.catalog.View(context.WithoutCancel(ctx), func(tx *catalog.Tx) (err error) {
-			_, left, err = tx.NextJobAt()
-			return err
-		}))
-		if !left {
-			break
-		}
+	for !over() {
 		select {
 		case <-ended:
 			continue
