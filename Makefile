@@ -4,10 +4,10 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 60s
 
-.PHONY: help build demo test check lint fuzz race crash soak-flips bench setup clean
+.PHONY: help build demo test check lint fuzz race crash soak-flips bench bench-api setup clean
 
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build ./kvol
 	$(GO) build -trimpath -o kvol ./cmd/kvol
@@ -40,6 +40,9 @@ soak-flips: ## FLIPS planned failovers of a volume to and fro (default 1000), wi
 
 bench: build setup ## speed and size as ratios against peers in the same run
 	test/bench.sh
+
+bench-api: build ## requests to the block storage API against the recorded figures of a real Cinder
+	test/bench.sh -only api -rounds 3
 
 clean: ## remove what was built
 	rm -rf kvol bin
