@@ -17,6 +17,17 @@ type Protection struct {
 	Interval    time.Duration
 	Retention   Retention
 	Enabled     bool
+	// RPOTarget is how far the replica may be behind; see RPO for 0.
+	RPOTarget time.Duration
+}
+
+// RPO is how far a replica may be behind: RPOTarget, else three intervals and
+// at least the 15 s in which an idle volume is heard of three times.
+func (p Protection) RPO() time.Duration {
+	if p.RPOTarget > 0 {
+		return p.RPOTarget
+	}
+	return max(3*p.Interval, 15*time.Second)
 }
 
 // Retention says how recovery points thin out. Each tier keeps the newest

@@ -34,6 +34,7 @@ func (s *Service) Document(ctx context.Context) (Document, error) {
 	if err != nil {
 		return Document{}, err
 	}
+	d.Rooms = s.ownRooms()
 	d.Protections, err = s.OwnProtections(ctx)
 	return d, err
 }

@@ -94,7 +94,7 @@ func (s *Service) sourceLinks(tx *catalog.Tx) ([]SourceLink, error) {
 	}
 	links := make([]SourceLink, len(kept))
 	for i, l := range kept {
-		links[i].Link = l
+		links[i].Link, links[i].Unreplicated = l, -1
 		if st, ok := live[key{l.Volume, l.Protection}]; ok {
 			links[i].now(st, s.now())
 		}
@@ -115,6 +115,9 @@ func (l *SourceLink) now(st replication.LinkStatus, now time.Time) {
 	}
 	l.BytesSent = max(l.BytesSent, st.BytesSent)
 	l.UnreplicatedSince = st.UnreplicatedSince
+	if !st.UnreplicatedAt.IsZero() {
+		l.Unreplicated, l.UnreplicatedAt = st.Unreplicated, st.UnreplicatedAt
+	}
 }
 
 // OwnProtections are the policies of which this zone is the source, with their

@@ -135,6 +135,10 @@ type SourceLink struct {
 	// UnreplicatedSince is when the first change that the target may lack was
 	// noticed; zero if there is none, or if nobody looks.
 	UnreplicatedSince time.Time
+	// Unreplicated is how many bytes the target lacked as of UnreplicatedAt; -1
+	// where that was not counted yet.
+	Unreplicated   int64
+	UnreplicatedAt time.Time
 }
 
 // Links lists how the volumes of this zone are replicated: all for

@@ -39,6 +39,7 @@ type Document struct {
 	Backends    []block.Backend      `json:"backends"`
 	Protections []DocumentProtection `json:"protections"` // those of which the zone is the source
 	Jobs        []block.DRJob        `json:"jobs"`        // the newest of both kinds
+	Rooms       []DocumentRoom       `json:"rooms,omitempty"`
 }
 
 // DocumentType is a volume type of another zone.
@@ -251,9 +252,11 @@ func (s *Service) exchange(ctx context.Context, zone block.Zone) error {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
 	var theirs Document
+	asked := s.now()
 	if err := s.cfg.DR.Peers.Call(ctx, zone, http.MethodPost, PathDocument, mine, &theirs); err != nil {
 		return err
 	}
+	s.clockAnswer(zone, asked, s.now(), theirs.At)
 	return s.keepDocument(ctx, zone, theirs)
 }
 

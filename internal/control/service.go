@@ -84,6 +84,7 @@ type Service struct {
 	peers    peerBook
 	healing  *healing
 	guards   guards
+	watch    watch
 }
 
 // New makes a Service. A default backend that is not configured is Invalid.

@@ -34,6 +34,9 @@ type SenderConfig struct {
 	// Fenced is told that a volume of this zone was recovered in another one. It
 	// marks the volume as a stale primary; it may be told again.
 	Fenced func(ctx context.Context, f block.Fence) error
+	// Observe is told whenever a target confirmed something; nil for nobody. It
+	// must not block.
+	Observe func(Advance)
 
 	Now func() time.Time // the system's clock if nil
 	Log *slog.Logger     // discarded if nil
@@ -58,6 +61,9 @@ type ReceiverConfig struct {
 	// Fenced is told that a volume of this zone was recovered in the zone that
 	// offers it back; see SenderConfig.Fenced. May be nil.
 	Fenced func(ctx context.Context, f block.Fence) error
+	// Observe is told whenever something was committed; nil for nobody. It must
+	// not block.
+	Observe func(Advance)
 
 	Now func() time.Time // the system's clock if nil
 	Log *slog.Logger     // discarded if nil

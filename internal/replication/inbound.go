@@ -256,6 +256,7 @@ func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 		return p, err
 	}
 	i.receiver.noteError(i.key, nil)
+	i.observe(p.At)
 	i.receiver.thin(ctx, i.replica.ID, i.protection.Retention)
 	return p, nil
 }

@@ -27,7 +27,8 @@ type track struct {
 	again    bool
 	failures int // in a row
 
-	tidy   bool // nothing was left over when last looked
+	gauged time.Time // when what the target lacks was counted
+	tidy   bool      // nothing was left over when last looked
 	status LinkStatus
 	point  block.PointID // whose sum is known though it isn't confirmed
 	sum    Sum

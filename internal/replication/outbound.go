@@ -27,6 +27,11 @@ func (v *visit) update(ctx context.Context, have Have) error {
 	if err != nil {
 		return err
 	}
+	if v.gaugeDue() {
+		if err := v.gauge(ctx, *v.link.Target); err != nil {
+			return err
+		}
+	}
 	agenda := Plan(have.Points, want)
 	base := agenda.Base
 	if base.ID != "" && base.ID != v.link.Confirmed.ID {
@@ -152,14 +157,23 @@ func (v *visit) take(ctx context.Context, s block.Step) (block.Point, error) {
 	if err != nil {
 		return block.Point{}, err
 	}
-	p, sum, err := Send(ctx, v.store, v.peer, s, sum, v.entry)
+	src, began := &carried{Source: v.store}, v.sender.cfg.Now()
+	p, sum, err := Send(ctx, src, v.peer, s, sum, v.entry)
 	if p.ID == s.Target.ID { // should the answer be lost, the sum is known
 		v.track.point, v.track.sum = p.ID, sum
 	}
 	if err != nil {
 		return block.Point{}, err
 	}
-	return p, v.confirm(ctx, p, sum)
+	if err := v.confirm(ctx, p, sum); err != nil {
+		return p, err
+	}
+	a := Advance{Bytes: src.bytes, Took: v.sender.cfg.Now().Sub(began)}
+	if s.Base.ID != "" {
+		a.Span = max(0, p.At.Sub(s.Base.At))
+	}
+	v.observe(a)
+	return p, nil
 }
 
 // sumOf returns the sum of a point that both ends have; at worst the whole
@@ -206,6 +220,7 @@ func (v *visit) confirm(ctx context.Context, p block.Point, sum Sum) error {
 		l.Current = p.At
 	}
 	if l.Target != nil && l.Target.ID == p.ID {
+		v.lacks(0)
 		l.Target, l.Changes, l.EntryHash, l.State, l.Error = nil, l.TargetChanges, v.entryHash, catalog.LinkCurrent, ""
 	}
 	err := v.save(ctx, l, func(tx *catalog.Tx) error {
@@ -373,7 +388,9 @@ func (v *visit) heartbeat(ctx context.Context, at time.Time, entry bool, drop []
 		return err
 	}
 	if h.At.After(v.link.Current) {
+		span := h.At.Sub(v.link.Current)
 		v.link.Current = h.At
+		v.observe(Advance{Span: span})
 	}
 	v.dirtySince = time.Time{}
 	if !entry {

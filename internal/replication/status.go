@@ -20,10 +20,13 @@ type LinkStatus struct {
 	// UnreplicatedSince is when the first change that the target may lack was
 	// noticed; zero if there is none.
 	UnreplicatedSince time.Time
-	LastError         string
-	BytesSent         int64 // on the wire
-	Sending           bool  // right now
-	Gone              bool  // deleted here, and the target wasn't told yet
+	// Unreplicated is how many bytes the target lacked as of UnreplicatedAt.
+	Unreplicated   int64
+	UnreplicatedAt time.Time
+	LastError      string
+	BytesSent      int64 // on the wire
+	Sending        bool  // right now
+	Gone           bool  // deleted here, and the target wasn't told yet
 }
 
 // ReplicaStatus is how a replica stands, as its zone sees it.

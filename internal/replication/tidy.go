@@ -43,6 +43,7 @@ func (i *inbound) Heartbeat(ctx context.Context, h Heartbeat) error {
 		return err
 	}
 	i.receiver.noteError(i.key, nil)
+	i.observe(rep.Current)
 	if len(dropped) == 0 {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -73,12 +74,15 @@ func (v *visit) run(ctx context.Context) error {
 		v.dirtySince = v.looked
 	}
 	told := v.entryHash == v.link.EntryHash
-	if !dirty && told && v.looked.Sub(v.link.Current) < max(v.sender.cfg.Heartbeat, v.interval()) {
+	if !dirty && told && v.looked.Sub(v.link.Current) < v.heartbeatEvery() {
 		v.dirtySince = time.Time{}
+		v.lacks(0)
 		return nil
 	}
 	have, err := v.offer(ctx)
-	if err == nil {
+	if block.Is(err, block.Unavailable) && dirty {
+		err = errors.Join(err, v.gaugeNow(ctx))
+	} else if err == nil {
 		err = v.sealKey(ctx, have)
 	}
 	if err != nil {

@@ -131,10 +131,11 @@ func (s *Server) openMovers() error {
 	}
 	s.sender = replication.NewSender(replication.SenderConfig{Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone,
 		Protections: s.control.KnownProtections, Dialer: s.peers, Fenced: s.control.Fence,
-		SealKey: s.control.SealKey, Now: s.env.Now, Log: s.log})
+		SealKey: s.control.SealKey, Observe: s.control.ObserveSource, Now: s.env.Now, Log: s.log})
 	s.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: s.catalog, Backends: s.stores,
 		Box:  s.control.Sealer().Box(),
-		Zone: s.cfg.Zone, Protections: s.control.KnownProtections, Fenced: s.control.Fence, Now: s.env.Now, Log: s.log})
+		Zone: s.cfg.Zone, Protections: s.control.KnownProtections, Fenced: s.control.Fence,
+		Observe: s.control.ObserveTarget, Now: s.env.Now, Log: s.log})
 	return nil
 }
 

@@ -137,7 +137,8 @@ type ProtectionConfig struct {
 	VolumeType    string            `yaml:"volume_type"` // name or id
 	Destination   block.Zone        `yaml:"destination"`
 	BackupBackend BackendConfig     `yaml:"backup_backend"`
-	Interval      time.Duration     `yaml:"interval"` // 1s if absent
+	Interval      time.Duration     `yaml:"interval"`   // 1s if absent
+	RPOTarget     time.Duration     `yaml:"rpo_target"` // three intervals, at least 15s, if absent
 	Retention     []RetentionConfig `yaml:"retention"`
 	Disabled      bool              `yaml:"disabled"`
 }

@@ -110,6 +110,9 @@ func (c *Config) checkProtections() error {
 			return fmt.Errorf("protections: seq %d: a seq is a number from 1 that no other protection has", p.Seq)
 		case p.Interval < 100*time.Millisecond:
 			return fmt.Errorf("protections: seq %d: an interval under 100ms is not supported", p.Seq)
+		case p.RPOTarget < 0 || p.RPOTarget > 0 && p.RPOTarget < p.Interval:
+			return fmt.Errorf("protections: seq %d: rpo_target %s is less than the interval of %s, which can't be kept",
+				p.Seq, p.RPOTarget, p.Interval)
 		}
 		seqs[p.Seq] = true
 	}
@@ -141,7 +144,7 @@ func (c *Config) protections() []block.Protection {
 		out = append(out, block.Protection{
 			Seq: p.Seq, SourceZone: c.Zone, SourceType: t.ID, Source: c.backend(t.ExtraSpecs["volume_backend_name"]),
 			Destination: p.Destination, Backup: p.BackupBackend.backend(), Interval: p.Interval,
-			Retention: retention, Enabled: !p.Disabled,
+			Retention: retention, Enabled: !p.Disabled, RPOTarget: p.RPOTarget,
 		})
 	}
 	return out

@@ -45,14 +45,10 @@ var (
 		[]string{"backend"}, nil)
 	storeScrubbed = prometheus.NewDesc("kvol_store_scrubbed_bytes_total", "Bytes read by the scrubber.",
 		[]string{"backend"}, nil)
-	linkTo = prometheus.NewDesc("kvol_replicated_up_to_timestamp_seconds",
-		"The instant up to which a backup zone has everything of a volume.", []string{"volume", "destination"}, nil)
 	linkSent = prometheus.NewDesc("kvol_replication_sent_bytes_total", "Bytes sent to a backup zone for a volume.",
 		[]string{"volume", "destination"}, nil)
 	linkFailing = prometheus.NewDesc("kvol_replication_failing", "1 while the last try to replicate a volume failed.",
 		[]string{"volume", "destination"}, nil)
-	replicaTo = prometheus.NewDesc("kvol_replica_up_to_timestamp_seconds",
-		"The instant of which this zone's replica of a volume is a whole copy.", []string{"source_zone", "volume"}, nil)
 )
 
 // scrapeTimeout bounds what a scrape may ask of stores and catalog.
@@ -61,7 +57,9 @@ const scrapeTimeout = 5 * time.Second
 // Describe implements prometheus.Collector.
 func (c *storeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{storeTotal, storeFree, storeLive, storeGarbage, storeMemory,
-		storeLevel, storeDamaged, storeHealed, storeScrubbed, linkTo, linkSent, linkFailing, replicaTo} {
+		storeLevel, storeDamaged, storeHealed, storeScrubbed, linkSent, linkFailing, volumeTo, volumePoint,
+		volumeCommit, volumeBehind, volumeTarget, volumeBudget, volumeLeft, pairTo, pairTarget, pairVolumes, pairBehind,
+		pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, lookedAt} {
 		to <- d
 	}
 }
@@ -84,19 +82,11 @@ func (c *storeCollector) Collect(to chan<- prometheus.Metric) {
 	if s.peers == nil {
 		return
 	}
-	for _, l := range s.sender.Status() {
+	links := s.sender.Status()
+	for _, l := range links[:min(len(links), maxVolumeSeries)] {
 		c.link(to, l)
 	}
-	replicas, err := s.receiver.Status(ctx)
-	if err != nil {
-		to <- prometheus.NewInvalidMetric(replicaTo, err)
-	}
-	for _, r := range replicas {
-		if !r.ReplicatedTo.IsZero() {
-			to <- prometheus.MustNewConstMetric(replicaTo, prometheus.GaugeValue, seconds(r.ReplicatedTo),
-				string(r.SourceZone), string(r.Source))
-		}
-	}
+	c.health(ctx, to)
 }
 
 // store tells what a store says of itself, where it says something.
@@ -124,9 +114,6 @@ func (c *storeCollector) store(to chan<- prometheus.Metric, backend string) {
 
 func (c *storeCollector) link(to chan<- prometheus.Metric, l replication.LinkStatus) {
 	volume, zone := string(l.Volume), string(l.Zone)
-	if !l.ReplicatedTo.IsZero() {
-		to <- prometheus.MustNewConstMetric(linkTo, prometheus.GaugeValue, seconds(l.ReplicatedTo), volume, zone)
-	}
 	failing := 0.0
 	if l.LastError != "" {
 		failing = 1

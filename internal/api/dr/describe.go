@@ -11,28 +11,61 @@ import (
 const root = "/api/dr/v1"
 
 // read is an operation; those that only read. answer is a value of what it
-// answers with, under the name member.
+// answers with, under the name member; a whole answer has members of its own.
+// query are its parameters.
 type read struct {
 	path, summary string
 	serve         func(*Server, *http.Request, block.Caller) (any, error)
 	member        string
 	answer        any
+	whole         bool
+	query         []string // whole numbers
+}
+
+// body is the schema of the answer.
+func (rd read) body() openapi.Schema {
+	if rd.whole {
+		return openapi.Of(rd.answer)
+	}
+	return openapi.Object(map[string]openapi.Schema{rd.member: openapi.Of(rd.answer)})
+}
+
+// parameters are those of the query.
+func (rd read) parameters() []openapi.Parameter {
+	var all []openapi.Parameter
+	for _, name := range rd.query {
+		all = append(all, openapi.Parameter{Name: name, In: "query", Schema: openapi.Whole})
+	}
+	return all
 }
 
 // reads are the operations: what is served and what is documented.
 var reads = []read{
-	{"/zones", "zones, and what is known of them", (*Server).zones, "zones", []zoneBody{}},
-	{"/protections", "which types are replicated where", (*Server).protections, "protections", []protectionBody{}},
-	{"/replicas", "replicas that this zone holds", (*Server).replicas, "replicas", []replicaBody{}},
-	{"/replicas/{source_zone}/{volume_id}", "replicas of a volume with their recovery points", (*Server).replica,
-		"replicas", []replicaBody{}},
-	{"/links", "how far this zone's volumes are replicated", (*Server).links, "links", []linkBody{}},
-	{"/operations/{kind}/{rowkey}", "a creation or a recovery, with its evidence", (*Server).operation, "operation",
-		operationBody{}},
-	{"/failovers", "failovers and failbacks, the newest first", (*Server).failovers, "failovers", []failoverBody{}},
-	{"/failovers/{id}", "a failover or failback", (*Server).failover, "failover", failoverBody{}},
-	{"/stale", "stale primaries, and what only they have", (*Server).stale, "stale", []staleBody{}},
-	{"/audit", "the newest calls of the kvol API", (*Server).audit, "audit", []auditBody{}},
+	{path: "/zones", summary: "zones, and what is known of them", serve: (*Server).zones, member: "zones",
+		answer: []zoneBody{}},
+	{path: "/protections", summary: "which types are replicated where", serve: (*Server).protections,
+		member: "protections", answer: []protectionBody{}},
+	{path: "/replicas", summary: "replicas that this zone holds", serve: (*Server).replicas, member: "replicas",
+		answer: []replicaBody{}},
+	{path: "/replicas/{source_zone}/{volume_id}", summary: "replicas of a volume with their recovery points",
+		serve: (*Server).replica, member: "replicas", answer: []replicaBody{}},
+	{path: "/links", summary: "how far this zone's volumes are replicated", serve: (*Server).links, member: "links",
+		answer: []linkBody{}},
+	{path: "/operations/{kind}/{rowkey}", summary: "a creation or a recovery, with its evidence",
+		serve: (*Server).operation, member: "operation", answer: operationBody{}},
+	{path: "/failovers", summary: "failovers and failbacks, the newest first", serve: (*Server).failovers,
+		member: "failovers", answer: []failoverBody{}},
+	{path: "/failovers/{id}", summary: "a failover or failback", serve: (*Server).failover, member: "failover",
+		answer: failoverBody{}},
+	{path: "/stale", summary: "stale primaries, and what only they have", serve: (*Server).stale, member: "stale",
+		answer: []staleBody{}},
+	{path: "/health", summary: "how well everything could be recovered", serve: (*Server).health, member: "health",
+		answer: healthBody{}, whole: true},
+	{path: "/events", summary: "changes of health, the newest first", serve: (*Server).events, member: "events",
+		answer: []block.DREvent{}, query: []string{"limit", "before"}},
+	{path: "/rtos", summary: "how long recoveries took", serve: (*Server).rtos, member: "rtos", answer: []rtoBody{}},
+	{path: "/audit", summary: "the newest calls of the kvol API", serve: (*Server).audit, member: "audit",
+		answer: []auditBody{}},
 }
 
 // begins are the operations that begin something.
@@ -53,9 +86,9 @@ func Document() *openapi.Document {
 			"bearer": {Type: "http", Scheme: "bearer", Description: "the same token"}})
 	for _, rd := range reads {
 		d.Add(http.MethodGet, root+rd.path, &openapi.Operation{Summary: rd.summary, Tags: []string{rd.member},
+			Parameters: rd.parameters(),
 			Responses: map[string]openapi.Response{
-				"200": {Description: "OK", Content: openapi.JSON(openapi.Object(
-					map[string]openapi.Schema{rd.member: openapi.Of(rd.answer)}))},
+				"200":     {Description: "OK", Content: openapi.JSON(rd.body())},
 				"default": {Description: "a failure", Content: openapi.JSON(openapi.Of(errorBody{}))}}})
 	}
 	for _, b := range begins {

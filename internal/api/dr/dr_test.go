@@ -157,6 +157,12 @@ func TestWhoSeesWhat(t *testing.T) {
 		{"failovers", 200, 200, 200, `{"failovers":[]}`},
 		{"stale", 200, 200, 200, `{"stale":[]}`},
 		{"failovers/x", 404, 404, 404, "Failover x could not be found."},
+		{"health", 200, 200, 200, `"state":"stalled","reason":"no point was ever committed"`},
+		{"health", 200, 200, 200, `"unreplicated_bytes":null`},
+		{"events", 200, 200, 200, `"events":[]`},
+		{"events?limit=0", 400, 400, 400, "limit must be"},
+		{"events?limit=x", 400, 400, 400, "limit is a number"},
+		{"rtos", 200, 403, 403, `"rtos":[]`},
 		{"nothing", 404, 404, 404, "no such path"},
 	} {
 		for token, want := range map[string]int{"admin": c.admin, "owner": c.owner, "other": c.other} {

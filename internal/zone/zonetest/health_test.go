@@ -1,0 +1,88 @@
+package zonetest_test
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kvol/internal/client"
+	"kvol/internal/zone/zonetest"
+)
+
+// TestBothEndsTellTheTruth replicates a volume between whole zones: source and
+// target each tell, by API and metrics, how far it is, and the target goes on
+// to tell when the source is dead.
+func TestBothEndsTellTheTruth(t *testing.T) {
+	c := zonetest.New(t)
+	v, err := c.Session(source, zonetest.Alice).CreateVolume(t.Context(), client.NewVolume{Name: "told", Size: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await := func(zone, role string) (found client.VolumeHealth) {
+		t.Helper()
+		s := c.Session(zone, zonetest.Alice)
+		err := client.Poll(t.Context(), 50*time.Millisecond, func() (bool, error) {
+			h, err := s.DRHealth(t.Context())
+			i := slices.IndexFunc(h.Volumes, func(h client.VolumeHealth) bool {
+				return h.VolumeID == v.ID && h.Role == role && h.State == "ok" && h.RPO.Hour.Known > 0
+			})
+			if i >= 0 {
+				found = h.Volumes[i]
+			}
+			return i >= 0, err
+		})
+		if err != nil {
+			t.Fatalf("%s as %s: %v", zone, role, err)
+		}
+		return found
+	}
+	const backup = "kilo1"
+	here, there := await(source, "source"), await(backup, "target")
+	if here.Point == nil || there.Point == nil || here.Unreplicated == nil || there.Unreplicated != nil ||
+		there.RPO.Target != 15 {
+		t.Errorf("%+v\n%+v", here, there)
+	}
+	for zone, series := range map[string]string{
+		source: `kvol_replicated_up_to_timestamp_seconds{destination="kilo1",protection="2",role="source",` +
+			`source_zone="mitaka1",volume="` + v.ID + `"}`,
+		backup: `kvol_replicated_up_to_timestamp_seconds{destination="kilo1",protection="2",role="target",` +
+			`source_zone="mitaka1",volume="` + v.ID + `"}`,
+	} {
+		if text := metricsOf(t, c.URL(zone)); !strings.Contains(text, series) ||
+			!strings.Contains(text, "kvol_clock_ahead_seconds{") ||
+			!strings.Contains(text, "kvol_pair_replicated_up_to_timestamp_seconds{") {
+			t.Errorf("%s does not tell %s:\n%s", zone, series, text)
+		}
+	}
+	if h, err := c.Session(backup, zonetest.Bob).DRHealth(t.Context()); err != nil || len(h.Volumes)+len(h.Pairs) != 0 {
+		t.Errorf("a stranger sees %+v, %v", h, err)
+	}
+	c.Kill(source)
+	s := c.Session(backup, zonetest.Admin)
+	err = client.Poll(t.Context(), 50*time.Millisecond, func() (bool, error) {
+		h, err := s.DRHealth(t.Context())
+		return slices.ContainsFunc(h.Volumes, func(h client.VolumeHealth) bool {
+			return h.VolumeID == v.ID && h.RPO.Now > 6 // more than any heartbeat leaves
+		}), err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func metricsOf(t *testing.T, url string) string {
+	t.Helper()
+	answer, err := http.Get(url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatal(answer.Status, err, string(text))
+	}
+	return string(text)
+}
