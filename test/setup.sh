@@ -4,7 +4,7 @@
 set -u
 packages=(qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xfsprogs btrfs-progs libiscsi-bin tgt
   python3-libnbd qemu-system-x86 busybox-static python3-openstackclient python3-cinderclient
-  python3-openstacksdk libkmod2 libmount1
+  python3-openstacksdk prometheus libkmod2 libmount1
   cryptsetup-bin python3-barbicanclient python3-castellan)
 missing=()
 for p in "${packages[@]}"; do

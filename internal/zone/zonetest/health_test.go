@@ -51,10 +51,13 @@ func TestBothEndsTellTheTruth(t *testing.T) {
 		backup: `kvol_replicated_up_to_timestamp_seconds{destination="kilo1",protection="2",role="target",` +
 			`source_zone="mitaka1",volume="` + v.ID + `"}`,
 	} {
-		if text := metricsOf(t, c.URL(zone)); !strings.Contains(text, series) ||
-			!strings.Contains(text, "kvol_clock_ahead_seconds{") ||
-			!strings.Contains(text, "kvol_pair_replicated_up_to_timestamp_seconds{") {
-			t.Errorf("%s does not tell %s:\n%s", zone, series, text)
+		err := client.Poll(t.Context(), 100*time.Millisecond, func() (bool, error) { // clocks are compared now and then
+			text := metricsOf(t, c.URL(zone))
+			return strings.Contains(text, series) && strings.Contains(text, "kvol_clock_ahead_seconds{") &&
+				strings.Contains(text, "kvol_pair_replicated_up_to_timestamp_seconds{"), nil
+		})
+		if err != nil {
+			t.Fatalf("%s does not tell %s: %v", zone, series, err)
 		}
 	}
 	if h, err := c.Session(backup, zonetest.Bob).DRHealth(t.Context()); err != nil || len(h.Volumes)+len(h.Pairs) != 0 {
