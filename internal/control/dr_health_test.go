@@ -170,7 +170,8 @@ func TestStoppedReplicationIsSeenByBothEnds(t *testing.T) {
 	}
 	for _, id := range []block.VolumeID{ownVolume, theirVolume} {
 		v := z.of(id)
-		if v.State != block.HealthStalled || v.Advice == "" || v.Lag.Now != 2*time.Minute || v.Lag.Hour.Worst < 119*time.Second ||
+		if v.State != block.HealthStalled || v.Advice == "" || v.Lag.Now != 2*time.Minute ||
+			v.Lag.Hour.Worst < 119*time.Second ||
 			v.Lag.Hour.Breach < 104*time.Second ||
 			v.Lag.Burn1h < 50 {
 			t.Errorf("nobody noticed: %s %s %+v", v.State, v.Reason, v.Lag)
@@ -207,7 +208,8 @@ func TestIdleVolumeIsNoAlarm(t *testing.T) {
 		z.links = []replication.LinkStatus{{Volume: ownVolume, Protection: 7, ReplicatedTo: a.UpTo, UnreplicatedAt: a.At}}
 	}
 	v := z.of(ownVolume)
-	if v.State != block.HealthOK || v.Lag.Hour.Worst > 6*time.Second || v.Lag.Hour.Breach != 0 || v.Lag.Day.P99 > 6*time.Second ||
+	if v.State != block.HealthOK || v.Lag.Hour.Worst > 6*time.Second || v.Lag.Hour.Breach != 0 ||
+		v.Lag.Day.P99 > 6*time.Second ||
 		v.Unreplicated != 0 ||
 		!v.Forecast.Holds {
 		t.Errorf("%+v", v)
