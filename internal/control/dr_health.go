@@ -273,7 +273,8 @@ func (a *assessment) replicas(tx *catalog.Tx) error {
 		}
 		ahead := a.s.clockOf(m.SourceZone)
 		v := VolumeState{Role: RoleTarget, SourceZone: m.SourceZone, Destination: a.s.cfg.Zone, Protection: m.Protection,
-			Owner: owner, Point: m.Newest, Unreplicated: -1, Target: p.RPO(), Sending: m.Pending, created: m.CreatedAt, backend: m.Backend,
+			Owner: owner, Point: m.Newest, Unreplicated: -1, Target: p.RPO(), Sending: m.Pending, created: m.CreatedAt,
+			backend:   m.Backend,
 			recovered: recovered[m.Source]}
 		if !m.Current.IsZero() {
 			v.UpTo = m.Current.Add(-ahead.By)

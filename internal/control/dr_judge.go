@@ -125,7 +125,7 @@ func adviceFor(v *VolumeState, pair *PairState) string {
 				other,
 			)
 		}
-		return fmt.Sprintf("See whether zone %s is reached: `kvol dr links` has the error, `kvol dr doctor` looks further.",
+		return fmt.Sprintf("See whether zone %s is reached: `kvol dr links` has the error.",
 			other)
 	case block.HealthLate:
 		return "It catches up by itself; if it stays late, the link or the target's store is too slow for it."
@@ -137,7 +137,7 @@ func adviceFor(v *VolumeState, pair *PairState) string {
 		if v.Protection == 0 {
 			return "Add a protection for its type to this zone's configuration, or recover it into a type that has one."
 		}
-		return "`kvol dr doctor --mend` makes the sender look for it; see the log of this zone if it stays."
+		return "The sender looks for it every few seconds; see the log of this zone for why it does not take it."
 	case block.HealthStale:
 		if v.recovered {
 			return ""

@@ -22,7 +22,7 @@ var (
 
 	volumeTo = prometheus.NewDesc(
 		"kvol_replicated_up_to_timestamp_seconds",
-		"The instant, on this zone's clock, up to which the backup zone has everything of a volume; 0 before the first point.",
+		"The instant, on this zone's clock, up to which the target has everything of a volume; 0 before the first point.",
 		volumeLabels,
 		nil,
 	)
