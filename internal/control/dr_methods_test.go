@@ -1,0 +1,5 @@
+package control_test
+
+// truthMethods are those that show tenants what concerns their own volumes;
+// TestHealthOfOthersIsNotShown and TestRTOsAreKeptAndPredict look at them.
+var truthMethods = []string{"Health", "DREvents", "RTOs"}
