@@ -66,6 +66,51 @@ func FuzzChunk(f *testing.F) {
 	})
 }
 
+// FuzzPage: whatever a store holds under a page's name, a page is refused or it
+// has the ids that its hash is of, and a damage is said to be one.
+func FuzzPage(f *testing.F) {
+	ids := make([]byte, 3*32)
+	ids[5] = 1
+	first, err := New(nil, Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(first.pack(ids), true, 3)
+	f.Add(first.pack(ids), false, 3)
+	f.Add(ids, true, 1)
+	f.Fuzz(func(t *testing.T, object []byte, honest bool, n int) {
+		if n < 0 || n > pageIDs {
+			return
+		}
+		store := NewMemory()
+		r, err := New(store, Options{Uploads: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := idOf(pageContext, ids)
+		if content, err := r.unpack(object, n*32); honest && err == nil {
+			id = idOf(pageContext, content) // whoever writes there may name a page as it should be
+		}
+		if err := store.Put(t.Context(), Location("z/p").chunk(id), object); err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.page(t.Context(), "z/p", id, n)
+		if err != nil {
+			if !block.Is(err, block.Corrupt) {
+				t.Fatalf("an error of kind %v", block.KindOf(err))
+			}
+			return
+		}
+		var flat []byte
+		for i := range got {
+			flat = append(flat, got[i][:]...)
+		}
+		if len(got) != n || idOf(pageContext, flat) != id {
+			t.Fatalf("%d ids, want %d of that hash", len(got), n)
+		}
+	})
+}
+
 // TestPack: what does not get smaller is kept as it is.
 func TestPack(t *testing.T) {
 	r, err := New(nil, Options{})

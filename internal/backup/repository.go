@@ -54,6 +54,7 @@ func (l Location) Of(zone block.Zone) bool {
 
 func (l Location) manifests() string                  { return string(l) + "/manifests" }
 func (l Location) unfinished() string                 { return string(l) + "/unfinished" }
+func (l Location) damaged() string                    { return string(l) + "/damaged" }
 func (l Location) manifest(id block.BackupID) string  { return l.manifests() + "/" + string(id) }
 func (l Location) beginning(id block.BackupID) string { return l.unfinished() + "/" + string(id) }
 
@@ -201,6 +202,26 @@ func (r *Repository) Remove(ctx context.Context, l Location, id block.BackupID) 
 		return err
 	}
 	return r.store.Delete(ctx, l.beginning(id))
+}
+
+// SetAside puts a finished backup's manifest where nothing looks for it, so that
+// what is damaged of a backup that nobody knows holds up no collection. An
+// operator may still look at it. One that is gone already stays gone, without an
+// error.
+func (r *Repository) SetAside(ctx context.Context, l Location, id block.BackupID) error {
+	p, err := r.store.Get(ctx, l.manifest(id), maxManifest)
+	switch {
+	case block.Is(err, block.NotFound):
+		return nil
+	case block.Is(err, block.Corrupt): // too long to be anything of ours
+	case err != nil:
+		return err
+	default:
+		if err := r.store.Put(ctx, l.damaged()+"/"+string(id), p); err != nil {
+			return err
+		}
+	}
+	return r.store.Delete(ctx, l.manifest(id))
 }
 
 // putUUID writes an id as 16 bytes; none as zeros.

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 
 	"kvol/internal/block"
+	"kvol/internal/catalog"
 	"kvol/internal/control"
 )
 
@@ -150,6 +151,44 @@ func TestDamageFoundByCollection(t *testing.T) {
 	if got := z.content(z.volume(r.Volume), 3); got != "two" {
 		t.Errorf("the volume reads %q", got)
 	}
+}
+
+// TestDamageOfNobodys: a damaged manifest of a backup without a row is set aside,
+// which is said, and chunks are collected; a whole one keeps its chunks.
+func TestDamageOfNobodys(t *testing.T) {
+	z := newZone(t)
+	v := z.filled("one")
+	b := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	kept := z.chunks()
+	z.write(v, []byte("two"), 0)
+	other := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	must(t, z.catalog.Update(z.ctx, func(tx *catalog.Tx) error { // the row alone goes
+		if err := tx.ResetBackupStatus(other.ID, block.BackupDeleting); err != nil {
+			return err
+		}
+		_, err := tx.MoveBackup(other.ID, block.Done)
+		return err
+	}))
+	collect := func() {
+		t.Helper()
+		last := z.backedUp(control.NewBackup{VolumeID: v.ID})
+		must(t, z.DeleteBackup(z.ctx, alice, last.ID))
+		z.work(z.ctx)
+	}
+	if collect(); z.chunks() != 2*kept || z.SetAside() != 0 {
+		t.Errorf("%d chunks beside a whole manifest that has no row, %d set aside", z.chunks(), z.SetAside())
+	}
+	const of = "mitaka1/aaaa/"
+	must(t, z.vault.Put(z.ctx, of+"manifests/"+string(other.ID), []byte("x")))
+	z.write(v, []byte("one"), 0)
+	if collect(); z.chunks() != kept || z.SetAside() != 1 {
+		t.Errorf("%d chunks are left of %d, %d set aside", z.chunks(), kept, z.SetAside())
+	}
+	if p, err := z.vault.Get(z.ctx, of+"damaged/"+string(other.ID), 10); err != nil || string(p) != "x" {
+		t.Errorf("what was set aside is %q, %v", p, err)
+	}
+	z.wantVault("manifests", 1)
+	z.wantBackup(b.ID, block.BackupAvailable)
 }
 
 // TestBackupMessages: what a project is told of each job that was given up.

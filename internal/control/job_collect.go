@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"kvol/internal/backup"
@@ -43,27 +42,60 @@ func (s *Service) runBackupCollect(ctx context.Context, t *job.Task) error {
 			return err
 		}
 	}
-	c, err := s.cfg.Backups.Collect(ctx, location)
-	if backup.IsBusy(err) {
-		return job.Snooze(repositoryWait, err)
+	for {
+		c, err := s.cfg.Backups.Collect(ctx, location)
+		if backup.IsBusy(err) {
+			return job.Snooze(repositoryWait, err)
+		}
+		t.Evidence(c)
+		if len(c.Damaged) == 0 {
+			return err
+		}
+		strange, failed := s.damagedBackups(ctx, t.Job, c.Damaged)
+		if failed == nil {
+			failed = s.putAside(ctx, t.Job, location, strange)
+		}
+		if failed != nil || len(strange) < len(c.Damaged) {
+			return first(failed, err)
+		}
+		// Nothing is in the way any more, and each round has fewer manifests.
 	}
-	t.Evidence(c)
-	return first(s.damagedBackups(ctx, t.Job, c.Damaged), err)
 }
+
+// putAside puts manifests that nobody knows out of the way.
+func (s *Service) putAside(ctx context.Context, j block.Job, l backup.Location, strange []backup.Damage) error {
+	for _, d := range strange {
+		if err := s.cfg.Backups.SetAside(ctx, l, d.Backup); err != nil {
+			return err
+		}
+		s.setAside.Add(1)
+		s.log.Error("a damaged manifest of a backup that the catalog does not know was set aside", "job", j.ID,
+			"backup", d.Backup, "err", d.Cause)
+	}
+	return nil
+}
+
+// SetAside is how many damaged manifests that nobody knows were put out of the
+// way of collections since the zone started.
+func (s *Service) SetAside() int64 { return s.setAside.Load() }
 
 // damagedBackups puts backups into error of which the collection found that
 // they can't be restored, and tells their projects. No chunk of the project's
 // is removed until they are deleted: an operator may still bring the objects
-// back, and set the status again.
-func (s *Service) damagedBackups(ctx context.Context, j block.Job, damages []backup.Damage) error {
-	if len(damages) == 0 {
-		return nil
-	}
-	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+// back, and set the status again. strange are the damages of backups that the
+// catalog has no row of: nobody could restore or delete them.
+func (s *Service) damagedBackups(ctx context.Context, j block.Job,
+	damages []backup.Damage) (strange []backup.Damage, err error) {
+	err = s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		strange = nil
 		for _, d := range damages {
-			b, err := backupWanted(tx, d.Backup, block.BackupAvailable)
-			if errors.Is(err, errUnwanted) {
-				continue // it is known, or nobody's, or a restore finds it
+			b, err := tx.Backup(d.Backup)
+			if block.Is(err, block.NotFound) {
+				strange = append(strange, d)
+				continue
+			}
+			if err == nil && b.Status != block.BackupAvailable {
+				continue // it is known, or a restore finds it
 			}
 			if err := first(err, failBackup(tx, b, d.Cause)); err != nil {
 				return err
@@ -77,4 +109,5 @@ func (s *Service) damagedBackups(ctx context.Context, j block.Job, damages []bac
 		}
 		return nil
 	})
+	return strange, err
 }

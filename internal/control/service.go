@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"kvol/internal/backup"
@@ -85,6 +86,7 @@ type Service struct {
 	healing  *healing
 	guards   guards
 	watch    watch
+	setAside atomic.Int64 // see SetAside
 }
 
 // New makes a Service. A default backend that is not configured is Invalid.

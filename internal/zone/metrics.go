@@ -49,6 +49,8 @@ var (
 		[]string{"volume", "destination"}, nil)
 	linkFailing = prometheus.NewDesc("kvol_replication_failing", "1 while the last try to replicate a volume failed.",
 		[]string{"volume", "destination"}, nil)
+	setAside = prometheus.NewDesc("kvol_backup_set_aside_total",
+		"Damaged manifests of backups that the catalog does not know, put out of the way since the start.", nil, nil)
 )
 
 // scrapeTimeout bounds what a scrape may ask of stores and catalog.
@@ -59,7 +61,7 @@ func (c *storeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{storeTotal, storeFree, storeLive, storeGarbage, storeMemory,
 		storeLevel, storeDamaged, storeHealed, storeScrubbed, linkSent, linkFailing, volumeTo, volumePoint,
 		volumeCommit, volumeBehind, volumeTarget, volumeBudget, volumeLeft, pairTo, pairTarget, pairVolumes, pairBehind,
-		pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, lookedAt} {
+		pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, lookedAt, setAside} {
 		to <- d
 	}
 }
@@ -79,6 +81,7 @@ func (c *storeCollector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(storeFree, prometheus.GaugeValue, float64(capacity.Free), b.Name)
 		c.store(to, b.Name)
 	}
+	to <- prometheus.MustNewConstMetric(setAside, prometheus.CounterValue, float64(s.control.SetAside()))
 	if s.peers == nil {
 		return
 	}
