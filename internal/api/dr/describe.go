@@ -2,6 +2,7 @@ package dr
 
 import (
 	"net/http"
+	"strconv"
 
 	"kvol/internal/api/openapi"
 	"kvol/internal/block"
@@ -53,6 +54,10 @@ var reads = []read{
 		answer: []linkBody{}},
 	{path: "/operations/{kind}/{rowkey}", summary: "a creation or a recovery, with its evidence",
 		serve: (*Server).operation, member: "operation", answer: operationBody{}},
+	{path: "/operations", summary: "recoveries and other durable operations, the newest first",
+		serve: (*Server).operations, member: "operations", answer: []durableBody{}, query: []string{"kind"}},
+	{path: "/operations/{id}", summary: "a durable operation with its steps", serve: (*Server).durable,
+		member: "operation", answer: durableBody{}},
 	{path: "/failovers", summary: "failovers and failbacks, the newest first", serve: (*Server).failovers,
 		member: "failovers", answer: []failoverBody{}},
 	{path: "/failovers/{id}", summary: "a failover or failback", serve: (*Server).failover, member: "failover",
@@ -77,6 +82,40 @@ var begins = []struct {
 	{"/volumes/{volume_id}/failback", "move a volume back", true},
 }
 
+// change is an operation that changes something: its status when it is
+// accepted, what it takes (nil for no body), and what it answers with under the
+// name member (nil for nothing).
+type change struct {
+	method, path, summary string
+	status                int
+	serve                 func(*Server, *http.Request, block.Caller) (any, error)
+	takes                 any
+	member                string
+	answer                any
+}
+
+// changes are those beside the failovers.
+var changes = []change{
+	{http.MethodPost, "/operations/{id}/cancel", "begin no further step of an operation", http.StatusAccepted,
+		(*Server).cancelDurable, nil, "operation", durableBody{}},
+}
+
+// operation describes a change.
+func (c change) operation() *openapi.Operation {
+	status := strconv.Itoa(c.status)
+	op := &openapi.Operation{Summary: c.summary, Tags: []string{c.member}, Responses: map[string]openapi.Response{
+		status:    {Description: http.StatusText(c.status)},
+		"default": {Description: "a failure", Content: openapi.JSON(openapi.Of(errorBody{}))}}}
+	if c.answer != nil {
+		op.Responses[status] = openapi.Response{Description: http.StatusText(c.status), Content: openapi.JSON(openapi.Object(
+			map[string]openapi.Schema{c.member: openapi.Of(c.answer)}))}
+	}
+	if c.takes != nil {
+		op.RequestBody = &openapi.Body{Content: openapi.JSON(openapi.Of(c.takes))}
+	}
+	return op
+}
+
 // Document describes the API.
 func Document() *openapi.Document {
 	d := openapi.New(openapi.Info{Title: "Disaster recovery", Version: "1",
@@ -99,6 +138,9 @@ func Document() *openapi.Document {
 				"202": {Description: "Accepted", Content: openapi.JSON(openapi.Object(
 					map[string]openapi.Schema{"failover": openapi.Of(failoverBody{})}))},
 				"default": {Description: "a failure", Content: openapi.JSON(openapi.Of(errorBody{}))}}})
+	}
+	for _, c := range changes {
+		d.Add(c.method, root+c.path, c.operation())
 	}
 	return d
 }

@@ -93,7 +93,12 @@ func fill(tx *catalog.Tx) error {
 		Start: now, End: now.Add(1500 * time.Millisecond), NewVolume: mine,
 		Request: block.DRRequest{Kind: block.DRRecovery, SourceZone: "mitaka1", SourceVolume: source, Destination: "kilo1",
 			Project: "p"}}
+	op := block.Operation{ID: "op1", Kind: block.OperationRecover, Project: "p", Status: block.OperationRunning}
+	steps := []block.OperationStep{{Kind: block.StepRecover, Status: block.StepSucceeded, Source: source, Point: &point,
+		Loss: &block.Loss{Since: now, Seconds: 2, Later: 4096}, BytesDone: 4096, BytesTotal: 4096},
+		{Seq: 1, Status: block.StepWaiting, BytesTotal: 4096}}
 	return errors.Join(
+		tx.InsertOperation(&op, steps),
 		tx.UpsertType(block.VolumeType{ID: "t", Name: "t"}),
 		tx.InsertReplica(block.Replica{ID: "replica", SourceZone: "mitaka1", Source: source, Protection: 2, Backend: "b",
 			Epoch: 1, Newest: point, Current: now, Entry: block.Entry{Volume: block.Volume{Project: "p", Name: &name}}}),
@@ -156,6 +161,11 @@ func TestWhoSeesWhat(t *testing.T) {
 		{"audit", 200, 403, 403, `"user":"gabianet"`},
 		{"failovers", 200, 200, 200, `{"failovers":[]}`},
 		{"stale", 200, 200, 200, `{"stale":[]}`},
+		{"operations", 200, 200, 200, `"id":"op1","kind":"recover","status":"running"`},
+		{"operations?kind=drill", 200, 200, 200, `{"operations":[]}`},
+		{"operations/op1", 200, 200, 404, `"loss":{"since":"2018-09-11T02:37:41Z","seconds":2,"later_bytes":4096`},
+		{"operations/op1", 200, 200, 404, `"cancelable":true,"bytes_done":4096,"bytes_total":8192`},
+		{"operations/x", 404, 404, 404, "Operation x could not be found."},
 		{"failovers/x", 404, 404, 404, "Failover x could not be found."},
 		{"health", 200, 200, 200, `"state":"stalled","reason":"no point was ever committed"`},
 		{"health", 200, 200, 200, `"unreplicated_bytes":null`},

@@ -43,6 +43,11 @@ func New(cfg Config) *Server {
 	for _, b := range begins {
 		s.routes.HandleFunc(http.MethodPost, root+b.path, s.accept(s.beginFailover(b.back)))
 	}
+	for _, ch := range changes {
+		s.routes.HandleFunc(ch.method, root+ch.path, s.respond(ch.status, func(r *http.Request, c block.Caller) (any, error) {
+			return ch.serve(s, r, c)
+		}))
+	}
 	return s
 }
 
@@ -83,6 +88,10 @@ func (s *Server) respond(status int, fn func(*http.Request, block.Caller) (any, 
 			s.writeError(w, r, err)
 			return
 		}
+		if status == http.StatusNoContent {
+			w.WriteHeader(status)
+			return
+		}
 		api.WriteJSON(w, status, out)
 	}
 }
@@ -121,6 +130,8 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusNotFound
 	case block.Conflict:
 		status = http.StatusConflict
+	case block.OverLimit:
+		status = http.StatusRequestEntityTooLarge
 	case block.Unsupported:
 		status = http.StatusMethodNotAllowed
 	case block.Unavailable:
