@@ -92,9 +92,11 @@ func TestOperationsAreFoundByIndexes(t *testing.T) {
 	c := openDR(t)
 	update(t, c, func(tx *Tx) error {
 		for query, index := range map[string]string{
-			"SELECT step FROM dr_operation_steps WHERE operation_id = 'o' AND status = 's' ORDER BY stage, seq LIMIT 1": "by_status",
-			"SELECT operation FROM dr_operations ORDER BY created_at DESC, id LIMIT 9":                                  "newest",
-			"SELECT operation FROM dr_operations WHERE project_id = 'p' ORDER BY created_at DESC, id LIMIT 9":           "dr_operations_of",
+			"SELECT step FROM dr_operation_steps WHERE operation_id = 'o' AND status = 's' " +
+				"ORDER BY stage, seq LIMIT 1": "by_status",
+			"SELECT operation FROM dr_operations ORDER BY created_at DESC, id LIMIT 9": "newest",
+			"SELECT operation FROM dr_operations WHERE project_id = 'p' " +
+				"ORDER BY created_at DESC, id LIMIT 9": "dr_operations_of",
 			"SELECT operation FROM dr_operations WHERE project_id = 'p' AND idempotency_key = 'k' " +
 				"AND idempotency_key <> ''": "once",
 		} {
