@@ -70,6 +70,9 @@ var (
 	fullPlot  = plot{name: "a full store", steps: 160, every: 2, max: 18 * crashSegment, step: (*history).overwrite}
 	nounPlot  = plot{name: "clones, rewinds, deletions", steps: 50, every: 1, step: (*history).nouns}
 	treePlot  = plot{name: "trees of clones", steps: 60, every: 1, step: (*history).tree, idle: true}
+
+	togetherPlot = plot{name: "writes together", steps: 80, every: 2, step: (*history).together}
+	thinPlot     = plot{name: "points thinned out", steps: 80, every: 2, step: (*history).thinOut, idle: true}
 )
 
 // newHistory prepares one; nothing is open yet.

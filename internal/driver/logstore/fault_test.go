@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -74,6 +75,13 @@ func runFault(seed uint64, steps, at int, errno error) (reached bool, err error)
 func TestFailedSyncStopsTheStore(t *testing.T) {
 	ctx := context.Background()
 	mem := vfs.NewMem(1<<30, nil)
+	var fails atomic.Bool
+	mem.Hook = func(op vfs.Op, _ string) error {
+		if op == vfs.OpSync && fails.CompareAndSwap(true, false) {
+			return syscall.EIO
+		}
+		return nil
+	}
 	s, err := Open(ctx, crashOptions(mem, nil))
 	must(t, err)
 	defer endChecked(t, s)
@@ -81,14 +89,7 @@ func TestFailedSyncStopsTheStore(t *testing.T) {
 	d, err := s.OpenVolume(ctx, "v")
 	must(t, err)
 	must(t, s.pool.wait(readyTarget))
-	failed := false
-	mem.Hook = func(op vfs.Op, _ string) error {
-		if op == vfs.OpSync && !failed {
-			failed = true
-			return syscall.EIO
-		}
-		return nil
-	}
+	fails.Store(true)
 	p := make([]byte, blockSize)
 	_, err = d.WriteAt(p, 0)
 	must(t, err)
@@ -165,7 +166,11 @@ func TestOverwritingForEver(t *testing.T) {
 	defer d.Close()
 	rng := rand.New(rand.NewPCG(9, 9))
 	last := make([][]byte, blocks)
-	for i := range 12 * blocks {
+	rounds := 12
+	if testing.Short() {
+		rounds = 4
+	}
+	for i := range rounds * blocks {
 		b := rng.IntN(blocks)
 		last[b] = randomBytes(rng, blockSize)
 		if _, err := d.WriteAt(last[b], int64(b)*blockSize); err != nil {

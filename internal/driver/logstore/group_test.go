@@ -75,7 +75,11 @@ func TestGroupSnapshotUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for round := range 40 {
+	rounds := 40
+	if testing.Short() {
+		rounds = 8
+	}
+	for round := range rounds {
 		name := block.PointID(fmt.Sprint("s", round))
 		var refs []driver.SnapshotRef
 		for v := range groupVolumes {
@@ -134,7 +138,11 @@ func chainCut(t *testing.T, s *Store, refs []driver.SnapshotRef, c *chain) (cut 
 // TestManyVolumesAtOnce writes to 256 volumes at once, with flushes and a
 // snapshot of all; each has its own bytes, also after a kill.
 func TestManyVolumesAtOnce(t *testing.T) {
-	const volumes, rounds = 256, 12
+	const volumes = 256
+	rounds := 12
+	if testing.Short() {
+		rounds = 4
+	}
 	ctx := context.Background()
 	mem := vfs.NewMem(1<<30, nil)
 	o := Options{FS: mem, Dir: "s", SegmentSize: 1 << 20, CacheBytes: 4 << 20, MaxBytes: 128 << 20, Log: quiet()}

@@ -3,6 +3,8 @@ package logstore
 import (
 	"sync/atomic"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"kvol/internal/vfs"
 )
 
@@ -27,6 +29,13 @@ const (
 	moveOldFirst                             // absorbing moves old versions before newer ones
 	forgetHeirs                              // compaction looks for absorbed blocks under their old branch only
 	forgetMove                               // a segment counts as empty though a block in it was not moved
+	sameSequence                             // writes that go together have one sequence number
+	splitGroup                               // the index may have the end of writes that go together without all of them
+	forgetTouched                            // a leaf that is joined loses what the same batch has of it
+	dropSeen                                 // sweeping drops what the mark at a gap's end sees
+	joinOldOver                              // sweeping lays older blocks over newer ones
+	sweepPastMark                            // a gap reaches over the mark at its end
+	noteSweptEarly                           // a gap counts as swept before it is
 )
 
 // testHooks is nil outside of tests.
@@ -45,3 +54,16 @@ func (h *testHooks) betweenViews() {
 }
 
 func (h *testHooks) is(m mutation) bool { return h != nil && h.on.Load()&uint32(m) != 0 }
+
+// commitTooMuch is what splitGroup asks for: it has the index keep the first of
+// some records that go together, with the position after the last. at is the
+// end of the first.
+func (s *Store) commitTooMuch(b *pebble.Batch, records []record, at position) {
+	for i := range records[1:] {
+		at = at.after(&records[i+1].header)
+	}
+	_ = b.Set(positionKey, at.encode(nil), nil)
+	_ = b.Commit(pebble.NoSync)
+	b.Reset()
+	_, _ = s.db.AsyncFlush()
+}

@@ -104,7 +104,9 @@ func (l *appendLog) appendMany(records []record, keep reserve) (at position, n i
 		l.buf = append(append(l.buf, make([]byte, headerSize)...), r.crcs...)
 		putHeader(l.buf[start:], &r.header, l.salt)
 		l.buf = append(l.buf, r.bytes...)
-		end = end.after(&r.header)
+		if end = end.after(&r.header); l.hooks.is(sameSequence) {
+			end.seq = l.end.seq
+		}
 		n++
 	}
 	at = l.end

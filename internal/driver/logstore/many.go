@@ -149,10 +149,13 @@ func (s *Store) applyMany(records []record, at position) error {
 			return err
 		}
 		touched := slices.ContainsFunc(records[:i], func(o record) bool { return o.first/leafBlocks == r.first/leafBlocks })
+		touched = touched && !s.hooks.is(forgetTouched)
 		if err := s.noteWrite(b, br, &r.header, r.crcs, at, touched); err != nil {
 			return err
 		}
-		at = at.after(&r.header)
+		if at = at.after(&r.header); i == 0 && s.hooks.is(splitGroup) {
+			s.commitTooMuch(b, records, at)
+		}
 	}
 	s.setWrittenFast(b, br)
 	return s.commitBatch(b, at, s.patchCache)

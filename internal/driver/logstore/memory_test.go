@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"kvol/internal/block"
@@ -13,6 +14,9 @@ import (
 // TestMemoryIsBounded writes and reads at random all over 16 TiB: what the store
 // keeps in memory stays within the setting, beside what is known of segments.
 func TestMemoryIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one goroutine, and many writes")
+	}
 	const size, cache = int64(16) << 40, 2 << 20
 	s := openTest(t, Options{FS: vfs.NewMem(1<<30, nil), Dir: "s", SegmentSize: 1 << 20, CacheBytes: cache})
 	d := openVolume(t, s, "v", size/blockSize)
@@ -48,16 +52,18 @@ func TestMemoryIsBounded(t *testing.T) {
 // tables: writers then stop at the bound, and go on when it goes on.
 func TestIndexMemoryIsBoundedWhileTablesWait(t *testing.T) {
 	mem := vfs.NewMem(1<<30, nil)
-	s := openTest(t, Options{FS: mem, Dir: "s", SegmentSize: 1 << 20, CacheBytes: 1 << 20})
-	d := openVolume(t, s, "v", 1<<30)
-	defer d.Close()
 	held := make(chan struct{})
+	var holding atomic.Bool
 	mem.Hook = func(op vfs.Op, name string) error {
-		if op == vfs.OpCreate && strings.HasSuffix(name, ".sst") {
+		if holding.Load() && op == vfs.OpCreate && strings.HasSuffix(name, ".sst") {
 			<-held
 		}
 		return nil
 	}
+	s := openTest(t, Options{FS: mem, Dir: "s", SegmentSize: 1 << 20, CacheBytes: 1 << 20})
+	d := openVolume(t, s, "v", 1<<30)
+	defer d.Close()
+	holding.Store(true)
 	const writes = 60000
 	stopped, done := make(chan int, 1), make(chan error, 1)
 	go func() {

@@ -43,11 +43,21 @@ var mistakes = []struct {
 	{name: "replayed records not synced", hook: skipReplaySync, plot: mixedPlot},
 	{name: "older generation replayed", hook: skipGeneration, find: oldRecordBack},
 	{name: "checksum not looked at", hook: skipReadCheck, find: servesDamage},
+	{name: "writes together with one sequence", hook: sameSequence, plot: togetherPlot},
+	{name: "index ahead of writes together", hook: splitGroup, plot: togetherPlot},
+	{name: "leaf joined without its batch", hook: forgetTouched, find: losesOfBatch},
+	{name: "swept what a mark sees", hook: dropSeen, plot: thinPlot},
+	{name: "swept older over newer", hook: joinOldOver, plot: thinPlot},
+	{name: "swept past a mark", hook: sweepPastMark, plot: thinPlot},
+	{name: "gap noted as swept too early", hook: noteSweptEarly, find: gapForgotten},
 }
 
 // TestMutations breaks the store on purpose, one way after another, and sees
 // each found before its time is over. Found is what a whole store passes.
 func TestMutations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes with the race detector, which TestPowerCut has the same code for")
+	}
 	for _, m := range mistakes {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()

@@ -105,6 +105,9 @@ func TestRefusesOnlyWhenLiveDataLeavesNoRoom(t *testing.T) {
 // over a volume that takes 85 % of it: nothing may be refused, since there is
 // always something to get back.
 func TestOverwritesOfAlmostFullStore(t *testing.T) {
+	if testing.Short() {
+		t.Skip("TestOverwritingForEver is shorter")
+	}
 	const segments = 128
 	s, _ := smallStore(t, segments, Options{})
 	const blocks = segments * perSegment * 85 / 100
@@ -205,11 +208,13 @@ func (l *logged) Write(p []byte) (int, error) {
 	return l.buf.Write(p)
 }
 
-func (l *logged) has(text string) bool {
+func (l *logged) count(text string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Contains(l.buf.String(), text)
+	return strings.Count(l.buf.String(), text)
 }
+
+func (l *logged) has(text string) bool { return l.count(text) > 0 }
 
 // TestLevelsOfAFillingStore fills a store and empties it again: the status and the log tell
 // when room becomes low, critical, none, and when it is back.
@@ -244,6 +249,9 @@ func TestLevelsOfAFillingStore(t *testing.T) {
 	must(t, s.reclaimWhenDue(ctx))
 	must(t, s.pool.wait(readyTarget))
 	note()
+	if n := out.count("level=full"); n != 1 {
+		t.Errorf("that the store is full is said %d times", n)
+	}
 	if got, want := fmt.Sprint(seen), "[ok low critical full ok]"; got != want {
 		t.Errorf("levels %s, want %s", got, want)
 	}

@@ -16,7 +16,7 @@ type Level string
 const (
 	LevelOK       Level = "ok"
 	LevelLow      Level = "low"      // less than a fifth is free or garbage
-	LevelCritical Level = "critical" // less than a twentieth is: writers wait for compaction, and will soon be refused
+	LevelCritical Level = "critical" // less than a twentieth or 5 segments: writers wait, and will soon be refused
 	LevelFull     Level = "full"     // writers get NoSpace; deleting works
 	LevelStopped  Level = "stopped"  // the log or the index failed; see Err
 )
@@ -95,7 +95,7 @@ func (s *Store) level(st Status) Level {
 		return LevelStopped
 	case s.pool.isFull():
 		return LevelFull
-	case st.Free+st.GarbageBytes < st.Total/20:
+	case st.Free+st.GarbageBytes < max(st.Total/20, int64(forWriting+2)*st.SegmentSize):
 		return LevelCritical
 	case lowRoom(driver.Capacity{Total: st.Total, Free: st.Free + st.GarbageBytes}):
 		return LevelLow

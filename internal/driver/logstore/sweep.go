@@ -102,6 +102,9 @@ func (s *Store) sweepAll(ctx context.Context) error {
 			return nil
 		}
 		s.swept.gaps.Add(1)
+		if s.hooks.is(noteSweptEarly) {
+			_ = s.noteSwept(g)
+		}
 		err := s.sweepGap(ctx, g)
 		if err == nil {
 			err = s.noteSwept(g)
@@ -134,6 +137,8 @@ func (s *Store) nextGap() (g gap, ok bool) {
 			g = gap{br: br, after: m, from: m.at, to: m.next.at, seen: true, what: what}
 			if m.next == &br.marks {
 				g.to, g.seen = br.epoch+1, br.head
+			} else if s.hooks.is(sweepPastMark) {
+				g.to++
 			}
 			return g, true
 		}
@@ -154,7 +159,7 @@ func (s *Store) sweepGap(ctx context.Context, g gap) error {
 		}
 		next = epoch + 1
 		switch {
-		case !g.seen:
+		case !g.seen || s.hooks.is(dropSeen):
 			err = s.sweepEpoch(ctx, g.br, epoch, 0)
 		case kept == 0:
 			kept = epoch
@@ -324,7 +329,7 @@ func (s *Store) sweepLeaf(b *pebble.Batch, branch uint64, leaf uint32, epoch, in
 			return err
 		}
 		newer, older := &c, &other
-		if epoch < into {
+		if epoch < into != s.hooks.is(joinOldOver) {
 			newer, older = older, newer
 		}
 		gone = &cells{}
