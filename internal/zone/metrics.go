@@ -37,6 +37,12 @@ var (
 		[]string{"backend"}, nil)
 	storeMemory = prometheus.NewDesc("kvol_store_index_memory_bytes", "What the store keeps in memory, index and all.",
 		[]string{"backend"}, nil)
+	storeMemoryPart = prometheus.NewDesc("kvol_store_memory_bytes", "What the store keeps in memory, by what it is for.",
+		[]string{"backend", "part"}, nil)
+	storeMemoryBound = prometheus.NewDesc("kvol_store_memory_bound_bytes",
+		"The setting (cache_mib) that the parts index, leaves and places stay below together.", []string{"backend"}, nil)
+	storeHeld = prometheus.NewDesc("kvol_store_held_writes_total", "Writes that waited for compaction, since the start.",
+		[]string{"backend"}, nil)
 	storeLevel = prometheus.NewDesc("kvol_store_level", "1 for the level that the store is at.",
 		[]string{"backend", "level"}, nil)
 	storeDamaged = prometheus.NewDesc("kvol_store_damaged", "Places that are damaged, as far as is known, and not healed.",
@@ -59,7 +65,7 @@ const scrapeTimeout = 5 * time.Second
 // Describe implements prometheus.Collector.
 func (c *storeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{storeTotal, storeFree, storeLive, storeGarbage, storeMemory,
-		storeLevel, storeDamaged, storeHealed, storeScrubbed, linkSent, linkFailing, volumeTo, volumePoint,
+		storeMemoryPart, storeMemoryBound, storeHeld, storeLevel, storeDamaged, storeHealed, storeScrubbed, linkSent, linkFailing, volumeTo, volumePoint,
 		volumeCommit, volumeBehind, volumeTarget, volumeBudget, volumeLeft, pairTo, pairTarget, pairVolumes, pairBehind,
 		pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, lookedAt, setAside} {
 		to <- d
@@ -109,6 +115,12 @@ func (c *storeCollector) store(to chan<- prometheus.Metric, backend string) {
 	gauge(storeLive, st.LiveBytes)
 	gauge(storeGarbage, st.GarbageBytes)
 	gauge(storeMemory, st.MemoryBytes)
+	for part, n := range map[string]int64{"index": st.Memory.Index, "leaves": st.Memory.Leaves,
+		"places": st.Memory.Places, "nouns": st.Memory.Nouns} {
+		to <- prometheus.MustNewConstMetric(storeMemoryPart, prometheus.GaugeValue, float64(n), backend, part)
+	}
+	gauge(storeMemoryBound, st.Memory.Bound)
+	to <- prometheus.MustNewConstMetric(storeHeld, prometheus.CounterValue, float64(st.Held), backend)
 	gauge(storeDamaged, st.Damaged)
 	to <- prometheus.MustNewConstMetric(storeHealed, prometheus.CounterValue, float64(st.Healed), backend)
 	to <- prometheus.MustNewConstMetric(storeLevel, prometheus.GaugeValue, 1, backend, string(st.Level))

@@ -18,6 +18,7 @@ import (
 	"kvol/internal/api/peer"
 	"kvol/internal/client"
 	"kvol/internal/client/nbd"
+	"kvol/internal/driver"
 	"kvol/internal/zone"
 )
 
@@ -47,6 +48,12 @@ func serve(t *testing.T, dir, more string) string {
 // serveConfig is serve with a configuration of its own.
 func serveConfig(t *testing.T, dir, text string) string {
 	t.Helper()
+	return serveOn(t, dir, text, nil)
+}
+
+// serveOn is serveConfig on stores that are open already, which the zone closes.
+func serveOn(t *testing.T, dir, text string, stores map[string]driver.Driver) string {
+	t.Helper()
 	path := filepath.Join(dir, "kvol.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -55,7 +62,7 @@ func serveConfig(t *testing.T, dir, text string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := zone.Open(t.Context(), c, zone.Environment{})
+	s, err := zone.Open(t.Context(), c, zone.Environment{Stores: stores})
 	if err != nil {
 		t.Fatal(err)
 	}
