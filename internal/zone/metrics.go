@@ -65,7 +65,8 @@ const scrapeTimeout = 5 * time.Second
 // Describe implements prometheus.Collector.
 func (c *storeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{storeTotal, storeFree, storeLive, storeGarbage, storeMemory,
-		storeMemoryPart, storeMemoryBound, storeHeld, storeLevel, storeDamaged, storeHealed, storeScrubbed, linkSent, linkFailing, volumeTo, volumePoint,
+		storeMemoryPart, storeMemoryBound, storeHeld, storeLevel, storeDamaged, storeHealed, storeScrubbed,
+		linkSent, linkFailing, volumeTo, volumePoint,
 		volumeCommit, volumeBehind, volumeTarget, volumeBudget, volumeLeft, pairTo, pairTarget, pairVolumes, pairBehind,
 		pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, lookedAt, setAside} {
 		to <- d

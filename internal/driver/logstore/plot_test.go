@@ -62,7 +62,7 @@ func losesOfBatch(t *testing.T, hooks *testHooks) bool {
 	ctx := context.Background()
 	s, err := Open(ctx, crashOptions(vfs.NewMem(1<<30, nil), hooks))
 	must(t, err)
-	defer s.release()
+	defer endChecked(t, s)
 	d := openVolume(t, s, "v", leafBlocks)
 	old, fresh := bytes.Repeat([]byte{1}, blockSize), bytes.Repeat([]byte{2}, blockSize)
 	for range maxOperands - 1 {
@@ -107,7 +107,7 @@ func gapForgotten(t *testing.T, hooks *testHooks) bool {
 	s.release()
 	s, err = Open(ctx, o)
 	must(t, err)
-	defer s.release()
+	defer endChecked(t, s)
 	must(t, s.sweepAll(ctx))
 	versions := 0
 	must(t, s.eachVersion(s.volumes["v"].branch.num, 0, head, func(uint64, *cells) bool {
