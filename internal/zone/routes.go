@@ -69,7 +69,7 @@ func documents(blocks cinder.Config) http.Handler {
 	return openapi.NewServer(map[string]func() *openapi.Document{
 		"v2":   func() *openapi.Document { return cinder.Document(false, blocks) },
 		"v3":   func() *openapi.Document { return cinder.Document(true, blocks) },
-		"kvol": kvol.Document, "dr": dr.Document})
+		"kvol": kvol.Document, "dr": dr.Document, "store": store.Document, "key-manager": keymanager.Document})
 }
 
 // kvolUsers are the names of those who may use the kvol API.

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kvol/internal/api/dr"
+	"kvol/internal/api/openapi/openapitest"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/control"
@@ -72,10 +73,10 @@ func serve(t *testing.T) *httptest.Server {
 	if err := c.Update(context.Background(), fill); err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(dr.New(dr.Config{Service: s, Auth: people{
+	srv := httptest.NewServer(openapitest.Hold(t, dr.Document(), dr.New(dr.Config{Service: s, Auth: people{
 		"admin": {Project: "ops", Roles: []string{"admin"}}, "owner": {Project: "p", Roles: []string{"member"}},
 		"other": {Project: "q", Roles: []string{"member"}},
-	}}))
+	}})))
 	t.Cleanup(func() {
 		srv.Close()
 		if err := errors.Join(c.Close(), store.Close()); err != nil {

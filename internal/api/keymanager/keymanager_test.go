@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"kvol/internal/api"
+	"kvol/internal/api/openapi/openapitest"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/keystore"
@@ -45,7 +46,8 @@ func newDesk(t *testing.T) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(api.Wrap(New(Config{Service: keystore.NewService(c, sealer), Auth: people{}}), api.Options{}))
+	desks := New(Config{Service: keystore.NewService(c, sealer), Auth: people{}})
+	s := httptest.NewServer(api.Wrap(openapitest.Hold(t, Document(), desks), api.Options{}))
 	t.Cleanup(s.Close)
 	return &desk{t, s.URL}
 }

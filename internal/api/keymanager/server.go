@@ -47,15 +47,13 @@ func New(cfg Config) *Server {
 	for _, path := range []string{root + "/v1", root + "/v1/{$}"} {
 		s.routes.HandleFunc(http.MethodGet, path, s.version)
 	}
-	for _, path := range []string{secrets, secrets + "/{$}"} {
-		s.routes.HandleFunc(http.MethodGet, path, s.answer(s.list))
-		s.routes.HandleFunc(http.MethodPost, path, s.answer(s.create))
+	for _, rt := range routes {
+		h := s.answer(func(w http.ResponseWriter, r *http.Request, c block.Caller) error { return rt.serve(s, w, r, c) })
+		s.routes.HandleFunc(rt.method, rt.path, h)
+		if rt.path == secrets {
+			s.routes.HandleFunc(rt.method, secrets+"/{$}", h)
+		}
 	}
-	const one = secrets + "/{id}"
-	s.routes.HandleFunc(http.MethodGet, one, s.answer(s.show))
-	s.routes.HandleFunc(http.MethodPut, one, s.answer(s.setPayload))
-	s.routes.HandleFunc(http.MethodDelete, one, s.answer(s.delete))
-	s.routes.HandleFunc(http.MethodGet, one+"/payload", s.answer(s.payload))
 	return s
 }
 
@@ -137,9 +135,27 @@ func (s *Server) version(w http.ResponseWriter, r *http.Request) {
 	api.WriteJSON(w, http.StatusOK, map[string]any{"version": s.versionDocument(r)})
 }
 
-func (s *Server) versionDocument(r *http.Request) map[string]any {
-	return map[string]any{"id": "v1", "status": "stable", "updated": "2015-04-28T00:00:00Z",
-		"links": []any{map[string]any{"rel": "self", "href": s.public(r) + root + "/v1/"}},
-		"media-types": []any{map[string]any{"base": "application/json",
-			"type": "application/vnd.openstack.key-manager-v1+json"}}}
+// versionDocument is how a version is described.
+type versionDocument struct {
+	ID      string        `json:"id"`
+	Status  string        `json:"status"`
+	Updated string        `json:"updated"`
+	Links   []versionLink `json:"links"`
+	Media   []mediaType   `json:"media-types"`
+}
+
+type versionLink struct {
+	Rel  string `json:"rel"`
+	Href string `json:"href"`
+}
+
+type mediaType struct {
+	Base string `json:"base"`
+	Type string `json:"type"`
+}
+
+func (s *Server) versionDocument(r *http.Request) versionDocument {
+	return versionDocument{ID: "v1", Status: "stable", Updated: "2015-04-28T00:00:00Z",
+		Links: []versionLink{{"self", s.public(r) + root + "/v1/"}},
+		Media: []mediaType{{"application/json", "application/vnd.openstack.key-manager-v1+json"}}}
 }

@@ -73,10 +73,10 @@ func Document() *openapi.Document {
 		for _, p := range c.params {
 			get.Parameters = append(get.Parameters, openapi.Parameter{Name: p.name, In: "query", Description: p.what,
 				Required: p.required, Schema: openapi.Text})
+			post.Parameters = append(post.Parameters, openapi.Parameter{Name: p.name, In: "query",
+				Description: p.what + "; here or in the form", Schema: openapi.Text})
 			form[p.name] = openapi.Text.With("description", p.what)
-			if !p.required {
-				optional = append(optional, p.name)
-			}
+			optional = append(optional, p.name) // it may be in the query
 		}
 		if len(form) > 0 {
 			post.RequestBody = &openapi.Body{Content: map[string]openapi.Media{

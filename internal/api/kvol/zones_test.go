@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kvol/internal/api/kvol"
+	"kvol/internal/api/openapi/openapitest"
 	"kvol/internal/api/peer"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -249,9 +250,9 @@ func (z *zone) serve(credentials peer.Credentials, peers []block.Zone) {
 	})
 	z.peerAPI.TLS = credentials.Server()
 	z.peerAPI.StartTLS()
-	z.api = httptest.NewServer(kvol.New(kvol.Config{
+	z.api = httptest.NewServer(openapitest.Hold(z.t, kvol.Document(), kvol.New(kvol.Config{
 		Service: z.service, Tokens: tokens{epoch.Add(time.Hour)}, Now: z.now,
-	}))
+	}), "unknown", "token"))
 }
 
 func (z *zone) stop() {

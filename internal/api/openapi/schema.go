@@ -70,7 +70,7 @@ func Object(members map[string]Schema, optional ...string) Schema {
 
 // Of is the schema of what encoding/json makes of a value of a struct's type,
 // or of a slice, map or pointer of such. Pointers may be null; members with
-// omitempty may be missing.
+// omitempty or omitzero may be missing.
 func Of(v any) Schema { return ofType(reflect.TypeOf(v)) }
 
 var (
@@ -116,7 +116,7 @@ func ofStruct(t reflect.Type) Schema {
 			continue
 		}
 		members[name] = ofType(t.Field(i).Type)
-		if strings.Contains(options, "omitempty") {
+		if strings.Contains(options, "omit") { // omitempty or omitzero
 			optional = append(optional, name)
 		}
 	}

@@ -30,6 +30,12 @@ type Server struct {
 	texts map[string]func() *text // by the last step of the path
 }
 
+// entry is a document in the list.
+type entry struct {
+	Name     string
+	Document *Document
+}
+
 // text is an answer that never changes.
 type text struct{ kind, tag, body string }
 
@@ -37,8 +43,9 @@ type text struct{ kind, tag, body string }
 // first asked for.
 func NewServer(documents map[string]func() *Document) *Server {
 	s := &Server{texts: map[string]func() *text{}}
-	page := template.Must(template.New("page.html").Funcs(template.FuncMap{"json": indented, "upper": strings.ToUpper}).
-		ParseFS(pageFile, "page.html"))
+	page := template.Must(template.New("page.html").Funcs(template.FuncMap{"upper": strings.ToUpper,
+		"members": members, "type": func(s Schema) string { return members(s)[0].Type },
+		"indent": func(depth int) int { return max(1, depth*3/2) }}).ParseFS(pageFile, "page.html"))
 	read := func(data map[string]any) *text {
 		var b bytes.Buffer
 		if err := page.Execute(&b, data); err != nil {
@@ -46,13 +53,19 @@ func NewServer(documents map[string]func() *Document) *Server {
 		}
 		return newText("text/html; charset=utf-8", b.String())
 	}
+	made := map[string]func() *Document{}
 	for name, of := range documents {
 		document := sync.OnceValue(of)
+		made[name] = document
 		s.texts[name+".json"] = sync.OnceValue(func() *text { return newText("application/json", indented(document())) })
 		s.texts[name] = sync.OnceValue(func() *text { return read(map[string]any{"Name": name, "Document": document()}) })
 	}
 	s.texts[""] = sync.OnceValue(func() *text {
-		return read(map[string]any{"Names": slices.Sorted(maps.Keys(documents))})
+		var list []entry
+		for _, name := range slices.Sorted(maps.Keys(made)) {
+			list = append(list, entry{name, made[name]()})
+		}
+		return read(map[string]any{"List": list})
 	})
 	return s
 }

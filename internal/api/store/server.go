@@ -42,21 +42,10 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg}
 	s.routes = api.NewRouter(s.refuse(block.NotFound, "There is no such path."),
 		s.refuse(block.Unsupported, "This path does not know that method."))
-	const root, one = "/api/store/v1/stores", "/api/store/v1/stores/{store}"
-	for _, route := range []struct {
-		method, path string
-		status       int
-		fn           handler
-	}{
-		{http.MethodGet, root, http.StatusOK, s.stores},
-		{http.MethodGet, one, http.StatusOK, s.store},
-		{http.MethodGet, one + "/damages", http.StatusOK, s.damages},
-		{http.MethodGet, one + "/runs", http.StatusOK, s.runs},
-		{http.MethodPost, one + "/runs", http.StatusAccepted, s.begin},
-		{http.MethodGet, one + "/runs/{run}", http.StatusOK, s.run},
-		{http.MethodDelete, one + "/runs/{run}", http.StatusOK, s.cancel},
-	} {
-		s.routes.HandleFunc(route.method, route.path, s.answer(route.status, route.fn))
+	for _, rt := range routes {
+		s.routes.HandleFunc(rt.method, rt.path, s.answer(rt.status, func(r *http.Request, c block.Caller) (any, error) {
+			return rt.serve(s, r, c)
+		}))
 	}
 	return s
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"kvol/internal/api/openapi/openapitest"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
@@ -30,7 +31,7 @@ func (roles) Authenticate(_ context.Context, token string) (block.Caller, error)
 // desk is the API on one embedded store with some data in it.
 type desk struct {
 	t      *testing.T
-	server *Server
+	server http.Handler
 }
 
 func newDesk(t *testing.T) *desk {
@@ -55,7 +56,7 @@ func newDesk(t *testing.T) *desk {
 	})
 	fill(t, s)
 	service := upkeep.New(upkeep.Config{Catalog: c, Stores: map[string]driver.Driver{"main": s}})
-	d := &desk{t, New(Config{Service: service, Auth: roles{}})}
+	d := &desk{t, openapitest.Hold(t, Document(), New(Config{Service: service, Auth: roles{}}))}
 	life, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- service.Run(life) }()
