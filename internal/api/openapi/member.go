@@ -115,10 +115,19 @@ func typeOf(s map[string]any) string {
 }
 
 // bounds are keywords that pages put into words.
-var bounds = []struct{ keyword, words string }{{"minLength", "letters: at least %v"}, {"maxLength", "letters: at most %v"},
-	{"minimum", "at least %v"}, {"maximum", "at most %v"}, {"minItems", "items: at least %v"},
-	{"maxItems", "items: at most %v"}, {"minProperties", "members: at least %v"}, {"maxProperties", "members: at most %v"},
-	{"pattern", "matches %v"}, {"format", "%v"}, {"const", "always %v"}}
+var bounds = []struct{ keyword, words string }{
+	{"minLength", "letters: at least %v"},
+	{"maxLength", "letters: at most %v"},
+	{"minimum", "at least %v"},
+	{"maximum", "at most %v"},
+	{"minItems", "items: at least %v"},
+	{"maxItems", "items: at most %v"},
+	{"minProperties", "members: at least %v"},
+	{"maxProperties", "members: at most %v"},
+	{"pattern", "matches %v"},
+	{"format", "%v"},
+	{"const", "always %v"},
+}
 
 // noteOf is what else a schema says.
 func noteOf(s map[string]any) string {
