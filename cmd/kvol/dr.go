@@ -25,7 +25,7 @@ A zone is to be left while it lives, and gone back to:
 Any zone that is alive answers for all zones (KVOL_URL).`}
 	c.AddCommand(drList(out), drShow(out), drStart(out, "create"), drStart(out, "recovery"), drJobs(out, "create"),
 		drJobs(out, "recovery"), drReplicas(out), drPoints(out), drLinks(out),
-		drFailover(out, false), drFailover(out, true), drStatus(out), drStale(out))
+		drFailover(out, false), drFailover(out, true), drStatus(out), drStale(out), drHealth(out), drEvents(out), drRTOs(out))
 	return c
 }
 

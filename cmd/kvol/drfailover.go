@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"kvol/internal/client"
@@ -67,29 +66,4 @@ func spent(s client.FailoverStep) string {
 		return ""
 	}
 	return " in " + s.Ended.Sub(*s.Started).Round(time.Millisecond).String()
-}
-
-func drStatus(out *output) *cobra.Command {
-	return &cobra.Command{Use: "status [FAILOVER-ID]", Short: "Show planned failovers out of this zone, or one",
-		Args: cobra.MaximumNArgs(1),
-		RunE: with(func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error {
-			if len(args) == 1 {
-				f, err := s.FailoverByID(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				return showFailover(c, out, f)
-			}
-			all, err := s.Failovers(ctx)
-			if err != nil {
-				return err
-			}
-			var rows []table.Row
-			for _, f := range all {
-				rows = append(rows, table.Row{f.ID, f.VolumeID, f.Destination, f.NewVolume, f.Phase, f.Error,
-					f.CreatedAt.Format("2006-01-02 15:04:05")})
-			}
-			return out.rows(c.OutOrStdout(), all,
-				table.Row{"ID", "Volume", "To", "New volume", "Phase", "Why it went back", "Begun (UTC)"}, rows)
-		})}
 }

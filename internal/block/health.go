@@ -45,12 +45,17 @@ type DREvent struct {
 	Text       string      `json:"text"`
 }
 
+// RTOFailover is the kind of an RTO that is of a planned failover: how long
+// nobody could write.
+const RTOFailover = "failover"
+
 // RTO is how long a recovery took from the call to a volume that can be used.
 type RTO struct {
-	Kind   string        `json:"kind"` // recovery, create, or drill
-	Rowkey int64         `json:"rowkey"`
-	At     time.Time     `json:"at"`  // when it ended
-	Way    string        `json:"way"` // clone or copy
-	Bytes  int64         `json:"bytes"`
-	Took   time.Duration `json:"took"`
+	Kind    string        `json:"kind"` // recovery, create, failover, or drill
+	Rowkey  int64         `json:"rowkey"`
+	Subject string        `json:"subject"` // the rowkey, or the id of what has none
+	At      time.Time     `json:"at"`      // when it ended
+	Way     string        `json:"way"`     // clone, copy, or switch
+	Bytes   int64         `json:"bytes"`
+	Took    time.Duration `json:"took"`
 }

@@ -26,12 +26,29 @@ type PairHealth struct {
 	ReplicatedUpTo *time.Time     `json:"replicated_up_to"`
 	Unreplicated   int64          `json:"unreplicated_bytes"`
 	Target         float64        `json:"rpo_target_seconds"`
+	RPO            RPO            `json:"rpo"`
+	SLO            SLO            `json:"slo"`
+	Heard          *time.Time     `json:"heard"` // when the other zone last spoke
+	Churn          float64        `json:"churn_bytes_per_second"`
+	Busy           float64        `json:"link_busy"` // share of the link's time; from 1 on it is too slow
+	Clock          *struct {
+		Ahead  float64 `json:"ahead_seconds"`
+		Within float64 `json:"within_seconds"`
+		Apart  bool    `json:"apart"`
+	} `json:"clock"`
+	Room *struct {
+		Total  int64    `json:"total_bytes"`
+		Free   int64    `json:"free_bytes"`
+		FullIn *float64 `json:"full_in_seconds"` // nil for never
+		Low    bool     `json:"low"`
+	} `json:"room"`
 }
 
 // VolumeHealth is the health of a volume under a policy, seen from one end.
 type VolumeHealth struct {
 	VolumeID       string     `json:"volume_id"`
 	Name           string     `json:"name"`
+	Project        string     `json:"project_id"`
 	Protection     int64      `json:"protection"`
 	Role           string     `json:"role"`
 	SourceZone     string     `json:"source_zone"`
@@ -42,17 +59,39 @@ type VolumeHealth struct {
 	Point          *Point     `json:"point"`
 	ReplicatedUpTo *time.Time `json:"replicated_up_to"`
 	Unreplicated   *int64     `json:"unreplicated_bytes"` // nil where it is not known
-	RPO            struct {
-		Target float64  `json:"target_seconds"`
-		Now    float64  `json:"now_seconds"`
-		Hour   DRWindow `json:"hour"`
-		Day    DRWindow `json:"day"`
-	} `json:"rpo"`
-	SLO struct {
-		Burn1h  float64 `json:"burn_1h"`
-		Burn24h float64 `json:"burn_24h"`
-		Used    float64 `json:"budget_used_30d"`
-	} `json:"slo"`
+	RPO            RPO        `json:"rpo"`
+	SLO            SLO        `json:"slo"`
+	Forecast       struct {
+		Known      bool     `json:"known"`
+		Holds      bool     `json:"holds"`
+		Churn      float64  `json:"churn_bytes_per_second"`
+		Throughput float64  `json:"throughput_bytes_per_second"`
+		BreachIn   *float64 `json:"breach_in_seconds"`
+	} `json:"forecast"`
+	RTO *struct {
+		Way      string  `json:"way"`
+		Expected float64 `json:"expected_seconds"`
+		Worst    float64 `json:"worst_seconds"`
+		Measured int     `json:"measured"`
+		RestsOn  string  `json:"rests_on"`
+	} `json:"rto"`
+	LastError string `json:"last_error"`
+}
+
+// RPO is what a disaster would have cost, in seconds.
+type RPO struct {
+	Target float64  `json:"target_seconds"`
+	Now    float64  `json:"now_seconds"`
+	Hour   DRWindow `json:"hour"`
+	Day    DRWindow `json:"day"`
+}
+
+// SLO is how fast the budget of time above the target is used up, and how much
+// of thirty days' is.
+type SLO struct {
+	Burn1h  float64 `json:"burn_1h"`
+	Burn24h float64 `json:"burn_24h"`
+	Used    float64 `json:"budget_used_30d"`
 }
 
 // DRWindow is how far behind a replica was over a stretch of time, in seconds.
@@ -76,6 +115,25 @@ type DREvent struct {
 	From       string    `json:"from"`
 	To         string    `json:"to"`
 	Text       string    `json:"text"`
+}
+
+// RTO is how long a recovery took.
+type RTO struct {
+	Kind    string    `json:"kind"`
+	Subject string    `json:"subject"`
+	At      time.Time `json:"at"`
+	Way     string    `json:"way"`
+	Bytes   int64     `json:"bytes"`
+	Seconds float64   `json:"seconds"`
+}
+
+// RTOs lists how long recoveries took in the zone, the newest first.
+func (s *Session) RTOs(ctx context.Context) ([]RTO, error) {
+	var out struct {
+		RTOs []RTO `json:"rtos"`
+	}
+	err := s.dr(ctx, "/rtos", &out)
+	return out.RTOs, err
 }
 
 // DRHealth tells how replication stands.

@@ -29,8 +29,9 @@ type PairState struct {
 	// UpTo is how far the volume is that is the furthest behind, on this zone's
 	// clock; zero where there is none.
 	UpTo         time.Time
-	Unreplicated int64     // bytes, of all volumes; known to the source only
-	Heard        time.Time // when the other zone last spoke; zero for never
+	Lag          lag.Report // of all its volumes together
+	Unreplicated int64      // bytes, of all volumes; known to the source only
+	Heard        time.Time  // when the other zone last spoke; zero for never
 	Clock        lag.Offset
 	Busy         float64 // share of the link's time that the changes take; source only
 	Churn        float64 // bytes a second; source only
@@ -75,7 +76,7 @@ type VolumeState struct {
 	Forecast          lag.Forecast
 	Error             string // for operators
 	Sending           bool
-	RTO               *RTOForecast // at the target, where a point is committed
+	RTO               *RTOForecast // where a point is committed: of a recovery at the target, of a failover at the source
 	backend           string       // of the replica
 	created           time.Time
 	recovered         bool // this zone made a volume of it
@@ -150,7 +151,7 @@ func (s *Service) assess(ctx context.Context) (Health, error) {
 	if h.Pairs, err = a.pairs(ctx); err != nil {
 		return h, err
 	}
-	a.measure()
+	a.measure(h.Pairs)
 	a.judge(&h)
 	s.watch.mu.Lock()
 	s.watch.last = h
@@ -167,14 +168,19 @@ type assessment struct {
 	rtos     []block.RTO // measured, the newest first
 }
 
-// predict says how long each replica's recovery would take.
+// predict says how long each replica's recovery would take, and at the source
+// how long a planned failover would.
 func (a *assessment) predict() {
 	for i := range a.volumes {
 		v := &a.volumes[i]
-		if v.Role != RoleTarget || v.Point.ID == "" || v.recovered {
+		if v.Point.ID == "" || v.recovered || v.State == block.HealthStale {
 			continue
 		}
-		f := predictRTO(a.rtos, a.s.wayFrom(v.backend), v.Point.Size)
+		way := waySwitch
+		if v.Role == RoleTarget {
+			way = a.s.wayFrom(v.backend)
+		}
+		f := predictRTO(a.rtos, way, v.Point.Size)
 		v.RTO = &f
 	}
 }
@@ -311,13 +317,14 @@ func (a *assessment) ownerOf(tx *catalog.Tx, m catalog.ReplicaMark) (catalog.Own
 }
 
 // measure accounts for the time until now, and fills in what was measured.
-func (a *assessment) measure() {
+func (a *assessment) measure(pairs []PairState) {
 	w := &a.s.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, g := range w.gauges {
 		g.seen = false
 	}
+	meters := map[int64][]*lag.Meter{}
 	for i := range a.volumes {
 		v := &a.volumes[i]
 		p := a.policies[v.Protection]
@@ -346,8 +353,12 @@ func (a *assessment) measure() {
 			}
 		}
 		v.Lag, v.Advanced = g.meter.Report(a.now), g.advanced
+		meters[v.Protection] = append(meters[v.Protection], &g.meter)
 		v.Churn, v.Throughput = g.flow.Churn(), g.flow.Throughput()
 		v.Forecast = lag.Predict(g.flow, p.Interval, v.Target, v.Lag.Now, max(0, v.Unreplicated), 0)
+	}
+	for i := range pairs {
+		pairs[i].Lag = lag.Together(meters[pairs[i].Seq], a.now)
 	}
 }
 

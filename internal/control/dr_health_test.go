@@ -177,8 +177,12 @@ func TestStoppedReplicationIsSeenByBothEnds(t *testing.T) {
 			t.Errorf("nobody noticed: %s %s %+v", v.State, v.Reason, v.Lag)
 		}
 	}
-	if z.pair(7).State != block.HealthStalled || z.pair(2).State != block.HealthStalled {
-		t.Errorf("the pairs: %+v %+v", z.pair(7), z.pair(2))
+	for _, seq := range []int64{7, 2} {
+		p := z.pair(seq)
+		if p.State != block.HealthStalled || p.Lag.Now != 2*time.Minute || p.Lag.Hour.Worst < 119*time.Second ||
+			p.Lag.Burn1h < 50 {
+			t.Errorf("pair %d: %s %+v", seq, p.State, p.Lag)
+		}
 	}
 	events, err := z.DREvents(t.Context(), everybody, 0, 100)
 	if err != nil {
@@ -381,7 +385,10 @@ func TestRTOsAreKeptAndPredict(t *testing.T) {
 		}
 		return errors.Join(tx.InsertDRJob(block.DRJob{Rowkey: 9, Request: block.DRRequest{Kind: block.DRRecovery},
 			Status: block.DRFail, Start: tx.Now}),
-			tx.InsertRTO(block.RTO{Kind: "drill", Rowkey: 1, At: tx.Now, Way: "clone", Took: time.Second}))
+			tx.InsertRTO(block.RTO{Kind: "drill", Rowkey: 1, At: tx.Now, Way: "clone", Took: time.Second}),
+			tx.PutFailover(block.Failover{ID: "f", Volume: ownVolume, Phase: block.FailoverDone, Started: tx.Now,
+				Ended: tx.Now.Add(3 * time.Second)}),
+			tx.PutFailover(block.Failover{ID: "g", Volume: ownVolume, Phase: block.FailoverBack, Started: tx.Now}))
 	})
 	for range 2 {
 		if err := z.keepRTOs(t.Context()); err != nil {
@@ -389,10 +396,13 @@ func TestRTOsAreKeptAndPredict(t *testing.T) {
 		}
 	}
 	all, err := z.RTOs(t.Context(), everybody, 100)
-	if err != nil || len(all) != 4 {
+	if err != nil || len(all) != 5 {
 		t.Errorf("%+v, %v", all, err)
 	}
 	z.clock.pass(2 * time.Second)
+	if v := z.of(ownVolume); v.RTO.Way != waySwitch || v.RTO.Expected != 3*time.Second {
+		t.Errorf("of a failover: %+v", v.RTO)
+	}
 	if v := z.of(theirVolume); v.RTO.Measured != 1 || v.RTO.Expected != time.Second || v.RTO.Rests == "" {
 		t.Errorf("%+v", v.RTO)
 	}
@@ -405,5 +415,33 @@ func TestRTOsAreKeptAndPredict(t *testing.T) {
 	}
 	if _, err := z.RTOs(t.Context(), block.Caller{Project: "p"}, 1); !block.Is(err, block.Forbidden) {
 		t.Error(err)
+	}
+}
+
+// TestVolumeThatNothingReplicatesMakesItsPairInactive in the kvol API.
+func TestVolumeThatNothingReplicatesMakesItsPairInactive(t *testing.T) {
+	z := newHealthZone(t)
+	status := func() string {
+		t.Helper()
+		pairs, _, err := z.Backups(t.Context(), "b", healthType, "")
+		if err != nil || len(pairs) != 1 {
+			t.Fatal(pairs, err)
+		}
+		return pairs[0].Status
+	}
+	if got := status(); got != PairActive {
+		t.Error(got)
+	}
+	z.update(func(tx *catalog.Tx) error {
+		return tx.InsertVolume(block.Volume{ID: block.VolumeID(block.NewID()), Project: "p", TypeID: healthType, Backend: "b",
+			Size: 1, Epoch: 1, Status: block.VolumeAvailable})
+	})
+	if got := status(); got != PairActive {
+		t.Errorf("a new volume: %s", got)
+	}
+	z.clock.pass(2 * unlinkedGrace)
+	z.links = []replication.LinkStatus{{Volume: ownVolume, Protection: 7, ReplicatedTo: z.clock.now()}}
+	if got := status(); got != PairInactive {
+		t.Error(got)
 	}
 }

@@ -27,8 +27,9 @@ const (
 // PairHealth is what the source of a policy knows of its replication.
 type PairHealth struct {
 	// LastGood is the oldest of the instants at which the volumes' replicas were
-	// last known to be current, or under way; that of the last contact with the
-	// destination where there is no volume to replicate.
+	// last known to be current, or of their first copies the last sign of life;
+	// that of the last contact with the destination where there is no volume to
+	// replicate.
 	LastGood time.Time `json:"last_good"`
 	Error    string    `json:"error"` // of a volume that is not replicated for it; "" for none
 	Volumes  int       `json:"volumes"`
@@ -38,12 +39,14 @@ type PairHealth struct {
 // before it counts as inactive.
 const pairPatience = time.Minute
 
-// PairStatus decides whether a pair is active: it is enabled, no volume's
-// replication fails, and the last sign of life is recent (within a minute or
-// four intervals). It is judged when it is shown, so that the copy of a dead
-// zone's word does not stay active.
+// PairStatus decides whether a pair is active: it is enabled, every volume of
+// its type is replicated, no replication fails, and what the destination has of
+// each volume is recent: not older than the policy's RPO target, four intervals
+// or a minute, whichever is the most. That something is being sent is no
+// evidence. It is judged when it is shown, so that the copy of a dead zone's
+// word does not stay active.
 func PairStatus(p block.Protection, h PairHealth, now time.Time) string {
-	if p.Enabled && h.Error == "" && now.Sub(h.LastGood) <= max(pairPatience, 4*p.Interval) {
+	if p.Enabled && h.Error == "" && now.Sub(h.LastGood) <= max(pairPatience, 4*p.Interval, p.RPO()) {
 		return PairActive
 	}
 	return PairInactive
@@ -59,11 +62,11 @@ func healthOf(p block.Protection, links []SourceLink, contact, now time.Time) Pa
 		}
 		h.Volumes++
 		good := l.Current
-		switch l.State {
-		case catalog.LinkSending, catalog.LinkNew:
-			good = l.UpdatedAt
-		case catalog.LinkError:
+		switch {
+		case l.State == catalog.LinkError:
 			h.Error = cmp.Or(h.Error, l.Error, "replication fails")
+		case l.Confirmed.ID == "" && (l.State == catalog.LinkSending || l.State == catalog.LinkNew):
+			good = l.UpdatedAt // the first copy
 		}
 		if good.Before(h.LastGood) {
 			h.LastGood = good
@@ -124,7 +127,14 @@ func (l *SourceLink) now(st replication.LinkStatus, now time.Time) {
 // health, in order of seq.
 func (s *Service) OwnProtections(ctx context.Context) ([]DocumentProtection, error) {
 	var links []SourceLink
+	own := slices.DeleteFunc(s.KnownProtections(), func(p block.Protection) bool { return p.SourceZone != s.cfg.Zone })
+	alone := map[int64][]block.VolumeID{}
 	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		for _, p := range own {
+			if alone[p.Seq], err = tx.Unprotected(p.SourceType, p.Seq, tx.Now.Add(-unlinkedGrace), 1); err != nil {
+				return err
+			}
+		}
 		links, err = s.sourceLinks(tx)
 		return err
 	})
@@ -132,15 +142,16 @@ func (s *Service) OwnProtections(ctx context.Context) ([]DocumentProtection, err
 		return nil, err
 	}
 	out := []DocumentProtection{}
-	for _, p := range s.KnownProtections() {
-		if p.SourceZone != s.cfg.Zone {
-			continue
-		}
+	for _, p := range own {
 		_, contact, _, err := s.PeerCopy(ctx, p.Destination)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, DocumentProtection{Protection: p, Health: healthOf(p, links, contact, s.now())})
+		h := healthOf(p, links, contact, s.now())
+		if left := alone[p.Seq]; len(left) > 0 {
+			h.Error = cmp.Or(h.Error, "nothing replicates volume "+string(left[0]))
+		}
+		out = append(out, DocumentProtection{Protection: p, Health: h})
 	}
 	return out, nil
 }

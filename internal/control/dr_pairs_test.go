@@ -18,6 +18,8 @@ func TestPairStatus(t *testing.T) {
 		return SourceLink{Link: catalog.Link{Protection: 2, State: state, Current: current, UpdatedAt: updated}}
 	}
 	good := link(catalog.LinkCurrent, ago(time.Second), ago(time.Second))
+	busy := link(catalog.LinkSending, ago(2*time.Minute), now) // for long, and nothing comes of it
+	busy.Confirmed.ID = "point"
 	failed := link(catalog.LinkError, ago(time.Second), now)
 	failed.Error = "no space"
 	gone, others := failed, failed
@@ -37,6 +39,7 @@ func TestPairStatus(t *testing.T) {
 		{"a failure without text", false, second, []SourceLink{link(catalog.LinkError, now, now)}, now, PairInactive},
 		{"one fell silent", false, second, []SourceLink{good, link(catalog.LinkCurrent, ago(2*time.Minute), now)},
 			now, PairInactive},
+		{"one is being sent, and no point comes", false, second, []SourceLink{good, busy}, now, PairInactive},
 		{"a long interval", false, time.Hour, []SourceLink{link(catalog.LinkCurrent, ago(3*time.Hour), now)}, now,
 			PairActive},
 		{"a long interval, long over", false, time.Hour, []SourceLink{link(catalog.LinkCurrent, ago(5*time.Hour), now)}, now,

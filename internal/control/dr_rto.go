@@ -24,6 +24,8 @@ type RTOForecast struct {
 const (
 	rtoBatch  = 200
 	rtoRecent = 50 // of one way are looked at
+
+	waySwitch = "switch" // the way of a planned failover
 )
 
 // RTOs lists how long recoveries took in this zone, the newest first, for
@@ -52,6 +54,19 @@ func (s *Service) keepRTOs(ctx context.Context) error {
 				Took: j.End.Sub(j.Start)}
 			if r.Way, err = wayOf(tx, j.NewVolume); err != nil {
 				return err
+			}
+			if err := tx.InsertRTO(r); err != nil {
+				return err
+			}
+		}
+		moves, err := tx.UnkeptFailovers(rtoBatch)
+		if err != nil {
+			return err
+		}
+		for _, f := range moves {
+			r := block.RTO{Kind: block.RTOFailover, Subject: f.ID, At: f.Ended, Way: waySwitch, Took: f.Ended.Sub(f.Started)}
+			if f.Point != nil {
+				r.Bytes = f.Point.Size
 			}
 			if err := tx.InsertRTO(r); err != nil {
 				return err

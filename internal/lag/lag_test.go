@@ -229,3 +229,31 @@ func TestClocksApart(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// TestTogether: of ten replicas one stands still, and the pair is as far behind
+// as that one, though nine tenths of the time were good.
+func TestTogether(t *testing.T) {
+	now := start.Add(30 * time.Minute)
+	var all []*Meter
+	for i := range 10 {
+		m := &Meter{Target: 15 * time.Second}
+		m.Advance(start, start)
+		for at := start.Add(time.Second); i > 0 && !at.After(now); at = at.Add(time.Second) {
+			m.Advance(at, at)
+		}
+		m.Report(now)
+		all = append(all, m)
+	}
+	r := Together(all, now)
+	if r.Now != 30*time.Minute || r.Hour.Worst < 30*time.Minute || r.Hour.Median > time.Second ||
+		r.Hour.P99 < 20*time.Minute || !near(r.Hour.Known, 300*time.Minute) || !near(r.Hour.Breach, 1785*time.Second) ||
+		r.Burn1h < 9 || r.Burn1h > 11 {
+		t.Errorf("%+v", r)
+	}
+	if one := Together(all[1:2], now); one.Hour != all[1].Report(now).Hour || one.Used30d != all[1].Report(now).Used30d {
+		t.Errorf("one alone: %+v", one)
+	}
+	if none := Together(nil, now); none != (Report{}) {
+		t.Errorf("none: %+v", none)
+	}
+}

@@ -39,34 +39,65 @@ func (m *Meter) Report(now time.Time) Report {
 	if !m.UpTo.IsZero() {
 		r.Now = max(0, now.Sub(m.UpTo))
 	}
-	r.Hour = window(m.Fine, now.Add(-time.Hour))
-	r.Day = window(m.Coarse, now.Add(-24*time.Hour))
-	r.Month = window(m.Days, now.Add(-30*24*time.Hour))
-	const allowed = 1 - Objective
-	r.Burn1h, r.Burn24h = r.Hour.Missed()/allowed, r.Day.Missed()/allowed
-	r.Used30d = r.Month.Breach.Seconds() / (allowed * (30 * 24 * time.Hour).Seconds())
+	r.Hour = windowOf([]*Meter{m}, (*Meter).fine, now.Add(-time.Hour))
+	r.Day = windowOf([]*Meter{m}, (*Meter).coarse, now.Add(-24*time.Hour))
+	r.Month = windowOf([]*Meter{m}, (*Meter).days, now.Add(-30*24*time.Hour))
+	r.burn(1)
 	return r
 }
 
-// window sums the slots up that end after an instant.
-func window(slots []slot, after time.Time) Window {
+// burn sets what the windows say of the budget of some replicas.
+func (r *Report) burn(replicas int) {
+	const allowed = 1 - Objective
+	r.Burn1h, r.Burn24h = r.Hour.Missed()/allowed, r.Day.Missed()/allowed
+	if replicas > 0 {
+		r.Used30d = r.Month.Breach.Seconds() / (allowed * (30 * 24 * time.Hour).Seconds() * float64(replicas))
+	}
+}
+
+// Together reports several replicas as one: now and the worst are those of the
+// one that is the furthest behind, all else is of the time of all of them, so
+// that each counts alike. All must be accounted for until now.
+func Together(meters []*Meter, now time.Time) Report {
+	var r Report
+	for _, m := range meters {
+		if !m.UpTo.IsZero() {
+			r.Now = max(r.Now, now.Sub(m.UpTo))
+		}
+	}
+	r.Hour = windowOf(meters, (*Meter).fine, now.Add(-time.Hour))
+	r.Day = windowOf(meters, (*Meter).coarse, now.Add(-24*time.Hour))
+	r.Month = windowOf(meters, (*Meter).days, now.Add(-30*24*time.Hour))
+	r.burn(len(meters))
+	return r
+}
+
+func (m *Meter) fine() []slot   { return m.Fine }
+func (m *Meter) coarse() []slot { return m.Coarse }
+func (m *Meter) days() []slot   { return m.Days }
+
+// windowOf sums the slots up that end after an instant.
+func windowOf(meters []*Meter, slots func(*Meter) []slot, after time.Time) Window {
 	var w Window
 	var held [scaleSteps]float64
 	var total float64
-	for i, s := range slots {
-		end := s.Start + math.MaxInt32
-		if i+1 < len(slots) {
-			end = slots[i+1].Start
-		}
-		if end <= after.Unix() {
-			continue
-		}
-		w.Known += time.Duration(s.Total) * time.Millisecond
-		w.Breach += time.Duration(s.Breach) * time.Millisecond
-		w.Worst = max(w.Worst, time.Duration(s.Worst)*time.Millisecond)
-		for step, ms := range s.Held {
-			held[step] += float64(ms)
-			total += float64(ms)
+	for _, m := range meters {
+		kept := slots(m)
+		for i, s := range kept {
+			end := s.Start + math.MaxInt32
+			if i+1 < len(kept) {
+				end = kept[i+1].Start
+			}
+			if end <= after.Unix() {
+				continue
+			}
+			w.Known += time.Duration(s.Total) * time.Millisecond
+			w.Breach += time.Duration(s.Breach) * time.Millisecond
+			w.Worst = max(w.Worst, time.Duration(s.Worst)*time.Millisecond)
+			for step, ms := range s.Held {
+				held[step] += float64(ms)
+				total += float64(ms)
+			}
 		}
 	}
 	w.Median, w.P99 = quantile(held[:], total, 0.5, w.Worst), quantile(held[:], total, 0.99, w.Worst)

@@ -50,6 +50,9 @@ var (
 		pairLabels,
 		nil,
 	)
+	pairBurn = prometheus.NewDesc("kvol_pair_rpo_burn_ratio",
+		"How many times faster than allowed a window used the budget of time above the target.",
+		append([]string{"window"}, pairLabels...), nil)
 	pairHeard = prometheus.NewDesc("kvol_pair_heard_timestamp_seconds",
 		"When the zone at the other end last told about itself; 0 for never.", pairLabels, nil)
 	pairHolds = prometheus.NewDesc("kvol_pair_forecast_holds",
@@ -130,6 +133,8 @@ func pairSeries(gauge func(*prometheus.Desc, float64, ...string), h control.Heal
 	for state, n := range p.Volumes {
 		gauge(pairVolumes, float64(n), append([]string{string(state)}, labels...)...)
 	}
+	gauge(pairBurn, p.Lag.Burn1h, append([]string{"1h"}, labels...)...)
+	gauge(pairBurn, p.Lag.Burn24h, append([]string{"24h"}, labels...)...)
 	if p.Role == control.RoleSource {
 		gauge(pairBehind, float64(p.Unreplicated), labels...)
 	}

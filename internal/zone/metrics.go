@@ -68,7 +68,7 @@ func (c *storeCollector) Describe(to chan<- *prometheus.Desc) {
 		storeMemoryPart, storeMemoryBound, storeHeld, storeLevel, storeDamaged, storeHealed, storeScrubbed,
 		linkSent, linkFailing, volumeTo, volumePoint,
 		volumeCommit, volumeBehind, volumeTarget, volumeBudget, volumeLeft, pairTo, pairTarget, pairVolumes, pairBehind,
-		pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, lookedAt, setAside} {
+		pairBurn, pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, lookedAt, setAside} {
 		to <- d
 	}
 }

@@ -57,6 +57,7 @@ func (s *Server) rtos(r *http.Request, c block.Caller) (any, error) {
 type rtoBody struct {
 	Kind    string    `json:"kind"`
 	Rowkey  int64     `json:"rowkey"`
+	Subject string    `json:"subject"`
 	At      time.Time `json:"at"`
 	Way     string    `json:"way"`
 	Bytes   int64     `json:"bytes"`
@@ -64,7 +65,7 @@ type rtoBody struct {
 }
 
 func rtoView(r block.RTO) rtoBody {
-	return rtoBody{r.Kind, r.Rowkey, r.At.UTC(), r.Way, r.Bytes, r.Took.Seconds()}
+	return rtoBody{r.Kind, r.Rowkey, r.Subject, r.At.UTC(), r.Way, r.Bytes, r.Took.Seconds()}
 }
 
 // secondsOrNull is a stretch of time, or null for one that does not end.
@@ -88,6 +89,8 @@ type pairBody struct {
 	UpTo         *time.Time                `json:"replicated_up_to"`
 	Unreplicated int64                     `json:"unreplicated_bytes"`
 	Target       float64                   `json:"rpo_target_seconds"`
+	RPO          rpoBody                   `json:"rpo"` // now and worst: of the volume that is the furthest behind
+	SLO          sloBody                   `json:"slo"`
 	Heard        *time.Time                `json:"heard"`
 	Clock        *clockBody                `json:"clock"`
 	Churn        float64                   `json:"churn_bytes_per_second"`
@@ -112,7 +115,8 @@ type roomBody struct {
 func pairView(p control.PairState) pairBody {
 	b := pairBody{Protection: p.Seq, Role: p.Role, SourceZone: p.SourceZone, Destination: p.Destination,
 		Backend: p.Backup.Name, State: p.State, Advice: p.Advice, Volumes: p.Volumes, UpTo: when(p.UpTo),
-		Unreplicated: p.Unreplicated, Target: p.RPO().Seconds(), Heard: when(p.Heard), Churn: p.Churn, Busy: p.Busy}
+		Unreplicated: p.Unreplicated, Target: p.RPO().Seconds(), RPO: rpoView(p.RPO(), p.Lag),
+		SLO: sloView(p.Lag), Heard: when(p.Heard), Churn: p.Churn, Busy: p.Busy}
 	if p.Clock.Known {
 		b.Clock = &clockBody{p.Clock.By.Seconds(), p.Clock.Within.Seconds(), p.Clock.Apart()}
 	}
@@ -165,6 +169,12 @@ func windowView(w lag.Window) windowBody {
 	return windowBody{w.Known.Seconds(), w.Median.Seconds(), w.P99.Seconds(), w.Worst.Seconds(), w.Breach.Seconds()}
 }
 
+func rpoView(target time.Duration, r lag.Report) rpoBody {
+	return rpoBody{target.Seconds(), r.Now.Seconds(), windowView(r.Hour), windowView(r.Day)}
+}
+
+func sloView(r lag.Report) sloBody { return sloBody{r.Month.Missed(), r.Burn1h, r.Burn24h, r.Used30d} }
+
 type sloBody struct {
 	Missed  float64 `json:"missed_30d"` // share of the known time
 	Burn1h  float64 `json:"burn_1h"`
@@ -195,8 +205,7 @@ func volumeHealthView(v control.VolumeState) volumeHealthBody {
 		SourceZone: v.SourceZone, Destination: v.Destination, State: v.State, Reason: v.Reason, Advice: v.Advice,
 		UpTo: when(v.UpTo), Advanced: when(v.Advanced), BehindAsOf: when(v.UnreplicatedAt),
 		BehindSince: when(v.UnreplicatedSince), LastError: v.Error,
-		RPO: rpoBody{v.Target.Seconds(), v.Lag.Now.Seconds(), windowView(v.Lag.Hour), windowView(v.Lag.Day)},
-		SLO: sloBody{v.Lag.Month.Missed(), v.Lag.Burn1h, v.Lag.Burn24h, v.Lag.Used30d},
+		RPO: rpoView(v.Target, v.Lag), SLO: sloView(v.Lag),
 		Forecast: forecastBody{v.Forecast.Known, v.Forecast.Holds, v.Churn, v.Throughput, v.Forecast.Expected.Seconds(),
 			secondsOrNull(v.Forecast.BreachIn), secondsOrNull(v.Forecast.CatchUp)}}
 	if v.Point.ID != "" {

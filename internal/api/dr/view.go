@@ -39,6 +39,8 @@ type protectionBody struct {
 	Destination     block.Zone   `json:"destination"`
 	BackupBackend   string       `json:"backup_backend"`
 	IntervalSeconds float64      `json:"interval_seconds"`
+	TargetSeconds   float64      `json:"rpo_target_seconds"`
+	Retention       []tierBody   `json:"retention"`
 	Enabled         bool         `json:"enabled"`
 	Status          string       `json:"status"`
 }
@@ -46,9 +48,16 @@ type protectionBody struct {
 func protectionView(p control.Pair) protectionBody {
 	return protectionBody{
 		p.Seq, p.SourceZone, p.SourceType, p.Source.Name, p.Destination, p.Backup.Name, p.Interval.Seconds(),
-		p.Enabled, p.Status,
+		p.RPO().Seconds(), each(p.Retention.Tiers, tierView), p.Enabled, p.Status,
 	}
 }
+
+type tierBody struct {
+	Step float64 `json:"step_seconds"`
+	For  float64 `json:"for_seconds"`
+}
+
+func tierView(t block.RetentionTier) tierBody { return tierBody{t.Step.Seconds(), t.For.Seconds()} }
 
 type pointBody struct {
 	ID       block.PointID  `json:"id"`

@@ -72,13 +72,16 @@ type life struct {
 
 // New starts three zones on stores in memory. They are stopped when the test
 // ends.
-func New(t *testing.T) *Cloud { return start(t, false) }
+func New(t *testing.T) *Cloud { return start(t, false, nil) }
+
+// NewSmall is New with stores of a bounded number of bytes, by zone.
+func NewSmall(t *testing.T, room map[string]int64) *Cloud { return start(t, false, room) }
 
 // NewEmbedded starts three zones on embedded stores, which are checked when the
 // test ends. They can be stopped, and not be killed.
-func NewEmbedded(t *testing.T) *Cloud { return start(t, true) }
+func NewEmbedded(t *testing.T) *Cloud { return start(t, true, nil) }
 
-func start(t *testing.T, embedded bool) *Cloud {
+func start(t *testing.T, embedded bool, room map[string]int64) *Cloud {
 	t.Helper()
 	c := &Cloud{Level: slog.LevelWarn, t: t, dir: t.TempDir(), Projects: map[string]string{}, zones: map[string]*life{},
 		links: map[[2]string]*link{}}
@@ -96,7 +99,7 @@ func start(t *testing.T, embedded bool) *Cloud {
 			l.config.Stores[0] = zone.StoreConfig{Name: "main", Driver: "logstore", SegmentMiB: 1,
 				Dir: filepath.Join(l.config.DataDir, "main")}
 		} else {
-			l.store = mem.New(mem.Options{})
+			l.store = mem.New(mem.Options{Capacity: room[name]})
 		}
 	}
 	t.Cleanup(c.close)

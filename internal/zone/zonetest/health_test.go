@@ -16,6 +16,7 @@ import (
 // target each tell, by API and metrics, how far it is, and the target goes on
 // to tell when the source is dead.
 func TestBothEndsTellTheTruth(t *testing.T) {
+	t.Parallel()
 	c := zonetest.New(t)
 	v, err := c.Session(source, zonetest.Alice).CreateVolume(t.Context(), client.NewVolume{Name: "told", Size: 1})
 	if err != nil {
@@ -73,6 +74,79 @@ func TestBothEndsTellTheTruth(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFullTargetIsSaidAtBothEnds: what is written is more than the backup zone
+// has room for. Both ends say so, and so does the kvol API; the other backup
+// zone of the volume is as good as before.
+func TestFullTargetIsSaidAtBothEnds(t *testing.T) {
+	t.Parallel()
+	c := zonetest.NewSmall(t, map[string]int64{"kilo1": 2 << 20})
+	j := zonetest.NewJourney(t, c, source, 1024, 5)
+	j.WriteHere(0, 256)
+	j.AwaitReplica("kilo1")
+	j.WriteHere(0, 1024)
+	j.AwaitReplica("kilo2")
+	await := func(zone, role string) {
+		t.Helper()
+		s := c.Session(zone, zonetest.Admin)
+		var last client.DRHealth
+		err := client.Poll(t.Context(), 50*time.Millisecond, func() (bool, error) {
+			h, err := s.DRHealth(t.Context())
+			last = h
+			return slices.ContainsFunc(h.Pairs, func(p client.PairHealth) bool {
+				return p.Role == role && p.SourceZone == source && p.Destination == "kilo1" && p.State == "no-room" &&
+					strings.Contains(p.Advice, "kilo1")
+			}), err
+		})
+		if err != nil {
+			t.Fatalf("%s as %s: %v; %+v", zone, role, err, last.Pairs)
+		}
+	}
+	await(source, "source")
+	await("kilo1", "target")
+	shown, err := c.Kvol(source).Show(t.Context(), source, zonetest.TypeID(source), "")
+	if err != nil || len(shown) != 2 {
+		t.Fatal(shown, err)
+	}
+	for _, b := range shown {
+		if want := map[string]string{"kilo1": "inactive", "kilo2": "active"}[b.DstZone]; b.Status != want {
+			t.Errorf("%s is %s", b.DstZone, b.Status)
+		}
+	}
+}
+
+// TestReplicationGoesOnAfterFailback: after a move there and back the volume is
+// replicated to both other zones again, by itself, and both ends say so. No
+// schedule has to be made anew by anybody.
+func TestReplicationGoesOnAfterFailback(t *testing.T) {
+	t.Parallel()
+	c := zonetest.New(t)
+	j := zonetest.NewJourney(t, c, source, 64, 6)
+	j.WriteHere(0, 64)
+	j.AwaitReplica("kilo1")
+	j.Failover("kilo1")
+	j.AwaitReplica(source)
+	j.Failover(source)
+	j.WriteHere(0, 8)
+	j.AwaitReplica("kilo1")
+	j.AwaitReplica("kilo2")
+	for _, end := range [][2]string{{source, "source"}, {"kilo1", "target"}, {"kilo2", "target"}} {
+		s := c.Session(end[0], zonetest.Alice)
+		err := client.Poll(t.Context(), 50*time.Millisecond, func() (bool, error) {
+			h, err := s.DRHealth(t.Context())
+			n := 0
+			for _, v := range h.Volumes {
+				if v.VolumeID == j.Volume && v.Role == end[1] && v.State == "ok" {
+					n++
+				}
+			}
+			return n == map[string]int{"source": 2, "target": 1}[end[1]], err
+		})
+		if err != nil {
+			t.Errorf("in %s: %v", end[0], err)
+		}
 	}
 }
 
