@@ -146,7 +146,7 @@ func TestWhoSeesWhat(t *testing.T) {
 	}{
 		{"zones", 200, 403, 403, `{"zone":"kilo1","index":24,"region":"r","url":"http://kilo1","own":true`},
 		{"protections", 200, 403, 403, `"seq":2,"source_zone":"mitaka1"`},
-		{"protections", 200, 403, 403, `"interval_seconds":1,"rpo_target_seconds":15,"retention":[],"enabled":true,"status":"active"`},
+		{"protections", 200, 403, 403, `"rpo_target_seconds":15,"retention":[],"enabled":true,"status":"active"`},
 		{"protections", 200, 403, 403, `"rpo_target_seconds":15,"retention":[],"enabled":true,"status":"inactive"`},
 		{"replicas", 200, 200, 200, `"root":"` + hex + `","newest":true`},
 		{"replicas/mitaka1/" + string(source), 200, 200, 404, `{"id":"snap","name":"snap"`},
