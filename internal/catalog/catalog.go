@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -21,10 +20,10 @@ const (
 // goroutines. A View or an Update must not be begun inside another one's
 // function: with an in-memory catalog that would wait for itself for ever.
 type Catalog struct {
-	write *sql.DB // one connection; every transaction takes the write lock when it begins
-	read  *sql.DB // the same handle as write where the catalog is in memory
-	now   func() time.Time
-	jobs  chan struct{}
+	writer  *writer
+	readers *readers // nil where the catalog is in memory: then the writer's connection reads too
+	now     func() time.Time
+	jobs    chan struct{}
 	dialect
 }
 
@@ -42,7 +41,7 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 	}
 	c := &Catalog{now: o.Now, jobs: make(chan struct{}, 1)}
 	var err error
-	if c.write, c.read, err = c.connect(o.Path); err != nil {
+	if c.writer, c.readers, err = c.connect(o.Path); err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", o.Path, err)
 	}
 	if err := c.migrate(ctx, migrationFiles, "migrations"); err != nil {
@@ -54,10 +53,10 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 // Close ends the use of the catalog. What was committed needs no Close to be
 // kept.
 func (c *Catalog) Close() error {
-	if c.read == c.write {
-		return c.write.Close()
+	if c.readers == nil {
+		return c.writer.close()
 	}
-	return errors.Join(c.read.Close(), c.write.Close())
+	return errors.Join(c.readers.close(), c.writer.close())
 }
 
 // JobsChanged gets a token after a commit that enqueued a job or made one due
@@ -65,20 +64,53 @@ func (c *Catalog) Close() error {
 func (c *Catalog) JobsChanged() <-chan struct{} { return c.jobs }
 
 // View runs fn in a transaction that only reads. All that fn reads is of one
-// moment. It does not wait for writers, nor they for it.
+// moment. It does not wait for writers, nor they for it. Its statements end with
+// ctx.
 func (c *Catalog) View(ctx context.Context, fn func(*Tx) error) error {
-	return c.run(ctx, c.read, &sql.TxOptions{ReadOnly: true}, fn)
+	look := func(db *conn) error { return c.look(ctx, db, fn) }
+	if c.readers == nil {
+		return c.writer.view(ctx, look)
+	}
+	db, err := c.readers.take(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	sound := false
+	defer func() { _ = c.readers.give(db, sound) }() // its end changes nothing that was read
+	err = look(db)
+	sound = !errors.Is(err, errUnsound)
+	return err
 }
 
+// errUnsound says that a connection is of no more use.
+var errUnsound = errors.New("a transaction could not be ended")
+
+// look runs fn in a transaction of a connection and ends it, whatever fn does.
+func (c *Catalog) look(ctx context.Context, db *conn, fn func(*Tx) error) (err error) {
+	if _, err := db.exec(context.Background(), "BEGIN"); err != nil {
+		return fmt.Errorf("begin: %w", errors.Join(err, errUnsound))
+	}
+	defer func() {
+		if _, failed := db.exec(context.Background(), "ROLLBACK"); failed != nil {
+			err = errors.Join(err, failed, errUnsound)
+		}
+	}()
+	return fn(&Tx{Now: c.moment(), ctx: ctx, run: ctx, db: db, dialect: c.dialect})
+}
+
+// moment is the time of a transaction.
+func (c *Catalog) moment() time.Time { return c.now().UTC().Truncate(time.Microsecond) }
+
 // Update runs fn in a transaction that may write, and commits it if fn returns
-// nil. There is one at a time. What it committed survives a power cut. fn may
-// be run again if the database refused the transaction, so it must have no
-// other effects than those on tx.
+// nil. There is one at a time; several that wait are committed together. What it
+// committed survives a power cut. fn may be run again if the database refused
+// the transaction, so it must have no other effects than those on tx. Once fn
+// was begun, the end of ctx does not end it.
 func (c *Catalog) Update(ctx context.Context, fn func(*Tx) error) error {
 	pause := firstPause
 	for try := 1; ; try++ {
-		err := c.run(ctx, c.write, nil, fn)
-		if err == nil || !c.refused(err) {
+		err := c.update(ctx, fn)
+		if err == nil || !c.refused(err) && !errors.Is(err, errAgain) {
 			return err
 		}
 		if try == maxTries {
@@ -91,26 +123,19 @@ func (c *Catalog) Update(ctx context.Context, fn func(*Tx) error) error {
 	}
 }
 
-func (c *Catalog) run(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn func(*Tx) error) error {
-	tx, err := db.BeginTx(ctx, o)
-	if err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	defer func() { _ = tx.Rollback() }() // does nothing after a commit; undoes all after an error or a panic
-	t := &Tx{Now: c.now().UTC().Truncate(time.Microsecond), ctx: ctx, tx: tx, dialect: c.dialect}
-	if err := fn(t); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	if t.jobs {
+func (c *Catalog) update(ctx context.Context, fn func(*Tx) error) error {
+	t := &Tx{ctx: ctx, run: context.Background(), dialect: c.dialect}
+	err := c.writer.update(ctx, func(db *conn) error {
+		t.Now, t.db = c.moment(), db
+		return fn(t)
+	})
+	if err == nil && t.jobs {
 		select {
 		case c.jobs <- struct{}{}:
 		default: // a token is waiting already
 		}
 	}
-	return nil
+	return err
 }
 
 // sleep waits for d or until ctx ends.

@@ -2,8 +2,8 @@ package catalog
 
 import (
 	"context"
-	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -141,15 +141,19 @@ func TestPragmas(t *testing.T) {
 			t.Errorf("%s: %v, %v", suffix, info, err)
 		}
 	}
-	if n := c.write.Stats().MaxOpenConnections; n != 1 {
-		t.Errorf("%d connections write", n)
+	reader, err := c.readers.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, db := range []*sql.DB{c.write, c.read} {
+	defer func() { _ = c.readers.give(reader, true) }()
+	for _, db := range []*conn{c.writer.conn, reader} {
 		for pragma, want := range map[string]string{
 			"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
 		} {
 			var got string
-			if err := db.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
+			found, err := db.query(t.Context(), "PRAGMA "+pragma)
+			if err := (&row{found, err}).Scan(column(func(v any) error { got = fmt.Sprint(v); return nil })); err != nil ||
+				got != want {
 				t.Errorf("%s = %q, %v; want %q", pragma, got, err, want)
 			}
 		}
@@ -222,7 +226,7 @@ func TestUpdateTriesAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				holder, c := open(t, path), open(t, path)
-				if _, err := c.write.ExecContext(t.Context(), "PRAGMA busy_timeout = 0"); err != nil {
+				if _, err := c.writer.conn.exec(t.Context(), "PRAGMA busy_timeout = 0"); err != nil {
 					t.Fatal(err)
 				}
 				held := make(chan struct{})

@@ -1,13 +1,13 @@
 package catalog
 
 import (
-	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 
 	"modernc.org/sqlite"
 	sqlitelib "modernc.org/sqlite/lib"
@@ -22,34 +22,32 @@ type dialect struct{}
 // milliseconds.
 const busyTimeout = 5000
 
-// connect returns a handle for writing, with one connection, and one for
-// reading. One writer gives the same throughput as many, and the worst wait is
-// milliseconds, not seconds, since nobody polls for the lock.
-func (dialect) connect(path string) (write, read *sql.DB, err error) {
+// connect returns the connection that writes and those that read; the latter are
+// nil for a catalog in memory. One writer gives the same throughput as many, and
+// the worst wait is milliseconds, not seconds, since nobody polls for the lock.
+func (dialect) connect(path string) (*writer, *readers, error) {
 	pragmas := url.Values{"_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout), "foreign_keys(1)", "journal_mode(WAL)", "synchronous(FULL)",
-	}, "_txlock": {"immediate"}}
+	}}
 	name := "file:" + (&url.URL{Path: path}).EscapedPath()
 	if path == "" {
 		name = "file::memory:"
 	} else if err := private(path); err != nil {
 		return nil, nil, err
 	}
-	if write, err = sql.Open("sqlite", name+"?"+pragmas.Encode()); err != nil {
-		return nil, nil, err
+	open := func(pragmas url.Values) (*conn, error) {
+		d, err := (&sqlite.Driver{}).Open(name + "?" + pragmas.Encode())
+		if err != nil {
+			return nil, err
+		}
+		return newConn(d), nil
 	}
-	write.SetMaxOpenConns(1)
-	if path == "" {
-		return write, write, nil
+	write, err := open(pragmas)
+	if err != nil || path == "" {
+		return newWriter(write), nil, err
 	}
-	pragmas["_pragma"] = append(pragmas["_pragma"], "query_only(1)")
-	pragmas.Del("_txlock")
-	if read, err = sql.Open("sqlite", name+"?"+pragmas.Encode()); err != nil {
-		return nil, nil, errors.Join(err, write.Close())
-	}
-	read.SetMaxOpenConns(maxReaders)
-	read.SetMaxIdleConns(maxReaders)
-	return write, read, nil
+	reading := url.Values{"_pragma": append(slices.Clone(pragmas["_pragma"]), "query_only(1)")}
+	return newWriter(write), newReaders(maxReaders, func() (*conn, error) { return open(reading) }), nil
 }
 
 // private makes the file where it is missing, for its owner alone: it holds

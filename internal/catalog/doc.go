@@ -7,6 +7,7 @@
 // Everything happens in a View or an Update, each one transaction. There is one
 // writer at a time in a catalog, so what an Update reads stays true until it
 // commits: counting a project's volumes and inserting one more needs no lock.
+// Updates that wait for each other share one commit (writer).
 //
 // # Adding a noun
 //
@@ -22,8 +23,8 @@
 // Things, UpdateThing, DeleteThing), built on these helpers:
 //
 //	res, err := tx.exec("UPDATE things SET name = $2 WHERE id = $1", id, name) // sql.Result
-//	row := tx.queryRow("SELECT ... WHERE id = $1", id)                       // *sql.Row
-//	rows, err := tx.query("SELECT ...")                                      // *sql.Rows
+//	row := tx.queryRow("SELECT ... WHERE id = $1", id)                       // *row, which has Scan
+//	rows, err := tx.query("SELECT ...")                                      // *rows, with Next, Scan, Err, Close
 //	things, err := collect(tx, scanThing, "SELECT ... WHERE a = $1", a)      // every row through scanThing(scanner)
 //
 // Parameters are numbered and may be used more than once. Wrap arguments with

@@ -19,24 +19,26 @@ type Tx struct {
 	Now time.Time
 
 	ctx  context.Context //nolint:containedctx // a Tx lives no longer than the call it was made for
-	tx   *sql.Tx
+	run  context.Context //nolint:containedctx // which ends statements
+	db   *conn
 	jobs bool // a job was enqueued or made due
 	dialect
 }
 
-// scanner is a row: *sql.Row or *sql.Rows.
+// scanner is a row: *row or *rows.
 type scanner interface{ Scan(into ...any) error }
 
 func (tx *Tx) exec(query string, args ...any) (sql.Result, error) {
-	return tx.tx.ExecContext(tx.ctx, query, args...)
+	return tx.db.exec(tx.run, query, args...)
 }
 
-func (tx *Tx) query(query string, args ...any) (*sql.Rows, error) {
-	return tx.tx.QueryContext(tx.ctx, query, args...)
+func (tx *Tx) query(query string, args ...any) (*rows, error) {
+	return tx.db.query(tx.run, query, args...)
 }
 
-func (tx *Tx) queryRow(query string, args ...any) *sql.Row {
-	return tx.tx.QueryRowContext(tx.ctx, query, args...)
+func (tx *Tx) queryRow(query string, args ...any) *row {
+	r, err := tx.query(query, args...)
+	return &row{r, err}
 }
 
 // collect runs a query and passes every row through scan.
@@ -134,12 +136,11 @@ func asJSON(into any) sql.Scanner {
 // the zero value.
 func nullable[T any](into *T) sql.Scanner {
 	return column(func(src any) error {
-		var v sql.Null[T]
-		if err := v.Scan(src); err != nil {
-			return err
+		if src == nil {
+			*into = *new(T)
+			return nil
 		}
-		*into = v.V
-		return nil
+		return assign(into, src)
 	})
 }
 

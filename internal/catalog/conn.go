@@ -1,0 +1,138 @@
+package catalog
+
+import (
+	"container/list"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+)
+
+// statementsKept are how many prepared statements a connection keeps. Reading a
+// statement takes SQLite longer than running it, for most of ours.
+const statementsKept = 128
+
+// conn is a connection to the database with the statements that were prepared on
+// it. It belongs to one goroutine at a time. It goes below database/sql, whose
+// locks, goroutines and conversions cost more than our statements do.
+type conn struct {
+	driver driver.Conn
+	kept   map[string]*list.Element // of *statementOf, those not in use
+	order  *list.List               // most recently used first
+}
+
+// prepared is a statement that is ready to run.
+type prepared struct {
+	query string
+	stmt  driver.Stmt
+}
+
+func newConn(d driver.Conn) *conn {
+	return &conn{driver: d, kept: map[string]*list.Element{}, order: list.New()}
+}
+
+// take finds or makes a statement. It belongs to the caller until give.
+func (c *conn) take(query string) (*prepared, error) {
+	if e, ok := c.kept[query]; ok {
+		delete(c.kept, query)
+		p, _ := c.order.Remove(e).(*prepared)
+		return p, nil
+	}
+	stmt, err := c.driver.Prepare(query)
+	if err != nil {
+		return nil, err
+	}
+	return &prepared{query, stmt}, nil
+}
+
+// give keeps a statement for the next use, in the place of the one that was not
+// used for longest.
+func (c *conn) give(p *prepared) error {
+	if _, twice := c.kept[p.query]; twice {
+		return p.stmt.Close()
+	}
+	c.kept[p.query] = c.order.PushFront(p)
+	if c.order.Len() <= statementsKept {
+		return nil
+	}
+	oldest, _ := c.order.Remove(c.order.Back()).(*prepared)
+	delete(c.kept, oldest.query)
+	return oldest.stmt.Close()
+}
+
+// exec runs a statement that returns no rows, or passes over them.
+func (c *conn) exec(ctx context.Context, query string, args ...any) (driver.Result, error) {
+	values, err := arguments(args)
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.take(query)
+	if err != nil {
+		return nil, err
+	}
+	run, ok := p.stmt.(driver.StmtExecContext)
+	if !ok {
+		return nil, fmt.Errorf("the driver's statements are %T", p.stmt)
+	}
+	res, err := run.ExecContext(ctx, values)
+	return res, errors.Join(err, c.give(p))
+}
+
+// query runs a statement. The rows must be closed.
+func (c *conn) query(ctx context.Context, query string, args ...any) (*rows, error) {
+	values, err := arguments(args)
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.take(query)
+	if err != nil {
+		return nil, err
+	}
+	run, ok := p.stmt.(driver.StmtQueryContext)
+	if !ok {
+		return nil, fmt.Errorf("the driver's statements are %T", p.stmt)
+	}
+	found, err := run.QueryContext(ctx, values)
+	if err != nil {
+		return nil, errors.Join(err, c.give(p))
+	}
+	return &rows{ctx: ctx, conn: c, of: p, found: found, at: make([]driver.Value, len(found.Columns()))}, nil
+}
+
+// close ends the connection and all its statements.
+func (c *conn) close() error {
+	var errs []error
+	for e := c.order.Front(); e != nil; e = e.Next() {
+		if p, ok := e.Value.(*prepared); ok {
+			errs = append(errs, p.stmt.Close())
+		}
+	}
+	clear(c.kept)
+	c.order.Init()
+	return errors.Join(append(errs, c.driver.Close())...)
+}
+
+// arguments are a statement's parameters as the driver takes them.
+func arguments(args []any) ([]driver.NamedValue, error) {
+	values := make([]driver.NamedValue, len(args))
+	for i, arg := range args {
+		v := &values[i]
+		v.Ordinal = i + 1
+		switch arg := arg.(type) {
+		case nil, string, int64, bool, []byte, float64:
+			v.Value = arg
+		case *string:
+			if arg != nil {
+				v.Value = *arg
+			}
+		case int:
+			v.Value = int64(arg)
+		default:
+			var err error
+			if v.Value, err = driver.DefaultParameterConverter.ConvertValue(arg); err != nil {
+				return nil, fmt.Errorf("parameter %d: %w", i+1, err)
+			}
+		}
+	}
+	return values, nil
+}

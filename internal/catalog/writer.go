@@ -1,0 +1,163 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// batchLimit is how many Updates are committed together at most.
+const batchLimit = 64
+
+// errAgain says that the database gave up a transaction for another Update's
+// sake.
+var errAgain = errors.New("the transaction was given up with another one's")
+
+// writer is the connection that writes, and whose turn it is to use it. Updates
+// that wait while one commits go into one transaction, each in a savepoint of
+// its own, so that they share the next commit's sync: none returns before that
+// commit, and none is undone by another's error. Each runs in its caller's
+// goroutine; the last one that waits commits for all.
+type writer struct {
+	conn    *conn
+	turn    chan struct{} // holds a token while somebody uses the connection
+	waiting atomic.Int64  // Updates that want the turn
+
+	// guarded by turn
+	open   *batch
+	closed bool
+}
+
+// batch is a transaction of several Updates.
+type batch struct {
+	members int
+	done    chan struct{} // closed when err is known
+	err     error
+}
+
+func newWriter(c *conn) *writer { return &writer{conn: c, turn: make(chan struct{}, 1)} }
+
+// update runs fn with the connection in a transaction, and returns when what fn
+// did is committed. An error of fn undoes what fn did, no more. errAgain, and
+// what the database says when it can't begin or commit, mean that nothing
+// happened.
+func (w *writer) update(ctx context.Context, fn func(*conn) error) error {
+	b, err := w.join(ctx, fn)
+	if b == nil {
+		return err
+	}
+	<-b.done // also after an error: it may come of what others did, which must be true then
+	if b.err != nil {
+		return b.err
+	}
+	return err
+}
+
+// join runs fn as a member of a batch, which is nil where there is nothing to
+// wait for.
+func (w *writer) join(ctx context.Context, fn func(*conn) error) (*batch, error) {
+	w.waiting.Add(1)
+	w.turn <- struct{}{}
+	w.waiting.Add(-1)
+	defer func() {
+		w.settle(false)
+		<-w.turn
+	}()
+	if w.closed {
+		return nil, errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if w.open == nil {
+		if err := w.do("BEGIN IMMEDIATE"); err != nil {
+			return nil, fmt.Errorf("begin: %w", err)
+		}
+		w.open = &batch{done: make(chan struct{})}
+	}
+	b := w.open
+	err := w.member(fn)
+	if w.open != b { // given up
+		return nil, err
+	}
+	return b, err
+}
+
+// member runs fn in a savepoint. What it did is undone after an error, and when
+// fn does not return since it panics or ends its goroutine.
+func (w *writer) member(fn func(*conn) error) error {
+	if err := w.do("SAVEPOINT member"); err != nil {
+		w.giveUp()
+		return fmt.Errorf("begin: %w", err)
+	}
+	held := false
+	defer func() {
+		if !held && errors.Join(w.do("ROLLBACK TO member"), w.do("RELEASE member")) != nil {
+			w.giveUp() // the database undid more than this member
+		}
+	}()
+	if err := fn(w.conn); err != nil {
+		return err
+	}
+	if err := w.do("RELEASE member"); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	held = true
+	w.open.members++
+	return nil
+}
+
+// settle commits the batch: where nobody waits to join it, where it is large,
+// and when it must.
+func (w *writer) settle(now bool) {
+	b := w.open
+	if b == nil || !now && w.waiting.Load() > 0 && b.members < batchLimit {
+		return
+	}
+	w.open = nil
+	if err := w.do("COMMIT"); err != nil {
+		_ = w.do("ROLLBACK") // the database may have done so
+		b.err = fmt.Errorf("commit: %w", err)
+	}
+	close(b.done)
+}
+
+// giveUp ends the batch for all of its members but the one at work, which knows
+// why.
+func (w *writer) giveUp() {
+	_ = w.do("ROLLBACK") // the database may have done so
+	w.open.err = errAgain
+	close(w.open.done)
+	w.open = nil
+}
+
+// view lends the connection to fn for reading, for a catalog that has no other.
+func (w *writer) view(ctx context.Context, fn func(*conn) error) error {
+	w.turn <- struct{}{}
+	defer func() { <-w.turn }()
+	if w.closed {
+		return errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	w.settle(true)
+	return fn(w.conn)
+}
+
+func (w *writer) close() error {
+	w.turn <- struct{}{}
+	defer func() { <-w.turn }()
+	if w.closed {
+		return nil
+	}
+	w.settle(true)
+	w.closed = true
+	return w.conn.close()
+}
+
+func (w *writer) do(statement string) error {
+	_, err := w.conn.exec(context.Background(), statement)
+	return err
+}
