@@ -2,19 +2,9 @@ package catalog
 
 import "kvol/internal/block"
 
-const (
-	// Rows are counted in the order of an index, before the names are looked up.
-	volumeUsage = `SELECT volume_types.name, used.n, used.size FROM (
-			SELECT type_id, COUNT(*) AS n, SUM(size) AS size FROM volumes
-			WHERE project_id = $1 GROUP BY type_id) AS used
-		LEFT JOIN volume_types ON volume_types.id = used.type_id`
-
-	snapshotUsage = `SELECT volume_types.name, used.n, used.size FROM (
-			SELECT volumes.type_id, COUNT(*) AS n, SUM(snapshots.size) AS size FROM snapshots
-			LEFT JOIN volumes ON volumes.id = snapshots.volume_id
-			WHERE snapshots.project_id = $1 GROUP BY volumes.type_id) AS used
-		LEFT JOIN volume_types ON volume_types.id = used.type_id`
-)
+// typedUsage is what triggers keep up to date (migrations/0170_usage.sql).
+const typedUsage = `SELECT volume_types.name, usage.volumes, usage.volume_size, usage.snapshots, usage.snapshot_size
+	FROM usage LEFT JOIN volume_types ON volume_types.id = usage.type_id WHERE usage.project_id = $1`
 
 // QuotaLimits returns the limits that were set for a project, by resource name;
 // what was never set is missing.
@@ -39,17 +29,15 @@ func (tx *Tx) DeleteQuotas(project block.ProjectID) error {
 // both) and each of these with "_<type name>", "backups", "backup_gigabytes" and
 // "groups". Every row counts, whatever its
 // status, until it goes (cinder/db/sqlalchemy/api.py, _volume_data_get_for_project).
-// In an Update the result stays true until it commits.
+// In an Update the result stays true until it commits. Volumes and snapshots cost
+// the same however many there are.
 func (tx *Tx) Usage(project block.ProjectID) (block.Usage, error) {
-	u := block.Usage{"volumes": 0, "snapshots": 0, "gigabytes": 0}
-	if err := tx.count(u, "volumes", volumeUsage, project); err != nil {
-		return nil, err
-	}
-	if err := tx.count(u, "snapshots", snapshotUsage, project); err != nil {
+	u, err := tx.VolumeUsage(project)
+	if err != nil {
 		return nil, err
 	}
 	var groups int64
-	err := tx.queryRow("SELECT COUNT(*) FROM volume_groups WHERE project_id = $1", project).Scan(&groups)
+	err = tx.queryRow("SELECT COUNT(*) FROM volume_groups WHERE project_id = $1", project).Scan(&groups)
 	if err != nil {
 		return nil, err
 	}
@@ -57,18 +45,27 @@ func (tx *Tx) Usage(project block.ProjectID) (block.Usage, error) {
 	return u, tx.backupUsage(u, project)
 }
 
-func (tx *Tx) count(u block.Usage, resource, query string, project block.ProjectID) error {
+// VolumeUsage is Usage of volumes and snapshots only, which is all that these
+// are bounded by.
+func (tx *Tx) VolumeUsage(project block.ProjectID) (block.Usage, error) {
+	u := block.Usage{"volumes": 0, "snapshots": 0, "gigabytes": 0}
 	_, err := collect(tx, func(row scanner) (struct{}, error) {
 		var typeName string
-		var n, gigabytes int64
-		err := row.Scan(nullable(&typeName), &n, &gigabytes)
-		u[resource] += n
-		u["gigabytes"] += gigabytes
-		if typeName != "" {
-			u[resource+"_"+typeName] += n
-			u["gigabytes_"+typeName] += gigabytes
-		}
+		var volumes, volumeSize, snapshots, snapshotSize int64
+		err := row.Scan(nullable(&typeName), &volumes, &volumeSize, &snapshots, &snapshotSize)
+		addUsage(u, "volumes", typeName, volumes, volumeSize)
+		addUsage(u, "snapshots", typeName, snapshots, snapshotSize)
 		return struct{}{}, err
-	}, query, project)
-	return err
+	}, typedUsage, project)
+	return u, err
+}
+
+// addUsage counts so many of a type, of which there are some.
+func addUsage(u block.Usage, resource, typeName string, n, gigabytes int64) {
+	u[resource] += n
+	u["gigabytes"] += gigabytes
+	if typeName != "" && n > 0 {
+		u[resource+"_"+typeName] += n
+		u["gigabytes_"+typeName] += gigabytes
+	}
 }

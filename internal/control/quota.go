@@ -70,7 +70,7 @@ func checkQuota(tx *catalog.Tx, project block.ProjectID, delta block.Usage) erro
 	if err != nil {
 		return err
 	}
-	used, err := tx.Usage(project)
+	used, err := usageFor(tx, project, delta)
 	if err != nil {
 		return err
 	}
@@ -100,6 +100,16 @@ func checkQuota(tx *catalog.Tx, project block.ProjectID, delta block.Usage) erro
 	}
 	return block.Errorf(block.OverLimit, "SnapshotLimitExceeded: Maximum number of snapshots allowed (%d) exceeded",
 		limit(over[0]))
+}
+
+// usageFor counts what a delta adds to.
+func usageFor(tx *catalog.Tx, project block.ProjectID, delta block.Usage) (block.Usage, error) {
+	for _, elsewhere := range []string{"backups", "backup_gigabytes", "groups"} {
+		if _, ok := delta[elsewhere]; ok {
+			return tx.Usage(project)
+		}
+	}
+	return tx.VolumeUsage(project)
 }
 
 // checkVolumeSize keeps per_volume_gigabytes.
