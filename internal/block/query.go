@@ -10,11 +10,12 @@ type ListQuery struct {
 	Limit   int       // at most this many; negative for no limit
 	Offset  int
 	Marker  string            // id of the last item of the page before; "" for none
-	Filters map[string]string // API column name -> exact text; columns that the lister does not know are dropped
-	// Metadata filters by exact key and value.
-	Metadata map[string]string
-	Like     map[string]string // API column name of a text -> what it must contain
-	Times    []TimeBound       // all of them must hold
+	Filters map[string]string // API column name -> exact text; nothing fits a column that is not known
+	// Metadata filters by exact key and value, ImageMetadata by those of the image
+	// that a volume was made of.
+	Metadata, ImageMetadata map[string]string
+	Like                    map[string]string // API column name of a text -> what it must contain
+	Times                   []TimeBound       // all of them must hold
 }
 
 // TimeBound compares a column with a time.

@@ -21,7 +21,9 @@ type lister struct {
 	shared   bool   // the rows belong to no project
 	missing  string // sentence for a marker that isn't there, with a %s
 	metadata string // column with a JSON object; "" for none
-	columns  map[string]listColumn
+	// imageMetadata is another one.
+	imageMetadata string
+	columns       map[string]listColumn
 }
 
 type columnKind uint8
@@ -158,9 +160,11 @@ func orderBy(order []sortBy) string {
 
 func (l lister) filter(s *statement, q block.ListQuery) {
 	for _, name := range slices.Sorted(maps.Keys(q.Filters)) {
-		if c, ok := l.columns[name]; ok {
-			s.and(c.condition(s, q.Filters[name]))
+		c, ok := l.columns[name]
+		if !ok {
+			c.kind = noColumn
 		}
+		s.and(c.condition(s, q.Filters[name]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.Like)) {
 		if c, ok := l.columns[name]; ok && c.sql != "" && c.kind == textColumn {
@@ -172,11 +176,18 @@ func (l lister) filter(s *statement, q block.ListQuery) {
 			s.and(c.sql + " " + timeOperators[bound.Operator] + " " + s.arg(bound.At.UnixMicro()))
 		}
 	}
-	if l.metadata == "" {
+	l.pairs(s, l.metadata, q.Metadata)
+	l.pairs(s, l.imageMetadata, q.ImageMetadata)
+}
+
+// pairs adds that an object in a column has all pairs of m. A table without such
+// a column filters nothing by them.
+func (l lister) pairs(s *statement, column string, m map[string]string) {
+	if column == "" {
 		return
 	}
-	for _, key := range slices.Sorted(maps.Keys(q.Metadata)) {
-		s.and(s.hasPair(l.metadata, s.arg(key), s.arg(q.Metadata[key])))
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		s.and(s.hasPair(column, s.arg(key), s.arg(m[key])))
 	}
 }
 

@@ -23,7 +23,7 @@ const (
 )
 
 var volumeList = lister{
-	table: "volumes", missing: noVolume, metadata: "volumes.metadata",
+	table: "volumes", missing: noVolume, metadata: "volumes.metadata", imageMetadata: "volumes.image_metadata",
 	columns: map[string]listColumn{
 		"id":                  {sql: "volumes.id"},
 		"project_id":          {sql: "volumes.project_id"},
@@ -46,7 +46,7 @@ var volumeList = lister{
 		"replication_status":  {sql: "volumes.replication_status"},
 		"attach_status":       {match: volumeAttachStatus},
 		"host":                {sql: "volumes.backend", match: volumeHost},
-		"migration_status":    {match: volumeMigration},
+		"migration_status":    {sql: "volumes.migration_status", nullable: true, sorted: "volumes.migration_status_sorted"},
 		"group_id":            {sql: "volumes.group_id", nullable: true, sorted: "volumes.group_id_sorted"},
 		"created_at":          {sql: "volumes.created_at", kind: timeColumn},
 		"updated_at": {
@@ -70,10 +70,6 @@ func volumeHost(s *statement, value string) string {
 	_, backend, _ := strings.Cut(value, "@")
 	backend, _, _ = strings.Cut(backend, "#")
 	return "volumes.backend = " + s.arg(backend)
-}
-
-func volumeMigration(s *statement, value string) string {
-	return "volumes.migration_status = " + s.arg(value)
 }
 
 func volumeAttachStatus(s *statement, value string) string {

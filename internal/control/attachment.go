@@ -42,6 +42,11 @@ type Attachment struct {
 // attachment_create.
 func (s *Service) CreateAttachment(ctx context.Context, c block.Caller, req NewAttachment) (out Attachment, err error) {
 	err = s.changeVolume(ctx, c, req.VolumeID, ruleAttachmentCreate, func(tx *catalog.Tx, v block.Volume) error {
+		if v.Multiattach && v.Bootable && v.Status == block.VolumeInUse {
+			if err := authorize(c, "volume:multiattach_bootable_volume", membersRule, volumeTarget(v)); err != nil {
+				return err
+			}
+		}
 		mode := req.Mode
 		if given, ok := req.Connector["mode"].(string); ok && mode == "" {
 			mode = given

@@ -121,7 +121,11 @@ func TestSummary(t *testing.T) {
 		all  bool
 		want int64
 	}{{alice, false, 2}, {alice, true, 2}, {mallory, true, 0}, {operator, true, 2}} {
-		sum, err := z.Summary(z.ctx, tt.c, tt.all)
+		q := block.ListQuery{Project: tt.c.Project}
+		if tt.all {
+			q.Project = ""
+		}
+		sum, err := z.Summary(z.ctx, tt.c, q)
 		must(t, err)
 		if sum.Count != tt.want || len(sum.Metadata["a"]) != int(tt.want) {
 			t.Errorf("%v all %v: %+v", tt.c.Roles, tt.all, sum)

@@ -20,6 +20,9 @@ func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolum
 	args := createArgs{Roles: c.Roles}
 	var image *Image
 	if req.ImageRef != nil {
+		if err := mayWrite(c, "volume:create_from_image"); err != nil {
+			return block.Volume{}, err
+		}
 		img, err := s.findImage(ctx, c, *req.ImageRef)
 		if err != nil {
 			return block.Volume{}, err
@@ -60,6 +63,8 @@ func beginCreate(tx *catalog.Tx, v block.Volume, req NewVolume, args createArgs)
 	return beginRestore(tx, b, v.ID, true)
 }
 
+const ruleMultiattach = "volume:multiattach"
+
 // planVolume works out the row of a new volume from what was asked for and
 // where its content comes from.
 func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
@@ -86,6 +91,11 @@ func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
 	if t != nil {
 		v.TypeID, v.TypeName = t.ID, t.Name
 		v.Multiattach = v.Multiattach || t.ExtraSpecs["multiattach"] == isTrue
+	}
+	if v.Multiattach {
+		if err := mayWrite(c, ruleMultiattach); err != nil {
+			return v, nil, err
+		}
 	}
 	if v.Backend, err = s.backendOf(t); err != nil {
 		return v, nil, err

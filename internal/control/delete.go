@@ -22,14 +22,13 @@ func (s *Service) DeleteVolume(ctx context.Context, c block.Caller, id block.Vol
 // ForceDeleteVolume is DeleteVolume from whatever status, for administrators.
 // A volume that is attached or has snapshots is Invalid still.
 func (s *Service) ForceDeleteVolume(ctx context.Context, c block.Caller, id block.VolumeID) error {
-	const rule = "volume_extension:volume_admin_actions:force_delete"
-	if !c.Admin() {
-		if _, err := s.Volume(ctx, c, id); err != nil {
-			return err
-		}
-		return forbid(rule)
-	}
-	return s.deleteVolume(ctx, c, id, rule, block.ForceDelete, false)
+	return s.deleteVolume(ctx, c, id, "volume_extension:volume_admin_actions:force_delete", block.ForceDelete, false)
+}
+
+// DeleteVolumeByForce is ForceDeleteVolume as a parameter of deletions (3.23)
+// has it: by a rule of its own, and with the volume's snapshots if cascade.
+func (s *Service) DeleteVolumeByForce(ctx context.Context, c block.Caller, id block.VolumeID, cascade bool) error {
+	return s.deleteVolume(ctx, c, id, "volume:force_delete", block.ForceDelete, cascade)
 }
 
 func (s *Service) deleteVolume(ctx context.Context, c block.Caller, id block.VolumeID, rule string,

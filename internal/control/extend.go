@@ -15,6 +15,11 @@ func (s *Service) ExtendVolume(ctx context.Context, c block.Caller, id block.Vol
 		if err := notStale(v); err != nil {
 			return err
 		}
+		if v.Status == block.VolumeInUse {
+			if err := authorize(c, "volume:extend_attached_volume", membersRule, volumeTarget(v)); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.MoveVolume(id, block.Extend); err != nil {
 			return refusal(err, invalidVolume("Volume %s status must be '{'status': 'available'}' to extend, currently %s.",
 				id, v.Status))

@@ -26,8 +26,17 @@ func (s *Service) SeesSpecs(c block.Caller) bool {
 
 // ExtraSpecs returns those extra specs of a type that the caller sees.
 func (s *Service) ExtraSpecs(ctx context.Context, c block.Caller, id block.TypeID) (map[string]string, error) {
-	t, err := s.TypeByID(ctx, c, id)
-	if err != nil || s.SeesSpecs(c) {
+	return s.extraSpecs(ctx, c, id, "volume_extension:types_extra_specs:index")
+}
+
+func (s *Service) extraSpecs(ctx context.Context, c block.Caller, id block.TypeID, rule string) (map[string]string,
+	error) {
+	var t block.VolumeType
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		t, err = usableType(tx, c, id)
+		return err
+	})
+	if err := first(err, mayRead(c, rule)); err != nil || s.SeesSpecs(c) {
 		return t.ExtraSpecs, err
 	}
 	seen := map[string]string{}
@@ -41,7 +50,7 @@ func (s *Service) ExtraSpecs(ctx context.Context, c block.Caller, id block.TypeI
 
 // ExtraSpec returns one extra spec of a type.
 func (s *Service) ExtraSpec(ctx context.Context, c block.Caller, id block.TypeID, key string) (string, error) {
-	specs, err := s.ExtraSpecs(ctx, c, id)
+	specs, err := s.extraSpecs(ctx, c, id, "volume_extension:types_extra_specs:show")
 	if err != nil {
 		return "", err
 	}

@@ -141,10 +141,14 @@ func (s *Service) Limits(ctx context.Context, c block.Caller) (Limits, error) {
 // Quotas returns a project's quota, one entry for each resource and for each
 // with a type's name behind it. Others' quotas are for administrators.
 func (s *Service) Quotas(ctx context.Context, c block.Caller, project block.ProjectID) (map[string]QuotaUse, error) {
-	if !sees(c, project) {
-		return nil, forbid("volume_extension:quotas:show")
+	if err := mayShowQuotas(c, project); err != nil {
+		return nil, err
 	}
 	return s.quotas(ctx, project)
+}
+
+func mayShowQuotas(c block.Caller, project block.ProjectID) error {
+	return authorize(c, "volume_extension:quotas:show", readersRule, owned(project, ""))
 }
 
 func (s *Service) quotas(ctx context.Context, project block.ProjectID) (map[string]QuotaUse, error) {
@@ -177,8 +181,13 @@ func resources(tx *catalog.Tx) ([]string, error) {
 	return names, err
 }
 
-// QuotaDefaults returns the limits of a project without settings of its own.
-func (s *Service) QuotaDefaults(ctx context.Context, _ block.Caller) (map[string]int64, error) {
+// QuotaDefaults returns the limits that a project has without settings of its
+// own, to those who may know the project's quota.
+func (s *Service) QuotaDefaults(ctx context.Context, c block.Caller, project block.ProjectID) (map[string]int64,
+	error) {
+	if err := mayShowQuotas(c, project); err != nil {
+		return nil, err
+	}
 	return s.quotaClass(ctx, catalog.DefaultQuotaClass)
 }
 

@@ -89,7 +89,7 @@ func TestQuotaSettings(t *testing.T) {
 	if limits["volumes"] != (control.QuotaUse{Limit: 10, InUse: 1}) || len(limits) != 5 {
 		t.Errorf("limits %v", limits)
 	}
-	defaults, err := z.QuotaDefaults(z.ctx, alice)
+	defaults, err := z.QuotaDefaults(z.ctx, alice, alice.Project)
 	must(t, err)
 	if names := slices.Sorted(maps.Keys(quotas)); !slices.Equal(names, slices.Sorted(maps.Keys(defaults))) ||
 		defaults["volumes"] != 10 || defaults["snapshots_twin"] != -1 {

@@ -13,18 +13,17 @@ type Summary struct {
 	Metadata   map[string][]string // key -> its values, each once
 }
 
-// Summary adds up the caller's project's volumes; for administrators who want
-// it, those of all projects.
-func (s *Service) Summary(ctx context.Context, c block.Caller, all bool) (sum Summary, err error) {
+// Summary adds up the volumes that fit a query: the caller's project's; for
+// administrators, those of the query's project or of all.
+func (s *Service) Summary(ctx context.Context, c block.Caller, q block.ListQuery) (sum Summary, err error) {
 	if err := mayRead(c, "volume:get_all"); err != nil {
 		return sum, err
 	}
-	project := c.Project
-	if all && c.Admin() {
-		project = ""
+	if !c.Admin() {
+		q.Project = c.Project
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		t, err := tx.VolumeTotals(project)
+		t, err := tx.VolumeTotals(q)
 		sum = Summary(t)
 		return err
 	})

@@ -35,6 +35,9 @@ func methods(z *zone, c block.Caller, v block.VolumeID, sn block.SnapshotID,
 		"DeleteVolume":         func() error { return z.DeleteVolume(ctx, c, v, false) },
 		"DeleteVolume cascade": func() error { return z.DeleteVolume(ctx, c, v, true) },
 		"ForceDeleteVolume":    func() error { return z.ForceDeleteVolume(ctx, c, v) },
+		"DeleteVolumeByForce":  func() error { return z.DeleteVolumeByForce(ctx, c, v, true) },
+		"AddVolumeMetadata":    func() error { return none(z.AddVolumeMetadata(ctx, c, v, nil)) },
+		"VolumeEncryption":     func() error { return none(z.VolumeEncryption(ctx, c, v)) },
 		"VolumeMetadata":       func() error { return none(z.VolumeMetadata(ctx, c, v)) },
 		"SnapshotMetadata":     func() error { return none(z.SnapshotMetadata(ctx, c, sn)) },
 		"SetVolumeMetadata":    func() error { return none(z.SetVolumeMetadata(ctx, c, v, nil, true)) },
@@ -193,7 +196,7 @@ func TestReaders(t *testing.T) {
 	a, err := z.CreateAttachment(z.ctx, alice, control.NewAttachment{VolumeID: v.ID})
 	must(t, err)
 	looks := []string{"Volume", "Volumes", "ImageMetadata", "Snapshot", "Snapshots", "Attachment", "Attachments",
-		"VolumeMetadata", "SnapshotMetadata"}
+		"VolumeMetadata", "SnapshotMetadata", "VolumeEncryption"}
 	all := methods(z, reader, v.ID, sn.ID, a.ID)
 	maps.Copy(all, moveMethods(z, reader, v.ID, sn.ID))
 	for name, ask := range all {
@@ -217,6 +220,7 @@ func TestOperatorsOnly(t *testing.T) {
 	sn := z.snap(v.ID)
 	for name, rule := range map[string]string{
 		"ForceDeleteVolume":   "volume_extension:volume_admin_actions:force_delete",
+		"DeleteVolumeByForce": "volume:force_delete",
 		"ResetVolumeStatus":   "volume_extension:volume_admin_actions:reset_status",
 		"ForceDeleteSnapshot": "volume_extension:snapshot_admin_actions:force_delete",
 		"ResetSnapshotStatus": "volume_extension:snapshot_admin_actions:reset_status",

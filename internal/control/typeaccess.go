@@ -81,7 +81,7 @@ func (s *Service) DefaultType(ctx context.Context, c block.Caller) (t block.Volu
 		}
 		return err
 	})
-	return t, err
+	return t, first(err, mayRead(c, ruleShowType))
 }
 
 // defaultType is DefaultType in a transaction; nil for none.

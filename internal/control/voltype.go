@@ -11,6 +11,9 @@ import (
 // Types returns a page of the volume types that the caller may use:
 // administrators see private ones too.
 func (s *Service) Types(ctx context.Context, c block.Caller, q block.ListQuery) (list []block.VolumeType, err error) {
+	if err := mayRead(c, "volume_extension:type_get_all"); err != nil {
+		return nil, err
+	}
 	q.Project = c.Project
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		list, err = tx.Types(q, c.Admin())
@@ -34,8 +37,10 @@ func (s *Service) TypeByID(ctx context.Context, c block.Caller, id block.TypeID)
 		t, err = usableType(tx, c, id)
 		return err
 	})
-	return t, err
+	return t, first(err, mayRead(c, ruleShowType))
 }
+
+const ruleShowType = "volume_extension:type_get"
 
 func usableType(tx *catalog.Tx, c block.Caller, id block.TypeID) (block.VolumeType, error) {
 	t, err := tx.Type(id)

@@ -72,6 +72,14 @@ func (s *Service) UpdateVolume(ctx context.Context, c block.Caller, id block.Vol
 	return changed, err
 }
 
+// VolumeEncryption says how a volume is encrypted; nil for not at all.
+func (s *Service) VolumeEncryption(ctx context.Context, c block.Caller, id block.VolumeID) (*block.VolumeEncryption,
+	error) {
+	v, err := s.Volume(ctx, c, id)
+	return v.Encryption, first(err,
+		authorize(c, "volume_extension:volume_encryption_metadata", readersRule, volumeTarget(v)))
+}
+
 // VolumeMetadata returns a volume's metadata.
 func (s *Service) VolumeMetadata(ctx context.Context, c block.Caller, id block.VolumeID) (map[string]string, error) {
 	v, err := s.Volume(ctx, c, id)
@@ -86,7 +94,18 @@ func (s *Service) VolumeMetadata(ctx context.Context, c block.Caller, id block.V
 // volume is uploaded.
 func (s *Service) SetVolumeMetadata(ctx context.Context, c block.Caller, id block.VolumeID,
 	metadata map[string]string, replace bool) (after map[string]string, err error) {
-	err = s.changeVolume(ctx, c, id, "volume:update_volume_metadata", func(tx *catalog.Tx, v block.Volume) error {
+	return s.setVolumeMetadata(ctx, c, id, "volume:update_volume_metadata", metadata, replace)
+}
+
+// AddVolumeMetadata is SetVolumeMetadata by the rule for adding to it.
+func (s *Service) AddVolumeMetadata(ctx context.Context, c block.Caller, id block.VolumeID,
+	metadata map[string]string) (after map[string]string, err error) {
+	return s.setVolumeMetadata(ctx, c, id, "volume:create_volume_metadata", metadata, false)
+}
+
+func (s *Service) setVolumeMetadata(ctx context.Context, c block.Caller, id block.VolumeID, rule string,
+	metadata map[string]string, replace bool) (after map[string]string, err error) {
+	err = s.changeVolume(ctx, c, id, rule, func(tx *catalog.Tx, v block.Volume) error {
 		if err := metadataOpen(v); err != nil {
 			return err
 		}
@@ -134,14 +153,13 @@ func merged(old, changes map[string]string, replace bool) map[string]string {
 
 // SetBootable sets the volume's flag.
 func (s *Service) SetBootable(ctx context.Context, c block.Caller, id block.VolumeID, bootable bool) error {
-	return s.changeVolume(ctx, c, id, "volume_extension:volume_actions:set_bootable",
-		func(tx *catalog.Tx, v block.Volume) error {
-			if v.Status == block.VolumeMaintenance {
-				return invalidVolume("The volume cannot be updated during maintenance.")
-			}
-			v.Bootable = bootable
-			return tx.UpdateVolume(v)
-		})
+	return s.changeVolume(ctx, c, id, "volume:update", func(tx *catalog.Tx, v block.Volume) error {
+		if v.Status == block.VolumeMaintenance {
+			return invalidVolume("The volume cannot be updated during maintenance.")
+		}
+		v.Bootable = bootable
+		return tx.UpdateVolume(v)
+	})
 }
 
 // SetReadonly sets the volume's flag; the volume must be available. Hosts that

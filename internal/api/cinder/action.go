@@ -98,9 +98,9 @@ func forceDetach(c *call, o *object) error {
 	if _, err := c.s.cfg.Control.Volume(c.r.Context(), c.caller, c.volumeID()); err != nil {
 		return err
 	}
-	if !c.caller.Admin() {
-		return block.Errorf(block.Forbidden,
-			"Policy doesn't allow volume_extension:volume_admin_actions:force_detach to be performed.")
+	const rule = "volume_extension:volume_admin_actions:force_detach"
+	if err := c.s.cfg.Control.MayAdminister(c.r.Context(), c.caller, rule); err != nil {
+		return err
 	}
 	if o.object("connector") != nil {
 		err := c.s.cfg.Control.TerminateConnection(c.r.Context(), c.caller, c.volumeID(), connector(o))

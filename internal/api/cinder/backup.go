@@ -264,7 +264,7 @@ func (v view) backup(e *encoder, b block.Backup) {
 	e.boolMember("has_dependent_backups", b.Dependents > 0)
 	orNull(e, "snapshot_id", b.SnapshotID)
 	e.timeMember("data_timestamp", b.DataTimestamp)
-	if v.since(18) && v.admin {
+	if v.since(18) && v.shows.see(partBackupProject) {
 		e.stringMember("os-backup-project-attr:project_id", string(b.Project))
 	}
 	if v.since(43) {

@@ -59,7 +59,7 @@ func New(cfg Config) http.Handler {
 	), s.handle(
 		func(*call) error { return errBadMethod },
 	)
-	s.v2, s.v3 = api.NewRouter(none, method), api.NewRouter(none, method)
+	s.v2, s.v3 = api.NewRouter(none, method), api.NewRouter(http.HandlerFunc(noPath), http.HandlerFunc(noPath))
 	for _, rt := range describedRoutes() {
 		if rt.since == 0 {
 			s.v2.Handle(rt.method, "/v2/{project}"+rt.pattern, s.handle(rt.serve))
@@ -101,7 +101,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	r = r.WithContext(context.WithValue(ctx, editionKey{}, edition{v3: true, minor: minor}))
+	r = r.WithContext(context.WithValue(ctx, editionKey{}, edition{v3: true, minor: minor, short: !hasProject(r)}))
 	s.v3.ServeHTTP(w, withoutSuffix(withProject(r, string(caller.Project))))
 }
 

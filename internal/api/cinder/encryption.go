@@ -19,11 +19,10 @@ func showEncryption(c *call) error {
 }
 
 func encryptionItems(c *call) (map[string]any, error) {
-	v, err := c.s.cfg.Control.Volume(c.r.Context(), c.caller, c.volumeID())
+	e, err := c.s.cfg.Control.VolumeEncryption(c.r.Context(), c.caller, c.volumeID())
 	if err != nil {
 		return nil, err
 	}
-	e := v.Encryption
 	if e == nil {
 		return map[string]any{"encryption_key_id": nil}, nil
 	}

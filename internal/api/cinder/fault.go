@@ -91,6 +91,27 @@ func (s *server) explain(r *http.Request, err error) (status int, message string
 	return http.StatusInternalServerError, faultMessage
 }
 
+// noPath answers as Cinder's web framework does where /v3 has no such path, or
+// the path no such method: before anything looks at the version.
+func noPath(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Del(versionHeader)
+	h.Del("Vary")
+	h.Del("Allow")
+	switch r.Method {
+	case http.MethodOptions:
+		h.Set("Content-Length", "0")
+		w.WriteHeader(http.StatusOK)
+	case http.MethodHead:
+		h.Set("Content-Type", "text/html; charset=UTF-8")
+		h.Set("Content-Length", "0")
+		w.WriteHeader(http.StatusNotFound)
+	default:
+		api.WriteJSON(w, http.StatusNotFound, map[string]string{"code": "404 Not Found", "title": "Not Found",
+			"message": "The resource could not be found.<br /><br />\n\n\n"})
+	}
+}
+
 // unauthorized answers as keystonemiddleware does in front of Cinder.
 func (s *server) unauthorized(w http.ResponseWriter) {
 	w.Header().Set("WWW-Authenticate", fmt.Sprintf("Keystone uri=%q", s.cfg.AuthURL))

@@ -6,14 +6,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"kvol/internal/block"
 )
 
 // filterSince are the microversions from which filters mean something; before
-// them they are dropped. What is not named was always there.
+// them they are dropped, if the list is not strict already, as it is from 3.31
+// (cinder/api/common.py, process_general_filtering: since then nothing is
+// dropped). What is not named was always there.
 var filterSince = map[string]map[string]int{
-	"volumes":     {"group_id": 10, "created_at": 60, "updated_at": 60, "consumes_quota": 65},
+	"volumes":     {"glance_metadata": 4, "group_id": 10, "created_at": 60, "updated_at": 60, "consumes_quota": 65},
 	"snapshots":   {"metadata": 22, "created_at": 60, "updated_at": 60, "consumes_quota": 65},
 	"types":       {"extra_specs": 52},
 	"attachments": {},
@@ -24,8 +27,12 @@ var filterSince = map[string]map[string]int{
 // reject_invalid_filters; cinder/api/v3/volumes.py).
 func (p *page) filter3(in edition, admin bool) error {
 	p.query.Filters, p.query.Like = map[string]string{}, map[string]string{}
+	strict := p.of.strict && in.since(max(31, p.of.strictAt))
 	var refused []string
 	for _, e := range p.params {
+		if strict && strings.ContainsFunc(e.name, func(r rune) bool { return r > unicode.MaxASCII }) {
+			return invalid("Filter keys can only contain ASCII characters.")
+		}
 		switch e.name {
 		case "limit", "marker", "offset", "sort", "sort_key", "sort_dir", "all_tenants":
 			continue
@@ -36,14 +43,14 @@ func (p *page) filter3(in edition, admin bool) error {
 		case !admin && !slices.Contains(p.of.filters, e.name) && e.name != p.of.pairs:
 			refused = append(refused, e.name)
 			continue
-		case in.minor < filterSince[p.of.path][e.name]:
+		case !strict && in.minor < filterSince[p.of.path][e.name]:
 			continue
 		}
 		if err := p.filterBy(in, e); err != nil {
 			return err
 		}
 	}
-	if len(refused) > 0 && p.of.strict && in.since(max(31, p.of.strictAt)) {
+	if len(refused) > 0 && strict {
 		return invalid("Invalid filters %s are found in query options.", strings.Join(refused, ","))
 	}
 	return nil
@@ -58,6 +65,10 @@ func (p *page) filterBy(in edition, e param) error {
 		dict, ok := pyDict(e.value)
 		p.none = p.none || !ok
 		p.query.Metadata = dict
+	case e.name == "glance_metadata" && p.of.path == volumeList.path:
+		dict, ok := pyDict(e.value)
+		p.none = p.none || !ok
+		p.query.ImageMetadata = dict
 	case e.name == "created_at" || e.name == "updated_at":
 		bounds, err := timeBounds(e)
 		p.query.Times = append(p.query.Times, bounds...)
@@ -99,7 +110,10 @@ var timeForms = []string{"2006-01-02T15:04:05.999999999Z07:00", "2006-01-02T15:0
 func timeBounds(e param) ([]block.TimeBound, error) {
 	var bounds []block.TimeBound
 	for unit := range strings.SplitSeq(e.value, ",") {
-		operator, text, _ := strings.Cut(unit, ":")
+		operator, text, both := strings.Cut(unit, ":")
+		if !both {
+			text = operator
+		}
 		if !slices.Contains([]string{"gt", "gte", "eq", "neq", "lt", "lte"}, operator) {
 			return nil, invalid("Invalid %s operator", operator)
 		}
@@ -107,6 +121,7 @@ func timeBounds(e param) ([]block.TimeBound, error) {
 		if !ok {
 			return nil, invalid("Invalid %s value", text)
 		}
+		bounds = slices.DeleteFunc(bounds, func(b block.TimeBound) bool { return b.Operator == operator }) // the last counts
 		bounds = append(bounds, block.TimeBound{Column: e.name, Operator: operator, At: at})
 	}
 	return bounds, nil

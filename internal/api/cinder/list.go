@@ -21,6 +21,7 @@ type listing struct {
 	name      string // of the member with the next link
 	path      string // below the project
 	sort      []string
+	equal     []string // sort keys in which no two items differ, or as in created_at
 	filters   []string
 	booleans  []string
 	linkAsked bool // the next link is shown only where limit was given
@@ -35,7 +36,9 @@ var (
 		sort: []string{"id", "name", "display_name", "description", "display_description", "size", "status",
 			"created_at", "updated_at", "availability_zone", "bootable", "multiattach", "encrypted",
 			"volume_type_id", "snapshot_id", "source_volid", "consistencygroup_id", "replication_status",
-			"project_id", "user_id", "host"},
+			"project_id", "user_id", "host", "group_id", "migration_status"},
+		equal: []string{"launched_at", "scheduled_at", "cluster_name", "provider_id", "service_uuid", "shared_targets", "terminated_at", "use_quota",
+			"_name_id", "ec2_id", "previous_status", "deleted", "deleted_at"},
 		filters: []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone",
 			"group_id", "size", "created_at", "updated_at", "consumes_quota"},
 		booleans: []string{"bootable", "multiattach", "encrypted"}}
@@ -64,17 +67,38 @@ type params []param
 
 type param struct{ name, value string }
 
-// parseQuery reads a query string. Pairs that are not well escaped are passed
-// over; text that is not UTF-8 is an error.
+// unescape reads a text of a query string. What is no escape stands for itself,
+// as Python's unquote has it.
+func unescape(text string) string {
+	text = strings.ReplaceAll(text, "+", " ")
+	var b strings.Builder
+	for {
+		plain, rest, more := strings.Cut(text, "%")
+		b.WriteString(plain)
+		if !more {
+			return b.String()
+		}
+		text = rest
+		if len(rest) >= 2 {
+			if n, err := strconv.ParseUint(rest[:2], 16, 8); err == nil {
+				b.WriteByte(byte(n))
+				text = rest[2:]
+				continue
+			}
+		}
+		b.WriteByte('%')
+	}
+}
+
+// parseQuery reads a query string. Text that is not UTF-8 is an error.
 func parseQuery(raw string) (params, error) {
 	var ps params
 	for pair := range strings.SplitSeq(raw, "&") {
 		name, value, _ := strings.Cut(pair, "=")
-		name, err1 := url.QueryUnescape(name)
-		value, err2 := url.QueryUnescape(value)
-		if err1 != nil || err2 != nil || pair == "" {
+		if pair == "" {
 			continue
 		}
+		name, value = unescape(name), unescape(value)
 		if !utf8.ValidString(name) || !utf8.ValidString(value) {
 			return nil, errBadURL
 		}
@@ -122,7 +146,7 @@ func (c *call) page(of listing) (page, error) {
 	if p.query.Offset, err = ps.offset(); err != nil {
 		return page{}, err
 	}
-	if p.query.Sort, err = ps.order(of.sort); err != nil {
+	if p.query.Sort, err = ps.order(of.sort, of.equal...); err != nil {
 		return page{}, err
 	}
 	all, err := ps.flag("all_tenants")
@@ -184,8 +208,9 @@ func pyInt(text string) (n int, ok bool) {
 }
 
 // order reads sort, or the older sort_key and sort_dir. created_at and id
-// always follow, in the direction of the first.
-func (ps params) order(known []string) ([]block.SortKey, error) {
+// always follow, in the direction of the first, and stand in the place of equal
+// keys.
+func (ps params) order(known []string, equal ...string) ([]block.SortKey, error) {
 	sort, modern := ps.get("sort")
 	key, hasKey := ps.get("sort_key")
 	dir, hasDir := ps.get("sort_dir")
@@ -203,13 +228,20 @@ func (ps params) order(known []string) ([]block.SortKey, error) {
 		sort = strings.TrimSpace(key) + ":" + strings.TrimSpace(dir)
 	}
 	var keys []block.SortKey
+	var firstDesc, begun bool
 	for part := range strings.SplitSeq(sort, ",") {
 		column, dir, _ := strings.Cut(part, ":")
 		column, dir = strings.TrimSpace(column), strings.TrimSpace(dir)
 		if dir != "" && dir != "asc" && dir != "desc" {
 			return nil, invalid("Invalid input received: Unknown sort direction, must be 'desc' or 'asc'.")
 		}
-		if !slices.Contains(known, column) {
+		if !begun {
+			begun, firstDesc = true, dir != "asc"
+		}
+		switch {
+		case slices.Contains(equal, column):
+			continue
+		case !slices.Contains(known, column):
 			return nil, invalid("Invalid input received: Invalid sort key")
 		}
 		if !slices.ContainsFunc(keys, func(k block.SortKey) bool { return k.Column == column }) {
@@ -218,7 +250,7 @@ func (ps params) order(known []string) ([]block.SortKey, error) {
 	}
 	for _, last := range []string{"created_at", "id"} {
 		if !slices.ContainsFunc(keys, func(k block.SortKey) bool { return k.Column == last }) {
-			keys = append(keys, block.SortKey{Column: last, Desc: keys[0].Desc})
+			keys = append(keys, block.SortKey{Column: last, Desc: firstDesc})
 		}
 	}
 	return keys, nil

@@ -12,6 +12,8 @@ type holder struct {
 	noun   string // as error sentences begin
 	tagged bool   // has an ETag since 3.15
 	get    func(*call) (map[string]string, error)
+	// add is what POST does; set with replace false where it is nil.
+	add    func(c *call, m map[string]string) (map[string]string, error)
 	set    func(c *call, m map[string]string, replace bool) (map[string]string, error)
 	remove func(c *call, key string) error
 }
@@ -20,6 +22,9 @@ var volumeMetadata = holder{
 	noun: "Volume", tagged: true,
 	get: func(c *call) (map[string]string, error) {
 		return c.s.cfg.Control.VolumeMetadata(c.r.Context(), c.caller, c.volumeID())
+	},
+	add: func(c *call, m map[string]string) (map[string]string, error) {
+		return c.s.cfg.Control.AddVolumeMetadata(c.r.Context(), c.caller, c.volumeID(), m)
 	},
 	set: func(c *call, m map[string]string, replace bool) (map[string]string, error) {
 		return c.s.cfg.Control.SetVolumeMetadata(c.r.Context(), c.caller, c.volumeID(), m, replace)
@@ -78,6 +83,10 @@ func writeMetadata(h holder, replace bool) func(*call) error {
 			if !matches(c.r.Header.Get("If-Match"), entityTag(have)) {
 				return c.empty(http.StatusPreconditionFailed)
 			}
+		}
+		if !replace && h.add != nil {
+			m, err := h.add(c, o.texts("metadata"))
+			return c.showTexts("metadata", m, err)
 		}
 		m, err := h.set(c, o.texts("metadata"), replace)
 		return c.showTexts("metadata", m, err)

@@ -27,6 +27,9 @@ var maxVersion = "3." + strconv.Itoa(maxMinor)
 type edition struct {
 	v3    bool
 	minor int // of v3
+	// short is a path that names no project; links in its answer name none either
+	// (cinder/api/common.py, _get_project_id_in_url).
+	short bool
 }
 
 // since reports whether microversion 3.n or a newer one was asked for.
@@ -83,11 +86,17 @@ func negotiate(w http.ResponseWriter, r *http.Request) (minor int, err error) {
 // project (Cinder's option project_id_regex); other steps are collections.
 var projectForm = regexp.MustCompile(`^[0-9a-f-]+$`)
 
+// hasProject reports whether a path below /v3 names a project.
+func hasProject(r *http.Request) bool {
+	step, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v3/"), "/")
+	return projectForm.MatchString(step)
+}
+
 // withProject returns r with the caller's project in a path that has none,
 // which is how every microversion may be asked since 3.67 is known.
 func withProject(r *http.Request, project string) *http.Request {
 	rest := strings.TrimPrefix(r.URL.Path, "/v3/")
-	if step, _, _ := strings.Cut(rest, "/"); projectForm.MatchString(step) {
+	if hasProject(r) {
 		return r
 	}
 	u := *r.URL

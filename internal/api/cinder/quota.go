@@ -35,10 +35,7 @@ func showQuotas(c *call) error {
 }
 
 func showQuotaDefaults(c *call) error {
-	if c.target() != c.caller.Project && !c.caller.Admin() {
-		return block.Errorf(block.Forbidden, "Policy doesn't allow volume_extension:quotas:show to be performed.")
-	}
-	defaults, err := c.s.cfg.Control.QuotaDefaults(c.r.Context(), c.caller)
+	defaults, err := c.s.cfg.Control.QuotaDefaults(c.r.Context(), c.caller, c.target())
 	if err != nil {
 		return err
 	}

@@ -26,11 +26,6 @@ const (
 // differ are the recorded exchanges whose answers are others here on purpose;
 // docs/api/differences.md gives the reasons.
 var differ = map[string]string{
-	"051-garbage-project-in-url": unknownPath, "055-unknown-path": unknownPath,
-	"058-volumes-trailing-slash": unknownPath, "064-project-root": unknownPath,
-	"065-project-root-slash": unknownPath,
-	"056-unknown-method":     otherMethod, "057-volumes-put-collection": otherMethod, "062-volumes-head": otherMethod,
-	"063-volumes-options":                otherMethod,
 	"069-mv-3.71":                        "3.71 is served, which came after the recorded Cinder",
 	"076-mv-header-volume-only":          ownFault,
 	"157-create-empty-body":              ownFault,
@@ -43,9 +38,7 @@ var differ = map[string]string{
 }
 
 const (
-	unknownPath = "unknown paths get this API's own error body"
-	otherMethod = "a method that a known path has not is 405, with Allow"
-	ownFault    = "a request that Cinder breaks down on (500) is a 400"
+	ownFault = "a request that Cinder breaks down on (500) is a 400"
 )
 
 // exchange is a request to a real Cinder and its answer.

@@ -21,6 +21,7 @@ const (
 	partGroupProject
 	partGroupSnapshotProject
 	partUse
+	partBackupProject
 	parts // how many there are
 )
 
@@ -35,6 +36,7 @@ var showRules = [parts]string{
 	partGroupProject:         "group:group_project_attribute",
 	partGroupSnapshotProject: "group:group_snapshot_project_attribute",
 	partUse:                  "limits_extension:used_limits",
+	partBackupProject:        "backup:backup_project_attribute",
 }
 
 // shown asks each rule once for a request, however many things it shows.

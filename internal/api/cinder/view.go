@@ -27,12 +27,16 @@ type view struct {
 
 func (s *server) viewFor(r *http.Request, c block.Caller) view {
 	base, project, in := api.PublicURL(r, s.cfg.PublicURL), string(c.Project), editionOf(r.Context())
-	root := base + "/v2/" + project + "/"
+	below := "/" + project + "/"
+	if in.short {
+		below = "/"
+	}
+	root := base + "/v2" + below
 	if in.v3 {
-		root = base + "/v3/" + project + "/"
+		root = base + "/v3" + below
 	}
 	return view{edition: in, root: root, base: base, project: project, self: unquoted(root),
-		bookmark: unquoted(base + "/" + project + "/"), admin: c.Admin(), shows: &shown{caller: c, control: s.cfg.Control},
+		bookmark: unquoted(base + below), admin: c.Admin(), shows: &shown{caller: c, control: s.cfg.Control},
 		extra: s.cfg.V2ExtraFields, host: s.cfg.Host, typeRows: s.cfg.V2UploadTypeFormat != UploadTypeMap}
 }
 

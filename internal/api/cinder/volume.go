@@ -160,7 +160,7 @@ func deleteVolume(c *call) error {
 			return err
 		}
 		if force {
-			return c.accepted(c.s.cfg.Control.ForceDeleteVolume(c.r.Context(), c.caller, c.volumeID()))
+			return c.accepted(c.s.cfg.Control.DeleteVolumeByForce(c.r.Context(), c.caller, c.volumeID(), cascade))
 		}
 	}
 	return c.accepted(c.s.cfg.Control.DeleteVolume(c.r.Context(), c.caller, c.volumeID(), cascade))
