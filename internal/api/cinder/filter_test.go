@@ -58,7 +58,13 @@ func TestFiltersByMicroversion(t *testing.T) {
 		{71, "member", "sort=migration_status,name:asc", "b a c"}, {71, "member", "sort=group_id:asc,name:desc", "c b a"},
 		{71, "member", "sort=volume_type", "Invalid input received: Invalid sort key"},
 	} {
-		a := f.at(tt.minor, tt.token, "GET", "volumes?"+strings.NewReplacer("{", "%7B", "}", "%7D", "'", "%27").Replace(tt.query), "")
+		a := f.at(
+			tt.minor,
+			tt.token,
+			"GET",
+			"volumes?"+strings.NewReplacer("{", "%7B", "}", "%7D", "'", "%27").Replace(tt.query),
+			"",
+		)
 		got, code := "", 400
 		if a.code == 200 {
 			got, code = a.names(t), 200

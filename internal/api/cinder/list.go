@@ -21,7 +21,7 @@ type listing struct {
 	name      string // of the member with the next link
 	path      string // below the project
 	sort      []string
-	equal     []string // sort keys in which no two items differ, or as in created_at
+	equal     []string // sort keys in which no two differ, or as in created_at
 	filters   []string
 	booleans  []string
 	linkAsked bool // the next link is shown only where limit was given
@@ -37,8 +37,21 @@ var (
 			"created_at", "updated_at", "availability_zone", "bootable", "multiattach", "encrypted",
 			"volume_type_id", "snapshot_id", "source_volid", "consistencygroup_id", "replication_status",
 			"project_id", "user_id", "host", "group_id", "migration_status"},
-		equal: []string{"launched_at", "scheduled_at", "cluster_name", "provider_id", "service_uuid", "shared_targets", "terminated_at", "use_quota",
-			"_name_id", "ec2_id", "previous_status", "deleted", "deleted_at"},
+		equal: []string{
+			"launched_at",
+			"scheduled_at",
+			"cluster_name",
+			"provider_id",
+			"service_uuid",
+			"shared_targets",
+			"terminated_at",
+			"use_quota",
+			"_name_id",
+			"ec2_id",
+			"previous_status",
+			"deleted",
+			"deleted_at",
+		},
 		filters: []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone",
 			"group_id", "size", "created_at", "updated_at", "consumes_quota"},
 		booleans: []string{"bootable", "multiattach", "encrypted"}}
