@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"testing"
 	"time"
 
@@ -14,6 +16,10 @@ import (
 	"kvol/internal/client/nbd"
 	"kvol/internal/replication"
 )
+
+// patience is how long a machine with much else to do may take for what takes
+// a moment.
+const patience = 5 * time.Minute
 
 // Journey is a volume of Alice's on its way through the zones of a Cloud, with
 // all that was written to it.
@@ -54,7 +60,7 @@ func (c *Cloud) Open(zone, volume string) *nbd.Conn {
 		c.t.Fatal(err)
 	}
 	var conn *nbd.Conn
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	err = client.Poll(ctx, 5*time.Millisecond, func() (bool, error) {
 		var dialled error
@@ -148,7 +154,7 @@ func (j *Journey) Check() {
 // returns the link that brought it there.
 func (j *Journey) AwaitReplica(to string) client.Link {
 	j.t.Helper()
-	ctx, cancel := context.WithTimeout(j.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(j.t.Context(), patience)
 	defer cancel()
 	want := j.Root()
 	s := j.c.Session(j.Zone, Admin)
@@ -182,7 +188,7 @@ func (j *Journey) AwaitReplica(to string) client.Link {
 func (j *Journey) Failover(to string) client.Failover {
 	j.t.Helper()
 	s := j.c.Session(j.Zone, Alice)
-	f, err := s.Failover(j.t.Context(), j.Volume, client.FailoverTo{Destination: to})
+	f, err := j.beginFailover(s, to)
 	if err == nil {
 		f, err = s.WaitFailover(j.t.Context(), f.ID, nil)
 	}
@@ -194,6 +200,23 @@ func (j *Journey) Failover(to string) client.Failover {
 	}
 	j.Zone, j.Volume = to, f.NewVolume
 	return f
+}
+
+// beginFailover asks until it is taken. 503 says that the other zone did not
+// answer in the time that it has for that, as on a machine with much else to
+// do, and that nothing has changed.
+func (j *Journey) beginFailover(s *client.Session, to string) (f client.Failover, err error) {
+	ctx, cancel := context.WithTimeout(j.t.Context(), patience)
+	defer cancel()
+	var refused error
+	err = client.Poll(ctx, 50*time.Millisecond, func() (bool, error) {
+		f, refused = s.Failover(ctx, j.Volume, client.FailoverTo{Destination: to})
+		if client.IsStatus(refused, http.StatusServiceUnavailable) {
+			return false, nil
+		}
+		return true, refused
+	})
+	return f, errors.Join(err, refused)
 }
 
 // Recover recovers the volume in another zone, whatever has become of its own,
