@@ -56,6 +56,36 @@ func (s *Service) LearnFences(ctx context.Context) ([]block.Zone, error) {
 	return slices.Clip(answered), errors.Join(failed...)
 }
 
+// tellFence tells a zone that a volume of its own was recovered here, so that it
+// takes no more writes. A zone that does not answer soon hears of it when it
+// asks, or when it sends the volume's next point.
+func (s *Service) tellFence(ctx context.Context, f block.Fence) {
+	if !slices.Contains(s.otherZones(), f.SourceZone) {
+		return
+	}
+	var down bool
+	if err := s.book(ctx, func(b *peerBook) { down = s.now().Before(b.down[f.SourceZone]) }); err != nil || down {
+		s.log.Warn("a zone is not told that its volume was recovered here", "peer", f.SourceZone, "volume", f.Source,
+			"err", err)
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, s.cfg.DR.peerTimeout())
+	defer cancel()
+	err := s.cfg.DR.Peers.Call(limited, f.SourceZone, http.MethodPost, PathFences, f, nil)
+	if block.Is(err, block.Unavailable) {
+		err = errors.Join(err, s.book(ctx, func(b *peerBook) { b.down[f.SourceZone] = s.now().Add(downFor) }))
+	}
+	if err != nil {
+		s.log.Warn("a zone could not be told that its volume was recovered here", "peer", f.SourceZone,
+			"volume", f.Source, "err", err)
+	}
+}
+
+// HearFence is the other end of tellFence.
+func (s *Service) HearFence(ctx context.Context, from block.Zone, f block.Fence) error {
+	return s.fenceAll(ctx, from, []block.Fence{f})
+}
+
 // noteSilence logs when a zone begins or ends to leave the question for fences
 // unanswered, which is put several times a second while it does.
 func (s *Service) noteSilence(ctx context.Context, zone block.Zone, err error) error {

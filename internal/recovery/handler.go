@@ -19,6 +19,10 @@ type Config struct {
 	// Changed, if set, is called after a commit that changed a job of the kvol
 	// API. It must not block.
 	Changed func()
+	// Tell, if set, tells the source zone that its volume lives on here, before
+	// the new one can be opened. It does what it can within its own limit of time:
+	// a zone that can't be reached hears of it when it asks.
+	Tell func(context.Context, block.Fence)
 	// Made, if set, is called when a new volume is available. It must not block.
 	Made func(block.VolumeID)
 }
@@ -64,6 +68,9 @@ func (h *Handler) Run(ctx context.Context, t *job.Task) error {
 			return h.judge(ctx, o, v, err)
 		}
 		t.Evidence(e)
+		if err := h.tell(ctx, row, o); err != nil {
+			return err
+		}
 		if err := h.finish(ctx, o); err != nil {
 			return h.judge(ctx, o, v, err)
 		}
@@ -136,6 +143,24 @@ func keepBeginning(ctx context.Context, d driver.Driver, v block.Volume) error {
 		return nil
 	}
 	return d.CreateSnapshot(ctx, driver.SnapshotRef{Volume: v.ID, Name: v.RecoveredFrom.Point.ID})
+}
+
+// tell has the source refuse writes before they are taken here, where it can be
+// reached. In a planned failover it refuses them already.
+func (h *Handler) tell(ctx context.Context, row block.DRJob, o Order) error {
+	if h.cfg.Tell == nil || o.Planned || o.Kind != block.DRRecovery {
+		return nil
+	}
+	var f block.Fence
+	var found bool
+	err := h.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		f, found, err = tx.Fence(row.Request.SourceZone, row.Request.SourceVolume)
+		return err
+	})
+	if err == nil && found {
+		h.cfg.Tell(ctx, f)
+	}
+	return err
 }
 
 // finish makes the volume available and the job of the kvol API a success.

@@ -71,6 +71,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s.routes.HandleFunc(post, control.PathDR, s.answer(s.start))
 	s.routes.HandleFunc(get, control.PathDRJobs, s.answer(s.jobs))
 	s.routes.HandleFunc(get, control.PathFences, s.answer(s.fences))
+	s.routes.HandleFunc(post, control.PathFences, s.answer(s.hearFence))
 	s.routes.HandleFunc(get, control.PathKnown, s.answer(s.known))
 	s.routes.HandleFunc(post, control.PathBlock, s.answer(s.block))
 	s.routes.HandleFunc(post, control.PathPromote, s.answer(s.takeover(s.cfg.Service.Promote)))
@@ -166,6 +167,15 @@ func (s *Server) fences(ctx context.Context, from block.Zone, r *http.Request) (
 		return nil, block.Errorf(block.Forbidden, "Zone %s may not ask for zone %q.", from, zone)
 	}
 	return s.cfg.Service.FencesFor(ctx, from)
+}
+
+// hearFence is told by a zone that it recovered a volume of this one.
+func (s *Server) hearFence(ctx context.Context, from block.Zone, r *http.Request) (any, error) {
+	var f block.Fence
+	if err := read(r, &f); err != nil {
+		return nil, err
+	}
+	return struct{}{}, s.cfg.Service.HearFence(ctx, from, f)
 }
 
 func (s *Server) known(ctx context.Context, from block.Zone, r *http.Request) (any, error) {
