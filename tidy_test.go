@@ -51,6 +51,7 @@ var mayImport = map[string][]string{
 	"replication":       {"block", "catalog", "driver", "job"},
 	"recovery":          {"block", "catalog", "driver", "job"},
 	"lag":               {},
+	"drmodel":           {"block"},
 	"policy":            {"block"},
 	"control": {"backup", "block", "catalog", "driver", "export/...", "job", "keystore", "lag", "luks", "policy",
 		"recovery", "replication"},

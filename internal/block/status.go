@@ -192,7 +192,8 @@ func (s SnapshotStatus) Passing() bool { _, ok := snapshotTable[s][Done]; return
 // StatusDocument draws the tables as Markdown; docs/states.md is its output.
 func StatusDocument() string {
 	var b strings.Builder
-	b.WriteString("# Statuses\n\nDrawn from the tables in `internal/block/status.go` and `backup.go` by a test; " +
+	b.WriteString("# Statuses\n\n[Disaster recovery](#disaster-recovery) is at the end.\n\n" +
+		"Drawn from the tables in `internal/block/status.go` and `backup.go` by a test; " +
 		"do not edit.\n" +
 		"`(in-use or available)` is in-use while a host holds the volume. " +
 		"`force-delete` leads from every status to deleting.\n")

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -133,19 +134,22 @@ func TestAfter(t *testing.T) {
 	}
 }
 
-// TestStatusDocument compares docs/states.md with the tables; -update writes it.
+// TestStatusDocument compares the beginning of docs/states.md with the tables;
+// -update writes it. The rest is drawn from internal/drmodel.
 func TestStatusDocument(t *testing.T) {
 	path := filepath.Join("..", "..", "docs", "states.md")
-	if *rewrite {
-		if err := os.WriteFile(path, []byte(StatusDocument()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(text) != StatusDocument() {
+	const rest = "\n## Disaster recovery\n"
+	got, after, _ := strings.Cut(string(text), rest)
+	want := StatusDocument()
+	if *rewrite {
+		if err := os.WriteFile(path, []byte(want+rest+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if got != want {
 		t.Errorf("%s is not what the tables say; go test ./internal/block -update writes it", path)
 	}
 }

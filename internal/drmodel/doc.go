@@ -1,0 +1,17 @@
+// Package drmodel is disaster recovery as a state machine, small enough to be
+// looked at as a whole: one volume and what becomes of it by protection, planned
+// failover, forced recovery, failback, drills and the return of lost zones.
+//
+// It is data and functions without I/O. Explore visits every state that can be
+// reached within bounds and checks what must hold in each. The code is held to
+// it: what zones that run write down is read as States, and Connected says
+// whether the model has a way from one to the next.
+//
+// What is simplified: a message may be late for ever, come twice or never, which
+// covers lost connections as well; a step of the model is a transaction of the
+// code; time-outs may strike at any time. A second recovery of a volume in the
+// same zone is left out: kvol's document has it make another volume, and so the
+// operator has two by wish. So are recoveries of a volume by force in two zones,
+// or in one while it is moved to another: zones hear of recoveries of their own
+// volumes, and not of each other's recoveries of a third one's.
+package drmodel
