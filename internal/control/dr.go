@@ -31,6 +31,13 @@ type DR struct {
 	// KeepUndo is how long what only a stale volume has is kept as a snapshot; 7
 	// days if zero.
 	KeepUndo time.Duration
+	// SecondConsent has another administrator agree to recoveries by which writes
+	// may be lost.
+	SecondConsent bool
+	// Parallel is how many volumes a recovery fills at once; 16 if zero.
+	Parallel int
+	// Hooks are what recovery plans may name.
+	Hooks map[string]Hook
 }
 
 const (
@@ -45,6 +52,13 @@ func (d DR) exchange() time.Duration    { return orDefault(d.Exchange, 10*time.S
 func (d DR) keepAudit() time.Duration   { return orDefault(d.KeepAudit, 400*24*time.Hour) }
 
 func (d DR) keepUndo() time.Duration { return orDefault(d.KeepUndo, 7*24*time.Hour) }
+
+func (d DR) parallel() int {
+	if d.Parallel > 0 {
+		return d.Parallel
+	}
+	return defaultParallel
+}
 
 func orDefault(d, otherwise time.Duration) time.Duration {
 	if d == 0 {
@@ -73,7 +87,7 @@ func (f *Freshness) missed(zone block.Zone, asOf time.Time) {
 // recoveryHandler runs the jobs that StartDR enqueues.
 func (s *Service) recoveryHandler() job.Handler {
 	return recovery.New(recovery.Config{Catalog: s.catalog, Backends: s.backends, Zone: s.cfg.Zone,
-		Changed: s.DRChanged, Tell: s.tellFence, Made: s.changed})
+		Changed: s.DRChanged, Tell: s.tellFence, Made: s.changed, Ended: stepEnded})
 }
 
 // KnownProtections are the policies of which this zone is an end: the

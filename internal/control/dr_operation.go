@@ -7,6 +7,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/driver"
 )
 
 // MaxOperations is how many operations a list has at most.
@@ -23,18 +24,8 @@ const maxKey = 255
 func startOperation(tx *catalog.Tx, op *block.Operation, steps []block.OperationStep, jobKind string) (
 	again bool, err error,
 ) {
-	if len(op.Key) > maxKey {
-		return false, block.Errorf(block.Invalid, "An idempotency key has at most %d bytes.", maxKey)
-	}
-	if op.Key != "" {
-		found, err := tx.OperationWithKey(op.Project, op.Key)
-		if err == nil && (found.Kind != op.Kind || string(found.Request) != string(op.Request)) {
-			err = block.Errorf(block.Invalid, "The idempotency key was used for another request.")
-		}
-		if !block.Is(err, block.NotFound) {
-			*op = found
-			return err == nil, err
-		}
+	if again, err := operationAgain(tx, op); again || err != nil {
+		return again, err
 	}
 	if op.ID == "" {
 		op.ID = block.NewID()
@@ -47,6 +38,28 @@ func startOperation(tx *catalog.Tx, op *block.Operation, steps []block.Operation
 		err = enqueue(tx, jobKind, op.ID, nil)
 	}
 	return false, err
+}
+
+// operationAgain is the part of startOperation that finds what was begun
+// already.
+func operationAgain(tx *catalog.Tx, op *block.Operation) (again bool, err error) {
+	if len(op.Key) > maxKey {
+		return false, block.Errorf(block.Invalid, "An idempotency key has at most %d bytes.", maxKey)
+	}
+	if op.Key == "" {
+		return false, nil
+	}
+	found, err := tx.OperationWithKey(op.Project, op.Key)
+	if block.Is(err, block.NotFound) {
+		return false, nil
+	}
+	if err == nil && (found.Kind != op.Kind || string(found.Request) != string(op.Request)) {
+		err = block.Errorf(block.Invalid, "The idempotency key was used for another request.")
+	}
+	if err == nil {
+		*op = found
+	}
+	return err == nil, err
 }
 
 // auditOperation notes who did what to an operation.
@@ -194,8 +207,21 @@ func (s *Service) CancelOperation(ctx context.Context, c block.Caller, id string
 	return op, err
 }
 
-// endStep writes the end of a step.
+// endStep writes the end of a step. One that never began lets go of the point
+// that was kept for it.
 func endStep(tx *catalog.Tx, step block.OperationStep, to block.StepStatus, why string) error {
+	if step.Kind == block.StepRecover && step.NewVolume == "" && step.Point != nil {
+		last, err := tx.Unpin(step.Replica, step.Point.ID, stepHolder(step))
+		if err == nil && last {
+			r, err := tx.Replica(step.Replica)
+			if err := first(err, dropPoint(tx, r.Backend, driver.SnapshotRef{Volume: r.ID, Name: step.Point.ID})); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
 	step.Status, step.Error, step.EndedAt = to, why, tx.Now
 	return tx.UpdateOperationStep(step)
 }

@@ -19,6 +19,10 @@ func operationMethods(z *zone, c block.Caller, id string) map[string]func() erro
 			_, err := z.CancelOperation(z.ctx, c, id)
 			return err
 		},
+		"ConsentOperation": func() error {
+			_, err := z.ConsentOperation(z.ctx, c, id)
+			return err
+		},
 	}
 }
 

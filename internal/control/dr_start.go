@@ -126,9 +126,10 @@ func (s *Service) start(ctx context.Context, start drStart, user string) (int64,
 type drStart struct {
 	s           *Service
 	req         block.DRRequest
-	pairs       []block.Protection // between the request's zones and types
-	sourceKnows bool               // the source zone has the volume or snapshot
-	planned     *TakeoverOrder     // of the source zone, where the failover is planned
+	pairs       []block.Protection   // between the request's zones and types
+	sourceKnows bool                 // the source zone has the volume or snapshot
+	planned     *TakeoverOrder       // of the source zone, where the failover is planned
+	step        *block.OperationStep // of the operation that asks; nil for none
 
 	rowkey  int64          // results
 	volume  block.VolumeID // "" if none was made
@@ -300,6 +301,22 @@ func (d *drStart) promote(tx *catalog.Tx, v *block.Volume, r block.Replica, p bl
 	return recovery.Promote(tx, d.s.cfg.Zone, v, r.ID, p.ID)
 }
 
+// named gives a volume the name that its step has for it, and returns the
+// availability zone that the step wants; nil for the default.
+func (d *drStart) named(v *block.Volume) *string {
+	if d.step == nil {
+		return nil
+	}
+	p, err := paramsOf(*d.step)
+	if err != nil {
+		return nil // it was read before
+	}
+	if p.Name != "" {
+		v.Name = &p.Name
+	}
+	return &p.Zone
+}
+
 // begin writes the intent: the right to write, the volume, the row and the job
 // that fills the volume.
 func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r block.Replica, p block.Point) error {
@@ -312,7 +329,7 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	if d.s.protected(v.TypeID) {
 		v.ReplicationStatus = "enabled"
 	}
-	if v.AvailabilityZone, err = d.s.availabilityZone(nil, &t); err != nil {
+	if v.AvailabilityZone, err = d.s.availabilityZone(d.named(&v), &t); err != nil {
 		return err
 	}
 	if d.req.Kind == block.DRRecovery {
@@ -343,6 +360,9 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	j.Point, j.BytesTotal, j.NewVolume = &p, p.Size, v.ID
 	if err := tx.InsertDRJob(j); err != nil {
 		return err
+	}
+	if d.step != nil {
+		return d.ofStep(tx, v, order, p)
 	}
 	_, err = tx.EnqueueJob(block.Job{Kind: recovery.JobKind, Subject: string(v.ID), Args: args, Total: p.Size})
 	return err

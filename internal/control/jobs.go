@@ -115,6 +115,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 			gaveUpGroupSnapshot(block.GroupDeleting, block.SnapshotDeleting)},
 		jobServerTell:    handler{s.runTell, nobody},
 		jobFailover:      handler{s.runFailover, nobody},
+		jobOperation:     handler{s.runOperation, gaveUpOperation},
 		jobUndo:          handler{s.runUndo, nobody},
 		recovery.JobKind: s.recoveryHandler(),
 	}

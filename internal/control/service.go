@@ -85,8 +85,10 @@ type Service struct {
 	peers    peerBook
 	healing  *healing
 	guards   guards
-	watch    watch
-	setAside atomic.Int64 // see SetAside
+
+	operating operating
+	watch     watch
+	setAside  atomic.Int64 // see SetAside
 }
 
 // New makes a Service. A default backend that is not configured is Invalid.

@@ -25,6 +25,9 @@ type Config struct {
 	Tell func(context.Context, block.Fence)
 	// Made, if set, is called when a new volume is available. It must not block.
 	Made func(block.VolumeID)
+	// Ended, if set, is told of the end of an order that is a step of an operation,
+	// in the transaction that ends it. The evidence is nil for one that failed.
+	Ended func(tx *catalog.Tx, o Order, row block.DRJob, e *Evidence) error
 }
 
 // Evidence is what a recovery leaves behind: what shows that the new volume has
@@ -71,7 +74,7 @@ func (h *Handler) Run(ctx context.Context, t *job.Task) error {
 		if err := h.tell(ctx, row, o); err != nil {
 			return err
 		}
-		if err := h.finish(ctx, o); err != nil {
+		if err := h.finish(ctx, o, &e); err != nil {
 			return h.judge(ctx, o, v, err)
 		}
 	}
@@ -164,7 +167,7 @@ func (h *Handler) tell(ctx context.Context, row block.DRJob, o Order) error {
 }
 
 // finish makes the volume available and the job of the kvol API a success.
-func (h *Handler) finish(ctx context.Context, o Order) error {
+func (h *Handler) finish(ctx context.Context, o Order, e *Evidence) error {
 	err := h.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
 		row, err := tx.DRJob(o.Kind, o.Rowkey)
 		if err != nil {
@@ -182,7 +185,10 @@ func (h *Handler) finish(ctx context.Context, o Order) error {
 			return err
 		}
 		row.Status, row.Message, row.End, row.BytesDone = block.DRSuccess, "OK", tx.Now, row.BytesTotal
-		return tx.UpdateDRJob(row)
+		if err := tx.UpdateDRJob(row); err != nil {
+			return err
+		}
+		return h.ended(tx, o, row, e)
 	})
 	if err == nil {
 		h.changed()
@@ -287,12 +293,22 @@ func (h *Handler) GaveUp(tx *catalog.Tx, j block.Job, cause error) error {
 	if err := tx.UpdateDRJob(row); err != nil {
 		return err
 	}
+	if err := h.ended(tx, o, row, nil); err != nil {
+		return err
+	}
 	_, err = tx.MoveVolume(o.Volume, block.Fail)
 	if err != nil && !block.Is(err, block.NotFound) && !block.Is(err, block.Conflict) {
 		return err
 	}
 	_, err = tx.EnqueueJob(block.Job{Kind: JobKind, Subject: j.Subject, Args: j.Args, Step: ReleaseStep})
 	return err
+}
+
+func (h *Handler) ended(tx *catalog.Tx, o Order, row block.DRJob, e *Evidence) error {
+	if o.Operation == "" || h.cfg.Ended == nil {
+		return nil
+	}
+	return h.cfg.Ended(tx, o, row, e)
 }
 
 func (h *Handler) changed() {

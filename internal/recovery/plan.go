@@ -29,6 +29,9 @@ type Order struct {
 	// over with it, if the source's epoch is SourceEpoch still.
 	Planned     bool   `json:"planned,omitempty"`
 	SourceEpoch uint64 `json:"source_epoch,omitempty"`
+	// Operation and Step name the step of an operation that this is; "" for none.
+	Operation string `json:"operation,omitempty"`
+	Step      int    `json:"step,omitempty"`
 }
 
 // KeepOrigin notes what a recovered volume continues, and pins what it begins

@@ -96,7 +96,8 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		ISCSIAddress: s.targetAddress, Policy: s.policy, ExportTLS: s.cfg.Exports.TLS != nil,
 		VolumeQoS: s.cfg.Exports.VolumeQoS, Key: key, Protections: s.cfg.protections,
 		TempDir: filepath.Join(s.cfg.DataDir, "tmp"), OnChange: s.kick, Now: s.env.Now, Log: s.log,
-		DR: control.DR{URL: s.URL(), KeepUndo: s.cfg.KeepUndo},
+		DR: control.DR{URL: s.URL(), KeepUndo: s.cfg.KeepUndo, SecondConsent: s.cfg.DR.SecondConsent,
+			Parallel: s.cfg.DR.Parallel, Hooks: s.cfg.DR.hooks()},
 	}
 	if s.peers != nil {
 		c.DR.Peers, c.DR.Replicating = s.peers, s.replicating

@@ -49,6 +49,7 @@ type Config struct {
 	// KeepUndo is how long what was written to a volume after the point as which it
 	// lives on in another zone is kept as a snapshot; 7 days if absent.
 	KeepUndo time.Duration `yaml:"keep_undo"`
+	DR       DRConfig      `yaml:"dr"`
 	// MetricsToken, if set, must be given as Bearer token to read /metrics.
 	MetricsToken string `yaml:"metrics_token"`
 }

@@ -58,6 +58,14 @@ var reads = []read{
 		serve: (*Server).operations, member: "operations", answer: []durableBody{}, query: []string{"kind"}},
 	{path: "/operations/{id}", summary: "a durable operation with its steps", serve: (*Server).durable,
 		member: "operation", answer: durableBody{}},
+	{path: "/recoveries", summary: "recoveries, the newest first", serve: (*Server).recoveries, member: "operations",
+		answer: []durableBody{}},
+	{path: "/recoveries/{id}", summary: "a recovery with its steps", serve: (*Server).durable, member: "operation",
+		answer: durableBody{}},
+	{path: "/plans", summary: "recovery plans", serve: (*Server).plans, member: "plans",
+		answer: []block.RecoveryPlan{}},
+	{path: "/plans/{plan}", summary: "a recovery plan, by its id or name", serve: (*Server).plan, member: "plan",
+		answer: block.RecoveryPlan{}},
 	{path: "/failovers", summary: "failovers and failbacks, the newest first", serve: (*Server).failovers,
 		member: "failovers", answer: []failoverBody{}},
 	{path: "/failovers/{id}", summary: "a failover or failback", serve: (*Server).failover, member: "failover",
@@ -84,7 +92,7 @@ var begins = []struct {
 
 // change is an operation that changes something: its status when it is
 // accepted, what it takes (nil for no body), and what it answers with under the
-// name member (nil for nothing).
+// name member (nil for nothing; the answer itself where there is no name).
 type change struct {
 	method, path, summary string
 	status                int
@@ -98,6 +106,34 @@ type change struct {
 var changes = []change{
 	{http.MethodPost, "/operations/{id}/cancel", "begin no further step of an operation", http.StatusAccepted,
 		(*Server).cancelDurable, nil, "operation", durableBody{}},
+	{http.MethodPost, "/operations/{id}/consent", "agree to a recovery as a second administrator", http.StatusAccepted,
+		(*Server).consent, nil, "operation", durableBody{}},
+	{
+		http.MethodPost,
+		"/recoveries",
+		"recover volumes, a group, a plan, a project or a zone here, or tell what that would do",
+		http.StatusAccepted,
+		(*Server).recover,
+		block.RecoveryRequest{},
+		"",
+		recoveryAnswer{},
+	},
+	{http.MethodPost, "/recoveries/{id}/cancel", "begin no further step of a recovery", http.StatusAccepted,
+		(*Server).cancelDurable, nil, "operation", durableBody{}},
+	{http.MethodPost, "/plans", "make a recovery plan", http.StatusCreated, (*Server).createPlan, planRequest{}, "plan",
+		block.RecoveryPlan{}},
+	{http.MethodPut, "/plans/{plan}", "put another recovery plan into the place of one", http.StatusOK,
+		(*Server).updatePlan, planRequest{}, "plan", block.RecoveryPlan{}},
+	{
+		http.MethodDelete,
+		"/plans/{plan}",
+		"forget a recovery plan",
+		http.StatusNoContent,
+		(*Server).deletePlan,
+		nil,
+		"plans",
+		nil,
+	},
 }
 
 // operation describes a change.
@@ -106,7 +142,11 @@ func (c change) operation() *openapi.Operation {
 	op := &openapi.Operation{Summary: c.summary, Tags: []string{c.member}, Responses: map[string]openapi.Response{
 		status:    {Description: http.StatusText(c.status)},
 		"default": {Description: "a failure", Content: openapi.JSON(openapi.Of(errorBody{}))}}}
-	if c.answer != nil {
+	if c.answer != nil && c.member == "" {
+		op.Tags = []string{"recoveries"}
+		op.Responses[status] = openapi.Response{Description: http.StatusText(c.status),
+			Content: openapi.JSON(openapi.Of(c.answer))}
+	} else if c.answer != nil {
 		op.Responses[status] = openapi.Response{Description: http.StatusText(c.status), Content: openapi.JSON(openapi.Object(
 			map[string]openapi.Schema{c.member: openapi.Of(c.answer)}))}
 	}

@@ -73,6 +73,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s.routes.HandleFunc(get, control.PathFences, s.answer(s.fences))
 	s.routes.HandleFunc(post, control.PathFences, s.answer(s.hearFence))
 	s.routes.HandleFunc(get, control.PathKnown, s.answer(s.known))
+	s.routes.HandleFunc(get, control.PathUnreplicated, s.answer(s.unreplicated))
 	s.routes.HandleFunc(post, control.PathBlock, s.answer(s.block))
 	s.routes.HandleFunc(post, control.PathPromote, s.answer(s.takeover(s.cfg.Service.Promote)))
 	s.routes.HandleFunc(post, control.PathLeave, s.answer(s.takeover(s.cfg.Service.Leave)))
@@ -176,6 +177,10 @@ func (s *Server) hearFence(ctx context.Context, from block.Zone, r *http.Request
 		return nil, err
 	}
 	return struct{}{}, s.cfg.Service.HearFence(ctx, from, f)
+}
+
+func (s *Server) unreplicated(ctx context.Context, from block.Zone, _ *http.Request) (any, error) {
+	return s.cfg.Service.UnreplicatedTo(ctx, from)
 }
 
 func (s *Server) known(ctx context.Context, from block.Zone, r *http.Request) (any, error) {

@@ -72,16 +72,19 @@ type life struct {
 
 // New starts three zones on stores in memory. They are stopped when the test
 // ends.
-func New(t *testing.T) *Cloud { return start(t, false, nil) }
+func New(t *testing.T) *Cloud { return start(t, false, nil, nil) }
 
 // NewSmall is New with stores of a bounded number of bytes, by zone.
-func NewSmall(t *testing.T, room map[string]int64) *Cloud { return start(t, false, room) }
+func NewSmall(t *testing.T, room map[string]int64) *Cloud { return start(t, false, room, nil) }
+
+// NewWith is New for zones whose configurations adjust changes.
+func NewWith(t *testing.T, adjust func(*zone.Config)) *Cloud { return start(t, false, nil, adjust) }
 
 // NewEmbedded starts three zones on embedded stores, which are checked when the
 // test ends. They can be stopped, and not be killed.
-func NewEmbedded(t *testing.T) *Cloud { return start(t, true, nil) }
+func NewEmbedded(t *testing.T) *Cloud { return start(t, true, nil, nil) }
 
-func start(t *testing.T, embedded bool, room map[string]int64) *Cloud {
+func start(t *testing.T, embedded bool, room map[string]int64, adjust func(*zone.Config)) *Cloud {
 	t.Helper()
 	c := &Cloud{Level: slog.LevelWarn, t: t, dir: t.TempDir(), Projects: map[string]string{}, zones: map[string]*life{},
 		links: map[[2]string]*link{}}
@@ -95,6 +98,9 @@ func start(t *testing.T, embedded bool, room map[string]int64) *Cloud {
 	ports := c.ports()
 	for i, name := range Names {
 		l := &life{config: c.config(i, name, ports)}
+		if adjust != nil {
+			adjust(&l.config)
+		}
 		if c.zones[name] = l; embedded {
 			l.config.Stores[0] = zone.StoreConfig{Name: "main", Driver: "logstore", SegmentMiB: 1,
 				Dir: filepath.Join(l.config.DataDir, "main")}

@@ -1,0 +1,57 @@
+package zone
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+
+	"kvol/internal/control"
+)
+
+// DRConfig is about recoveries in this zone.
+type DRConfig struct {
+	// SecondConsent has recoveries by which writes may be lost wait until another
+	// administrator agrees.
+	SecondConsent bool `yaml:"second_consent"`
+	Parallel      int  `yaml:"parallel"` // volumes that a recovery fills at once; 16 if absent
+	// Hooks are what recovery plans may name.
+	Hooks []HookConfig `yaml:"hooks"`
+}
+
+// HookConfig is a hook: a URL that is posted to, or a command that is run.
+type HookConfig struct {
+	Name    string        `yaml:"name"`
+	URL     string        `yaml:"url"`
+	Command []string      `yaml:"command"` // the program and its arguments; no shell
+	Timeout time.Duration `yaml:"timeout"` // 30s if absent
+}
+
+func (d DRConfig) check() error {
+	if d.Parallel < 0 {
+		return fmt.Errorf("dr.parallel: %d is less than 1", d.Parallel)
+	}
+	names := map[string]bool{}
+	for _, h := range d.Hooks {
+		u, err := url.Parse(h.URL)
+		switch {
+		case h.Name == "" || names[h.Name]:
+			return fmt.Errorf("dr.hooks: a hook needs a name of its own, and %q is none", h.Name)
+		case (h.URL == "") == (len(h.Command) == 0):
+			return fmt.Errorf("dr.hooks: %s: either url or command is needed", h.Name)
+		case h.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https"):
+			return fmt.Errorf("dr.hooks: %s: %q is no URL of http or https", h.Name, h.URL)
+		case h.Timeout < 0:
+			return fmt.Errorf("dr.hooks: %s: a timeout is more than 0", h.Name)
+		}
+		names[h.Name] = true
+	}
+	return nil
+}
+
+func (d DRConfig) hooks() map[string]control.Hook {
+	all := map[string]control.Hook{}
+	for _, h := range d.Hooks {
+		all[h.Name] = control.Hook{URL: h.URL, Command: h.Command, Timeout: h.Timeout}
+	}
+	return all
+}
