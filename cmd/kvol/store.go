@@ -24,7 +24,8 @@ func storeCommand(out *output) *cobra.Command {
 
 A store is open in one process at a time; where a zone has it, DIR is refused
 with the zone's address.`}
-	c.AddCommand(storeStatus(out), storeCheck(out), storeScrub(out), storeDamages(out), storeDump())
+	c.AddCommand(storeStatus(out), storeCheck(out), storeScrub(out), storeDamages(out), storeDump(),
+		storeMend(out))
 	return c
 }
 
@@ -141,6 +142,29 @@ func storeScrub(out *output) *cobra.Command {
 		})
 	}
 	return c
+}
+
+func storeMend(out *output) *cobra.Command {
+	return &cobra.Command{Use: "mend DIR", Short: "Write the damaged parts of a store's index anew, and list what was lost",
+		Long: `Write the damaged parts of a store's index anew, while no zone has the store open.
+What can't be known any more is listed by volume and range: reading it fails from
+then on, until it is written over. Nothing is guessed. Take a copy of DIR/index first.`,
+		Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error {
+			done, err := logstore.Mend(c.Context(), logstore.Options{Dir: args[0]})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(os.Stderr, "%d parts of the index written anew with %d entries\n", done.Ranges, done.Rows)
+			var rows []table.Row
+			for _, d := range done.Lost {
+				rows = append(rows, table.Row{d.Volume, d.Extent.Off, d.Extent.Len, d.What})
+			}
+			err = out.rows(c.OutOrStdout(), done.Lost, table.Row{"Volume", "Offset", "Bytes", "What"}, rows)
+			if err == nil && len(rows) > 0 {
+				err = errDamaged(len(rows))
+			}
+			return err
+		}}
 }
 
 func storeDump() *cobra.Command {

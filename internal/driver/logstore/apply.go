@@ -191,19 +191,16 @@ func (s *Store) mergeRun(b *pebble.Batch, br *branch, leaf uint32, r run, touche
 	n := s.recent[id]
 	if n >= maxOperands && !touched {
 		var c cells
-		v, closer, err := s.db.Get(s.keyBuf)
-		if err != nil {
-			return indexError(err)
+		err := s.version(s.keyBuf, &c)
+		if err == nil {
+			c.apply(r)
+			s.valueBuf = c.encode(s.valueBuf[:0])
+			s.recent[id] = 1
+			return indexError(b.Set(s.keyBuf, s.valueBuf, nil))
 		}
-		err = c.decode(v)
-		closer.Close()
-		if err != nil {
+		if !mendable(err) { // damage of one leaf stops nobody else
 			return err
 		}
-		c.apply(r)
-		s.valueBuf = c.encode(s.valueBuf[:0])
-		s.recent[id] = 1
-		return indexError(b.Set(s.keyBuf, s.valueBuf, nil))
 	}
 	s.valueBuf = appendRun(s.valueBuf[:0], r)
 	if err := b.Merge(s.keyBuf, s.valueBuf, nil); err != nil {
@@ -235,6 +232,12 @@ func (s *Store) applyZero(b *pebble.Batch, h *header) (func(), error) {
 		leaves = append(leaves, leaf)
 		return true
 	})
+	if mendable(err) { // which leaves there are is not known
+		leaves, err = leaves[:0], nil
+		for leaf := h.first / leafBlocks; leaf <= (end-1)/leafBlocks; leaf++ {
+			leaves = append(leaves, uint32(leaf))
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

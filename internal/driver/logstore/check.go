@@ -107,6 +107,9 @@ func (e *examiner) examine(ctx context.Context) error {
 		}
 		return err
 	}
+	if err := e.reportLost(ctx); err != nil {
+		return err
+	}
 	for _, id := range slices.Sorted(maps.Keys(e.live)) {
 		if err := e.readSegment(ctx, id); err != nil {
 			return err
@@ -209,6 +212,10 @@ func (e *examiner) readIndex(ctx context.Context) (err error) {
 }
 
 func (e *examiner) keys(ctx context.Context, kind byte, f func(k []byte) error) error {
+	return e.rows(ctx, kind, func(k, _ []byte) error { return f(k) })
+}
+
+func (e *examiner) rows(ctx context.Context, kind byte, f func(k, v []byte) error) error {
 	it, err := e.snap.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
 	if err != nil {
 		return indexError(err)
@@ -218,7 +225,11 @@ func (e *examiner) keys(ctx context.Context, kind byte, f func(k []byte) error) 
 		if err := ctx.Err(); err != nil {
 			return block.Wrap(block.Unavailable, err, "the check ended")
 		}
-		if err := f(it.Key()); err != nil {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return indexError(err)
+		}
+		if err := f(it.Key(), v); err != nil {
 			return err
 		}
 	}

@@ -33,7 +33,9 @@ func (s *Store) mend(br *branch, bound uint64, blk int64, c cell, p []byte, caus
 		return errors.Join(cause, err) // moved meanwhile: whoever asks again finds it there
 	}
 	what := "a block does not match its checksum"
-	if !block.Is(cause, block.Corrupt) {
+	if c.segment == lostSegment {
+		what = whatLost
+	} else if !block.Is(cause, block.Corrupt) {
 		what = "a block can't be read from the disk"
 	}
 	d := s.damaged(owner, uint64(blk), le.AppendUint32(nil, c.crc), c.segment, c.off, what)
@@ -101,6 +103,9 @@ func reasonOf(err error) string {
 
 // fetch gets block i of what is damaged from the healer.
 func (s *Store) fetch(ctx context.Context, d *Damage, i int) ([]byte, error) {
+	if d.Segment == lostSegment {
+		return nil, errLost() // nor is it known what checksum they have
+	}
 	if s.healer == nil {
 		return nil, block.Errorf(block.Corrupt, "nobody is known who has a copy")
 	}

@@ -2,6 +2,8 @@ package logstore
 
 import (
 	"encoding/binary"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"path"
 	"sync/atomic"
@@ -111,11 +113,31 @@ func (l indexLogger) Fatalf(format string, args ...any) {
 // maxIndexFailures is how often in a row Pebble may fail to write a table.
 const maxIndexFailures = 20
 
+// maxIndexDamages is how often in a row Pebble may meet damage when it joins
+// tables. It leaves tables alone for minutes then, but for the newest ones.
+const maxIndexDamages = 1000
+
+// indexEvents is who is told of what the index does.
+type indexEvents struct {
+	// beforeTable is called before a table is written: the index must never be
+	// ahead of what the disk has of the log.
+	beforeTable func() error
+	flushed     func()                   // a table was written
+	damaged     func(first, last []byte) // a table with these first and last keys can't be read; any lock may be held
+	fatal       func(error)              // the index can't go on
+}
+
+// readFailed tells whether tables could not be read, rather than written.
+func readFailed(err error) bool {
+	var at *fs.PathError
+	return pebble.IsCorruptionError(err) || errors.As(err, &at) && at.Op == "read"
+}
+
 // openIndex opens Pebble; where the index exists it must not be made anew.
-// Its own log is off. beforeTable is called before a table
-// is written; the index must never be ahead of what the disk has of the log.
+// Its own log is off. A table that is damaged concerns those only who need it:
+// the store does not stop for it.
 func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog.Logger,
-	beforeTable func() error, flushed func(), fatal func(error)) (*pebble.DB, error) {
+	events indexEvents) (*pebble.DB, error) {
 	dir = path.Join(dir, "index")
 	if err := fsys.MkdirAll(dir); err != nil {
 		return nil, block.Wrap(ioKind(err), err, "the store's directory can't be made")
@@ -126,21 +148,26 @@ func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog
 	if err := fsys.SyncDir(dir); err != nil {
 		return nil, block.Wrap(ioKind(err), err, "the store's directory can't be synced")
 	}
-	files := &indexFS{fs: fsys, beforeTable: beforeTable, fatal: fatal}
-	var failures atomic.Int32
+	files := &indexFS{fs: fsys, beforeTable: events.beforeTable, fatal: events.fatal}
+	var failures, damages atomic.Int32
 	opts := &pebble.Options{
 		FS: files,
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
-				if failures.Add(1) > maxIndexFailures {
+				if read := readFailed(err); !read && failures.Add(1) > maxIndexFailures ||
+					read && damages.Add(1) > maxIndexDamages {
 					files.breakOff(err)
 				}
+			},
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				events.damaged(info.Bounds.Start, info.Bounds.End.Key)
 			},
 			FlushEnd: func(info pebble.FlushInfo) {
 				if info.Err == nil {
 					failures.Store(0)
+					damages.Store(0)
 				}
-				flushed()
+				events.flushed()
 			},
 		},
 		DisableWAL:         true,

@@ -106,6 +106,12 @@ func indexed(t *testing.T, mem *vfs.Mem) (s *Store, tables []string) {
 	must(t, s.flushIndex())
 	// No table is being written any more once all are one level.
 	must(t, s.db.Compact(ctx, []byte{0}, []byte{0xff}, false))
+	return s, tablesOf(t, mem)
+}
+
+// tablesOf names the tables of the index that are on the disk.
+func tablesOf(t *testing.T, mem *vfs.Mem) (tables []string) {
+	t.Helper()
 	names, err := mem.List("s/index")
 	must(t, err)
 	for _, name := range names {
@@ -116,7 +122,7 @@ func indexed(t *testing.T, mem *vfs.Mem) (s *Store, tables []string) {
 	if len(tables) == 0 {
 		t.Fatal("the index has no tables")
 	}
-	return s, tables
+	return tables
 }
 
 // flipBit changes one bit in the middle of a file.

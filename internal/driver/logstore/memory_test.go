@@ -64,7 +64,10 @@ func TestIndexMemoryIsBoundedWhileTablesWait(t *testing.T) {
 	d := openVolume(t, s, "v", 1<<30)
 	defer d.Close()
 	holding.Store(true)
-	const writes = 60000
+	writes := 60000
+	if testing.Short() {
+		writes = 8000
+	}
 	stopped, done := make(chan int, 1), make(chan error, 1)
 	go func() {
 		rng := rand.New(rand.NewPCG(3, 3))

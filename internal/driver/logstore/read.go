@@ -168,6 +168,9 @@ func (s *Store) readJoined(c []cell, p []byte) error {
 }
 
 func (s *Store) pread(segment uint32, p []byte, off int64) error {
+	if segment == lostSegment {
+		return errLost()
+	}
 	h, err := s.handles.get(segment)
 	if err != nil {
 		return err

@@ -95,6 +95,7 @@ type Store struct {
 	wait       func(context.Context, time.Duration) error
 	scrubRate  int64
 	damages    damages
+	suspects   chan [2][]byte // first and last keys of damaged tables, for the housekeeper
 	levels     levels
 	scrub      scrubState
 
@@ -166,7 +167,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		usage: map[uint32]*usage{}, memTable: memTable(o.CacheBytes), flushed: make(chan struct{}, 1),
 		healer: o.Healer, told: o.Alarm, scrubRate: o.ScrubRate, wait: o.wait,
 		sweepBatch: o.sweepBatch, idle: o.idle,
-		damages: damages{found: map[damagePlace]Damage{}},
+		damages:  damages{found: map[damagePlace]Damage{}},
+		suspects: make(chan [2][]byte, 64),
 	}
 	for _, d := range o.Known {
 		s.damages.found[d.place()] = d
@@ -247,7 +249,8 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	}
 	s.log = newLog(s.fs, s.dir, size, s.super.salt, s.handles, s.pool, s.hooks)
 	exists := s.super.generation > 0
-	s.db, err = openIndex(s.fs, s.dir, exists, o.CacheBytes, s.slog, s.beforeTable, s.tableWritten, s.indexFailed)
+	s.db, err = openIndex(s.fs, s.dir, exists, o.CacheBytes, s.slog, indexEvents{beforeTable: s.beforeTable,
+		flushed: s.tableWritten, damaged: s.suspect, fatal: s.indexFailed})
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ func (s *Store) keepHouse(ctx context.Context) {
 		case <-timer.C:
 			timer.Reset(levelEvery)
 		}
+		s.tellSuspects()
 		err := s.tidyBranches(ctx)
 		if err == nil {
 			err = s.reclaimWhenDue(ctx)

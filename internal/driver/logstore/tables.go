@@ -12,6 +12,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
+	"kvol/internal/vfs"
 )
 
 // whatTable is said of a table of the index whose bytes are not those that
@@ -31,8 +32,7 @@ func (s *Store) checkTables(ctx context.Context, read func(n int) error, report 
 			if err := ctx.Err(); err != nil {
 				return block.Wrap(block.Unavailable, err, "the request ended")
 			}
-			name := path.Join(s.dir, "index", t.BackingSSTNum.String()+".sst")
-			err := s.checkTable(ctx, name)
+			err := checkTable(ctx, s.fs, tableName(s.dir, t))
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -50,8 +50,36 @@ func (s *Store) checkTables(ctx context.Context, read func(n int) error, report 
 	return nil
 }
 
-func (s *Store) checkTable(ctx context.Context, name string) error {
-	f, err := (&indexFS{fs: s.fs}).Open(name)
+// suspect notes that Pebble met damage in a table. It may be called with any
+// lock held; more than are waiting are met again.
+func (s *Store) suspect(first, last []byte) {
+	select {
+	case s.suspects <- [2][]byte{bytes.Clone(first), bytes.Clone(last)}:
+		s.wakeHousekeeper()
+	default:
+	}
+}
+
+// tellSuspects raises the alarm about the tables in which damage was met.
+func (s *Store) tellSuspects() {
+	for {
+		select {
+		case keys := <-s.suspects:
+			for _, d := range s.tableDamage(keys[0], keys[1]) {
+				s.alarm(d)
+			}
+		default:
+			return
+		}
+	}
+}
+
+func tableName(dir string, t pebble.SSTableInfo) string {
+	return path.Join(dir, "index", t.BackingSSTNum.String()+".sst")
+}
+
+func checkTable(ctx context.Context, fsys vfs.FS, name string) error {
+	f, err := (&indexFS{fs: fsys}).Open(name)
 	if err != nil {
 		return err
 	}
