@@ -5,11 +5,13 @@ import (
 	"context"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/client/nbd"
 	"kvol/internal/control"
 )
 
@@ -165,6 +167,68 @@ func TestQoSThroughNBD(t *testing.T) {
 	if wait := e.Throttle(true, 2*4096); wait != 2*time.Second {
 		t.Errorf("pages 11 and 12 wait %v", wait)
 	}
+}
+
+// TestQoSOfTypesThroughNBD: the QoS specs of a type limit each of its volumes by
+// itself, with bursts, whoever is connected. A volume that asks for far more
+// than its share waits, on a clock that stands for ever, and its neighbours of
+// the same type and of others go on. A volume's own limits stand in for its
+// type's.
+func TestQoSOfTypesThroughNBD(t *testing.T) {
+	z := newZone(t)
+	stands := time.Now()
+	z.now = func() time.Time { return stands }
+	noisy, quiet := z.make(control.NewVolume{Size: ptr(int64(1))}), z.make(control.NewVolume{Size: ptr(int64(2))})
+	own := z.make(control.NewVolume{Size: ptr(int64(1))})
+	free := z.make(control.NewVolume{Size: ptr(int64(1)), VolumeType: ptr("slow")})
+	z.limitType(noisy.TypeID, block.QoSBackEnd, map[string]string{
+		"read_iops_sec_per_gb": "10", "write_iops_sec": "10", "write_iops_sec_max": "40",
+		"write_bytes_sec": "1048576", "write_bytes_sec_max": "1048576"})
+	z.qos = map[block.VolumeID]map[string]int64{own.ID: {"total_iops_sec": 1000}}
+	z.restart()
+	dial := z.serve()
+	conns, names := map[block.VolumeID]*nbd.Conn{}, map[block.VolumeID]string{}
+	for _, v := range []block.Volume{noisy, quiet, own, free} {
+		names[v.ID], _ = z.connect(v.ID, nil)
+		var err error
+		conns[v.ID], err = dial(names[v.ID])
+		must(t, err)
+	}
+	p := make([]byte, 4096)
+	write := func(id block.VolumeID, n int) {
+		t.Helper()
+		for i := range n {
+			_, err := conns[id].WriteAt(p, int64(i)*4096)
+			must(t, err)
+		}
+	}
+	write(noisy.ID, 40) // the whole burst
+	var held sync.WaitGroup
+	for range 8 { // never carried out
+		held.Go(func() {
+			if _, err := conns[noisy.ID].WriteAt(p, 0); err == nil {
+				t.Error("a write beyond the burst was carried out on a clock that stands")
+			}
+		})
+	}
+	write(quiet.ID, 40)
+	write(own.ID, 100)
+	write(free.ID, 400)
+	_, err := conns[noisy.ID].ReadAt(p, 0) // reads have a limit of their own
+	must(t, err)
+	e, err := z.Exports().Open(z.ctx, names[quiet.ID])
+	must(t, err)
+	defer e.Release()
+	if wait := e.Throttle(true, 0); wait != time.Second/10 {
+		t.Errorf("write 41 of a burst of 40 waits %v", wait)
+	}
+	for i, want := range []time.Duration{0, 0, time.Second / 20} { // 2 GiB: 20 a second, a tenth of a second's at once
+		if wait := e.Throttle(false, 0); wait != want {
+			t.Errorf("read %d waits %v, want %v", i+1, wait, want)
+		}
+	}
+	must(t, conns[noisy.ID].Close())
+	held.Wait()
 }
 
 // TestSnapshotExports: behind @, a connection reads the snapshots of its volume
