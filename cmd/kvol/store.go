@@ -145,7 +145,7 @@ func storeScrub(out *output) *cobra.Command {
 }
 
 func storeMend(out *output) *cobra.Command {
-	return &cobra.Command{Use: "mend DIR", Short: "Write the damaged parts of a store's index anew, and list what was lost",
+	return &cobra.Command{Use: "mend DIR", Short: "Write damaged parts of a store's index anew, and list what was lost",
 		Long: `Write the damaged parts of a store's index anew, while no zone has the store open.
 What can't be known any more is listed by volume and range: reading it fails from
 then on, until it is written over. Nothing is guessed. Take a copy of DIR/index first.`,

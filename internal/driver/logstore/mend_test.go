@@ -198,6 +198,9 @@ func TestDamagedIndexStopsNobody(t *testing.T) {
 	for _, g := range s.Damages() {
 		hit = hit || g.What == whatTable && g.Volume == "v" && g.Extent.Len > 0
 	}
+	if err := s.Check(ctx); !block.Is(err, block.Corrupt) {
+		t.Errorf("check: %v", err)
+	}
 	if st := s.Status(); st.Err != nil || !hit {
 		t.Errorf("status %+v, damages %+v", st, s.Damages())
 	}
