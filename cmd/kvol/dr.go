@@ -14,7 +14,11 @@ func drCommand(out *output) *cobra.Command {
 	c := &cobra.Command{Use: "dr", Short: "Backup zones, replicas, and recovery in another zone",
 		Long: `The kvol API by command, and how replication stands.
 
-A zone is lost:
+A zone is lost, and all of it is to be recovered in this one:
+  kvol dr recover --zone mitaka1 --dry-run
+  kvol dr recover --zone mitaka1 --accept-loss --wait
+
+A volume of it:
   kvol dr recovery --from mitaka1 --from-type TYPE-ID VOLUME-ID \
                    --to kilo1 --to-type TYPE-ID --project PROJECT-ID --wait
 
@@ -23,9 +27,30 @@ A zone is to be left while it lives, and gone back to:
   kvol dr failback NEW-VOLUME-ID --wait          (in kilo1)
 
 Any zone that is alive answers for all zones (KVOL_URL).`}
-	c.AddCommand(drList(out), drShow(out), drStart(out, "create"), drStart(out, "recovery"), drJobs(out, "create"),
-		drJobs(out, "recovery"), drReplicas(out), drPoints(out), drLinks(out),
-		drFailover(out, false), drFailover(out, true), drStatus(out), drStale(out), drHealth(out), drEvents(out), drRTOs(out))
+	c.AddCommand(
+		drList(out),
+		drShow(out),
+		drStart(out, "create"),
+		drStart(out, "recovery"),
+		drJobs(out, "create"),
+		drJobs(out, "recovery"),
+		drReplicas(out),
+		drPoints(out),
+		drLinks(out),
+		drFailover(
+			out,
+			false,
+		),
+		drFailover(out, true),
+		drStatus(out),
+		drRecover(out),
+		drPlan(out),
+		drOperation(out),
+		drStale(out),
+		drHealth(out),
+		drEvents(out),
+		drRTOs(out),
+	)
 	return c
 }
 
