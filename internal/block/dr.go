@@ -19,7 +19,16 @@ type Protection struct {
 	Enabled     bool
 	// RPOTarget is how far the replica may be behind; see RPO for 0.
 	RPOTarget time.Duration
+	// Lease, if not 0, is how long hosts in the source zone may write without the
+	// destination's word that it does not take the volume over; MaxLease at most.
+	Lease time.Duration
 }
+
+// MinLease and MaxLease bound a Protection's Lease.
+const (
+	MinLease = 200 * time.Millisecond
+	MaxLease = 10 * time.Minute
+)
 
 // RPO is how far a replica may be behind: RPOTarget, else three intervals and
 // at least the 15 s in which an idle volume is heard of three times.

@@ -117,6 +117,11 @@ func (tx *Tx) JobsOf(subject string) ([]block.Job, error) {
 	return collect(tx, scanJob, "SELECT "+jobColumns+" FROM jobs WHERE subject = $1 ORDER BY id", subject)
 }
 
+// OpenJobs returns the jobs of a kind that have not ended, the oldest first.
+func (tx *Tx) OpenJobs(kind string) ([]block.Job, error) {
+	return collect(tx, scanJob, "SELECT "+jobColumns+" FROM jobs WHERE ended_at IS NULL AND kind = $1 ORDER BY id", kind)
+}
+
 // NextJobAt tells when the next job can be claimed, as far as is known now; ok
 // is false if there is none.
 func (tx *Tx) NextJobAt() (at time.Time, ok bool, err error) {

@@ -87,7 +87,7 @@ func (f *Freshness) missed(zone block.Zone, asOf time.Time) {
 // recoveryHandler runs the jobs that StartDR enqueues.
 func (s *Service) recoveryHandler() job.Handler {
 	return recovery.New(recovery.Config{Catalog: s.catalog, Backends: s.backends, Zone: s.cfg.Zone,
-		Changed: s.DRChanged, Tell: s.tellFence, Made: s.changed, Ended: stepEnded})
+		Changed: s.DRChanged, Tell: s.tellFence, Made: s.changed, Ended: stepEnded, LeaseLeft: s.leaseLeft})
 }
 
 // KnownProtections are the policies of which this zone is an end: the

@@ -291,11 +291,17 @@ func (d *drStart) room(tx *catalog.Tx, j *block.DRJob, t block.VolumeType, p blo
 	return err
 }
 
-// promote takes the right to write over, at once unless the source is alive and
-// waits for the end, and has the new volume's beginning kept, so that the way
+// leased reports whether the source zone may hold a lease of this one.
+func (d *drStart) leased() bool {
+	return d.req.Kind == block.DRRecovery && d.planned == nil &&
+		slices.ContainsFunc(d.pairs, func(p block.Protection) bool { return p.Lease > 0 })
+}
+
+// promote takes the right to write over, at once unless the source waits for the
+// end or may hold a lease, and has the new volume's beginning kept, so that the way
 // back is short.
 func (d *drStart) promote(tx *catalog.Tx, v *block.Volume, r block.Replica, p block.Point) error {
-	if err := recovery.KeepOrigin(tx, v, r, p); err != nil || d.planned != nil {
+	if err := recovery.KeepOrigin(tx, v, r, p); err != nil || d.planned != nil || d.leased() {
 		return err
 	}
 	return recovery.Promote(tx, d.s.cfg.Zone, v, r.ID, p.ID)
@@ -349,6 +355,10 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	}
 	if d.planned != nil {
 		order.Planned, order.SourceEpoch = true, d.planned.Epoch
+	}
+	if d.leased() {
+		order.SourceEpoch = r.Epoch
+		order.Lease = &recovery.LeaseKey{Zone: d.req.SourceZone, Volume: d.req.SourceVolume, Rowkey: d.rowkey}
 	}
 	if err := tx.Pin(r.ID, p.ID, order.Holder()); err != nil {
 		return err

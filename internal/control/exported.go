@@ -22,15 +22,35 @@ type exported struct {
 	mu       sync.RWMutex // read: around each use of shared; write: to change the fields below
 	shared   driver.Device
 	writable bool
+	leases   *leases // the rights of the zone
+	needed   []int64 // protections whose lease is needed to write
 	over     bool
 }
 
 // permit gives the device to an export that was entered; if it was revoked
 // meanwhile, it stays so.
-func (x *exported) permit(device driver.Device, readOnly bool) {
+func (x *exported) permit(device driver.Device, readOnly bool, held *leases, needed []int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.shared, x.writable = device, !readOnly
+	if x.writable {
+		x.leases, x.needed = held, needed
+	}
+}
+
+// entitled is an error while a lease that is needed to write is not held.
+func (x *exported) entitled() error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.leaseHeld()
+}
+
+// leaseHeld is entitled for those who use the export.
+func (x *exported) leaseHeld() error {
+	if seq := x.leases.lost(x.needed, x.volume); seq != 0 {
+		return errLease(x.volume, seq)
+	}
+	return nil
 }
 
 // mayWrite is true also while it is not decided yet, so that a change of the
@@ -104,13 +124,20 @@ func (x *exported) use(fn func(driver.Device) error) error {
 	return fn(x.shared)
 }
 
-// write is use for what changes the volume.
+// write is use for what changes the volume. What ends after the lease did is
+// not acknowledged: who took the volume over may not have it.
 func (x *exported) write(fn func(driver.Device) error) error {
 	return x.use(func(d driver.Device) error {
 		if !x.writable {
 			return block.Errorf(block.Forbidden, "The export of volume %s is read-only.", x.volume)
 		}
-		return fn(d)
+		if err := x.leaseHeld(); err != nil {
+			return err
+		}
+		if err := fn(d); err != nil {
+			return err
+		}
+		return x.leaseHeld()
 	})
 }
 
@@ -149,7 +176,14 @@ func (d exportedDevice) Zero(off, length int64) error {
 }
 
 // Flush implements driver.Device. It is taken from those that only read too.
-func (d exportedDevice) Flush() error { return d.x.use(driver.Device.Flush) }
+func (d exportedDevice) Flush() error {
+	return d.x.use(func(dev driver.Device) error {
+		if err := dev.Flush(); err != nil {
+			return err
+		}
+		return d.x.leaseHeld()
+	})
+}
 
 // Size implements driver.Device.
 func (d exportedDevice) Size() int64 {

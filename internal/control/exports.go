@@ -139,7 +139,11 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 		return nbd.Export{}, errors.Join(err, giveBack())
 	}
 	readOnly := exportedReadOnly(v, conn)
-	x.permit(device, readOnly)
+	needed := e.s.leasesOf(v)
+	if seq := e.s.leases.lost(needed, v.ID); seq != 0 && !readOnly {
+		return nbd.Export{}, errors.Join(errLease(v.ID, seq), giveBack())
+	}
+	x.permit(device, readOnly, &e.s.leases, needed)
 	out := e.export(x, v, giveBack)
 	out.ReadOnly, out.Description = readOnly, "volume "+string(v.ID)
 	switch {

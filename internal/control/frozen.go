@@ -79,7 +79,7 @@ func (e *Exports) beginSnapshot(ctx context.Context, x *exported, v block.Volume
 	if err != nil {
 		return nbd.Export{}, errors.Join(err, r.Close())
 	}
-	x.permit(content, true)
+	x.permit(content, true, nil, nil)
 	out := e.export(x, v, r.Close)
 	out.ReadOnly, out.Description = true, "snapshot "+string(x.snapshot)+" of volume "+string(v.ID)
 	differ, ok := driver.As[driver.Differ](store)

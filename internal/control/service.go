@@ -88,13 +88,15 @@ type Service struct {
 
 	operating operating
 	watch     watch
+	leases    leases       // that other zones granted this one
+	grants    grants       // that this zone gave
 	setAside  atomic.Int64 // see SetAside
 }
 
 // New makes a Service. A default backend that is not configured is Invalid.
 func New(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, catalog: cfg.Catalog, backends: cfg.Backends, log: cfg.Log, now: cfg.Now,
-		healing: newHealing()}
+		healing: newHealing(), grants: newGrants()}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"kvol/internal/block"
@@ -23,6 +24,9 @@ type Config struct {
 	// the new one can be opened. It does what it can within its own limit of time:
 	// a zone that can't be reached hears of it when it asks.
 	Tell func(context.Context, block.Fence)
+	// LeaseLeft is how long a takeover has to wait for a lease; needed where
+	// orders have one.
+	LeaseLeft func(LeaseKey) time.Duration
 	// Made, if set, is called when a new volume is available. It must not block.
 	Made func(block.VolumeID)
 	// Ended, if set, is told of the end of an order that is a step of an operation,
@@ -66,9 +70,15 @@ func (h *Handler) Run(ctx context.Context, t *job.Task) error {
 		return err
 	}
 	if row.End.IsZero() {
+		if o.Lease != nil {
+			h.cfg.LeaseLeft(*o.Lease) // from now on it does not grow
+		}
 		e := Evidence{Point: row.Point.ID, At: row.Point.At, Root: row.Point.Root, Bytes: row.Point.Size, Notes: row.Notes}
 		if err := h.fill(ctx, t, o, v, &e); err != nil {
 			return h.judge(ctx, o, v, err)
+		}
+		if err := h.awaitLease(ctx, t, o, &e); err != nil {
+			return err
 		}
 		t.Evidence(e)
 		if err := h.tell(ctx, row, o); err != nil {
@@ -176,7 +186,7 @@ func (h *Handler) finish(ctx context.Context, o Order, e *Evidence) error {
 		if !row.End.IsZero() {
 			return nil // the source took the volume back
 		}
-		if o.Planned {
+		if o.Planned || o.Lease != nil {
 			if err := h.takeOver(tx, o); err != nil {
 				return err
 			}
@@ -199,8 +209,30 @@ func (h *Handler) finish(ctx context.Context, o Order, e *Evidence) error {
 	return err
 }
 
-// takeOver promotes the volume of a planned failover, unless its source was
-// recovered otherwise meanwhile, or has a newer point.
+// awaitLease waits until no host in the source zone can write any more.
+func (h *Handler) awaitLease(ctx context.Context, t *job.Task, o Order, e *Evidence) error {
+	if o.Lease == nil {
+		return nil
+	}
+	left := h.cfg.LeaseLeft(*o.Lease)
+	if left <= 0 {
+		return nil
+	}
+	t.Progress("waiting for the lease of zone "+string(o.Lease.Zone)+" to end", e.Bytes, e.Bytes)
+	e.Notes = append(e.Notes, fmt.Sprintf("waited %s for the lease of zone %s to end",
+		left.Round(time.Millisecond), o.Lease.Zone))
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// takeOver promotes the volume at the end, unless its source was recovered
+// otherwise meanwhile, or, where the failover is planned, has a newer point.
 func (h *Handler) takeOver(tx *catalog.Tx, o Order) error {
 	r, err := tx.Replica(o.Replica)
 	if err != nil {
@@ -210,7 +242,7 @@ func (h *Handler) takeOver(tx *catalog.Tx, o Order) error {
 	if err != nil {
 		return err
 	}
-	if r.Epoch != o.SourceEpoch || r.Newest.Root != p.Root {
+	if r.Epoch != o.SourceEpoch || o.Planned && r.Newest.Root != p.Root {
 		return job.GiveUp(block.Errorf(block.Conflict, "Volume %s of zone %s was recovered or written to meanwhile.",
 			r.Source, r.SourceZone))
 	}

@@ -32,6 +32,16 @@ type Order struct {
 	// Operation and Step name the step of an operation that this is; "" for none.
 	Operation string `json:"operation,omitempty"`
 	Step      int    `json:"step,omitempty"`
+	// Lease is set where the source zone may hold a lease of this zone: then too
+	// the right to write is taken over at the end, when the lease is over.
+	Lease *LeaseKey `json:"lease,omitempty"`
+}
+
+// LeaseKey names a takeover that has to wait for a lease.
+type LeaseKey struct {
+	Zone   block.Zone     `json:"zone"` // the source
+	Volume block.VolumeID `json:"volume"`
+	Rowkey int64          `json:"rowkey"` // of the recovery
 }
 
 // KeepOrigin notes what a recovered volume continues, and pins what it begins

@@ -140,6 +140,7 @@ type ProtectionConfig struct {
 	BackupBackend BackendConfig     `yaml:"backup_backend"`
 	Interval      time.Duration     `yaml:"interval"`   // 1s if absent
 	RPOTarget     time.Duration     `yaml:"rpo_target"` // three intervals, at least 15s, if absent
+	Lease         time.Duration     `yaml:"lease"`      // none if absent
 	Retention     []RetentionConfig `yaml:"retention"`
 	Disabled      bool              `yaml:"disabled"`
 }

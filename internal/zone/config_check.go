@@ -113,6 +113,8 @@ func (c *Config) checkProtections() error {
 		case p.RPOTarget < 0 || p.RPOTarget > 0 && p.RPOTarget < p.Interval:
 			return fmt.Errorf("protections: seq %d: rpo_target %s is less than the interval of %s, which can't be kept",
 				p.Seq, p.RPOTarget, p.Interval)
+		case p.Lease != 0 && (p.Lease < block.MinLease || p.Lease > block.MaxLease):
+			return fmt.Errorf("protections: seq %d: a lease is %s to %s, or absent", p.Seq, block.MinLease, block.MaxLease)
 		}
 		seqs[p.Seq] = true
 	}
@@ -144,7 +146,7 @@ func (c *Config) protections() []block.Protection {
 		out = append(out, block.Protection{
 			Seq: p.Seq, SourceZone: c.Zone, SourceType: t.ID, Source: c.backend(t.ExtraSpecs["volume_backend_name"]),
 			Destination: p.Destination, Backup: p.BackupBackend.backend(), Interval: p.Interval,
-			Retention: retention, Enabled: !p.Disabled, RPOTarget: p.RPOTarget,
+			Retention: retention, Enabled: !p.Disabled, RPOTarget: p.RPOTarget, Lease: p.Lease,
 		})
 	}
 	return out

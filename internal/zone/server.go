@@ -136,6 +136,7 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(func() error { return s.sender.Run(ctx) })
 		g.Go(func() error { return s.receiver.Run(ctx) })
 		g.Go(func() error { return s.control.RunHealth(ctx) })
+		g.Go(func() error { return s.control.RunLeases(ctx) })
 	}
 	g.Go(func() error { return s.learn(ctx) })
 	s.log.Info("zone started", "url", s.URL())

@@ -77,6 +77,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s.routes.HandleFunc(post, control.PathBlock, s.answer(s.block))
 	s.routes.HandleFunc(post, control.PathPromote, s.answer(s.takeover(s.cfg.Service.Promote)))
 	s.routes.HandleFunc(post, control.PathLeave, s.answer(s.takeover(s.cfg.Service.Leave)))
+	s.routes.HandleFunc(post, control.PathLease, s.answer(s.lease))
 	s.routes.HandleFunc(post, PathReplicate, s.replicate)
 	return s
 }
@@ -135,6 +136,14 @@ func (s *Server) document(ctx context.Context, from block.Zone, r *http.Request)
 		return nil, err
 	}
 	return s.cfg.Service.ExchangeDocument(ctx, from, d)
+}
+
+func (s *Server) lease(ctx context.Context, from block.Zone, r *http.Request) (any, error) {
+	var asked control.LeaseRequest
+	if err := read(r, &asked); err != nil {
+		return nil, err
+	}
+	return s.cfg.Service.GrantLease(ctx, from, asked)
 }
 
 func (s *Server) pairs(ctx context.Context, _ block.Zone, _ *http.Request) (any, error) {
