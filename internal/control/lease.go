@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"slices"
 	"sync"
@@ -90,6 +91,21 @@ func (s *Service) leasesOf(v block.Volume) (seqs []int64) {
 		}
 	}
 	return seqs
+}
+
+// Leases yields the protections of this zone that ask for a lease, and until when
+// it is held; the zero time before it was granted.
+func (s *Service) Leases() iter.Seq2[block.Protection, time.Time] {
+	return func(yield func(block.Protection, time.Time) bool) {
+		for _, p := range s.leased() {
+			s.leases.mu.RLock()
+			until := s.leases.until[p.Seq]
+			s.leases.mu.RUnlock()
+			if !yield(p, until) {
+				return
+			}
+		}
+	}
 }
 
 func errLease(v block.VolumeID, seq int64) error {

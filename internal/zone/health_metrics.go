@@ -59,6 +59,9 @@ var (
 		"0 while more changes than the link carries, or the room of the target is used up within an hour.", pairLabels, nil)
 	pairFull = prometheus.NewDesc("kvol_pair_room_full_timestamp_seconds",
 		"When the room of the backup backend will be used up; absent while it won't be.", pairLabels, nil)
+	leaseUntil = prometheus.NewDesc("kvol_lease_until_timestamp_seconds",
+		"Until when the destination lets this zone's hosts write to a protection's volumes; 0 before its first word.",
+		[]string{"destination", "protection"}, nil)
 	clockAhead = prometheus.NewDesc("kvol_clock_ahead_seconds", "How far another zone's clock is ahead of this one's.",
 		[]string{"peer"}, nil)
 	rtoSeconds = prometheus.NewDesc("kvol_rto_seconds", "How long the newest recovery of a kind took.",
@@ -79,6 +82,9 @@ func (c *storeCollector) health(ctx context.Context, to chan<- prometheus.Metric
 	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for p, until := range c.server.control.Leases() {
+		gauge(leaseUntil, seconds(until), string(p.Destination), strconv.FormatInt(p.Seq, 10))
 	}
 	gauge(lookedAt, seconds(h.At))
 	gauge(volumeLeft, float64(max(0, len(h.Volumes)-maxVolumeSeries)))

@@ -336,6 +336,14 @@ func (c *Cloud) set(a, b string, cut bool) {
 	c.links[[2]string{b, a}].set(cut)
 }
 
+// Configure changes the configuration of a zone and starts it anew with it.
+func (c *Cloud) Configure(name string, change func(*zone.Config)) {
+	c.t.Helper()
+	c.Stop(name)
+	change(&c.zones[name].config)
+	c.Start(name)
+}
+
 // Running reports whether a zone runs.
 func (c *Cloud) Running(name string) bool { return c.zones[name].server != nil }
 
