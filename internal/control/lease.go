@@ -32,8 +32,9 @@ type LeaseGrant struct {
 // leases are the rights to write that other zones granted this one. A right
 // counts from the moment at which it was asked for, on the monotonic clock of
 // this process, so that it ends here before it ends in the eyes of who granted
-// it, whatever the clocks of both say. The zero value holds none.
+// it, whatever the clocks of both say.
 type leases struct {
+	now   func() time.Time // the system's clock, whose readings are monotonic
 	mu    sync.RWMutex
 	until map[int64]time.Time                    // by protection; guarded by mu, as below
 	ends  map[int64]map[block.VolumeID]time.Time // volumes whose right is not renewed any more
@@ -63,7 +64,7 @@ func (l *leases) lost(seqs []int64, v block.VolumeID) int64 {
 	if len(seqs) == 0 {
 		return 0
 	}
-	now := time.Now()
+	now := l.now()
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for _, seq := range seqs {
@@ -160,7 +161,7 @@ func (s *Service) noteLease(p block.Protection, held bool, err error) {
 func (s *Service) renewLease(ctx context.Context, p block.Protection) error {
 	ctx, cancel := context.WithTimeout(ctx, p.Lease/3)
 	defer cancel()
-	asked := time.Now()
+	asked := s.now()
 	var g LeaseGrant
 	err := s.cfg.DR.Peers.Call(ctx, p.Destination, http.MethodPost, PathLease,
 		LeaseRequest{Protection: p.Seq, For: p.Lease}, &g)

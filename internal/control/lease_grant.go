@@ -28,8 +28,8 @@ type grant struct {
 	length time.Duration
 }
 
-func newGrants() grants {
-	return grants{started: time.Now(), last: map[int64]grant{}, ends: map[recovery.LeaseKey]time.Time{}}
+func newGrants(now time.Time) grants {
+	return grants{started: now, last: map[int64]grant{}, ends: map[recovery.LeaseKey]time.Time{}}
 }
 
 // keepEnds is how long it is remembered when a grant was over.
@@ -77,7 +77,7 @@ func (s *Service) GrantLease(ctx context.Context, from block.Zone, r LeaseReques
 	if err != nil {
 		return LeaseGrant{}, err
 	}
-	s.grants.last[r.Protection] = grant{at: time.Now(), length: r.For}
+	s.grants.last[r.Protection] = grant{at: s.now(), length: r.For}
 	return g, nil
 }
 
@@ -100,10 +100,10 @@ func (s *Service) leaseLeft(k recovery.LeaseKey) time.Duration {
 			}
 			end = later(end, last.at.Add(leaseMargin(max(last.length, p.Lease))))
 		}
-		maps.DeleteFunc(s.grants.ends, func(_ recovery.LeaseKey, end time.Time) bool { return time.Since(end) > keepEnds })
+		maps.DeleteFunc(s.grants.ends, func(_ recovery.LeaseKey, end time.Time) bool { return s.now().Sub(end) > keepEnds })
 		s.grants.ends[k] = end
 	}
-	return time.Until(end)
+	return end.Sub(s.now())
 }
 
 // leaseMargin adds what two clocks may run apart during a lease: a tenth.

@@ -96,10 +96,11 @@ type Service struct {
 // New makes a Service. A default backend that is not configured is Invalid.
 func New(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, catalog: cfg.Catalog, backends: cfg.Backends, log: cfg.Log, now: cfg.Now,
-		healing: newHealing(), grants: newGrants()}
+		healing: newHealing()}
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.leases.now, s.grants = s.now, newGrants(s.now())
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

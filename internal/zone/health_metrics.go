@@ -84,7 +84,11 @@ func (c *storeCollector) health(ctx context.Context, to chan<- prometheus.Metric
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	for p, until := range c.server.control.Leases() {
-		gauge(leaseUntil, seconds(until), string(p.Destination), strconv.FormatInt(p.Seq, 10))
+		at := 0.0
+		if !until.IsZero() {
+			at = seconds(until)
+		}
+		gauge(leaseUntil, at, string(p.Destination), strconv.FormatInt(p.Seq, 10))
 	}
 	gauge(lookedAt, seconds(h.At))
 	gauge(volumeLeft, float64(max(0, len(h.Volumes)-maxVolumeSeries)))

@@ -21,7 +21,7 @@ func TestLeaseOneWriter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const to = "kilo1"
-			c := withLease(t, to, 2*time.Second)
+			c := withLease(t, to, 3*time.Second)
 			j := zonetest.NewJourney(t, c, source, 64, 1)
 			j.WriteHere(0, 64)
 			j.AwaitReplica(to)
@@ -62,7 +62,7 @@ func TestLeaseOneWriter(t *testing.T) {
 // reaches its backup zone. A dead backup zone stops nobody without a lease.
 func TestLeaseComesBack(t *testing.T) {
 	t.Parallel()
-	c := withLease(t, "kilo1", 300*time.Millisecond)
+	c := withLease(t, "kilo1", 3*time.Second)
 	j := zonetest.NewJourney(t, c, source, 64, 2)
 	host := startHost(c.Open(source, j.Volume))
 	c.Cut(source, "kilo2")
