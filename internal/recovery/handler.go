@@ -87,6 +87,11 @@ func (h *Handler) Run(ctx context.Context, t *job.Task) error {
 		if err := h.finish(ctx, o, &e); err != nil {
 			return h.judge(ctx, o, v, err)
 		}
+		if o.Lease != nil { // there was no fence to tell of before
+			if err := h.tell(ctx, row, o); err != nil {
+				return err
+			}
+		}
 	}
 	return h.release(ctx, o)
 }
