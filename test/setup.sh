@@ -2,7 +2,7 @@
 # Installs the Debian packages that the tests use as unmodified peers and
 # clients. Where that is not possible it says what will be skipped.
 set -u
-packages=(qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xfsprogs btrfs-progs libiscsi-bin tgt
+packages=(curl jq qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xfsprogs btrfs-progs libiscsi-bin tgt
   python3-libnbd qemu-system-x86 busybox-static python3-openstackclient python3-cinderclient
   python3-openstacksdk prometheus libkmod2 libmount1
   cryptsetup-bin python3-barbicanclient python3-castellan)

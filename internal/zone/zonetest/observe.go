@@ -2,6 +2,7 @@ package zonetest
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -17,11 +18,14 @@ type Observer struct {
 	zones []string
 	ids   []block.VolumeID // of the incarnations, by age
 	homes []int8
+	open  map[string]*catalog.Catalog // by zone
+	lives map[string]string           // of the zone when its catalog was opened
 }
 
 // Observe begins with the volume in the first of the zones.
 func (c *Cloud) Observe(volume string, zones ...string) *Observer {
-	return &Observer{c: c, zones: zones, ids: []block.VolumeID{block.VolumeID(volume)}, homes: []int8{0}}
+	return &Observer{c: c, zones: zones, ids: []block.VolumeID{block.VolumeID(volume)}, homes: []int8{0},
+		open: map[string]*catalog.Catalog{}, lives: map[string]string{}}
 }
 
 // Look returns what both zones have at one moment: it reads until it finds the
@@ -118,11 +122,31 @@ func promoted(tx *catalog.Tx, v block.Volume) bool {
 	return err == nil && slices.ContainsFunc(fences, func(f block.Fence) bool { return f.Recovered.Volume == v.ID })
 }
 
+// view reads the catalog of a zone, which is another file after a kill.
 func (o *Observer) view(ctx context.Context, zone string, fn func(*catalog.Tx) error) error {
-	c, err := catalog.Open(ctx, catalog.Options{Path: filepath.Join(o.c.zones[zone].config.DataDir, "catalog.db")})
-	if err != nil {
-		return err
+	l := o.c.zones[zone]
+	life := fmt.Sprint(zone, l.lives, l.server != nil)
+	if o.lives[zone] != life {
+		if err := o.Close(zone); err != nil {
+			return err
+		}
+		c, err := catalog.Open(ctx, catalog.Options{Path: filepath.Join(l.config.DataDir, "catalog.db")})
+		if err != nil {
+			return err
+		}
+		o.open[zone], o.lives[zone] = c, life
 	}
-	defer c.Close()
-	return c.View(ctx, fn)
+	return o.open[zone].View(ctx, fn)
+}
+
+// Close lets go of a zone's catalog until the next look; it has to be called
+// before the zone is killed.
+func (o *Observer) Close(zone string) error {
+	c := o.open[zone]
+	delete(o.open, zone)
+	delete(o.lives, zone)
+	if c == nil {
+		return nil
+	}
+	return c.Close()
 }

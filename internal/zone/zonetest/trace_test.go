@@ -45,11 +45,12 @@ func trace(t *testing.T, seed uint64) {
 		}
 	}
 	look()
+	defer w.close(t)
 	if seed%2 == 0 {
 		j.WriteHere(0, 4)
 		planned(t, c, j, w, rnd)
 	} else {
-		forced(c, j, rnd)
+		forced(c, j, w, rnd)
 	}
 	look()
 	if j.Zone != source {
@@ -65,10 +66,10 @@ func trace(t *testing.T, seed uint64) {
 }
 
 // forced recovers a volume whose zone is dead, cut off or alive.
-func forced(c *zonetest.Cloud, j *zonetest.Journey, rnd *rand.Rand) {
+func forced(c *zonetest.Cloud, j *zonetest.Journey, w *watch, rnd *rand.Rand) {
 	switch rnd.IntN(3) {
 	case 0:
-		c.Kill(source)
+		w.kill(c, source)
 		j.Recover("kilo1")
 		c.Start(source)
 	case 1:
@@ -102,7 +103,7 @@ func planned(t *testing.T, c *zonetest.Cloud, j *zonetest.Journey, w *watch, rnd
 		c.Cut(from, to)
 		c.Mend(from, to)
 	default:
-		c.Kill(victim)
+		w.kill(c, victim)
 		if err := w.look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -140,4 +141,20 @@ func (w *watch) look(ctx context.Context) error {
 	}
 	w.seen = append(w.seen, seen)
 	return w.trace.See(seen)
+}
+
+// kill kills a zone, whose catalog is a new file after it.
+func (w *watch) kill(c *zonetest.Cloud, zone string) {
+	if err := w.o.Close(zone); err != nil {
+		panic(err)
+	}
+	c.Kill(zone)
+}
+
+func (w *watch) close(t *testing.T) {
+	for _, zone := range []string{source, "kilo1"} {
+		if err := w.o.Close(zone); err != nil {
+			t.Error(err)
+		}
+	}
 }
