@@ -252,7 +252,7 @@ func (s *Service) beginStep(tx *catalog.Tx, step block.OperationStep) error {
 		return err
 	}
 	own, _ := s.backends.Backend(r.Backend)
-	d := drStart{s: s, step: &step, pairs: []block.Protection{{Seq: r.Protection, Backup: own}},
+	d := drStart{s: s, step: &step, pairs: []block.Protection{{Seq: r.Protection, Backup: own, Lease: s.leaseOf(r)}},
 		req: block.DRRequest{Kind: block.DRRecovery, SourceZone: r.SourceZone, SourceType: r.Entry.Volume.TypeID,
 			SourceVolume: r.Source, Destination: s.cfg.Zone, Project: step.Project, DestinationType: t.ID}}
 	j, err := d.newJob(tx, t)

@@ -14,13 +14,20 @@ import (
 
 // TestLeaseOneWriter cuts the zone of a volume off and recovers the volume in
 // its backup zone while a host in the cut zone goes on writing. Nothing that the
-// host writes is acknowledged once the backup zone takes writes, also if the
-// backup zone was killed while it waited for the lease.
+// host writes is acknowledged once the backup zone takes writes, by whatever call
+// it was recovered, and also if the backup zone was killed while it waited for
+// the lease.
 func TestLeaseOneWriter(t *testing.T) {
-	for name, killed := range map[string]bool{"destination alive": false, "destination killed": true} {
+	ways := map[string]func(*testing.T, *zonetest.Cloud, string) string{
+		"recovery":  func(t *testing.T, c *zonetest.Cloud, v string) string { return byKvolAPI(t, c, v, func() {}) },
+		"operation": byOperation,
+		"destination killed": func(t *testing.T, c *zonetest.Cloud, v string) string {
+			return byKvolAPI(t, c, v, func() { c.Kill(to); c.Start(to) })
+		},
+	}
+	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const to = "kilo1"
 			c := withLease(t, to, 3*time.Second)
 			j := zonetest.NewJourney(t, c, source, 64, 1)
 			j.WriteHere(0, 64)
@@ -28,20 +35,8 @@ func TestLeaseOneWriter(t *testing.T) {
 			host := startHost(c.Open(source, j.Volume))
 			c.Cut(source, "kilo1")
 			c.Cut(source, "kilo2")
-			rowkey, err := c.Kvol(to).Recovery(t.Context(), client.Elsewhere{SrcZone: source, SrcType: zonetest.TypeID(source),
-				Volume: j.Volume, DstZone: to, DstProject: c.Projects[zonetest.Alice], DstType: zonetest.TypeID(to)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if killed {
-				c.Kill(to)
-				c.Start(to)
-			}
-			done, err := c.Kvol(to).Wait(t.Context(), "recovery", rowkey, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			conn := c.Open(to, *done.NewVolumeID)
+			volume := way(t, c, j.Volume)
+			conn := c.Open(to, volume)
 			defer conn.Close()
 			if _, err := conn.WriteAt(make([]byte, zonetest.BlockSize), 0); err != nil {
 				t.Fatal(err)
@@ -55,6 +50,37 @@ func TestLeaseOneWriter(t *testing.T) {
 			awaitStale(t, c, j.Volume)
 		})
 	}
+}
+
+// byKvolAPI recovers a volume and returns the new one's id.
+func byKvolAPI(t *testing.T, c *zonetest.Cloud, volume string, meanwhile func()) string {
+	rowkey, err := c.Kvol(to).Recovery(t.Context(), client.Elsewhere{SrcZone: source, SrcType: zonetest.TypeID(source),
+		Volume: volume, DstZone: to, DstProject: c.Projects[zonetest.Alice], DstType: zonetest.TypeID(to)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	meanwhile()
+	done, err := c.Kvol(to).Wait(t.Context(), "recovery", rowkey, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *done.NewVolumeID
+}
+
+func byOperation(t *testing.T, c *zonetest.Cloud, volume string) string {
+	s := c.Session(to, zonetest.Alice)
+	op, _, err := s.Recover(t.Context(), client.Recovery{Scope: client.RecoveryScope{Volumes: []string{volume}},
+		AcceptLoss: true})
+	if err == nil {
+		err = client.Poll(t.Context(), 10*time.Millisecond, func() (bool, error) {
+			op, err = s.Durable(t.Context(), op.ID)
+			return op.Ended(), err
+		})
+	}
+	if err != nil || op.Status != "succeeded" {
+		t.Fatalf("%+v, %v", op, err)
+	}
+	return op.Steps[0].NewVolume
 }
 
 // TestLeaseComesBack: a zone that is cut off takes no writes to a volume whose
