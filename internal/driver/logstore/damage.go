@@ -38,7 +38,7 @@ type Damage struct {
 // Error says it all in one sentence.
 func (d Damage) Error() string {
 	where := fmt.Sprintf("in segment %08x at %d", d.Segment, d.Off)
-	if d.Segment == 0 || d.Segment == lostSegment {
+	if d.Segment == 0 {
 		where = "in the index"
 	}
 	if d.Extent.Len > 0 {
@@ -77,7 +77,7 @@ type damagePlace struct {
 }
 
 func (d *Damage) place() damagePlace {
-	if d.Segment != 0 && d.Segment != lostSegment && d.Extent.Len > 0 {
+	if d.Segment != 0 && d.Extent.Len > 0 {
 		return damagePlace{segment: d.Segment, off: d.Off}
 	}
 	return damagePlace{segment: d.Segment, volume: d.Volume, at: d.Extent.Off, what: d.What}

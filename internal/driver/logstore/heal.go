@@ -32,10 +32,12 @@ func (s *Store) mend(br *branch, bound uint64, blk int64, c cell, p []byte, caus
 	if err != nil || !found {
 		return errors.Join(cause, err) // moved meanwhile: whoever asks again finds it there
 	}
+	if c.segment == lostSegment { // nor is it known what checksum it has
+		s.alarm(s.lostIn(owner, uint32(blk/leafBlocks)))
+		return cause
+	}
 	what := "a block does not match its checksum"
-	if c.segment == lostSegment {
-		what = whatLost
-	} else if !block.Is(cause, block.Corrupt) {
+	if !block.Is(cause, block.Corrupt) {
 		what = "a block can't be read from the disk"
 	}
 	d := s.damaged(owner, uint64(blk), le.AppendUint32(nil, c.crc), c.segment, c.off, what)
@@ -103,9 +105,6 @@ func reasonOf(err error) string {
 
 // fetch gets block i of what is damaged from the healer.
 func (s *Store) fetch(ctx context.Context, d *Damage, i int) ([]byte, error) {
-	if d.Segment == lostSegment {
-		return nil, errLost() // nor is it known what checksum they have
-	}
 	if s.healer == nil {
 		return nil, block.Errorf(block.Corrupt, "nobody is known who has a copy")
 	}

@@ -22,8 +22,15 @@ func lostLeaf() []byte {
 	return appendRun(nil, run{count: leafBlocks, segment: lostSegment, crcs: make([]byte, leafBlocks*4)})
 }
 
-// reportLost reports the ranges of which the place was lost, and takes them out
-// of what was counted.
+// lostIn is the damage of a leaf in which blocks were lost, be it one or all: one
+// alarm for each leaf is enough.
+func (s *Store) lostIn(branch uint64, leaf uint32) Damage {
+	return Damage{What: whatLost, State: Damaged, Volume: s.ownerOf(branch),
+		Extent: driver.Extent{Off: int64(leaf) * leafSize, Len: leafSize}}
+}
+
+// reportLost reports the leaves with blocks of which the place was lost, and
+// takes them out of what was counted.
 func (e *examiner) reportLost(ctx context.Context) error {
 	if e.live[lostSegment] == 0 {
 		return nil
@@ -31,12 +38,12 @@ func (e *examiner) reportLost(ctx context.Context) error {
 	e.done.Bytes -= e.live[lostSegment]
 	delete(e.live, lostSegment)
 	return e.rows(ctx, keyLeaf, func(k, v []byte) error {
+		lost := false
+		if err := eachRun(v, func(r run) { lost = lost || r.segment == lostSegment }); err != nil || !lost {
+			return err
+		}
 		branch, leaf, _, _ := parseLeafKey(k)
-		return eachRun(v, func(r run) {
-			if r.segment == lostSegment {
-				e.report(Damage{What: whatLost, Volume: e.store.ownerOf(branch), Segment: lostSegment,
-					Extent: driver.Extent{Off: int64(leaf)*leafSize + int64(r.first)*blockSize, Len: int64(r.count) * blockSize}})
-			}
-		})
+		e.report(e.store.lostIn(branch, leaf))
+		return nil
 	})
 }

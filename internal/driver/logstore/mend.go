@@ -96,8 +96,8 @@ func (m *mender) mend(ctx context.Context) error {
 	}
 	for branch, leaves := range m.lost {
 		for _, leaf := range leaves {
-			m.done.Lost = append(m.done.Lost, Damage{What: whatLost, Volume: name(branch), Segment: lostSegment,
-				State: Damaged, Extent: driver.Extent{Off: int64(leaf) * leafSize, Len: leafSize}})
+			m.done.Lost = append(m.done.Lost, Damage{What: whatLost, Volume: name(branch), State: Damaged,
+				Extent: driver.Extent{Off: int64(leaf) * leafSize, Len: leafSize}})
 		}
 	}
 	m.done.Lost = joinDamages(m.done.Lost)

@@ -133,6 +133,9 @@ func seeMended(t *testing.T, s *Store, done Mended, want map[int64][]byte) {
 	must(t, err)
 	defer d.Close()
 	p := make([]byte, blockSize)
+	if n := len(s.Damages()); n != len(gone) {
+		t.Fatalf("%d alarms stand, %d were raised by a check", n, len(gone))
+	}
 	for n, bytesOf := range want {
 		off := n * blockSize
 		_, err := d.ReadAt(p, off)
@@ -143,6 +146,9 @@ func seeMended(t *testing.T, s *Store, done Mended, want map[int64][]byte) {
 		if !bad && (err != nil || !bytes.Equal(p, bytesOf)) {
 			t.Fatalf("block %d has other bytes: %v", n, err)
 		}
+	}
+	if n := len(s.Damages()); n != len(gone) {
+		t.Fatalf("after reading %d alarms stand, %d were raised by a check", n, len(gone))
 	}
 	for _, g := range done.Lost {
 		must(t, d.Zero(g.Extent.Off, g.Extent.Len))

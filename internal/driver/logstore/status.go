@@ -95,7 +95,7 @@ func (s *Store) level(st Status) Level {
 		return LevelStopped
 	case s.pool.isFull():
 		return LevelFull
-	case st.Free+st.GarbageBytes < max(st.Total/20, int64(forWriting+2)*st.SegmentSize):
+	case st.Total > 0 && st.Free+st.GarbageBytes < max(st.Total/20, int64(forWriting+2)*st.SegmentSize):
 		return LevelCritical
 	case lowRoom(driver.Capacity{Total: st.Total, Free: st.Free + st.GarbageBytes}):
 		return LevelLow
