@@ -94,7 +94,7 @@ func (b *bench) run(ctx context.Context) error {
 		fn   func(context.Context) error
 	}{{"random writes", b.writes}, {"snapshots and clones", b.snapshots}, {"servers", b.servers},
 		{"iscsi", b.targets}, {"engine", b.engine}, {"steady", b.steady}, {"scattered", b.scattered},
-		{"memory", b.memory}, {"backup", b.backups}, {"delta", b.delta},
+		{"memory", b.memory}, {"served memory", b.servedMemory}, {"backup", b.backups}, {"delta", b.delta},
 		{"reopen", b.reopen}, {"an idle zone", b.idle}, {"zones", b.zones}, {"api", b.api}} {
 		if !strings.HasPrefix(work.name, b.only) {
 			continue
