@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 60s
 
-.PHONY: help build demo test check lint fuzz race crash soak-flips bench bench-api setup clean
+.PHONY: help build demo test check lint fuzz race crash soak-flips soak bench bench-api setup clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ crash: ## CUTS simulated power cuts (default 100000) and every fault of longer h
 FLIPS ?= 1000
 soak-flips: ## FLIPS planned failovers of a volume to and fro (default 1000), with writes between and equal hashes
 	KVOL_FLIPS=$(FLIPS) $(GO) test -count=1 -timeout 2h -v -run 'TestFlips$$' ./internal/zone/zonetest
+
+SOAK ?= 10m
+soak: setup ## zones as processes, killed, stopped and cut off at random for SOAK (10m) under load, each byte checked
+	SOAK=$(SOAK) $(GO) test -count=1 -timeout 48h -v -run 'TestSoak$$' ./test/e2e
 
 bench: build setup ## speed and size as ratios against peers in the same run
 	test/bench.sh

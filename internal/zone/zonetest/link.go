@@ -105,3 +105,22 @@ func (k *link) close() error {
 	}
 	return err
 }
+
+// Wire is a link for tests whose zones are processes of their own.
+type Wire struct{ link *link }
+
+// NewWire listens on a free port of this machine and carries what comes there to
+// an address.
+func NewWire(to string) (*Wire, error) {
+	k, err := newLink(to)
+	return &Wire{k}, err
+}
+
+// Address is where the wire listens, as host:port.
+func (w *Wire) Address() string { return w.link.address() }
+
+// Cut breaks the wire, or joins it again.
+func (w *Wire) Cut(cut bool) { w.link.set(cut) }
+
+// Close ends it.
+func (w *Wire) Close() error { return w.link.close() }
