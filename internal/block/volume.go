@@ -59,6 +59,8 @@ const (
 	ReplicationDisabled = "disabled"
 	ReplicationEnabled  = "enabled"
 	FailedOver          = "failed-over" // recovered in another zone: a stale primary
+	FailingOver         = "failing-over"
+	FailoverError       = "failover-error" // of a backend none of whose volumes could be moved
 )
 
 // Recovered says where a volume lives on after its zone was given up.

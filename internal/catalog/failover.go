@@ -1,6 +1,10 @@
 package catalog
 
-import "kvol/internal/block"
+import (
+	"time"
+
+	"kvol/internal/block"
+)
 
 // PutFailover writes a planned failover, new or not.
 func (tx *Tx) PutFailover(f block.Failover) error {
@@ -20,6 +24,39 @@ func (tx *Tx) Failover(id string) (block.Failover, error) {
 func (tx *Tx) Failovers(project block.ProjectID, limit int) ([]block.Failover, error) {
 	return collect(tx, scanFailover, `SELECT failover FROM failovers
 		WHERE $1 = '' OR failover ->> '$.project' = $1 ORDER BY started_at DESC, id LIMIT $2`, string(project), limit)
+}
+
+// CountSwitching says how many volumes of a backend are being moved to other
+// zones.
+func (tx *Tx) CountSwitching(backend string) (n int, err error) {
+	return n, tx.queryRow("SELECT COUNT(*) FROM volumes WHERE backend = $1 AND switching <> ''", backend).Scan(&n)
+}
+
+// Unmoved lists volumes of a backend that live here and could be moved to
+// another zone, and of which no planned failover began since then, at most a
+// thousand.
+func (tx *Tx) Unmoved(backend string, types []block.TypeID, since time.Time) ([]block.VolumeID, error) {
+	s := statement{dialect: tx.dialect}
+	query := `SELECT id FROM volumes WHERE backend = ` + s.arg(backend) + ` AND recovered_to IS NULL AND switching = ''
+		AND status NOT LIKE 'error%' AND status <> 'deleting' AND type_id IN (`
+	for i, t := range types {
+		if i > 0 {
+			query += ", "
+		}
+		query += s.arg(string(t))
+	}
+	query += `) AND NOT EXISTS (SELECT 1 FROM failovers WHERE failovers.volume_id = volumes.id
+		AND failovers.started_at >= ` + s.arg(micros(since)) + `) ORDER BY id LIMIT 1000`
+	return collect(tx, scanVolumeID, query, s.args...)
+}
+
+// CountFailovers says of the planned failovers of a backend's volumes that began
+// since then how many ended in the other zone and how many here.
+func (tx *Tx) CountFailovers(backend string, since time.Time) (there, here int, err error) {
+	return there, here, tx.queryRow(`SELECT COALESCE(SUM(failover ->> '$.phase' = $3), 0),
+			COALESCE(SUM(failover ->> '$.phase' = $4), 0) FROM failovers
+		JOIN volumes ON volumes.id = failovers.volume_id AND volumes.backend = $1 WHERE started_at >= $2`,
+		backend, micros(since), string(block.FailoverDone), string(block.FailoverBack)).Scan(&there, &here)
 }
 
 func scanFailover(row scanner) (f block.Failover, err error) {

@@ -79,6 +79,21 @@ func (tx *Tx) PutLink(l Link) error {
 		string(l.Volume), l.Protection, string(l.State), pointOrNull(l.Confirmed), l.Sum.String(), int64(l.Changes),
 		target, int64(l.TargetChanges), micros(l.Current), l.EntryHash, l.Error, l.BytesSent, l.Gone,
 		l.Whole, tx.Now.UnixMicro())
+	if err != nil {
+		return err
+	}
+	return tx.TellReplication(l.Volume)
+}
+
+// TellReplication has a volume say how its replication stands: enabled while it
+// has links, error while one of them fails. One that is moved to another zone or
+// lives there says that, whatever its links.
+func (tx *Tx) TellReplication(volume block.VolumeID) error {
+	const truth = `CASE
+		WHEN EXISTS (SELECT 1 FROM links WHERE volume_id = $1 AND state = 'error' AND NOT gone) THEN 'error'
+		WHEN EXISTS (SELECT 1 FROM links WHERE volume_id = $1 AND NOT gone) THEN 'enabled' ELSE 'disabled' END`
+	_, err := tx.exec(`UPDATE volumes SET replication_status = `+truth+`
+		WHERE id = $1 AND recovered_to IS NULL AND switching = '' AND replication_status <> `+truth, string(volume))
 	return err
 }
 
@@ -103,7 +118,10 @@ func (tx *Tx) LinksOf(volume block.VolumeID) ([]Link, error) {
 // DeleteLink removes a link.
 func (tx *Tx) DeleteLink(volume block.VolumeID, protection int64) error {
 	_, err := tx.exec(`DELETE FROM links WHERE volume_id = $1 AND protection = $2`, string(volume), protection)
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.TellReplication(volume)
 }
 
 // VolumeGone notes that a volume was deleted. It belongs into the transaction

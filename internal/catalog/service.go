@@ -9,21 +9,28 @@ type ServiceState struct {
 	Disabled bool    // takes no new volumes
 	Reason   *string // why; nil if none was ever given
 	Frozen   bool    // refuses what changes volumes and snapshots as things
+	// Replication is what a failover of the backend came to, in Cinder's words; ""
+	// where none was asked for. Active is the zone that its volumes went to: nil if
+	// they never went, "" if it has taken its place again.
+	Replication string
+	Active      *string
 }
 
 // Services returns the states that administrators set, in no order.
 func (tx *Tx) Services() ([]ServiceState, error) {
 	return collect(tx, func(row scanner) (s ServiceState, err error) {
-		return s, row.Scan(&s.Kind, &s.Backend, &s.Disabled, &s.Reason, &s.Frozen)
-	}, "SELECT kind, backend, disabled, reason, frozen FROM services")
+		return s, row.Scan(&s.Kind, &s.Backend, &s.Disabled, &s.Reason, &s.Frozen, &s.Replication, &s.Active)
+	}, "SELECT kind, backend, disabled, reason, frozen, replication, active FROM services")
 }
 
 // PutService sets a service's state.
 func (tx *Tx) PutService(s ServiceState) error {
-	_, err := tx.exec(`INSERT INTO services (kind, backend, disabled, reason, frozen, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (kind, backend) DO UPDATE SET disabled = excluded.disabled,
-			reason = excluded.reason, frozen = excluded.frozen, updated_at = excluded.updated_at`,
-		s.Kind, s.Backend, s.Disabled, s.Reason, s.Frozen, micros(tx.Now))
+	_, err := tx.exec(`INSERT INTO services (kind, backend, disabled, reason, frozen, replication, active,
+			updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (kind, backend) DO UPDATE SET disabled = excluded.disabled,
+			reason = excluded.reason, frozen = excluded.frozen, replication = excluded.replication,
+			active = excluded.active, updated_at = excluded.updated_at`,
+		s.Kind, s.Backend, s.Disabled, s.Reason, s.Frozen, s.Replication, s.Active, micros(tx.Now))
 	return err
 }
 

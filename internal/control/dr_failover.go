@@ -101,7 +101,7 @@ func (s *Service) beginFailover(tx *catalog.Tx, c block.Caller, v block.Volume, 
 		return block.Errorf(block.Unavailable, "Zone %s has no whole copy of volume %s yet.", f.Destination, v.ID)
 	}
 	f.Project, f.Epoch, f.Started, f.Deadline = v.Project, v.Epoch, tx.Now, tx.Now.Add(drainLimit)
-	v.Switching = f.Destination
+	v.Switching, v.ReplicationStatus = f.Destination, block.FailingOver
 	params, err := json.Marshal(f)
 	if err != nil {
 		return err

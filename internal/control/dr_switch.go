@@ -255,7 +255,7 @@ func (s *Service) endFailover(ctx context.Context, f block.Failover) error {
 		if f.Phase == block.FailoverBack {
 			code = http.StatusConflict
 		}
-		return first(tx.UpdateVolume(v), tx.DeleteCut(v.ID, f.Last), tx.PutFailover(f),
+		return first(tx.UpdateVolume(v), tx.TellReplication(v.ID), tx.DeleteCut(v.ID, f.Last), tx.PutFailover(f),
 			dropPoint(tx, v.Backend, driver.SnapshotRef{Volume: v.ID, Name: f.Last}),
 			tx.InsertAudit(block.Audit{User: "kvol", Call: "failover " + string(f.Phase), Params: f.ID, Code: code}))
 	})

@@ -33,7 +33,7 @@ func (s *Service) Fence(ctx context.Context, f block.Fence) error {
 		}
 		fresh = true
 		recovered := f.Recovered
-		v.RecoveredTo, v.ReplicationStatus = &recovered, "failed-over"
+		v.RecoveredTo, v.ReplicationStatus = &recovered, block.FailedOver
 		return first(tx.UpdateVolume(v), beginUndo(tx, v, recovered))
 	})
 	if err != nil {

@@ -113,11 +113,13 @@ func (s *Service) Handlers() map[string]job.Handler {
 			gaveUpGroupSnapshot(block.GroupCreating, block.SnapshotCreating)},
 		jobGroupSnapshotDelete: handler{s.runGroupSnapshotDelete,
 			gaveUpGroupSnapshot(block.GroupDeleting, block.SnapshotDeleting)},
-		jobServerTell:    handler{s.runTell, nobody},
-		jobFailover:      handler{s.runFailover, nobody},
-		jobOperation:     handler{s.runOperation, gaveUpOperation},
-		jobUndo:          handler{s.runUndo, nobody},
-		recovery.JobKind: s.recoveryHandler(),
+		jobServerTell: handler{s.runTell, nobody},
+		jobFailover:   handler{s.runFailover, nobody},
+		jobOperation:  handler{s.runOperation, gaveUpOperation},
+		jobUndo:       handler{s.runUndo, nobody},
+
+		jobBackendFailover: handler{s.runBackendFailover, gaveUpBackend},
+		recovery.JobKind:   s.recoveryHandler(),
 	}
 }
 

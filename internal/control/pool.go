@@ -52,10 +52,7 @@ func (s *Service) Pools(ctx context.Context, c block.Caller) (pools []Pool, err 
 				p.Allocated += u.VolumeGiB
 			}
 		}
-		p.Replicated = slices.ContainsFunc(types, func(t block.VolumeType) bool {
-			name, err := s.backendOf(&t)
-			return err == nil && name == b.Name && s.protected(t.ID)
-		})
+		p.Replicated = s.replicates(b.Name, types)
 		pools = append(pools, p)
 	}
 	return pools, nil

@@ -42,10 +42,14 @@ func (s *Service) Services(ctx context.Context, c block.Caller) ([]ServiceInfo, 
 
 func (s *Service) services(ctx context.Context) ([]ServiceInfo, error) {
 	var states []catalog.ServiceState
+	var types []block.VolumeType
 	var now time.Time
 	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-		states, err = tx.Services()
 		now = tx.Now
+		if states, err = tx.Services(); err != nil {
+			return err
+		}
+		types, err = tx.Types(block.ListQuery{Limit: -1}, true)
 		return err
 	})
 	if err != nil {
@@ -63,7 +67,9 @@ func (s *Service) services(ctx context.Context) ([]ServiceInfo, error) {
 		ask, cancel := context.WithTimeout(ctx, capacityTimeout)
 		_, err := s.backends.Capacity(ask, b.Name)
 		cancel()
-		all = append(all, ServiceInfo{stateOf(states, VolumeService, b.Name), zone, err == nil, now})
+		st := stateOf(states, VolumeService, b.Name)
+		st.Replication = s.replicationOf(st, types)
+		all = append(all, ServiceInfo{st, zone, err == nil, now})
 	}
 	return append(all, ServiceInfo{stateOf(states, SchedulerService, ""), zone, true, now}), nil
 }
@@ -151,19 +157,6 @@ func (s *Service) FreezeBackend(ctx context.Context, c block.Caller, backend, ho
 		st.Frozen, st.Disabled, st.Reason = frozen, frozen, &reason
 		return nil
 	})
-}
-
-// FailOverBackend answers as Cinder does for a backend that can't move as a
-// whole: volumes are recovered one by one, in the zone that has their replicas
-// and by its leave, and the API of that zone does it.
-func (s *Service) FailOverBackend(_ context.Context, c block.Caller, backend, host string) error {
-	err := first(mustAdminister(c, "volume_extension:services:update"), mustAdminister(c, "volume:failover_host"),
-		s.hasHost(backend, host))
-	if err != nil {
-		return err
-	}
-	return invalidInput("No service could be changed: replication_status in ['%s'] must be "+
-		"['enabled', 'failed-over'] and must be up to failover.", host)
 }
 
 // MayAdminister asks whether a caller may do what is answered here without any

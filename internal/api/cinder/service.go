@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 
-	"kvol/internal/block"
 	"kvol/internal/control"
 )
 
@@ -91,8 +90,8 @@ func (c *call) service(e *encoder, s control.ServiceInfo) {
 		if c.view.since(49) {
 			e.stringMember("backend_state", upOrDown(s.Up))
 		}
-		e.stringMember("replication_status", block.ReplicationDisabled)
-		e.nullMember("active_backend_id")
+		e.stringMember("replication_status", s.Replication)
+		orNull(e, "active_backend_id", s.Active)
 		e.boolMember("frozen", s.Frozen)
 	}
 	e.close('}')
@@ -198,9 +197,9 @@ func (c *call) freeze(frozen bool) error {
 }
 
 func (c *call) failOver() error {
-	_, host, err := c.hosted(failoverBody)
+	o, host, err := c.hosted(failoverBody)
 	if err == nil {
-		err = c.s.cfg.Control.FailOverBackend(c.r.Context(), c.caller, c.backend(host), host)
+		err = c.s.cfg.Control.FailOverBackend(c.r.Context(), c.caller, c.backend(host), host, orEmpty(o.text("backend_id")))
 	}
 	return c.accepted(err)
 }
