@@ -14,4 +14,7 @@
 // operator has two by wish. So are recoveries of a volume by force in two zones,
 // or in one while it is moved to another: zones hear of recoveries of their own
 // volumes, and not of each other's recoveries of a third one's.
+//
+// A protection's lease only takes from a zone that is cut off what it may do
+// here; the machine has none.
 package drmodel
