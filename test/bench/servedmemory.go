@@ -29,7 +29,7 @@ identity:
 `
 
 const (
-	servedSize = 16 << 10 // GiB of the volume
+	servedSize  = 16 << 10  // GiB of the volume
 	servedCache = 256 << 10 // cache_mib as it is left out, in KiB
 	// servedLimit is what a zone may hold, in KiB: the heap doubles before garbage
 	// is collected, and there is what an idle zone has, and requests under way.
@@ -82,7 +82,8 @@ func (b *bench) servedMemory(ctx context.Context) error {
 	}
 	b.note(fmt.Sprintf("memory of kvol serve, 16 TiB, %d random writes by NBD", b.sparse),
 		fmt.Sprintf("resident %d MiB, at most %d MiB", now>>10, peak>>10),
-		fmt.Sprintf("limit %d MiB; %s", servedLimit>>10, parts), fmt.Sprintf("%.2f", float64(peak)/servedLimit), "<= 1", peak <= servedLimit)
+		fmt.Sprintf("limit %d MiB; %s", servedLimit>>10, parts),
+		fmt.Sprintf("%.2f", float64(peak)/servedLimit), "<= 1", peak <= servedLimit)
 	return nil
 }
 
