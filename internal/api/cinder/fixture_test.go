@@ -116,6 +116,7 @@ type fixture struct {
 	config  cinder.Config
 	handler http.Handler
 	made    int           // things that a test gave names by numbers
+	words   []string      // of things of the member's project, each with its id
 	ended   chan struct{} // gets a token when an attempt at a job ended
 }
 
