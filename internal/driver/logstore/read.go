@@ -7,14 +7,6 @@ import (
 	"kvol/internal/driver"
 )
 
-const (
-	// joinGap is how many bytes between two blocks are read along rather than
-	// reading twice: a record's header and a few blocks of others.
-	joinGap = 4 * blockSize
-	// joinMax bounds one read that needs a buffer, in bytes.
-	joinMax = 256 << 10
-)
-
 // read reads bytes of a branch as seen below a bound. It takes no lock that is
 // held during input or output.
 func (s *Store) read(br *branch, bound uint64, p []byte, off int64) error {
@@ -63,106 +55,36 @@ func (s *Store) readBlocks(br *branch, bound uint64, first int64, p []byte) erro
 	if err := s.lookup(br, bound, uint32(first/leafBlocks), from, to, c); err != nil {
 		return err
 	}
-	for i := from; i < to; {
-		q := p[(i-from)*blockSize:]
-		if c[i].zero() {
-			clear(q[:blockSize])
-			i++
-			continue
-		}
-		n, joined := join(c[i:to])
-		var err error
-		if joined {
-			err = s.readJoined(c[i:i+n], q)
-		} else {
-			err = s.readRun(c[i:i+n], q)
-		}
-		if mendable(err) {
-			err = s.readEach(br, bound, first+int64(i-from), c[i:i+n], q)
-		}
-		if err != nil {
-			return err
-		}
-		i += n
+	g := gathers.Get().(*gather)
+	defer gathers.Put(g)
+	g.plan(c[from:to], p)
+	if len(g.groups) == 1 { // as nearly always; without garbage
+		return s.readSure(br, bound, first, g.blocks, g.groups[0].direct, p)
 	}
-	return nil
+	return g.each(func(w []wanted, direct bool) error { return s.readSure(br, bound, first, w, direct, p) })
+}
+
+// readSure reads what one operation reads, or block by block where that fails.
+func (s *Store) readSure(br *branch, bound uint64, first int64, w []wanted, direct bool, p []byte) error {
+	err := s.readGroup(w, direct, p)
+	if mendable(err) {
+		return s.readEach(br, bound, first, w, p)
+	}
+	return err
 }
 
 // readEach reads blocks one by one, where reading them together failed, and
 // mends those that are damaged.
-func (s *Store) readEach(br *branch, bound uint64, first int64, c []cell, p []byte) error {
-	for i := range c {
-		err := s.readRun(c[i:i+1], p[i*blockSize:])
+func (s *Store) readEach(br *branch, bound uint64, first int64, w []wanted, p []byte) error {
+	for i := range w {
+		index := w[i].index
+		err := s.readGroup(w[i:i+1], true, p)
 		if mendable(err) {
-			err = s.mend(br, bound, first+int64(i), c[i], p[i*blockSize:(i+1)*blockSize], err)
+			err = s.mend(br, bound, first+int64(index), w[i].cell, p[index*blockSize:(index+1)*blockSize], err)
 		}
 		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// join tells how many of the first cells one read gets, and whether there is
-// something between them that nobody wants.
-func join(c []cell) (n int, gaps bool) {
-	start := c[0].off
-	for n = 1; n < len(c); n++ {
-		prev, this := c[n-1], c[n]
-		if this.zero() || this.segment != prev.segment || this.off < prev.off+blockSize {
-			break
-		}
-		gap := this.off - prev.off - blockSize
-		if gap == 0 && !gaps {
-			continue
-		}
-		if gap > joinGap || this.off+blockSize-start > joinMax {
-			break
-		}
-		gaps = true
-	}
-	return n, gaps
-}
-
-// readRun reads blocks that lie one after the other.
-func (s *Store) readRun(c []cell, p []byte) error {
-	p = p[:len(c)*blockSize]
-	if err := s.pread(c[0].segment, p, int64(c[0].off)); err != nil {
-		return err
-	}
-	for i := range c {
-		if err := s.verify(c[i], p[i*blockSize:(i+1)*blockSize]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-var joinBuffers = sync.Pool{New: func() any { return new([joinMax]byte) }}
-
-// readJoined reads blocks with something between them.
-func (s *Store) readJoined(c []cell, p []byte) error {
-	whole := joinBuffers.Get().(*[joinMax]byte)
-	defer joinBuffers.Put(whole)
-	start := c[0].off
-	n := int(c[len(c)-1].off-start) + blockSize
-	if n > len(whole) { // the first blocks had no gaps and are many already
-		for i := range c {
-			if err := s.readRun(c[i:i+1], p[i*blockSize:]); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := s.pread(c[0].segment, whole[:n], int64(start)); err != nil {
-		return err
-	}
-	for i := range c {
-		at := int(c[i].off - start)
-		if err := s.verify(c[i], whole[at:at+blockSize]); err != nil {
-			return err
-		}
-		copy(p[i*blockSize:(i+1)*blockSize], whole[at:])
 	}
 	return nil
 }
