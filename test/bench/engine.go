@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,25 +19,60 @@ import (
 	"kvol/internal/vfs"
 )
 
-// counts is what a store did to its disk.
-type counts struct{ bytes, index, syncs atomic.Int64 }
+// counts is what a store gives its disk to do: pages of files, each once
+// between two syncs of its file however often it is written, as the kernel hands
+// them on, and syncs of the log.
+type counts struct {
+	bytes, index, syncs atomic.Int64
+
+	mu    sync.Mutex // guards dirty
+	dirty map[string]map[int64]bool
+}
+
+const page = 4096
 
 func (c *counts) note(e vfs.Event) {
-	switch {
-	case e.Op == vfs.OpSync && strings.Contains(e.Name, "/segments/"):
-		c.syncs.Add(1)
-	case e.Op == vfs.OpWrite && e.N == 1<<20: // a new segment is filled with zeros
-	case e.Op == vfs.OpWrite:
-		c.bytes.Add(e.N)
+	switch e.Op {
+	case vfs.OpSync, vfs.OpRemove, vfs.OpRename:
+		if e.Op == vfs.OpSync && strings.Contains(e.Name, "/segments/") {
+			c.syncs.Add(1)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.dirty, e.Name)
+	case vfs.OpWrite:
+		if e.N == 1<<20 && e.Off%e.N == 0 {
+			return // a new segment is filled with zeros
+		}
+		n := c.pages(e) * page
+		c.bytes.Add(n)
 		if strings.Contains(e.Name, "/index/") {
-			c.index.Add(e.N)
+			c.index.Add(n)
 		}
 	}
 }
 
+// pages counts those that a write makes dirty.
+func (c *counts) pages(e vfs.Event) (n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.dirty[e.Name]
+	if of == nil {
+		of = map[int64]bool{}
+		c.dirty[e.Name] = of
+	}
+	for i := e.Off / page; i*page < e.Off+e.N; i++ {
+		if !of[i] {
+			of[i] = true
+			n++
+		}
+	}
+	return n
+}
+
 // counted opens a store whose operations on files are counted.
 func (b *bench) counted(ctx context.Context, name string, maxBytes int64) (*logstore.Store, *counts, error) {
-	c := &counts{}
+	c := &counts{dirty: map[string]map[int64]bool{}}
 	s, err := logstore.Open(ctx, logstore.Options{FS: vfs.Watched{FS: vfs.System{}, Note: c.note},
 		Dir: filepath.Join(b.dir, name), MaxBytes: maxBytes})
 	return s, c, err

@@ -36,6 +36,7 @@ const (
 	joinOldOver                              // sweeping lays older blocks over newer ones
 	sweepPastMark                            // a gap reaches over the mark at its end
 	noteSweptEarly                           // a gap counts as swept before it is
+	skipPadding                              // pages of the log are written in part when they are first touched
 )
 
 // testHooks is nil outside of tests.

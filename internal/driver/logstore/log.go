@@ -38,7 +38,7 @@ type appendLog struct {
 	idle      *sync.Cond    // on mu: syncing became false
 	poison    error         // a sync failed: nothing is acknowledged any more
 	dead      chan struct{} // closed when poison is set
-	buf       []byte
+	buf, page []byte        // of what is written
 	sinceSync int64         // bytes appended since the last sync began
 	kick      chan struct{} // asks for a sync in the background
 }
@@ -110,6 +110,7 @@ func (l *appendLog) appendMany(records []record, keep reserve) (at position, n i
 		n++
 	}
 	at = l.end
+	l.buf = l.padded(l.buf, at.off)
 	if _, err := l.file.WriteAt(l.buf, at.off); err != nil {
 		return position{}, 0, block.Wrap(ioKind(err), err, "the store's log can't be written")
 	}
@@ -153,21 +154,47 @@ func (l *appendLog) roomFor(n int64, keep reserve) bool {
 	return ready >= int(keep)
 }
 
+// write puts a record at the log's end. Whole pages of much data go as they
+// are; what shares a page with something else goes with that page.
 func (l *appendLog) write(h *header, body, data []byte) error {
 	l.buf = append(l.buf[:0], make([]byte, headerSize)...)
 	l.buf = append(l.buf, body...)
 	putHeader(l.buf, h, l.salt)
+	at := l.end.off + h.dataOff()
 	if len(data) <= smallRecord {
-		l.buf = append(l.buf, data...)
-		data = nil
-	}
-	if len(data) > 0 {
-		if _, err := l.file.WriteAt(data, l.end.off+h.dataOff()); err != nil {
+		l.buf = l.padded(append(l.buf, data...), l.end.off)
+	} else {
+		front := int(-at & (pageSize - 1))
+		back := len(data) - (len(data)-front)%pageSize
+		if _, err := l.file.WriteAt(data[front:back], at+int64(front)); err != nil {
 			return err
 		}
+		if back < len(data) {
+			last := at + int64(back)
+			l.page = l.padded(append(l.page[:0], data[back:]...), last)
+			if _, err := l.file.WriteAt(l.page, last); err != nil {
+				return err
+			}
+		}
+		l.buf = append(l.buf, data[:front]...)
 	}
 	_, err := l.file.WriteAt(l.buf, l.end.off)
 	return err
+}
+
+// pageSize is in what units the kernel keeps files in memory, or a multiple.
+const pageSize = 4096
+
+// padded adds zeros to what is written at the log's end, up to the end of its
+// last page if that was not touched before. So the kernel need not read it from
+// the disk first: the old bytes of a segment that is used again are in memory
+// only where the store is small. What follows overwrites the zeros.
+func (l *appendLog) padded(p []byte, at int64) []byte {
+	end := at + int64(len(p))
+	if begun := -at & (pageSize - 1); int64(len(p)) <= begun || l.hooks.is(skipPadding) {
+		return p // it stays within the page of what is before it
+	}
+	return append(p, make([]byte, -end&(pageSize-1))...)
 }
 
 // roll goes on in the next ready segment. The caller holds mu.
@@ -183,7 +210,7 @@ func (l *appendLog) roll() error {
 	}
 	info := segmentInfo{id: id, generation: l.end.generation, firstSeq: l.end.seq,
 		prev: l.end.segment, prevEnd: uint32(l.end.off)}
-	if _, err := f.WriteAt(info.encode(l.salt), 0); err != nil {
+	if _, err := f.WriteAt(l.padded(info.encode(l.salt), 0), 0); err != nil {
 		l.handles.put(f)
 		l.pool.giveBack(id)
 		return block.Wrap(ioKind(err), err, "the store's log can't be written")
