@@ -42,6 +42,10 @@ SOAK ?= 10m
 soak: setup ## zones as processes, killed, stopped and cut off at random for SOAK (10m) under load, each byte checked
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout 48h -v -run 'TestSoak$$' ./test/e2e
 
+VOLUMES ?= 1000
+bench-dr: ## VOLUMES volumes (default 1000) of a dead zone recovered in one call; takes minutes
+	KVOL_RECOVER_VOLUMES=$(VOLUMES) $(GO) test -count=1 -timeout 1h -v -run 'TestManyVolumesInOneCall' ./internal/zone/zonetest
+
 bench: build setup ## speed and size as ratios against peers in the same run
 	test/bench.sh
 

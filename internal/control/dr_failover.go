@@ -51,16 +51,13 @@ func (s *Service) Failover(ctx context.Context, c block.Caller, req FailoverRequ
 		req.Destination = v.RecoveredFrom.Zone
 	}
 	p, err := s.wayTo(v, req.Destination)
+	if err == nil {
+		err = s.reached(ctx, p.Destination)
+	}
 	if err != nil {
 		return f, err
 	}
-	if err := s.exchange(ctx, p.Destination); err != nil {
-		return f, block.Wrap(block.Unavailable, err, "Zone %s does not answer. A planned failover needs both zones; "+
-			"if this one is about to be lost, recover the volume there.", p.Destination)
-	}
-	f = block.Failover{ID: block.NewID(), Volume: v.ID, Protection: p.Seq, Destination: p.Destination,
-		SourceType: v.TypeID, Phase: block.FailoverDraining, Last: block.PointID(block.NewID())}
-	if f.DestinationType, err = s.typeThere(ctx, p.Destination, req.DestinationType, v); err != nil {
+	if f, err = s.planFailover(ctx, v, req); err != nil {
 		return f, err
 	}
 	err = s.changeVolume(ctx, c, v.ID, "kvol:failover", func(tx *catalog.Tx, v block.Volume) error {
@@ -71,6 +68,24 @@ func (s *Service) Failover(ctx context.Context, c block.Caller, req FailoverRequ
 		s.exports.revokeWritable(v.ID)
 		s.changed(v.ID)
 	}
+	return f, err
+}
+
+// reached makes sure that a zone answers, and that what is known of it is new.
+func (s *Service) reached(ctx context.Context, zone block.Zone) error {
+	return block.Wrap(block.Unavailable, s.exchange(ctx, zone), "Zone %s does not answer. A planned failover needs both "+
+		"zones; if this one is about to be lost, recover the volume there.", zone)
+}
+
+// planFailover says how a volume is to be moved, by what is known of the zone.
+func (s *Service) planFailover(ctx context.Context, v block.Volume, req FailoverRequest) (f block.Failover, err error) {
+	p, err := s.wayTo(v, req.Destination)
+	if err != nil {
+		return f, err
+	}
+	f = block.Failover{ID: block.NewID(), Volume: v.ID, Protection: p.Seq, Destination: p.Destination,
+		SourceType: v.TypeID, Phase: block.FailoverDraining, Last: block.PointID(block.NewID())}
+	f.DestinationType, err = s.typeThere(ctx, p.Destination, req.DestinationType, v)
 	return f, err
 }
 

@@ -221,7 +221,7 @@ func groupMethods(z *zone, c block.Caller, g block.GroupID, gs block.GroupSnapsh
 		"ResetGroupSnapshotStatus": func() error { return z.ResetGroupSnapshotStatus(ctx, c, gs, "error") },
 		"EnableGroupReplication":   func() error { return z.EnableGroupReplication(ctx, c, g) },
 		"DisableGroupReplication":  func() error { return z.DisableGroupReplication(ctx, c, g) },
-		"FailoverGroup":            func() error { return z.FailoverGroup(ctx, c, g) },
+		"FailoverGroup":            func() error { return z.FailoverGroup(ctx, c, g, "", false) },
 		"GroupReplicationTargets":  func() error { return none(z.GroupReplicationTargets(ctx, c, g)) },
 		"CreateVolume": func() error {
 			return none(z.CreateVolume(ctx, c, control.NewVolume{Size: ptr(int64(1)), GroupID: &g, VolumeType: ptr("fast")}))
@@ -386,7 +386,7 @@ func TestGroupQuotasAndTypes(t *testing.T) {
 	_, err = z.CreateVolume(z.ctx, alice, control.NewVolume{Size: ptr(int64(1)), GroupID: &g.ID})
 	wantError(t, "a volume without a type", err, block.Invalid,
 		"Invalid input received: volume_type must be provided when creating a volume in a group.")
-	wantError(t, "replication", z.FailoverGroup(z.ctx, alice, g.ID), block.Invalid,
+	wantError(t, "replication", z.FailoverGroup(z.ctx, alice, g.ID, "", false), block.Invalid,
 		fmt.Sprintf("Invalid group type: Group %s is not a replication group type.", g.ID))
 
 	// Three volumes fit, a group of their copies does not; nothing of it stays.

@@ -68,14 +68,89 @@ func (s *Service) DisableGroupReplication(ctx context.Context, c block.Caller, i
 	return invalidGroup("Group %s is replicated because its volume types are. Cannot disable replication.", id)
 }
 
-// FailoverGroup is refused: volumes are recovered one by one, in the zone that
-// has their copies.
-func (s *Service) FailoverGroup(ctx context.Context, c block.Caller, id block.GroupID) error {
-	if _, err := s.replicatedGroup(ctx, c, id, "group:failover_replication"); err != nil {
+// FailoverGroup begins to move all volumes of a group to another zone without
+// loss: no host writes to any of them from the commit of one transaction on.
+// "" is the only zone to which all of them are replicated. Each goes on there
+// as a volume of its own. Volumes that hosts use are refused unless attached
+// says that they may be (cinder/group/api.py, failover_replication). Going back
+// is said of volumes, in the other zone.
+func (s *Service) FailoverGroup(ctx context.Context, c block.Caller, id block.GroupID, to block.Zone,
+	attached bool) error {
+	g, err := s.replicatedGroup(ctx, c, id, "group:failover_replication")
+	if err != nil {
 		return err
 	}
-	return invalidGroup("Volumes of group %s are recovered in the zones that have their copies. "+
-		"Cannot failover replication.", id)
+	if g.Status != block.GroupAvailable {
+		return invalidGroup("Group %s status must be ['available'], but current status is: %s. "+
+			"Cannot failover replication.", id, g.Status)
+	}
+	targets := s.groupTargets(g)
+	if to == "" && len(targets) == 1 {
+		to = targets[0]
+	}
+	if !slices.Contains(targets, to) {
+		return invalidGroup("Group %s has no replication target '%s'. Cannot failover replication.", id, to)
+	}
+	moves, err := s.groupMoves(ctx, c, id, to, attached)
+	if err != nil {
+		return err
+	}
+	err = s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		for i := range moves {
+			v, err := volumeOf(tx, c, moves[i].Volume)
+			if err == nil {
+				err = s.beginFailover(tx, c, v, &moves[i])
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range moves {
+		s.exports.revokeWritable(f.Volume)
+		s.changed(f.Volume)
+	}
+	s.log.Info("a planned failover of a group began", "group", id, "peer", to, "volumes", len(moves))
+	return nil
+}
+
+// groupMoves plans the failovers of a group's volumes.
+func (s *Service) groupMoves(ctx context.Context, c block.Caller, id block.GroupID, to block.Zone, attached bool) (
+	moves []block.Failover, err error,
+) {
+	var volumes []block.Volume
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		volumes, err = tx.VolumesOfGroup(id)
+		return err
+	})
+	if err == nil && len(volumes) == 0 {
+		err = invalidGroup("Group %s has no volumes. Cannot failover replication.", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.reached(ctx, to); err != nil {
+		return nil, err
+	}
+	for _, v := range volumes {
+		if err := authorize(c, "kvol:failover", membersRule, volumeTarget(v)); err != nil {
+			return nil, err
+		}
+		if v.Attached() && !attached {
+			return nil, invalidGroup("Volume %s of group %s is attached and allow_attached_volume is not set. "+
+				"Cannot failover replication.", v.ID, id)
+		}
+		f, err := s.planFailover(ctx, v, FailoverRequest{Volume: v.ID, Destination: to})
+		if err != nil {
+			return nil, err
+		}
+		moves = append(moves, f)
+	}
+	return moves, nil
 }
 
 // GroupReplicationTargets are the zones into which all types of a group's

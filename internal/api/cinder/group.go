@@ -257,8 +257,13 @@ func disableGroupReplication(c *call, _ *object) error {
 	return c.accepted(c.s.cfg.Control.DisableGroupReplication(c.r.Context(), c.caller, c.groupID()))
 }
 
-func failoverGroup(c *call, _ *object) error {
-	return c.accepted(c.s.cfg.Control.FailoverGroup(c.r.Context(), c.caller, c.groupID()))
+func failoverGroup(c *call, o *object) error {
+	to := block.Zone("")
+	if named := o.text("secondary_backend_id"); named != nil {
+		to = block.Zone(*named)
+	}
+	return c.accepted(c.s.cfg.Control.FailoverGroup(c.r.Context(), c.caller, c.groupID(), to,
+		o.flag("allow_attached_volume")))
 }
 
 func listGroupTargets(c *call, _ *object) error {

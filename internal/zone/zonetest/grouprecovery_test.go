@@ -1,0 +1,183 @@
+package zonetest_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"kvol/internal/client"
+	"kvol/internal/zone"
+	"kvol/internal/zone/zonetest"
+)
+
+// stock asks as a stock client does, by /v3 in the newest microversion.
+func stock(t *testing.T, s *client.Session, method, path, body string, want int, out any) string {
+	t.Helper()
+	base, err := s.URL("volumev3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, base+"/"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Auth-Token", s.Token)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("OpenStack-API-Version", "volume 3.60")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != want {
+		t.Fatalf("%s %s: %d %s, %v; want %d", method, path, answer.StatusCode, text, err, want)
+	}
+	if out != nil {
+		if err := json.Unmarshal(text, out); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+	return string(text)
+}
+
+type made struct {
+	Type     struct{ ID string }                   `json:"group_type"`
+	Group    struct{ ID, Status string }           `json:"group"`
+	Snapshot struct{ ID, Status string }           `json:"group_snapshot"`
+	Targets  []struct{ Backend_id, Unused string } `json:"replication_targets"`
+}
+
+// grouped puts volumes of Alice's into a group that is to be replicated.
+func grouped(t *testing.T, c *zonetest.Cloud, all []*zonetest.Journey) string {
+	t.Helper()
+	admin, s := c.Session(source, zonetest.Admin), c.Session(source, zonetest.Alice)
+	var out made
+	stock(t, admin, "POST", "group_types", `{"group_type":{"name":"one instant"}}`, 202, &out)
+	stock(t, admin, "POST", "group_types/"+out.Type.ID+"/group_specs",
+		`{"group_specs":{"consistent_group_replication_enabled":"<is> True"}}`, 202, nil)
+	stock(t, s, "POST", "groups", `{"group":{"name":"g","group_type":"`+out.Type.ID+`","volume_types":["`+
+		zonetest.TypeID(source)+`"]}}`, 202, &out)
+	settled := func() {
+		if err := client.Poll(t.Context(), 5*time.Millisecond, func() (bool, error) {
+			stock(t, s, "GET", "groups/"+out.Group.ID, "", 200, &out)
+			return out.Group.Status == "available", nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settled()
+	stock(t, s, "PUT", "groups/"+out.Group.ID, `{"group":{"add_volumes":"`+strings.Join(ids(all), ",")+`"}}`, 202, nil)
+	settled()
+	return out.Group.ID
+}
+
+func replicatedTypes(cfg *zone.Config) {
+	cfg.VolumeTypes[0].ExtraSpecs["replication_enabled"] = "<is> True"
+}
+
+// TestGroupIsRecoveredAsOfOneInstant: the volumes of a group come back as of the
+// newest instant that all of them have, and not each as of its own; where there
+// is none, that is said before anything begins.
+func TestGroupIsRecoveredAsOfOneInstant(t *testing.T) {
+	t.Parallel()
+	c := zonetest.NewWith(t, replicatedTypes)
+	all := protect(t, c, 2)
+	group := grouped(t, c, all)
+	s, there := c.Session(source, zonetest.Alice), c.Session(to, zonetest.Alice)
+	req := client.Recovery{Scope: client.RecoveryScope{Group: group}, DryRun: true}
+	var f client.Forecast
+	see := func(done func() bool) {
+		t.Helper()
+		if err := client.Poll(t.Context(), 10*time.Millisecond, func() (bool, error) {
+			var err error
+			_, f, err = there.Recover(t.Context(), req)
+			if client.IsStatus(err, http.StatusNotFound) { // the zone has not heard of the group
+				return false, nil
+			}
+			return err == nil && done(), err
+		}); err != nil {
+			t.Fatalf("%v; %+v", err, f)
+		}
+	}
+	see(func() bool { return len(f.Volumes) == 2 })
+	if f.Possible || f.Volumes[0].Problems[0].Kind != "instant" {
+		t.Errorf("without an instant: %+v", f)
+	}
+	var out made
+	stock(t, s, "POST", "group_snapshots", `{"group_snapshot":{"group_id":"`+group+`"}}`, 202, &out)
+	see(func() bool { return f.Possible })
+	all[0].WriteLost(0, 4) // it goes on, and its newest point is another instant
+	see(func() bool { return f.Volumes[0].Loss.Later+f.Volumes[1].Loss.Later >= 4*zonetest.BlockSize })
+	c.Kill(source)
+	req.DryRun, req.AcceptLoss = false, true
+	op, _, err := there.Recover(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recovered(t, c, there, op.ID, all)
+}
+
+// TestGroupIsFailedOverByStockClients: failover_replication moves all volumes of
+// a group without loss, or none.
+func TestGroupIsFailedOverByStockClients(t *testing.T) {
+	t.Parallel()
+	c := zonetest.NewWith(t, replicatedTypes)
+	all := protect(t, c, 2)
+	group := grouped(t, c, all)
+	s := c.Session(source, zonetest.Alice)
+	action := "groups/" + group + "/action"
+	var out made
+	if text := stock(t, s, "POST", action, `{"list_replication_targets":{}}`, 200, &out); len(out.Targets) != 2 ||
+		!bytes.Contains([]byte(text), []byte(`"backend_id":"kilo1"`)) {
+		t.Errorf("%s", text)
+	}
+	stock(t, s, "POST", action, `{"enable_replication":{}}`, 202, nil)
+	stock(t, s, "POST", action, `{"disable_replication":{}}`, 400, nil)
+	stock(t, s, "POST", action, `{"failover_replication":{}}`, 400, nil) // there are two zones
+	stock(t, s, "POST", action, `{"failover_replication":{"secondary_backend_id":"paris"}}`, 400, nil)
+	c.Cut(source, to)
+	stock(t, s, "POST", action, `{"failover_replication":{"secondary_backend_id":"`+to+`"}}`, 503, nil)
+	c.Mend(source, to)
+	var moves []client.Failover
+	if err := client.Poll(t.Context(), 50*time.Millisecond, func() (bool, error) {
+		base, err := s.URL("volumev3")
+		if err != nil {
+			return false, err
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/"+action,
+			strings.NewReader(`{"failover_replication":{"secondary_backend_id":"`+to+`"}}`))
+		if err != nil {
+			return false, err
+		}
+		r.Header = http.Header{"X-Auth-Token": {s.Token}, "Content-Type": {"application/json"},
+			"OpenStack-API-Version": {"volume 3.38"}}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return false, err
+		}
+		return answer.StatusCode == http.StatusAccepted, answer.Body.Close() // the link comes back in its time
+	}); err != nil {
+		t.Fatal(err)
+	}
+	moves, err := s.Failovers(t.Context())
+	if err != nil || len(moves) != 2 {
+		t.Fatalf("%+v, %v", moves, err)
+	}
+	for _, f := range moves {
+		if f, err = s.WaitFailover(t.Context(), f.ID, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range all {
+			if j.Volume == f.VolumeID {
+				j.Zone, j.Volume = to, f.NewVolume
+				j.Check()
+				break
+			}
+		}
+	}
+}
