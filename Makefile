@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 60s
 
-.PHONY: help build demo test check lint fuzz race crash soak-flips soak bench bench-api setup clean
+.PHONY: help build demo test check lint fuzz race crash soak-flips soak bench bench-api bench-dr setup clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
