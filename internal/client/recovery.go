@@ -181,18 +181,26 @@ func (s *Session) durable(ctx context.Context, method, path string) (Durable, er
 }
 
 // WaitDurable follows an operation to its end. One that did not succeed is an
-// error. progress, if not nil, is told each state.
+// error. progress, if not nil, is told each state. The more steps there are to
+// be told of, the less often it asks.
 func (s *Session) WaitDurable(ctx context.Context, id string, progress func(Durable)) (d Durable, err error) {
-	err = Poll(ctx, 50*time.Millisecond, func() (bool, error) {
+	for {
 		if d, err = s.Durable(ctx, id); err != nil {
-			return false, err
+			return d, err
 		}
 		if progress != nil {
 			progress(d)
 		}
-		return d.Ended(), nil
-	})
-	if err == nil && d.Status != "succeeded" {
+		if d.Ended() {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return d, ctx.Err()
+		case <-time.After(50*time.Millisecond + time.Duration(len(d.Steps))*time.Millisecond):
+		}
+	}
+	if d.Status != "succeeded" {
 		err = fmt.Errorf("operation %s is %s: %s", d.ID, d.Status, d.Message)
 	}
 	return d, err
