@@ -48,6 +48,7 @@ Any zone that is alive answers for all zones (KVOL_URL).`}
 		drOperation(out),
 		drStale(out),
 		drHealth(out),
+		drDoctor(out),
 		drEvents(out),
 		drRTOs(out),
 	)

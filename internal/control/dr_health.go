@@ -96,7 +96,7 @@ func (s *Service) Health(ctx context.Context, c block.Caller) (Health, error) {
 	s.watch.mu.Lock()
 	h := s.watch.last
 	s.watch.mu.Unlock()
-	if s.now().Sub(h.At) > healthFor {
+	if age := s.now().Sub(h.At); age > healthFor || age < 0 { // a clock may be set back
 		var err error
 		if h, err = s.assess(ctx); err != nil {
 			return h, err

@@ -344,6 +344,30 @@ func TestClocksApartAreTakenIntoAccount(t *testing.T) {
 	}
 }
 
+// TestClockOfZoneThatOnlySpeaks: zone a can't be asked, and its documents are
+// from the future; so its clock is ahead for certain.
+func TestClockOfZoneThatOnlySpeaks(t *testing.T) {
+	z := newHealthZone(t)
+	z.clock.pass(-time.Minute) // zone a's is a minute ahead
+	d := Document{Zone: "a", At: z.clock.now().Add(time.Minute)}
+	z.clock.pass(10 * time.Minute)
+	d.At = d.At.Add(10 * time.Minute)
+	if _, err := z.ExchangeDocument(t.Context(), "a", d); err != nil {
+		t.Fatal(err)
+	}
+	if o := z.clockOf("a"); !o.Apart() || o.By < 57*time.Second || o.By > 63*time.Second {
+		t.Errorf("%+v", o)
+	}
+	at := z.clock.now()
+	z.clockAnswer("a", at, at.Add(time.Millisecond), at.Add(time.Minute)) // it answers
+	if _, err := z.ExchangeDocument(t.Context(), "a", d); err != nil {
+		t.Fatal(err)
+	}
+	if o := z.clockOf("a"); o.Within > time.Millisecond {
+		t.Errorf("what is less exact counts: %+v", o)
+	}
+}
+
 // TestHealthOfOthersIsNotShown to tenants, nor are pairs.
 func TestHealthOfOthersIsNotShown(t *testing.T) {
 	z := newHealthZone(t)

@@ -105,6 +105,17 @@ func (s *Service) clockAnswer(zone block.Zone, asked, came, written time.Time) {
 	w.clocks[zone].Answer(asked, came, written)
 }
 
+// clockHeard is the same for a document that came unasked: it was on its way
+// for no longer than its sender waits. That is less exact, and counts only where
+// this zone gets no answers to questions of its own.
+func (s *Service) clockHeard(zone block.Zone, written time.Time) {
+	now := s.now()
+	if o := s.clockOf(zone); o.Known && now.Sub(o.At) < pairPatience {
+		return
+	}
+	s.clockAnswer(zone, now.Add(-exchangeTimeout), now, written)
+}
+
 // RunHealth assesses the health of all that is replicated from and to this
 // zone, again and again until ctx ends: it notes for how long what was how far
 // behind, and tells of changes in events and in the log. It needs no sender, no

@@ -161,6 +161,7 @@ func (s *Service) ExchangeDocument(ctx context.Context, from block.Zone, d Docum
 	if err := s.keepDocument(ctx, from, d); err != nil {
 		return Document{}, err
 	}
+	s.clockHeard(from, d.At)
 	return s.Document(ctx)
 }
 

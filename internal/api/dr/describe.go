@@ -77,6 +77,8 @@ var reads = []read{
 	{path: "/events", summary: "changes of health, the newest first", serve: (*Server).events, member: "events",
 		answer: []block.DREvent{}, query: []string{"limit", "before"}},
 	{path: "/rtos", summary: "how long recoveries took", serve: (*Server).rtos, member: "rtos", answer: []rtoBody{}},
+	{path: "/doctor", summary: "what is not as it should be, and what to do", serve: (*Server).doctor,
+		member: "doctor", answer: doctorBody{}},
 	{path: "/audit", summary: "the newest calls of the kvol API", serve: (*Server).audit, member: "audit",
 		answer: []auditBody{}},
 }
@@ -134,6 +136,8 @@ var changes = []change{
 		"plans",
 		nil,
 	},
+	{http.MethodPost, "/doctor", "mend what can be mended without losing anything", http.StatusOK, (*Server).mend,
+		nil, "doctor", doctorBody{}},
 }
 
 // operation describes a change.
