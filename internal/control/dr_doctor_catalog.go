@@ -206,7 +206,8 @@ func (e *examination) cuts(tx *catalog.Tx) error {
 		e.add(ailment{Finding: block.Finding{Kind: block.FindLeakedCut, Volume: c.Volume, Point: c.Point,
 			Text: fmt.Sprintf("Replication made snapshot %s of volume %s, and no pair needs it any more.", c.Point,
 				c.Volume),
-			Advice: "Let go of it: what is overwritten takes room for nobody.", Mends: "The snapshot is deleted; it is no tenant's."},
+			Advice: "Let go of it: what is overwritten takes room for nobody.",
+			Mends:  "The snapshot is deleted; it is no tenant's."},
 			mend: func(tx *catalog.Tx) error { return dropCut(tx, c) }})
 	}
 	return err
@@ -234,7 +235,8 @@ func (e *examination) links(tx *catalog.Tx) error {
 	all, err := tx.LostLinks(maxFindings + 1)
 	for _, l := range all {
 		f := block.Finding{Kind: block.FindLeakedLink, Volume: l.Volume, Protection: l.Protection,
-			SourceZone: e.s.cfg.Zone, Text: fmt.Sprintf("Volume %s is gone, and the other zone of protection %d could not be told.",
+			SourceZone: e.s.cfg.Zone,
+			Text: fmt.Sprintf("Volume %s is gone, and protection %d's other zone could not be told.",
 				l.Volume, l.Protection),
 			Advice: "It is told when it can be reached; until then it keeps the replica. See whether it is alive.",
 			Mends:  "The sender tries at once, and then forgets the link."}

@@ -76,8 +76,8 @@ func (e *examination) strangers(tx *catalog.Tx, all []inStore) error {
 			e.add(ailment{Finding: block.Finding{Kind: block.FindOrphanVolume, Volume: s.volume, Store: s.store,
 				Text: fmt.Sprintf("Store %s has a volume %s that is in no list of this zone, unmanaged or left over.", s.store,
 					s.volume),
-				Advice: "Nobody but its owner can say whether it is needed: have it managed with `cinder manage`, look at it, and " +
-					"delete it there."}})
+				Advice: "Nobody but its owner can say whether it is needed: have it managed with `cinder manage`, look at it, " +
+					"and delete it there."}})
 		case home.Store != s.store:
 			e.elsewhere(s, p, homes[s.volume])
 		case !p.Replica: // of replicas the receiver takes care
@@ -130,8 +130,8 @@ func (e *examination) unknownSnapshots(tx *catalog.Tx, s inStore, p catalog.Plac
 			e.add(ailment{Finding: block.Finding{Kind: block.FindUnknown, Volume: s.volume, Project: p.Project, Point: name,
 				Store: s.store, Text: fmt.Sprintf("Store %s has a snapshot %s of volume %s that is in no list of this zone.",
 					s.store, name, s.volume),
-				Advice: "It was unmanaged, or is left over: have it managed with `cinder snapshot-manage`, look at it, and delete " +
-					"it there."}})
+				Advice: "It was unmanaged, or is left over: have it managed with `cinder snapshot-manage`, look at it, and " +
+					"delete it there."}})
 		}
 	}
 	return nil

@@ -352,7 +352,9 @@ func (c *Cloud) Configure(name string, change func(*zone.Config)) {
 func (c *Cloud) SetClock(name string, ahead time.Duration) { c.zones[name].ahead.Store(int64(ahead)) }
 
 // ConfigureResting changes the configuration of a zone that does not run.
-func (c *Cloud) ConfigureResting(name string, change func(*zone.Config)) { change(&c.zones[name].config) }
+func (c *Cloud) ConfigureResting(name string, change func(*zone.Config)) {
+	change(&c.zones[name].config)
+}
 
 // Catalog opens the catalog of a zone that does not run, for what a bug of former
 // days, or an operator's hand, may have left in it.
