@@ -17,7 +17,7 @@ const (
 	FindUnknown       FindingKind = "unknown-snapshot" // a snapshot in a store that nobody knows
 	FindLeakedPin     FindingKind = "leaked-pin"       // a pin of a holder that is gone
 	FindLeakedCut     FindingKind = "leaked-cut"       // a snapshot that replication made and no pair needs
-	FindLeakedLink    FindingKind = "leaked-link"      // a link of a volume that is gone, of which the other zone was not told
+	FindLeakedLink    FindingKind = "leaked-link"      // a link of a volume that is gone
 )
 
 // Finding is one thing that is not as it should be: what it is, and what to do.
