@@ -78,6 +78,15 @@ func TestFiltersByMicroversion(t *testing.T) {
 	}
 }
 
+// TestPoolFilters: administrators, too, filter pools by what is configured only.
+func TestPoolFilters(t *testing.T) {
+	f := newFixture(t)
+	f.wantAt(30, "admin", 200, "GET", "scheduler-stats/get_pools?vendor_name=x", "")
+	f.wantAt(31, "admin", 200, "GET", "scheduler-stats/get_pools?detail=1&name=x&all_tenants=1", "")
+	f.wantFault(t, f.at(31, "admin", "GET", "scheduler-stats/get_pools?vendor_name=x&b=1", ""), 400,
+		"Invalid filters vendor_name,b are found in query options.")
+}
+
 // TestSummaryFilters: a summary is of the volumes that a list with the same
 // filters would have.
 func TestSummaryFilters(t *testing.T) {

@@ -2,7 +2,9 @@ package cinder
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"kvol/internal/block"
 	"kvol/internal/control"
@@ -21,6 +23,9 @@ func listPools(c *call) error {
 	}
 	pools, err := c.s.cfg.Control.Pools(c.r.Context(), c.caller)
 	if err != nil {
+		return err
+	}
+	if err := c.refusePoolFilters(ps); err != nil {
 		return err
 	}
 	wanted := ""
@@ -44,6 +49,21 @@ func listPools(c *call) error {
 		rows = append(rows, row)
 	}
 	return c.answer(http.StatusOK, map[string]any{"pools": rows})
+}
+
+// refusePoolFilters refuses filters that are not known from 3.31 on, to
+// administrators too (cinder/api/common.py, reject_invalid_filters).
+func (c *call) refusePoolFilters(ps params) error {
+	var refused []string
+	for _, p := range ps {
+		if !slices.Contains([]string{"detail", "name", "volume_type", "all_tenants"}, p.name) {
+			refused = append(refused, p.name)
+		}
+	}
+	if len(refused) > 0 && c.view.since(31) {
+		return invalid("Invalid filters %s are found in query options.", strings.Join(refused, ","))
+	}
+	return nil
 }
 
 const (
