@@ -91,23 +91,24 @@ type Owner struct {
 	Volume  block.VolumeID
 	Project block.ProjectID
 	Name    string
+	Stale   bool // it lives on in another zone
 }
 
 // LinkedOwners lists whose the volumes are that have links.
 func (tx *Tx) LinkedOwners() ([]Owner, error) {
-	return collect(tx, scanOwner, `SELECT id, project_id, name FROM volumes
+	return collect(tx, scanOwner, `SELECT id, project_id, name, recovered_to IS NOT NULL FROM volumes
 		WHERE id IN (SELECT volume_id FROM links) ORDER BY id`)
 }
 
 // LeftAlone lists volumes that were made by a recovery before an instant, of
 // which no link replicates anything.
 func (tx *Tx) LeftAlone(before time.Time, limit int) ([]Owner, error) {
-	return collect(tx, scanOwner, `SELECT id, project_id, name FROM volumes
+	return collect(tx, scanOwner, `SELECT id, project_id, name, FALSE FROM volumes
 		WHERE epoch > 1 AND recovered_to IS NULL AND created_at < $1 AND status IN ('available', 'in-use', 'reserved')
 		AND id NOT IN (SELECT volume_id FROM links) ORDER BY id LIMIT $2`, micros(before), limit)
 }
 
 func scanOwner(row scanner) (o Owner, err error) {
-	err = row.Scan(&o.Volume, &o.Project, nullable(&o.Name))
+	err = row.Scan(&o.Volume, &o.Project, nullable(&o.Name), &o.Stale)
 	return o, err
 }

@@ -209,8 +209,8 @@ func (a *assessment) sources(tx *catalog.Tx) error {
 			UnreplicatedAt: l.UnreplicatedAt, UnreplicatedSince: l.UnreplicatedSince, Target: p.RPO(), Error: l.Error,
 			Sending: l.State == catalog.LinkSending, created: l.CreatedAt}
 		v.Volume = l.Volume
-		if l.State == catalog.LinkFenced {
-			v.State = block.HealthStale
+		if l.State == catalog.LinkFenced || v.Stale {
+			v.State, v.Reason = block.HealthStale, "it lives on in another zone"
 		}
 		a.volumes = append(a.volumes, v)
 	}
@@ -283,10 +283,10 @@ func (a *assessment) replicas(tx *catalog.Tx) error {
 			backend:   m.Backend,
 			recovered: recovered[m.Source]}
 		if !m.Current.IsZero() {
-			v.UpTo = m.Current.Add(-ahead.By)
+			v.UpTo = m.Current.Add(-ahead.Certain())
 		}
 		if v.recovered {
-			v.State = block.HealthStale
+			v.State, v.Reason = block.HealthStale, "it was recovered, and lives on elsewhere"
 		}
 		a.volumes = append(a.volumes, v)
 	}

@@ -469,3 +469,18 @@ func TestVolumeThatNothingReplicatesMakesItsPairInactive(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestStalePrimaryIsNotLate: a volume that lives on in another zone is replicated
+// to none of its backup zones any more, and that is no alarm.
+func TestStalePrimaryIsNotLate(t *testing.T) {
+	z := newHealthZone(t)
+	z.update(func(tx *catalog.Tx) error {
+		v, err := tx.Volume(ownVolume)
+		v.RecoveredTo = &block.Recovered{Zone: "c", Volume: "new", Epoch: 2}
+		return errors.Join(err, tx.UpdateVolume(v))
+	})
+	z.clock.pass(time.Hour)
+	if v := z.of(ownVolume); v.State != block.HealthStale || v.Reason == "" || v.Advice == "" {
+		t.Errorf("%s, %s", v.State, v.Reason)
+	}
+}

@@ -62,7 +62,7 @@ func (s *Service) ObserveSource(a replication.Advance) { s.observe(RoleSource, a
 
 // ObserveTarget takes in what the receiver says of its replicas.
 func (s *Service) ObserveTarget(a replication.Advance) {
-	s.observe(RoleTarget, a, s.clockOf(a.SourceZone).By)
+	s.observe(RoleTarget, a, s.clockOf(a.SourceZone).Certain())
 }
 
 func (s *Service) observe(role string, a replication.Advance, ahead time.Duration) {

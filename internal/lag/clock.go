@@ -55,3 +55,12 @@ func (c *Clock) Offset() Offset {
 
 // Apart reports whether the clocks differ by more than the limit for certain.
 func (o Offset) Apart() bool { return o.Known && o.By.Abs()-o.Within > Apart }
+
+// Certain is the part of the difference that there is for certain, by which
+// instants of the other clock are put right.
+func (o Offset) Certain() time.Duration {
+	if o.By < 0 {
+		return min(0, o.By+o.Within)
+	}
+	return max(0, o.By-o.Within)
+}

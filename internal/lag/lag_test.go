@@ -257,3 +257,13 @@ func TestTogether(t *testing.T) {
 		t.Errorf("none: %+v", none)
 	}
 }
+
+func TestCertain(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct{ by, within, want time.Duration }{{3 * s, s, 2 * s}, {-3 * s, s, -2 * s}, {s, 2 * s, 0},
+		{-s, 2 * s, 0}} {
+		if got := (Offset{By: c.by, Within: c.within}).Certain(); got != c.want {
+			t.Errorf("%v: %s", c, got)
+		}
+	}
+}
