@@ -109,7 +109,9 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	return s
 }
 
-var peerURL = regexp.MustCompile(`(?m)^(- |  )zone: (\w+)\n  url: https://([0-9.:]+)$|^(- |  )url: https://([0-9.:]+)\n  zone: (\w+)$`)
+var peerURL = regexp.MustCompile(
+	`(?m)^(- |  )zone: (\w+)\n  url: https://([0-9.:]+)$|^(- |  )url: https://([0-9.:]+)\n  zone: (\w+)$`,
+)
 
 // rewire puts a wire between each two zones.
 func (s *soak) rewire() {
