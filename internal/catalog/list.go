@@ -116,7 +116,8 @@ func (l lister) pageOf(tx *Tx, q block.ListQuery, head string, s *statement) (qu
 		if limit < 0 {
 			limit = math.MaxInt64
 		}
-		b.WriteString(" LIMIT " + s.arg(limit) + " OFFSET " + s.arg(q.Offset))
+		// As numbers: SQLite plans a statement anew whenever a parameter of these is bound.
+		fmt.Fprintf(&b, " LIMIT %d OFFSET %d", limit, q.Offset)
 	}
 	return b.String(), s.args, nil
 }
@@ -173,7 +174,7 @@ func (l lister) filter(s *statement, q block.ListQuery) {
 	}
 	for _, bound := range q.Times {
 		if c, ok := l.columns[bound.Column]; ok && c.kind == timeColumn {
-			s.and(c.sql + " " + timeOperators[bound.Operator] + " " + s.arg(bound.At.UnixMicro()))
+			s.and(c.bound(s, bound))
 		}
 	}
 	l.pairs(s, l.metadata, q.Metadata)
@@ -186,6 +187,9 @@ func (l lister) pairs(s *statement, column string, m map[string]string) {
 	if column == "" {
 		return
 	}
+	if len(m) > 0 {
+		s.and(column + " <> '{}'") // which partial indexes are about
+	}
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		s.and(s.hasPair(column, s.arg(key), s.arg(m[key])))
 	}
@@ -196,6 +200,16 @@ var likeEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
 // timeOperators are those of block.TimeBound in SQL.
 var timeOperators = map[string]string{"gt": ">", "gte": ">=", "eq": "=", "neq": "<>", "lt": "<", "lte": "<="}
+
+// bound is the condition of a time filter, of a form that an index can find. What
+// has no time is on no side of another one.
+func (c listColumn) bound(s *statement, b block.TimeBound) string {
+	condition := timeOperators[b.Operator] + " " + s.arg(b.At.UnixMicro())
+	if c.sorted == "" || b.Operator == "neq" {
+		return c.sql + " " + condition
+	}
+	return "(" + c.sorted + " " + condition + " AND " + c.sql + " IS NOT NULL)"
+}
 
 // never is a condition that no row meets: what a text that can't be a value
 // of its column is equal to.

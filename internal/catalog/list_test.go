@@ -264,7 +264,7 @@ func TestPlans(t *testing.T) {
 		"all, next page":     {block.ListQuery{Marker: "m"}, "volumes_by_age ((created_at,id)<(?,?))"},
 	} {
 		look(t, c, func(tx *Tx) error {
-			query, args, err := volumeList.page(tx, test.q, selectVolumes)
+			query, args, err := volumeList.page(tx, test.q, selectPage)
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"kvol/internal/block"
 )
@@ -22,7 +23,7 @@ type listedTable struct {
 
 // listedTables are the collections that grow without a limit.
 var listedTables = map[string]listedTable{
-	"volumes": {lister: volumeList, head: selectVolumes,
+	"volumes": {lister: volumeList, head: selectPage,
 		hot: []string{"id", "name", "display_name", "size", "status", "created_at", "updated_at", "volume_type_id"},
 		by:  []string{"name", "display_name", "status", "size"}},
 	"snapshots": {lister: snapshotList, head: "SELECT * FROM snapshots",
@@ -32,9 +33,11 @@ var listedTables = map[string]listedTable{
 	"attachments": {lister: attachmentList, head: "SELECT * FROM attachments",
 		hot: []string{"id", "created_at", "volume_id", "status", "attach_status"}, by: []string{"volume_id", "status"}},
 	"messages": {lister: messageList, head: "SELECT * FROM messages", more: []string{"+messages.expires_at > 5"},
-		hot: []string{"created_at"}},
+		hot: []string{"created_at"},
+		by:  []string{"resource_uuid", "request_id"}},
 	"transfers":       {lister: transferList, head: "SELECT * FROM transfers", hot: []string{"created_at"}},
 	"groups":          {lister: groupList, head: "SELECT * FROM volume_groups", hot: []string{"created_at"}},
+	"backups":         {lister: backupList, head: "SELECT * FROM backups", hot: []string{"created_at"}},
 	"group snapshots": {lister: groupSnapshotList, head: "SELECT * FROM group_snapshots", hot: []string{"created_at"}},
 	"types":           {lister: typeList, head: "SELECT * FROM volume_types", hot: []string{"created_at"}},
 	"group types":     {lister: groupTypeList, head: "SELECT * FROM group_types", hot: []string{"created_at"}},
@@ -119,6 +122,44 @@ func TestListPlans(t *testing.T) {
 				}
 			}
 		}
+		return nil
+	})
+}
+
+// TestFilterPlans: what tenants look for goes by an index, not through all that
+// they have.
+func TestFilterPlans(t *testing.T) {
+	c := open(t, "")
+	at := []block.TimeBound{{Column: "updated_at", Operator: "gt", At: time.UnixMicro(5)}}
+	created := []block.TimeBound{{Column: "created_at", Operator: "lte", At: time.UnixMicro(5)}}
+	look(t, c, func(tx *Tx) error {
+		for _, tt := range []struct {
+			table, index string
+			q            block.ListQuery
+		}{
+			{"volumes", "volumes_of_project_with_metadata (project_id=?)", block.ListQuery{Metadata: map[string]string{"a": "b"}}},
+			{"snapshots", "snapshots_of_project_with_metadata (project_id=?)",
+				block.ListQuery{Metadata: map[string]string{"a": "b"}}},
+			{"volumes", "volumes_of_project_by_update (project_id=? AND updated_at_sorted>?)", block.ListQuery{Times: at}},
+			{"snapshots", "snapshots_of_project_by_update (project_id=? AND updated_at_sorted>?)", block.ListQuery{Times: at}},
+			{"volumes", "volumes_by_project (project_id=? AND created_at<?)", block.ListQuery{Times: created}},
+			{"groups", "volume_groups_of_project_by_name", block.ListQuery{Filters: map[string]string{"name": "a"}}},
+			{"group snapshots", "group_snapshots_of_project_by_name", block.ListQuery{Filters: map[string]string{"name": "a"}}},
+			{"group snapshots", "group_snapshots_of_project_by_group",
+				block.ListQuery{Filters: map[string]string{"group_id": "a"}}},
+			{"transfers", "transfers_of_project_by_name", block.ListQuery{Filters: map[string]string{"name": "a"}}},
+			{"backups", "backups_of_project_by_name", block.ListQuery{Filters: map[string]string{"name": "a"}}},
+			{"backups", "backups_of_project_by_status", block.ListQuery{Filters: map[string]string{"status": "a"}}},
+			{"backups", "backups_of_project_by_volume", block.ListQuery{Filters: map[string]string{"volume_id": "a"}}},
+		} {
+			tt.q.Project, tt.q.Limit = "p", 10
+			if plan := listedTables[tt.table].plan(t, tx, tt.q); !strings.Contains(plan, tt.index) {
+				t.Errorf("%s: the plan lacks %s: %s", tt.table, tt.index, plan)
+			}
+		}
+		wantPlan(t, tx, "summary", "COVERING INDEX volumes_by_metadata (project_id=?)", metadataOfProject,
+			[]any{"p"})
+		wantPlan(t, tx, "summary of all", "COVERING INDEX volumes_by_metadata", metadataOfAll, nil)
 		return nil
 	})
 }

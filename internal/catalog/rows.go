@@ -52,6 +52,10 @@ func (r *rows) Close() error {
 // Scan reads the row's columns, as database/sql does, but for what it converts
 // that no column here needs.
 func (r *rows) Scan(into ...any) error {
+	if f, ok := into[0].(*fields); ok && len(into) == 1 {
+		f.at = r.at
+		return nil
+	}
 	if len(into) != len(r.at) {
 		return fmt.Errorf("%d columns are read into %d places", len(r.at), len(into))
 	}

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"fmt"
 	"time"
 
 	"kvol/internal/block"
@@ -28,8 +29,8 @@ func (tx *Tx) InsertToken(t Token) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(`DELETE FROM tokens WHERE user_id = $1 AND issued_at < (SELECT issued_at FROM tokens
-		WHERE user_id = $1 ORDER BY issued_at DESC LIMIT 1 OFFSET $2)`, t.User, tokensKept-1)
+	_, err = tx.exec(fmt.Sprintf(`DELETE FROM tokens WHERE user_id = $1 AND issued_at < (SELECT issued_at FROM tokens
+		WHERE user_id = $1 ORDER BY issued_at DESC LIMIT 1 OFFSET %d)`, tokensKept-1), t.User)
 	return err
 }
 

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"database/sql"
+	"errors"
 	"strings"
 
 	"kvol/internal/block"
@@ -9,17 +11,23 @@ import (
 const (
 	noVolume = "Volume %s could not be found."
 
-	volumeColumns = `volumes.id, volumes.project_id, volumes.user_id, volumes.name, volumes.description,
+	ownColumns = `volumes.id, volumes.project_id, volumes.user_id, volumes.name, volumes.description,
 		volumes.size, volumes.status, volumes.type_id, volumes.backend, volumes.availability_zone,
 		volumes.bootable, volumes.multiattach, volumes.encrypted, volumes.readonly, volumes.snapshot_id,
 		volumes.source_volume_id, volumes.group_id, volumes.metadata, volumes.image_metadata,
 		volumes.replication_status, volumes.epoch, volumes.recovered_to, volumes.recovered_from, volumes.switching,
 		volumes.created_at, volumes.updated_at, volumes.encryption_key_id, volumes.encryption,
-		volumes.migration_status, volume_types.name,
+		volumes.migration_status`
+	volumeColumns = ownColumns + `, volume_types.name,
 		(SELECT volume_groups.type_id FROM volume_groups WHERE volume_groups.id = volumes.group_id)`
 
 	selectVolumes = "SELECT " + volumeColumns +
 		" FROM volumes LEFT JOIN volume_types ON volume_types.id = volumes.type_id"
+
+	// Pages ask for the names of their few types once, not with every volume; and
+	// for attachments only where there are any.
+	selectPage = "SELECT " + ownColumns +
+		", EXISTS (SELECT 1 FROM attachments WHERE attachments.volume_id = volumes.id) FROM volumes"
 )
 
 var volumeList = lister{
@@ -118,23 +126,65 @@ func (tx *Tx) Volume(id block.VolumeID) (block.Volume, error) {
 // A marker that isn't there, or is another project's, is NotFound; a sort
 // column that isn't known is Invalid.
 func (tx *Tx) Volumes(q block.ListQuery) ([]block.Volume, error) {
-	query, args, err := volumeList.page(tx, q, selectVolumes)
+	query, args, err := volumeList.page(tx, q, selectPage)
 	if err != nil {
 		return nil, err
 	}
-	all, err := collect(tx, scanVolume, query, args...)
+	var attached []block.VolumeID
+	all, err := collect(tx, func(row scanner) (v block.Volume, err error) {
+		var f fields
+		if err := row.Scan(&f); err != nil {
+			return v, err
+		}
+		if v = f.volume(); f.flag() {
+			attached = append(attached, v.ID)
+		}
+		return v, f.end()
+	}, query, args...)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	ids := make([]block.VolumeID, len(all))
-	for i, v := range all {
-		ids[i] = v.ID
+	if err := tx.nameTypes(all); err != nil || len(attached) == 0 {
+		return all, err
 	}
-	attachments, err := tx.attachmentsOf(ids)
+	attachments, err := tx.attachmentsOf(attached)
 	for i := range all {
 		all[i].Attachments = attachments[all[i].ID]
 	}
 	return all, err
+}
+
+// nameTypes fills in what rows of volumes know only by its id: the names of
+// types, and the types of groups.
+func (tx *Tx) nameTypes(all []block.Volume) error {
+	types, groups := map[block.TypeID]string{}, map[block.GroupID]block.GroupTypeID{}
+	for i := range all {
+		v := &all[i]
+		if v.TypeID != "" {
+			name, known := types[v.TypeID]
+			if !known {
+				err := tx.queryRow("SELECT name FROM volume_types WHERE id = $1", v.TypeID).Scan(&name)
+				if err != nil && !errors.Is(err, sql.ErrNoRows) {
+					return err
+				}
+				types[v.TypeID] = name
+			}
+			v.TypeName = name
+		}
+		if v.GroupID == nil {
+			continue
+		}
+		groupType, known := groups[*v.GroupID]
+		if !known {
+			err := tx.queryRow("SELECT type_id FROM volume_groups WHERE id = $1", *v.GroupID).Scan(nullable(&groupType))
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+				return err
+			}
+			groups[*v.GroupID] = groupType
+		}
+		v.GroupType = groupType
+	}
+	return nil
 }
 
 // UpdateVolume writes all columns of a volume but its id, its status and when
@@ -208,21 +258,34 @@ func (tx *Tx) DeleteVolume(id block.VolumeID) error {
 	return nil
 }
 
-func scanVolume(row scanner) (block.Volume, error) {
-	var v block.Volume
-	var key block.SecretID
-	err := row.Scan(&v.ID, &v.Project, &v.User, &v.Name, &v.Description, &v.Size, &v.Status, nullable(&v.TypeID),
-		&v.Backend, &v.AvailabilityZone, &v.Bootable, &v.Multiattach, &v.Encrypted, &v.Readonly,
-		&v.SnapshotID, &v.SourceVolumeID, &v.GroupID, asJSON(&v.Metadata),
-		asJSON(&v.ImageMetadata), &v.ReplicationStatus, &v.Epoch, asJSON(&v.RecoveredTo),
-		asJSON(&v.RecoveredFrom), &v.Switching, asTime(&v.CreatedAt), asTime(&v.UpdatedAt),
-		nullable(&key), asJSON(&v.Encryption), nullable(&v.MigrationStatus),
-		nullable(&v.TypeName),
-		nullable(&v.GroupType))
-	if v.Encryption != nil {
+func scanVolume(row scanner) (v block.Volume, err error) {
+	var f fields
+	if err := row.Scan(&f); err != nil {
+		return v, err
+	}
+	v = f.volume()
+	v.TypeName, v.GroupType = f.text(), block.GroupTypeID(f.text())
+	return v, f.end()
+}
+
+// volume reads ownColumns.
+func (f *fields) volume() block.Volume {
+	v := block.Volume{
+		ID: block.VolumeID(f.text()), Project: block.ProjectID(f.text()), User: block.UserID(f.text()),
+		Name: textOrNil[string](f), Description: textOrNil[string](f), Size: f.whole(),
+		Status: block.VolumeStatus(f.text()), TypeID: block.TypeID(f.text()), Backend: f.text(),
+		AvailabilityZone: f.text(), Bootable: f.flag(), Multiattach: f.flag(), Encrypted: f.flag(), Readonly: f.flag(),
+		SnapshotID: textOrNil[block.SnapshotID](f), SourceVolumeID: textOrNil[block.VolumeID](f),
+		GroupID: textOrNil[block.GroupID](f), Metadata: f.pairs(), ImageMetadata: f.pairs(),
+		ReplicationStatus: f.text(), Epoch: uint64(f.whole()), RecoveredTo: docOrNil[block.Recovered](f), RecoveredFrom: docOrNil[block.Origin](f),
+		Switching: block.Zone(f.text()), CreatedAt: f.time(), UpdatedAt: f.time(),
+	}
+	key := block.SecretID(f.text())
+	if v.Encryption = docOrNil[block.VolumeEncryption](f); v.Encryption != nil {
 		v.Encryption.Key = key
 	}
-	return v, err
+	v.MigrationStatus = f.text()
+	return v
 }
 
 func keyOf(e *block.VolumeEncryption) any {

@@ -110,41 +110,54 @@ func (r *Runner) Run(ctx context.Context) error {
 			r.rest(ctx, poll)
 			continue
 		}
-		j, ok, wait, err := r.claim(ctx)
+		claimed, wait, err := r.claim(ctx, r.Workers-r.busy())
 		if err != nil && ctx.Err() == nil {
 			r.Log.Warn("jobs can't be claimed", "err", err)
 		}
-		if !ok {
+		for _, j := range claimed {
+			if !r.begin(j.ID) {
+				continue // we stalled past the end of our own lease, and hold it anew
+			}
+			workers.Go(func() {
+				defer r.end(j.ID)
+				r.attempt(ctx, j)
+			})
+		}
+		if wait > 0 {
 			r.rest(ctx, wait)
-			continue
 		}
-		if !r.begin(j.ID) {
-			continue // we stalled past the end of our own lease, and hold it anew
-		}
-		workers.Go(func() {
-			defer r.end(j.ID)
-			r.attempt(ctx, j)
-		})
 	}
 	return nil
 }
 
-// claim takes a job that is due. Where there is none, wait is how long to rest
-// before looking again.
-func (r *Runner) claim(ctx context.Context) (j block.Job, ok bool, wait time.Duration, err error) {
-	wait = poll
+// claim takes jobs that are due, as many as there are workers free for them, in
+// one transaction. Where there are fewer, wait is how long to rest before looking
+// again; 0 for not at all.
+func (r *Runner) claim(ctx context.Context, free int) (claimed []block.Job, wait time.Duration, err error) {
 	err = r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
-		var err error
-		if j, ok, err = tx.ClaimJob(r.Owner, r.Lease, r.kinds); ok || err != nil {
+		claimed, wait = nil, 0
+		for len(claimed) < free {
+			j, ok, err := tx.ClaimJob(r.Owner, r.Lease, r.kinds)
+			if err != nil {
+				return err
+			}
+			if ok {
+				claimed = append(claimed, j)
+				continue
+			}
+			wait = poll
+			at, some, err := tx.NextJobAt()
+			if due := at.Sub(tx.Now); some && due > 0 { // what is due and not claimed is for another process
+				wait = min(due, poll)
+			}
 			return err
 		}
-		at, some, err := tx.NextJobAt()
-		if due := at.Sub(tx.Now); some && due > 0 { // what is due and not claimed is for another process
-			wait = min(due, poll)
-		}
-		return err
+		return nil
 	})
-	return j, ok && err == nil, wait, err
+	if err != nil {
+		return nil, poll, err
+	}
+	return claimed, wait, nil
 }
 
 // rest waits until there may be something to claim.

@@ -201,9 +201,12 @@ func (z *apiZone) request(w apiWork) []byte {
 }
 
 // message writes a request with the headers that Cinder's own clients send.
-func (z *apiZone) message(method, path, token, body string) []byte {
+func (z *apiZone) message(method, path, token, body string, headers ...string) []byte {
 	head := method + " " + path + " HTTP/1.1\r\nHost: " + z.address + "\r\nUser-Agent: kvol-bench\r\n" +
 		"Accept: application/json\r\nX-Auth-Token: " + token + "\r\n"
+	for _, header := range headers {
+		head += header + "\r\n"
+	}
 	if body != "" {
 		head += fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
 	}

@@ -29,6 +29,7 @@ type bench struct {
 	profile  string        // file for a CPU profile of our server; "" for none
 	duration time.Duration // of each steady load
 	each     time.Duration // of each load on the API
+	volumes  int           // out of which pages are read at most
 	sparse   int64
 	level    int64 // the only steady load to measure, in percent; 0 for all
 	rows     []table.Row
@@ -43,6 +44,7 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 5, "alternating rounds of each work")
 	flag.DurationVar(&b.duration, "duration", 10*time.Second, "of each steady load; 10m says more")
 	flag.DurationVar(&b.each, "each", 2*time.Second, "of each load on the API")
+	flag.IntVar(&b.volumes, "volumes", 100_000, "read pages out of so many volumes at most; 1000000 says more")
 	flag.Int64Var(&b.level, "full", 0, "of the steady loads only the one in a store that is full to so many percent")
 	flag.StringVar(&b.only, "only", "", "measure only works whose name begins so")
 	flag.Int64Var(&b.sparse, "sparse", 200000, "writes all over 16 TiB while memory is measured; 5000000 says more")
@@ -95,7 +97,8 @@ func (b *bench) run(ctx context.Context) error {
 	}{{"random writes", b.writes}, {"snapshots and clones", b.snapshots}, {"servers", b.servers},
 		{"iscsi", b.targets}, {"engine", b.engine}, {"steady", b.steady}, {"scattered", b.scattered},
 		{"memory", b.memory}, {"served memory", b.servedMemory}, {"backup", b.backups}, {"delta", b.delta},
-		{"reopen", b.reopen}, {"an idle zone", b.idle}, {"zones", b.zones}, {"api", b.api}} {
+		{"reopen", b.reopen}, {"an idle zone", b.idle}, {"zones", b.zones}, {"api", b.api},
+		{"api pages", b.pages}} {
 		if !strings.HasPrefix(work.name, b.only) {
 			continue
 		}
