@@ -67,8 +67,9 @@ type VolumeTotals struct {
 
 // Only volumes that have metadata are read, out of an index.
 const (
-	metadataOfProject = "SELECT DISTINCT metadata FROM volumes WHERE project_id = $1 AND metadata <> '{}' ORDER BY metadata"
-	metadataOfAll     = "SELECT DISTINCT metadata FROM volumes WHERE metadata <> '{}' ORDER BY metadata"
+	metadataOfProject = "SELECT DISTINCT metadata FROM volumes WHERE project_id = $1 AND metadata <> '{}' " +
+		"ORDER BY metadata"
+	metadataOfAll = "SELECT DISTINCT metadata FROM volumes WHERE metadata <> '{}' ORDER BY metadata"
 )
 
 // VolumeTotals adds up the volumes that a query selects on all its pages. The

@@ -137,18 +137,23 @@ func TestFilterPlans(t *testing.T) {
 			table, index string
 			q            block.ListQuery
 		}{
-			{"volumes", "volumes_of_project_with_metadata (project_id=?)", block.ListQuery{Metadata: map[string]string{"a": "b"}}},
+			{"volumes", "volumes_of_project_with_metadata (project_id=?)",
+				block.ListQuery{Metadata: map[string]string{"a": "b"}}},
 			{"snapshots", "snapshots_of_project_with_metadata (project_id=?)",
 				block.ListQuery{Metadata: map[string]string{"a": "b"}}},
 			{"volumes", "volumes_of_project_by_update (project_id=? AND updated_at_sorted>?)", block.ListQuery{Times: at}},
 			{"snapshots", "snapshots_of_project_by_update (project_id=? AND updated_at_sorted>?)", block.ListQuery{Times: at}},
 			{"volumes", "volumes_by_project (project_id=? AND created_at<?)", block.ListQuery{Times: created}},
-			{"groups", "volume_groups_of_project_by_name", block.ListQuery{Filters: map[string]string{"name": "a"}}},
-			{"group snapshots", "group_snapshots_of_project_by_name", block.ListQuery{Filters: map[string]string{"name": "a"}}},
+			{"groups", "volume_groups_of_project_by_name",
+				block.ListQuery{Filters: map[string]string{"name": "a"}}},
+			{"group snapshots", "group_snapshots_of_project_by_name",
+				block.ListQuery{Filters: map[string]string{"name": "a"}}},
 			{"group snapshots", "group_snapshots_of_project_by_group",
 				block.ListQuery{Filters: map[string]string{"group_id": "a"}}},
-			{"transfers", "transfers_of_project_by_name", block.ListQuery{Filters: map[string]string{"name": "a"}}},
-			{"backups", "backups_of_project_by_name", block.ListQuery{Filters: map[string]string{"name": "a"}}},
+			{"transfers", "transfers_of_project_by_name",
+				block.ListQuery{Filters: map[string]string{"name": "a"}}},
+			{"backups", "backups_of_project_by_name",
+				block.ListQuery{Filters: map[string]string{"name": "a"}}},
 			{"backups", "backups_of_project_by_status", block.ListQuery{Filters: map[string]string{"status": "a"}}},
 			{"backups", "backups_of_project_by_volume", block.ListQuery{Filters: map[string]string{"volume_id": "a"}}},
 		} {

@@ -277,7 +277,8 @@ func (f *fields) volume() block.Volume {
 		AvailabilityZone: f.text(), Bootable: f.flag(), Multiattach: f.flag(), Encrypted: f.flag(), Readonly: f.flag(),
 		SnapshotID: textOrNil[block.SnapshotID](f), SourceVolumeID: textOrNil[block.VolumeID](f),
 		GroupID: textOrNil[block.GroupID](f), Metadata: f.pairs(), ImageMetadata: f.pairs(),
-		ReplicationStatus: f.text(), Epoch: uint64(f.whole()), RecoveredTo: docOrNil[block.Recovered](f), RecoveredFrom: docOrNil[block.Origin](f),
+		ReplicationStatus: f.text(), Epoch: uint64(f.whole()),
+		RecoveredTo: docOrNil[block.Recovered](f), RecoveredFrom: docOrNil[block.Origin](f),
 		Switching: block.Zone(f.text()), CreatedAt: f.time(), UpdatedAt: f.time(),
 	}
 	key := block.SecretID(f.text())
