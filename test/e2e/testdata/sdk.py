@@ -103,6 +103,29 @@ quotas = bs.get_quota_set(project)
 assert quotas.volumes is not None, quotas
 assert bs.get_quota_set(project, usage=True).usage["volumes"] >= 2, "no usage"
 
+# Backups.
+full = bs.create_backup(volume_id=volume.id, name="sdk full", description="d")
+full = bs.wait_for_status(full, "available", failures=["error"], interval=0.1, wait=60)
+assert full.volume_id == volume.id and full.size == 2 and not full.is_incremental, full
+second = bs.create_backup(volume_id=volume.id, name="sdk second", is_incremental=True)
+second = bs.wait_for_status(second, "available", failures=["error"], interval=0.1, wait=60)
+assert second.is_incremental and bs.get_backup(full.id).has_dependent_backups, second
+assert {full.id, second.id} <= {b.id for b in bs.backups()}
+assert [b.id for b in bs.backups(details=False, name="sdk full")] == [full.id]
+if version == "3":
+    assert bs.find_backup("sdk second").id == second.id
+bs.restore_backup(second, volume_id=clone.id, name=None)
+bs.wait_for_status(bs.get_backup(second.id), "available", failures=["error"], interval=0.1, wait=60)
+clone = wait(bs.get_volume(clone.id), "available")
+try:
+    bs.delete_backup(full, ignore_missing=False)
+    raise AssertionError("a backup on which another depends was deleted")
+except exceptions.BadRequestException:
+    pass
+for b in (second, full):
+    bs.delete_backup(b)
+    gone(b)
+
 for v in (clone, volume):
     bs.delete_volume(v)
     gone(v)
