@@ -50,8 +50,11 @@ func (tx *Tx) Secrets(project block.ProjectID, name string, offset, limit int) (
 
 // UpdateSecret writes a secret's owner, payload and what is said of that.
 func (tx *Tx) UpdateSecret(s block.Secret) error {
-	res, err := tx.exec(`UPDATE secrets SET project_id = $2, user_id = $3, content_type = $4, sealed = $5, updated_at = $6
-		WHERE id = $1`, s.ID, s.Project, s.User, orNull(s.ContentType), s.Sealed, micros(tx.Now))
+	if err := tx.removePlaced("id = $1 AND project_id <> $2", s.ID, s.Project); err != nil {
+		return err
+	}
+	res, err := tx.exec(`UPDATE secrets SET placed_as = CASE WHEN project_id = $2 THEN placed_as END, project_id = $2,
+		user_id = $3, content_type = $4, sealed = $5, updated_at = $6 WHERE id = $1`, s.ID, s.Project, s.User, orNull(s.ContentType), s.Sealed, micros(tx.Now))
 	return changed(res, err, noSecret, s.ID)
 }
 
@@ -67,6 +70,9 @@ func (tx *Tx) DeleteSecret(id block.SecretID) error {
 	if users > 0 {
 		return block.Errorf(block.Conflict, "Secret %s is the key of a volume or a backup, and goes with it.", id)
 	}
+	if err := tx.removePlaced("id = $1", id); err != nil {
+		return err
+	}
 	_, err := tx.exec("DELETE FROM secrets WHERE id = $1", id)
 	return err
 }
@@ -74,7 +80,11 @@ func (tx *Tx) DeleteSecret(id block.SecretID) error {
 // deleteKeyOf removes the key that a volume is encrypted with, unless another
 // volume is too.
 func (tx *Tx) deleteKeyOf(id block.VolumeID) error {
-	_, err := tx.exec(`DELETE FROM secrets WHERE id = (SELECT encryption_key_id FROM volumes WHERE id = $1)
-		AND NOT EXISTS (SELECT 1 FROM volumes WHERE encryption_key_id = secrets.id AND volumes.id <> $1)`, id)
+	const its = `id = (SELECT encryption_key_id FROM volumes WHERE id = $1)
+		AND NOT EXISTS (SELECT 1 FROM volumes WHERE encryption_key_id = secrets.id AND volumes.id <> $1)`
+	if err := tx.removePlaced(its, id); err != nil {
+		return err
+	}
+	_, err := tx.exec("DELETE FROM secrets WHERE "+its, id)
 	return err
 }

@@ -375,3 +375,25 @@ func (z *zone) keysAreThere() {
 		return err
 	}))
 }
+
+// TestSecondVersionOfLUKS: hosts may make containers of version 2, the zone does
+// not say that it does.
+func TestSecondVersionOfLUKS(t *testing.T) {
+	z := newZone(t)
+	vt, err := z.CreateType(z.ctx, operator, block.VolumeType{Name: "second", Public: true,
+		ExtraSpecs: map[string]string{"volume_backend_name": "fast"}})
+	must(t, err)
+	e := block.TypeEncryption{TypeID: vt.ID, Provider: "luks2", ControlLocation: block.BackEnd}
+	const refused = "The zone encrypts as in LUKS version 1; the provider must be luks where control_location is back-end."
+	_, err = z.CreateTypeEncryption(z.ctx, operator, e)
+	wantError(t, "by the zone", err, block.Invalid, refused)
+	e.ControlLocation = block.FrontEnd
+	_, err = z.CreateTypeEncryption(z.ctx, operator, e)
+	must(t, err)
+	wantError(t, "changed to the zone", z.UpdateTypeEncryption(z.ctx, operator, vt.ID,
+		control.EncryptionChange{ControlLocation: ptr(block.BackEnd)}), block.Invalid, refused)
+	made := z.make(control.NewVolume{Size: ptr(int64(1)), VolumeType: ptr("second")})
+	if v := z.volume(made.ID); v.Encryption == nil || v.Encryption.Provider != "luks2" {
+		t.Errorf("the volume is encrypted by %+v", v.Encryption)
+	}
+}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"strings"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -43,11 +44,24 @@ func (s *Service) TypeEncryption(ctx context.Context, c block.Caller,
 func (s *Service) CreateTypeEncryption(ctx context.Context, c block.Caller,
 	e block.TypeEncryption) (block.TypeEncryption, error) {
 	e.ID = block.NewID()
+	if err := checkContainers(e); err != nil {
+		return e, err
+	}
 	err := s.changeEncryption(ctx, c, e.TypeID, "create", func(tx *catalog.Tx) error {
 		return refusal(tx.InsertTypeEncryption(e), block.Errorf(block.Invalid,
 			"Volume type encryption for type %s already exists.", e.TypeID))
 	})
 	return e, err
+}
+
+// checkContainers refuses LUKS version 2 where the zone itself encrypts: the
+// headers that it makes are of version 1. Hosts may make what they like.
+func checkContainers(e block.TypeEncryption) error {
+	if e.ControlLocation == block.BackEnd && strings.Contains(strings.ToLower(e.Provider), "luks2") {
+		return block.Errorf(block.Invalid, "The zone encrypts as in LUKS version 1; the provider must be luks where "+
+			"control_location is back-end.")
+	}
+	return nil
 }
 
 // UpdateTypeEncryption changes how volumes of a type are to be encrypted, as
@@ -70,6 +84,9 @@ func (s *Service) UpdateTypeEncryption(ctx context.Context, c block.Caller, id b
 		}
 		if change.KeySize != nil || change.NoKeySize {
 			e.KeySize = change.KeySize
+		}
+		if err := checkContainers(e); err != nil {
+			return err
 		}
 		return tx.UpdateTypeEncryption(e)
 	})

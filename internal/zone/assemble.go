@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -35,7 +36,7 @@ func (s *Server) openIdentity(ctx context.Context) (err error) {
 			{Type: "volumev3", Name: "cinderv3", URL: "/v3/$(project_id)"},
 			{Type: "block-storage", Name: "cinder", URL: "/v3/$(project_id)"},
 			{Type: "image", Name: "glance", URL: "/image"},
-			{Type: "key-manager", Name: "barbican", URL: "/key-manager"},
+			{Type: "key-manager", Name: "barbican", URL: cmp.Or(s.cfg.KeyManager.URL, "/key-manager")},
 			{Type: "identity", Name: "keystone", URL: "/identity/v3"},
 		}}
 	for _, p := range s.cfg.Identity.Projects {
@@ -112,6 +113,7 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		return err
 	}
 	s.healer.Store(s.control)
+	s.placer = s.newPlacer()
 	return nil
 }
 

@@ -41,6 +41,8 @@ type Config struct {
 	Policy   PolicyConfig   `yaml:"policy"`
 	Nova     NovaConfig     `yaml:"nova"`
 
+	KeyManager KeyManagerConfig `yaml:"key_manager"`
+
 	// IsolatedStart says when exports of a protected volume open after a start,
 	// given that it may have been recovered elsewhere meanwhile: when "all" of
 	// its backup zones were asked (the default), when "any" of them was, or at

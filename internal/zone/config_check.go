@@ -38,7 +38,7 @@ func (c *Config) check() error {
 	if _, err := time.LoadLocation(c.KvolAPI.TimeZone); err != nil {
 		return fmt.Errorf("kvol_api.time_zone: %w", err)
 	}
-	if err := cmp.Or(c.Nova.check(), c.DR.check(), c.Backup.check(), c.checkTypes()); err != nil {
+	if err := cmp.Or(c.Nova.check(), c.KeyManager.check(), c.DR.check(), c.Backup.check(), c.checkTypes()); err != nil {
 		return err
 	}
 	return c.checkProtections()

@@ -35,6 +35,9 @@ func (s *Server) routes() http.Handler {
 	blocks := cinder.Config{Control: s.control, Auth: s.identity, PublicURL: s.cfg.PublicURL,
 		AuthURL: s.URL() + "/identity", Region: s.cfg.Region,
 		V2ExtraFields: s.cfg.Block.V2ExtraFields, V2UploadTypeFormat: s.cfg.Block.V2UploadTypeFormat, Log: s.log}
+	if s.placer != nil {
+		blocks.KeyName = s.placer.Name
+	}
 	mux.Handle("/", api.Wrap(cinder.New(blocks), blockAPI))
 	mux.Handle("/identity", plain(s.identity.Handler()))
 	mux.Handle("/identity/", plain(s.identity.Handler()))

@@ -22,6 +22,7 @@ import (
 	"kvol/internal/identity"
 	"kvol/internal/image"
 	"kvol/internal/job"
+	"kvol/internal/keystore"
 	"kvol/internal/policy"
 	"kvol/internal/replication"
 	"kvol/internal/upkeep"
@@ -58,6 +59,7 @@ type Server struct {
 	images   *image.Service
 	policy   *policy.Enforcer
 	control  *control.Service
+	placer   *keystore.Placer // nil where hosts ask the zone for keys
 	jobs     *job.Runner
 	exports  *nbd.Server
 	peers    *peer.Client // nil for a zone that is alone, as all below
@@ -137,6 +139,9 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(func() error { return s.receiver.Run(ctx) })
 		g.Go(func() error { return s.control.RunHealth(ctx) })
 		g.Go(func() error { return s.control.RunLeases(ctx) })
+	}
+	if s.placer != nil {
+		g.Go(func() error { return s.placer.Run(ctx) })
 	}
 	g.Go(func() error { return s.learn(ctx) })
 	s.log.Info("zone started", "url", s.URL())

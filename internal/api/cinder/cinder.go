@@ -36,7 +36,18 @@ type Config struct {
 	V2ExtraFields bool
 	// V2UploadTypeFormat is UploadTypeRows or UploadTypeMap; "" for rows.
 	V2UploadTypeFormat string
-	Log                *slog.Logger // nil: silent
+	// KeyName is how the key manager that hosts ask names a key of a volume; false
+	// while it does not have it. nil: as the zone does.
+	KeyName func(block.SecretID) (block.SecretID, bool)
+	Log     *slog.Logger // nil: silent
+}
+
+// keyName is Config.KeyName.
+func (c *Config) keyName(id block.SecretID) (block.SecretID, bool) {
+	if c.KeyName == nil {
+		return id, true
+	}
+	return c.KeyName(id)
 }
 
 type server struct {

@@ -26,7 +26,11 @@ func encryptionItems(c *call) (map[string]any, error) {
 	if e == nil {
 		return map[string]any{"encryption_key_id": nil}, nil
 	}
-	return map[string]any{"encryption_key_id": e.Key, "control_location": e.ControlLocation, "cipher": e.Cipher,
+	name, ok := c.s.cfg.keyName(e.Key)
+	if !ok {
+		return nil, block.Errorf(block.Unavailable, "The key of volume %s is not in the key manager yet.", c.volumeID())
+	}
+	return map[string]any{"encryption_key_id": name, "control_location": e.ControlLocation, "cipher": e.Cipher,
 		"key_size": e.KeySize, "provider": e.Provider}, nil
 }
 

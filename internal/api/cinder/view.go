@@ -23,6 +23,7 @@ type view struct {
 	extra    bool // Config.V2ExtraFields
 	host     string
 	typeRows bool
+	keyName  func(block.SecretID) (block.SecretID, bool)
 }
 
 func (s *server) viewFor(r *http.Request, c block.Caller) view {
@@ -37,7 +38,8 @@ func (s *server) viewFor(r *http.Request, c block.Caller) view {
 	}
 	return view{edition: in, root: root, base: base, project: project, self: unquoted(root),
 		bookmark: unquoted(base + below), admin: c.Admin(), shows: &shown{caller: c, control: s.cfg.Control},
-		extra: s.cfg.V2ExtraFields, host: s.cfg.Host, typeRows: s.cfg.V2UploadTypeFormat != UploadTypeMap}
+		extra: s.cfg.V2ExtraFields, host: s.cfg.Host, typeRows: s.cfg.V2UploadTypeFormat != UploadTypeMap,
+		keyName: s.cfg.keyName}
 }
 
 // links writes a resource's self and bookmark.

@@ -67,7 +67,11 @@ func (v view) volumeNewer(e *encoder, vol block.Volume) {
 		textOrNull(e, "volume_type_id", string(vol.TypeID))
 	}
 	if v.since(64) && vol.Encryption != nil {
-		e.stringMember("encryption_key_id", string(vol.Encryption.Key))
+		name := vol.Encryption.Key
+		if v.keyName != nil {
+			name, _ = v.keyName(name)
+		}
+		textOrNull(e, "encryption_key_id", string(name))
 	}
 	if v.since(65) {
 		e.boolMember("consumes_quota", true)
