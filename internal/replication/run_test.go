@@ -29,6 +29,7 @@ func inBubble(t *testing.T, play func(t *testing.T, w *world, a, b *zone)) {
 		play(t, w, a, b)
 		a.proc.cancel()
 		b.proc.cancel()
+		a.proc.serve.Wait() // a Sender that runs begins visits until it ends
 		a.sender.stop()
 		a.proc.end()
 		b.proc.end()
