@@ -46,7 +46,7 @@ func (b *bench) servedMemory(ctx context.Context) error {
 	}
 	address := l.Addr().String()
 	l.Close()
-	dir := filepath.Join(b.dir, "served")
+	dir := filepath.Join(b.dir, "served-memory")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
