@@ -120,10 +120,27 @@ func errLease(v block.VolumeID, seq int64) error {
 // end until it is held again.
 func (s *Service) RunLeases(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	often := block.MaxLease
 	for _, p := range s.leased() {
+		often = min(often, p.Lease/3)
 		g.Go(func() error { s.runLease(ctx, p); return nil })
 	}
+	// Ending exports waits for what they have under way, which a renewal must not.
+	g.Go(func() error { s.sweepUnleased(ctx, often); return nil })
 	return g.Wait()
+}
+
+func (s *Service) sweepUnleased(ctx context.Context, often time.Duration) {
+	tick := time.NewTicker(often)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.exports.revokeUnleased()
+		}
+	}
 }
 
 func (s *Service) runLease(ctx context.Context, p block.Protection) {
@@ -139,7 +156,6 @@ func (s *Service) runLease(ctx context.Context, p block.Protection) {
 			held = !lost
 			s.noteLease(p, held, err)
 		}
-		s.exports.revokeUnleased()
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
