@@ -13,11 +13,11 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"kvol/internal/api/cinder"
 	"kvol/internal/api/openapi"
+	"kvol/internal/api/openapi/openapitest"
 )
 
 // contract holds what is asked and answered in all tests of this package
@@ -165,17 +165,7 @@ func (d *contract) fits(key string, content map[string]openapi.Media, body []byt
 func TestDocuments(t *testing.T) {
 	for name, d := range map[string]*openapi.Document{"v2": cinder.Document(false, cinder.Config{}),
 		"v3": cinder.Document(true, cinder.Config{}), "3.0": cinder.DocumentOf(0, cinder.Config{})} {
-		text, err := json.Marshal(d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		read, err := openapi3.NewLoader().LoadFromData(text)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if err := read.Validate(t.Context()); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+		openapitest.Validate(t, name, d)
 		for path, methods := range d.Paths {
 			for method, o := range methods {
 				if o.Summary == "not described" {
