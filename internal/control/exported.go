@@ -166,7 +166,10 @@ func (d exportedDevice) WriteAt(p []byte, off int64) (n int, err error) {
 
 // WriteMany implements driver.ManyWriter.
 func (d exportedDevice) WriteMany(parts []driver.Part) (n int, err error) {
-	err = d.x.write(func(dev driver.Device) error { n, err = driver.WriteMany(dev, parts); return err })
+	refused := d.x.write(func(dev driver.Device) error { n, err = driver.WriteMany(dev, parts); return nil })
+	if refused != nil {
+		return 0, refused // what was written is not acknowledged either
+	}
 	return n, err
 }
 

@@ -1,0 +1,34 @@
+package control
+
+import (
+	"testing"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+	"kvol/internal/driver/mem"
+)
+
+// TestLeaseEndsWithinWrites: of writes that are carried out together none is
+// acknowledged if the lease ends meanwhile.
+func TestLeaseEndsWithinWrites(t *testing.T) {
+	store := mem.New(mem.Options{})
+	if err := store.CreateVolume(t.Context(), "v", block.GiB); err != nil {
+		t.Fatal(err)
+	}
+	dev, err := store.OpenVolume(t.Context(), "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	began, looks := time.Now(), 0
+	l := &leases{now: func() time.Time { looks++; return began.Add(time.Duration(looks) * time.Second) },
+		until: map[int64]time.Time{1: began.Add(1500 * time.Millisecond)}}
+	x := &exported{volume: "v"}
+	x.permit(dev, false, l, []int64{1})
+	p := make([]byte, driver.BlockSize)
+	n, err := exportedDevice{x}.WriteMany([]driver.Part{{Off: 0, Data: p}, {Off: driver.BlockSize, Data: p}})
+	if n != 0 || !block.Is(err, block.Unavailable) || looks != 2 {
+		t.Errorf("%d writes were acknowledged, %v, after %d looks", n, err, looks)
+	}
+}
