@@ -56,14 +56,18 @@ func (c *conn) writeGathered() {
 		if !c.gone.Load() {
 			done, err = driver.WriteMany(c.dev, g.parts)
 		}
+		if err != nil { // an error is always some write's: the last one's at least
+			done = min(done, len(g.parts)-1)
+		}
 		for i := range done {
 			c.out.Leave(c.answer(&g.requests[i], nil))
 		}
-		if err != nil {
-			c.out.Leave(c.answer(&g.requests[done], err))
-			done++
-		} else if done < len(g.parts) { // it was revoked
-			c.out.Leave(c.failure(&g.requests[done], errShutdown, ""))
+		if done < len(g.parts) {
+			reply := c.failure(&g.requests[done], errShutdown, "") // it was revoked
+			if err != nil {
+				reply = c.answer(&g.requests[done], err)
+			}
+			c.out.Leave(reply)
 			done++
 		}
 		g.requests, g.parts = g.requests[done:], g.parts[done:]
