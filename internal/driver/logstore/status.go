@@ -114,18 +114,18 @@ const levelEvery = 10 * time.Second
 
 // levels remembers what was logged.
 type levels struct {
-	mu   sync.Mutex // guards last
+	mu   sync.Mutex // guards last; held from asking to logging, so that changes are told in their order
 	last Level
 }
 
 // watchLevel logs each change of the level, so that an operator sees a full
-// store coming.
+// store coming. When it returns, the level is that of the last line in the log.
 func (s *Store) watchLevel(ctx context.Context) {
-	st := s.Status()
 	s.levels.mu.Lock()
+	defer s.levels.mu.Unlock()
+	st := s.Status()
 	last := s.levels.last
 	s.levels.last = st.Level
-	s.levels.mu.Unlock()
 	if st.Level == last || ctx.Err() != nil || last == "" && st.Level == LevelOK {
 		return
 	}
