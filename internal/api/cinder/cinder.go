@@ -55,8 +55,8 @@ type server struct {
 	v2, v3 *api.Router
 }
 
-// New returns the front end as a handler of "/", "/v2", "/v3" and all below
-// them. Other paths are answered 404. It may serve many requests at once.
+// New returns the front end as a handler of "/", "/healthcheck", "/v2", "/v3" and
+// all below them. Other paths are answered 404. It may serve many requests at once.
 func New(cfg Config) http.Handler {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -91,10 +91,13 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/v2", "/v2/", "/v3", "/v3/":
 		s.versions(w, r, http.StatusOK)
 		return
+	case "/healthcheck":
+		healthcheck(w, r)
+		return
 	}
 	v3 := strings.HasPrefix(r.URL.Path, "/v3/")
 	if !v3 && !strings.HasPrefix(r.URL.Path, "/v2/") {
-		s.fail(w, r, errNoResource)
+		noPath(w, r)
 		return
 	}
 	caller, err := s.authenticate(r)

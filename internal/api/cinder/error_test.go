@@ -301,7 +301,6 @@ func TestFrame(t *testing.T) {
 		{"GET", own, "member", "", nil, 404, "The resource could not be found."},
 		{"GET", own + "/", "member", "", nil, 404, "The resource could not be found."},
 		{"GET", own + "/junk", "member", "", nil, 404, "The resource could not be found."},
-		{"GET", "/v4/" + project + "/volumes", "member", "", nil, 404, "The resource could not be found."},
 		{"PATCH", own + "/volumes", "member", "", nil, 405, "The method is not allowed for this resource."},
 		{"PUT", own + "/volumes", "member", "{}", nil, 405, "The method is not allowed for this resource."},
 		{"DELETE", own + "/limits", "member", "", nil, 405, "The method is not allowed for this resource."},

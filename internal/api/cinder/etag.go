@@ -4,6 +4,8 @@ import (
 	"crypto/md5" //nolint:gosec // Cinder's tag, not a secret
 	"encoding/hex"
 	"maps"
+	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -26,13 +28,20 @@ func entityTag(m map[string]string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// matches reports whether a list of If-Match names a tag, or any ("*").
-func matches(list, tag string) bool {
-	for item := range strings.SplitSeq(list, ",") {
-		item = strings.Trim(strings.TrimSpace(item), `"`)
-		if item == tag || item == "*" {
-			return true
-		}
+// unchanged reports whether the condition of a request holds: its If-Match names
+// the tag of what is there, or any ("*"), or there is none. Only strong tags count
+// (webob.etag, ETagMatcher): those in quotes, or the whole header if nothing is.
+func unchanged(r *http.Request, tag string) bool {
+	wanted := r.Header.Get("If-Match")
+	if wanted == "" || wanted == "*" {
+		return true
 	}
-	return false
+	tags := quotedTag.FindAllStringSubmatch(wanted, -1)
+	if tags == nil {
+		return wanted == tag
+	}
+	return slices.ContainsFunc(tags, func(m []string) bool { return m[1] == "" && m[2] == tag })
 }
+
+// quotedTag finds tags, and which of them are weak.
+var quotedTag = regexp.MustCompile(`(W/)?"((?:\\"|[^"])*)"`)

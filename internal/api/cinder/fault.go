@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"kvol/internal/api"
 	"kvol/internal/block"
@@ -62,6 +63,10 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.unauthorized(w)
 		return
 	}
+	if errors.Is(err, errBodyTooLong) && strings.HasPrefix(r.URL.Path, "/v3/") {
+		beforeVersions(w, status, http.StatusText(status), message)
+		return
+	}
 	body := faultBody{Code: status, Message: message}
 	if block.Is(err, block.OverLimit) {
 		w.Header().Set("Retry-After", "0")
@@ -92,24 +97,36 @@ func (s *server) explain(r *http.Request, err error) (status int, message string
 }
 
 // noPath answers as Cinder's web framework does where /v3 has no such path, or
-// the path no such method: before anything looks at the version.
+// the path no such method.
 func noPath(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Del(versionHeader)
-	h.Del("Vary")
 	h.Del("Allow")
 	switch r.Method {
 	case http.MethodOptions:
+		forgetVersion(h)
 		h.Set("Content-Length", "0")
 		w.WriteHeader(http.StatusOK)
 	case http.MethodHead:
+		forgetVersion(h)
 		h.Set("Content-Type", "text/html; charset=UTF-8")
 		h.Set("Content-Length", "0")
 		w.WriteHeader(http.StatusNotFound)
 	default:
-		api.WriteJSON(w, http.StatusNotFound, map[string]string{"code": "404 Not Found", "title": "Not Found",
-			"message": "The resource could not be found.<br /><br />\n\n\n"})
+		beforeVersions(w, http.StatusNotFound, "Not Found", "The resource could not be found.")
 	}
+}
+
+// beforeVersions answers in the form of what Cinder's web framework refuses before
+// anything looks at the version (webob.exc).
+func beforeVersions(w http.ResponseWriter, status int, title, message string) {
+	forgetVersion(w.Header())
+	api.WriteJSON(w, status, map[string]string{"code": fmt.Sprintf("%d %s", status, title), "title": title,
+		"message": message + "<br /><br />\n\n\n"})
+}
+
+func forgetVersion(h http.Header) {
+	h.Del(versionHeader)
+	h.Del("Vary")
 }
 
 // unauthorized answers as keystonemiddleware does in front of Cinder.

@@ -178,7 +178,10 @@ func (f *fixture) must(err error) {
 }
 
 // runJobs runs the zone's jobs until the test ends.
-func (f *fixture) runJobs() {
+func (f *fixture) runJobs() { f.Cleanup(f.startJobs()) }
+
+// startJobs runs the zone's jobs until stop is called.
+func (f *fixture) startJobs() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := job.New(job.Config{Catalog: f.catalog, Handlers: f.control.Handlers(), Owner: "test", Workers: 2,
 		Log: slog.New(slog.DiscardHandler), Observe: func(job.Attempt) {
@@ -189,12 +192,12 @@ func (f *fixture) runJobs() {
 		}})
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
-	f.Cleanup(func() {
+	return func() {
 		cancel()
 		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
 			f.Error(err)
 		}
-	})
+	}
 }
 
 // until waits for jobs to end until ok says true.

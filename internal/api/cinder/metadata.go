@@ -69,19 +69,31 @@ func showMetadata(h holder) func(*call) error {
 	}
 }
 
+// asExpected keeps a condition that a change came with, which PUT may: where it does
+// not hold, ok is false and the request is answered.
+func (h holder) asExpected(c *call) (ok bool, err error) {
+	if !h.tagged || !c.view.since(15) || c.r.Header.Get("If-Match") == "" {
+		return true, nil
+	}
+	have, err := h.get(c)
+	if err != nil {
+		return false, err
+	}
+	if unchanged(c.r, entityTag(have)) {
+		return true, nil
+	}
+	return false, c.empty(http.StatusPreconditionFailed)
+}
+
 func writeMetadata(h holder, replace bool) func(*call) error {
 	return func(c *call) error {
 		o, err := c.checked("metadata", metadataBody)
 		if err != nil {
 			return err
 		}
-		if h.tagged && c.view.since(15) && c.r.Header.Get("If-Match") != "" {
-			have, err := h.get(c)
-			if err != nil {
+		if replace {
+			if ok, err := h.asExpected(c); err != nil || !ok {
 				return err
-			}
-			if !matches(c.r.Header.Get("If-Match"), entityTag(have)) {
-				return c.empty(http.StatusPreconditionFailed)
 			}
 		}
 		if !replace && h.add != nil {
@@ -112,6 +124,9 @@ func writeMetadataItem(h holder) func(*call) error {
 	return func(c *call) error {
 		o, err := c.checked("meta", metaItemBody)
 		if err != nil {
+			return err
+		}
+		if ok, err := h.asExpected(c); err != nil || !ok {
 			return err
 		}
 		item, key := o.texts("meta"), c.r.PathValue("key")

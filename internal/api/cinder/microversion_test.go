@@ -2,6 +2,7 @@ package cinder_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -182,6 +183,27 @@ func TestEntityTags(t *testing.T) {
 	}
 	if code := put(a.header.Get("Etag")); code != 412 {
 		t.Errorf("an old ETag: %d", code)
+	}
+	// What counts as naming a tag, which requests look at it, and from when.
+	for _, tt := range []struct {
+		minor               int
+		method, path, match string
+		code                int
+	}{
+		{15, "PUT", "", `"other", "%"`, 200}, {15, "PUT", "", `W/"%"`, 412}, {15, "PUT", "", `*`, 200},
+		{15, "PUT", "", `other, %`, 412}, {15, "PUT", "/a", `"old"`, 412}, {15, "PUT", "/a", `"%"`, 200},
+		{14, "PUT", "", `"old"`, 200}, {14, "PUT", "/a", `"old"`, 200}, {15, "POST", "", `"old"`, 200},
+		{15, "DELETE", "/a", `"old"`, 200},
+	} {
+		now := f.wantAt(15, "member", 200, "GET", path, "").header.Get("Etag")
+		body := map[string]string{"": `{"metadata":{"a":"b"}}`, "/a": `{"meta":{"a":"b"}}`}[tt.path]
+		if code := f.do(tt.method, "/v3/"+project+"/"+path+tt.path, "member", body, "OpenStack-API-Version",
+			fmt.Sprintf("volume 3.%d", tt.minor), "If-Match", strings.ReplaceAll(tt.match, "%", now)).code; code != tt.code {
+			t.Errorf("3.%d %s %s with %s: %d, want %d", tt.minor, tt.method, tt.path, tt.match, code, tt.code)
+		}
+	}
+	if tag := f.wantAt(15, "member", 200, "GET", "volumes/"+strings.Split(path, "/")[1], "").header.Get("Etag"); tag != "" {
+		t.Errorf("a volume has the ETag %s", tag)
 	}
 }
 

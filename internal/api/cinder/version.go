@@ -36,12 +36,19 @@ type mediaType struct {
 	Type string `json:"type"`
 }
 
-// versions answers with what is served here. Nobody needs a token for it.
+// versions answers with what is served here, and says so of a microversion as any
+// answer does. Nobody needs a token for it.
 func (s *server) versions(w http.ResponseWriter, r *http.Request, status int) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
 		s.fail(w, r, errBadMethod)
 		return
+	}
+	if !strings.HasPrefix(r.URL.Path, "/v2") {
+		if _, err := negotiate(w, r); err != nil {
+			s.fail(w, r, err)
+			return
+		}
 	}
 	base := api.PublicURL(r, s.cfg.PublicURL)
 	v2 := describe(base, 2, version{ID: "v2.0", Status: "DEPRECATED", Updated: "2014-06-28T12:20:21Z"})
@@ -68,4 +75,23 @@ func describe(base string, major int, v version) version {
 	}
 	v.MediaTypes = []mediaType{{"application/json", "application/vnd.openstack.volume+json;version=" + number}}
 	return v
+}
+
+// healthcheck is what load balancers in front of Cinder ask, who need no token
+// (oslo.middleware, healthcheck): a text, or an object for those who want JSON.
+func healthcheck(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		noPath(w, r)
+	case strings.Contains(r.Header.Get("Accept"), "application/json"):
+		api.WriteJSON(w, http.StatusOK, health{Reasons: []string{"OK"}})
+	default:
+		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+		_, _ = w.Write([]byte("OK")) // whoever asked may be gone
+	}
+}
+
+type health struct {
+	Detailed bool     `json:"detailed"`
+	Reasons  []string `json:"reasons"`
 }
