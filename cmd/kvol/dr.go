@@ -48,6 +48,10 @@ Any zone that is alive answers for all zones (KVOL_URL).`}
 		drOperation(out),
 		drStale(out),
 		drHealth(out),
+		drPin(out),
+		drHold(out),
+		drUnpin(out),
+		drKeeps(out),
 		drDoctor(out),
 		drEvents(out),
 		drRTOs(out),
@@ -201,10 +205,12 @@ func drPoints(out *output) *cobra.Command {
 			var rows []table.Row
 			for _, r := range replicas {
 				for _, p := range r.Points {
-					rows = append(rows, table.Row{r.Backend, p.ID, p.At.Format("2006-01-02 15:04:05.000"), p.Name, p.Root})
+					rows = append(rows, table.Row{r.Backend, p.ID, p.At.Format("2006-01-02 15:04:05.000"), p.Name, keptText(p),
+						p.Root})
 				}
 			}
-			return out.rows(c.OutOrStdout(), replicas, table.Row{"Backend", "Point", "At (UTC)", "Snapshot", "Root hash"}, rows)
+			return out.rows(c.OutOrStdout(), replicas, table.Row{"Backend", "Point", "At (UTC)", "Snapshot", "Kept",
+				"Root hash"}, rows)
 		}),
 	}
 }

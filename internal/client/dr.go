@@ -19,6 +19,7 @@ type Point struct {
 	Size     int64     `json:"size"` // bytes
 	Root     string    `json:"root"` // hex
 	Newest   bool      `json:"newest"`
+	Keeps    []Keep    `json:"keeps"` // what pins or holds it; of ReplicasOf only
 }
 
 // Replica is the copy of a protected volume in the session's zone.

@@ -152,6 +152,12 @@ func (e *examination) leaked(tx *catalog.Tx, p catalog.HeldPin) (why string, err
 		return "", err
 	case string(block.DRRecovery), string(block.DRCreate):
 		return e.leakedJobPin(tx, block.DRKind(kind), of)
+	case "keep":
+		_, err := tx.Keep(of)
+		if block.Is(err, block.NotFound) {
+			return "there is no such pin or hold", nil
+		}
+		return "", err
 	case "backup":
 		_, err := tx.Backup(block.BackupID(of))
 		if block.Is(err, block.NotFound) && !e.live[of] {

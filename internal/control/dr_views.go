@@ -102,10 +102,11 @@ func (s *Service) Replica(ctx context.Context, c block.Caller, zone block.Zone, 
 				return err
 			}
 			points, err := tx.Points(r.ID)
-			if err != nil {
+			keeps, kerr := tx.KeepsOf(r.ID)
+			if err := first(err, kerr); err != nil {
 				return err
 			}
-			found = append(found, ReplicaPoints{r, points})
+			found = append(found, ReplicaPoints{r, points, keeps})
 		}
 		if found == nil {
 			return block.Errorf(block.NotFound, "A replica of volume %s of zone %s could not be found.", source, zone)
@@ -115,10 +116,12 @@ func (s *Service) Replica(ctx context.Context, c block.Caller, zone block.Zone, 
 	return found, err
 }
 
-// ReplicaPoints is a replica and its committed points from old to new.
+// ReplicaPoints is a replica, its committed points from old to new, and what
+// keeps them.
 type ReplicaPoints struct {
 	block.Replica
 	Points []block.Point
+	Keeps  []block.Keep // of the points, in no order
 }
 
 func (s *Service) protectionsInto(source block.Zone) []block.Protection {

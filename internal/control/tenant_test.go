@@ -99,7 +99,8 @@ func elsewhere(name string) bool {
 		strings.Contains(name, "GroupSpec") || backupMethods(nil, alice, "")[name] != nil {
 		return true
 	}
-	if slices.Contains(typeMethods, name) || slices.Contains(storeMethods, name) || slices.Contains(truthMethods, name) {
+	if slices.Contains(typeMethods, name) || slices.Contains(storeMethods, name) || slices.Contains(truthMethods, name) ||
+		slices.Contains(keepMethods, name) {
 		return true
 	}
 	return slices.Contains([]string{"Types", "Type", "Limits", "Quotas", "QuotaDefaults", "SetQuotas", "DeleteQuotas",

@@ -139,6 +139,7 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(func() error { return s.receiver.Run(ctx) })
 		g.Go(func() error { return s.control.RunHealth(ctx) })
 		g.Go(func() error { return s.control.RunLeases(ctx) })
+		g.Go(func() error { return s.control.RunKeeps(ctx) })
 	}
 	if s.placer != nil {
 		g.Go(func() error { return s.placer.Run(ctx) })

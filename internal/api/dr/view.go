@@ -68,10 +68,11 @@ type pointBody struct {
 	Size     int64          `json:"size"`
 	Root     block.RootHash `json:"root"`
 	Newest   bool           `json:"newest"`
+	Keeps    []keepBody     `json:"keeps,omitempty"` // in the list of a volume's points
 }
 
 func pointView(p block.Point, newest block.PointID) pointBody {
-	return pointBody{p.ID, p.Name, p.At.UTC(), p.Sequence, p.Epoch, p.Size, p.Root, p.ID == newest}
+	return pointBody{p.ID, p.Name, p.At.UTC(), p.Sequence, p.Epoch, p.Size, p.Root, p.ID == newest, nil}
 }
 
 type replicaBody struct {
@@ -105,7 +106,15 @@ func replicaView(r block.Replica) replicaBody {
 
 func replicaPointsView(r control.ReplicaPoints) replicaBody {
 	b := replicaView(r.Replica)
-	b.Points = each(r.Points, func(p block.Point) pointBody { return pointView(p, r.Newest.ID) })
+	b.Points = each(r.Points, func(p block.Point) pointBody {
+		one := pointView(p, r.Newest.ID)
+		for _, k := range r.Keeps {
+			if k.Point == p.ID {
+				one.Keeps = append(one.Keeps, keepView(k))
+			}
+		}
+		return one
+	})
 	return b
 }
 
