@@ -68,7 +68,8 @@ func (tx *Tx) KeepsOf(replica block.VolumeID) ([]block.Keep, error) {
 
 // Keeps lists keeps, at most limit: of a project, or all for "".
 func (tx *Tx) Keeps(project block.ProjectID, limit int) ([]block.Keep, error) {
-	return collect(tx, scanKeep, `SELECT keep FROM point_keeps WHERE $1 = '' OR project_id = $1 ORDER BY id LIMIT $2`,
+	return collect(tx, scanKeep, `SELECT keep FROM point_keeps
+		WHERE $1 = '' OR project_id = $1 ORDER BY id LIMIT $2`,
 		string(project), limit)
 }
 
@@ -84,8 +85,8 @@ func (tx *Tx) CountKeeps(replica block.VolumeID, project block.ProjectID) (ofRep
 // EndedHolds lists holds that are over by the hold clock and by the calendar, at
 // most limit.
 func (tx *Tx) EndedHolds(c block.HoldClock, limit int) ([]block.Keep, error) {
-	return collect(tx, scanKeep, `SELECT keep FROM point_keeps WHERE ends <= $1 AND until_at <= $2 ORDER BY ends, id LIMIT $3`,
-		c.Reading, tx.Now.UnixMicro(), limit)
+	return collect(tx, scanKeep, `SELECT keep FROM point_keeps WHERE ends <= $1 AND until_at <= $2
+		ORDER BY ends, id LIMIT $3`, c.Reading, tx.Now.UnixMicro(), limit)
 }
 
 func scanKeep(row scanner) (k block.Keep, err error) {
