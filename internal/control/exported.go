@@ -12,6 +12,7 @@ import (
 // the device that all clients share, so that a client can be cut off for
 // certain: revoke waits for writes that are under way.
 type exported struct {
+	exports    *Exports // nil in tests of one alone
 	connection string
 	volume     block.VolumeID
 	snapshot   block.SnapshotID // that is read in the volume's place; "" for the volume
@@ -124,9 +125,10 @@ func (x *exported) use(fn func(driver.Device) error) error {
 	return fn(x.shared)
 }
 
-// write is use for what changes the volume. What ends after the lease did is
-// not acknowledged: who took the volume over may not have it.
-func (x *exported) write(fn func(driver.Device) error) error {
+// write is use for what changes a range of the volume. What ends after the lease
+// did is not acknowledged: who took the volume over may not have it.
+func (x *exported) write(off, length int64, fn func(driver.Device) error) error {
+	x.exports.keepPace(x.volume, off, length, x.revoked) // before anything is held that a move waits for
 	return x.use(func(d driver.Device) error {
 		if !x.writable {
 			return block.Errorf(block.Forbidden, "The export of volume %s is read-only.", x.volume)
@@ -160,13 +162,17 @@ func (d exportedDevice) ReadAt(p []byte, off int64) (n int, err error) {
 
 // WriteAt implements io.WriterAt.
 func (d exportedDevice) WriteAt(p []byte, off int64) (n int, err error) {
-	err = d.x.write(func(dev driver.Device) error { n, err = dev.WriteAt(p, off); return err })
+	err = d.x.write(off, int64(len(p)), func(dev driver.Device) error { n, err = dev.WriteAt(p, off); return err })
 	return n, err
 }
 
 // WriteMany implements driver.ManyWriter.
 func (d exportedDevice) WriteMany(parts []driver.Part) (n int, err error) {
-	refused := d.x.write(func(dev driver.Device) error { n, err = driver.WriteMany(dev, parts); return nil })
+	length := int64(0)
+	for _, p := range parts {
+		length += blocksOf(p.Off, int64(len(p.Data)))
+	}
+	refused := d.x.write(0, length, func(dev driver.Device) error { n, err = driver.WriteMany(dev, parts); return nil })
 	if refused != nil {
 		return 0, refused // what was written is not acknowledged either
 	}
@@ -175,7 +181,7 @@ func (d exportedDevice) WriteMany(parts []driver.Part) (n int, err error) {
 
 // Zero implements driver.Device.
 func (d exportedDevice) Zero(off, length int64) error {
-	return d.x.write(func(dev driver.Device) error { return dev.Zero(off, length) })
+	return d.x.write(off, length, func(dev driver.Device) error { return dev.Zero(off, length) })
 }
 
 // Flush implements driver.Device. It is taken from those that only read too.

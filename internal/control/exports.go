@@ -8,6 +8,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -27,13 +28,17 @@ type Exports struct {
 	open     map[*exported]struct{}
 	limiters map[block.VolumeID]*qos.Limiter
 	held     func(block.Volume) bool // nil: none are held back
+	paces    map[block.VolumeID]*pace
+
+	paced atomic.Int32 // how many paces there are, so that writers of volumes without any need no lock
 }
 
 // Exports returns the exports of the zone. There is one for a Service.
 func (s *Service) Exports() *Exports { return s.exports }
 
 func newExports(s *Service, key [32]byte) *Exports {
-	return &Exports{s: s, key: key, open: map[*exported]struct{}{}, limiters: map[block.VolumeID]*qos.Limiter{}}
+	return &Exports{s: s, key: key, open: map[*exported]struct{}{}, limiters: map[block.VolumeID]*qos.Limiter{},
+		paces: map[block.VolumeID]*pace{}}
 }
 
 var nameEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
@@ -81,7 +86,7 @@ func (e *Exports) Open(ctx context.Context, name string) (nbd.Export, error) {
 	}
 	// The export is entered before what decides about it is read: whatever
 	// changes it after that read finds it and revokes it.
-	x := &exported{connection: connection, volume: v.ID, snapshot: block.SnapshotID(snapshot),
+	x := &exported{exports: e, connection: connection, volume: v.ID, snapshot: block.SnapshotID(snapshot),
 		revoked: make(chan struct{})}
 	e.enter(x)
 	out, err := e.begin(ctx, x)

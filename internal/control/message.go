@@ -61,6 +61,7 @@ var (
 		"905",
 		"The volume has snapshots, or belongs to a group or replication, and must stay on its backend.",
 	}
+	detailOutrun = happening{"906", "The volume was written to faster than it could be copied."}
 )
 
 // Types of what messages are about.
@@ -77,7 +78,8 @@ var (
 		actionReimage, actionDelete, actionRetype, actionRevert, actionMigrate)
 	details = numbered(detailUnknown, detailNoBackend, detailUpload, detailMode, detailQuota, detailImageTooBig,
 		detailExtend, detailCreate, detailSnapshot, detailSnapshotDelete, detailBackup, detailBackupDelete,
-		detailRestore, detailDelete, detailRevert, detailMove, detailSnapshots)
+		detailRestore, detailDelete, detailRevert, detailMove, detailSnapshots,
+		detailOutrun)
 )
 
 func numbered(all ...happening) map[string]string {

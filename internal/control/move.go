@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"time"
 
 	"kvol/internal/block"
@@ -17,8 +18,8 @@ import (
 )
 
 const (
-	moveRounds = 8        // times that what was written meanwhile is copied before hosts have to wait
-	moveRest   = 16 << 20 // bytes of which the copying lets hosts wait
+	moveRest   = 16 << 20 // bytes of which the copying lets hosts wait at most
+	moveRounds = 64       // times that what was written meanwhile is copied while hosts keep a pace
 	moveTries  = 100      // to find nobody but the exports at the volume
 	movePause  = 50 * time.Millisecond
 )
@@ -44,12 +45,14 @@ type mover struct {
 	device   driver.Device // of the copy
 	last     block.PointID // the moment that the copy has
 	next     block.PointID
+	pace     *pace // that hosts keep; nil for none yet
 }
 
 // move takes a volume to another backend. commit is called in the transaction
 // that makes it so, in which the volume is as the move wants it. On one store
 // that is all; else the bytes are copied while hosts write, and compared; the
-// rest is copied while they wait, and then they go on with the copy. An attempt
+// rest, moveRest bytes at most, is copied while they wait, and then they go on
+// with the copy. An attempt
 // that was interrupted is repeated: what is there already is compared only.
 func (s *Service) move(ctx context.Context, t *job.Task, v block.Volume, to string,
 	commit func(*catalog.Tx, block.Volume) error) error {
@@ -104,25 +107,57 @@ func (m *mover) run(ctx context.Context, commit func() error) (err error) {
 	if err := m.copyAll(ctx); err != nil {
 		return err
 	}
-	for range moveRounds {
+	return m.follow(ctx, commit)
+}
+
+// errOutrun is why a volume is not moved that is changed faster than it is
+// copied.
+var errOutrun = block.Errorf(block.Unavailable, "The volume changes faster than it can be copied.")
+
+// follow copies what hosts write until what is left fits into the pause that they
+// are to notice, and switches over. Rounds go on by themselves while each has
+// less than half of the one before; from then on hosts keep a pace.
+func (m *mover) follow(ctx context.Context, commit func() error) error {
+	for before := int64(math.MaxInt64); ; {
 		n, err := m.catchUp(ctx)
 		if err != nil {
 			return err
 		}
-		if n < moveRest {
+		if n <= moveRest || n > before/2 {
 			break
 		}
+		before = n
 	}
-	for range moveTries {
-		done, err := m.switchOver(ctx, commit)
-		if done || err != nil {
+	p, free := m.s.exports.pace(m.id)
+	defer free()
+	m.pace = p
+	for rounds, tries := 0, 0; rounds < moveRounds; {
+		p.round()
+		n, err := m.catchUp(ctx)
+		if err != nil {
 			return err
 		}
+		if n > moveRest {
+			rounds++
+			continue
+		}
+		done, err := m.switchOver(ctx, commit)
+		switch {
+		case errors.Is(err, errOutrun):
+			rounds++
+			continue
+		case done || err != nil:
+			return err
+		}
+		tries++
 		if err := pause(ctx, movePause); err != nil {
 			return err
 		}
+		if tries == moveTries {
+			return job.Snooze(snoozeTime, nil)
+		}
 	}
-	return job.Snooze(snoozeTime, nil)
+	return job.GiveUp(errOutrun)
 }
 
 // pause waits a while.
@@ -181,41 +216,62 @@ func (m *mover) copyAll(ctx context.Context) (err error) {
 	return m.each(ctx, "comparing", source, whole, m.differs)
 }
 
-// catchUp copies what changed since the last moment, compares it, and returns
-// how many bytes that was.
-func (m *mover) catchUp(ctx context.Context) (n int64, err error) {
+// cut names the present moment and returns how many bytes may have changed since
+// the last one. A moment that was cut already stays, and is caught up with first.
+func (m *mover) cut(ctx context.Context) (rest int64, err error) {
 	if err := m.from.CreateSnapshot(ctx, m.ref(m.next)); err != nil {
 		return 0, err
 	}
-	source, err := m.from.OpenSnapshot(ctx, m.ref(m.next))
+	for e, err := range driver.Diff(ctx, m.from, m.ref(m.last), m.ref(m.next)) {
+		if err != nil {
+			return 0, err
+		}
+		rest += e.Len
+	}
+	return rest, nil
+}
+
+// catchUp copies what changed since the last moment, compares it, and returns
+// how many bytes that was.
+func (m *mover) catchUp(ctx context.Context) (int64, error) {
+	n, err := m.cut(ctx)
 	if err != nil {
 		return 0, err
+	}
+	return n, m.copyCut(ctx)
+}
+
+// copyCut makes the copy what the volume was at the moment that was cut.
+func (m *mover) copyCut(ctx context.Context) (err error) {
+	source, err := m.from.OpenSnapshot(ctx, m.ref(m.next))
+	if err != nil {
+		return err
 	}
 	defer closing(&err, source.Close)
 	if source.Size() > m.device.Size() {
 		if err := m.to.ExtendVolume(ctx, m.id, source.Size()); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	changes := driver.Diff(ctx, m.from, m.ref(m.last), m.ref(m.next))
-	count := func(off int64, want []byte) error {
-		n += int64(len(want))
-		return m.write(off, want)
-	}
-	if err := m.each(ctx, "catching up", source, changes, count); err != nil {
-		return n, err
+	if err := m.each(ctx, "catching up", source, changes, m.write); err != nil {
+		return err
 	}
 	if err := m.device.Flush(); err != nil {
-		return n, err
+		return err
 	}
-	if err := m.each(ctx, "comparing", source, changes, m.differs); err != nil {
-		return n, err
+	compared := m.pace
+	m.pace = nil // what is only compared lets nobody write
+	err = m.each(ctx, "comparing", source, changes, m.differs)
+	m.pace = compared
+	if err != nil {
+		return err
 	}
 	if err := m.from.DeleteSnapshot(ctx, m.ref(m.last)); err != nil {
-		return n, err
+		return err
 	}
 	m.last, m.next = m.next, m.last
-	return n, nil
+	return nil
 }
 
 // each reads ranges of the volume and of its copy and hands over what the
@@ -240,6 +296,7 @@ func (m *mover) each(ctx context.Context, step string, source driver.Reader, ran
 					}
 				}
 			}
+			m.pace.copied(n)
 			m.t.Progress(step, off+n, source.Size())
 			if err := ctx.Err(); err != nil {
 				return err
@@ -302,12 +359,19 @@ func (m *mover) differs(off int64, _ []byte) error {
 
 // switchOver lets the exports of the volume wait, copies the rest, commits, and
 // lets them go on with the copy. It is not done while somebody else has the
-// volume open.
+// volume open, nor, with errOutrun, if more than moveRest bytes are left.
 func (m *mover) switchOver(ctx context.Context, commit func() error) (done bool, err error) {
 	paused := m.s.exports.pause(m.id)
 	defer paused.resume()
 	return m.s.devices.exchange(m.id, paused.users(), func(open bool) (driver.Device, error) {
-		if _, err := m.catchUp(ctx); err != nil {
+		rest, err := m.cut(ctx)
+		if err == nil && rest > moveRest {
+			err = errOutrun // hosts go on, and another round follows
+		}
+		if err == nil {
+			err = m.copyCut(ctx)
+		}
+		if err != nil {
 			return nil, err
 		}
 		clear, err := m.s.clear(ctx, m.volume, m.device) // as hosts see it

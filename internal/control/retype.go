@@ -216,8 +216,11 @@ func gaveUpMove(tx *catalog.Tx, j block.Job, cause error, what happening, wanted
 		}
 	}
 	why := detailMove
-	if errors.Is(cause, errBound) {
+	switch {
+	case errors.Is(cause, errBound):
 		why = detailSnapshots
+	case errors.Is(cause, errOutrun):
+		why = detailOutrun
 	}
 	return tellOfVolume(tx, v, j, what, why, cause)
 }

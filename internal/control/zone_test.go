@@ -86,9 +86,13 @@ func newZone(t *testing.T) *zone {
 // closer is a store of which the closing of volumes can be held up.
 type closer struct {
 	driver.Driver
-	mu     sync.Mutex // guards before
+	mu     sync.Mutex // guards below
 	before func()
+	newest driver.Device
 }
+
+// last is the device that was opened last, past all that stands before it.
+func (c *closer) last() driver.Device { c.mu.Lock(); defer c.mu.Unlock(); return c.newest }
 
 func (c *closer) hold(before func()) { c.mu.Lock(); defer c.mu.Unlock(); c.before = before }
 
@@ -96,6 +100,9 @@ func (c *closer) Unwrap() driver.Driver { return c.Driver }
 
 func (c *closer) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Device, error) {
 	dev, err := c.Driver.OpenVolume(ctx, id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.newest = dev
 	return closingDevice{dev, c}, err
 }
 
