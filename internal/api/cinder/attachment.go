@@ -17,7 +17,7 @@ var attachmentList = listing{name: "attachments_links", path: "attachments", str
 
 var (
 	newAttachmentMembers = []property{
-		{"instance_uuid", false, optionalID},
+		{"instance_uuid", false, &schema{kinds: []string{"string"}, uuid: true}},
 		{"connector", false, &schema{kinds: []string{"object", "null"}}},
 		{"volume_uuid", true, &schema{kinds: []string{"string"}, uuid: true}},
 	}

@@ -32,26 +32,26 @@ var (
 	newBackupMembers = []property{
 		{"volume_id", true, &schema{kinds: []string{"string"}, uuid: true}},
 		{"container", false, shortText},
-		{"description", false, description},
+		{"description", false, shortText},
 		{"incremental", false, boolean},
 		{"force", false, boolean},
-		{"name", false, nameText},
-		{"snapshot_id", false, &schema{kinds: []string{"string", "null"}, uuid: true}},
+		{"name", false, shortText},
+		{"snapshot_id", false, optionalID},
 	}
 	createBackupBody   = newBackupBody()
 	createBackupBody43 = newBackupBody(property{"metadata", false, metaOrNull})
 	createBackupBody51 = newBackupBody(property{"metadata", false, metaOrNull},
-		property{"availability_zone", false, zoneName})
+		property{"availability_zone", false, shortText})
 
 	updateBackupBody   = updateBackupBodyOf()
-	updateBackupBody43 = updateBackupBodyOf(property{"metadata", false, metaOrNull})
+	updateBackupBody43 = updateBackupBodyOf(property{"metadata", false, metadata})
 
 	restoreBackupBody = envelope("restore", &schema{kinds: []string{"object", "null"}, closed: true,
-		members: []property{{"name", false, nameText},
-			{"volume_id", false, &schema{kinds: []string{"string", "null"}, uuid: true}}}})
+		members: []property{{"name", false, shortText},
+			{"volume_id", false, optionalID}}})
 	importBackupBody = envelope("backup-record", &schema{kinds: []string{"object"}, closed: true, members: []property{
-		{"backup_service", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
-		{"backup_url", true, &schema{kinds: []string{"string"}, minLen: 1}}}})
+		{"backup_service", true, &schema{kinds: []string{"string"}, maxLen: 255}},
+		{"backup_url", true, &schema{kinds: []string{"string"}, minLen: 1, base64: true}}}})
 )
 
 func newBackupBody(more ...property) *schema {
@@ -61,11 +61,11 @@ func newBackupBody(more ...property) *schema {
 
 func updateBackupBodyOf(more ...property) *schema {
 	return envelope("backup", &schema{kinds: []string{"object", "null"}, closed: true, members: append([]property{
-		{"name", false, nameText}, {"description", false, description}}, more...)})
+		{"name", false, shortText}, {"description", false, shortText}}, more...)})
 }
 
 var backupActions = map[string]action{
-	"os-reset_status": {always(resetSnapshotBody), resetBackup},
+	"os-reset_status": {strict(resetSnapshotBody), resetBackup},
 	"os-force_delete": {always(anything), forceDeleteBackup},
 }
 

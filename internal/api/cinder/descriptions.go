@@ -11,7 +11,7 @@ var descriptions = map[string]notes{
 	"GET /volumes/summary": {summary: "what volumes come to", query: []string{"all_tenants: of all projects"},
 		answer: aSummary},
 	"GET /volumes/{id}": {summary: "show a volume", answer: under("volume", aVolume)},
-	"PUT /volumes/{id}": {summary: "change a volume's name, description or metadata", body: always(updateVolumeBody),
+	"PUT /volumes/{id}": {summary: "change a volume's name, description or metadata", body: updateVolumeBodyOf,
 		answer: under("volume", aNewVolume)},
 	"DELETE /volumes/{id}": {summary: "delete a volume", status: 202, query: []string{
 		"cascade: with its snapshots", "force: whatever its status, for administrators; since 3.23"}},
@@ -36,10 +36,10 @@ var descriptions = map[string]notes{
 		answer: listed("snapshots", snapshotRow, "snapshots_links", countOfItems)},
 	"GET /snapshots/detail": {summary: "list snapshots in full", list: &snapshotList, query: counted,
 		answer: listed("snapshots", aSnapshot, "snapshots_links", countOfItems)},
-	"POST /snapshots": {summary: "make a snapshot of a volume", status: 202, body: always(createSnapshotBody),
+	"POST /snapshots": {summary: "make a snapshot of a volume", status: 202, body: createSnapshotBodyOf,
 		answer: under("snapshot", aNewSnapshot)},
 	"GET /snapshots/{id}": {summary: "show a snapshot", answer: under("snapshot", aSnapshot)},
-	"PUT /snapshots/{id}": {summary: "change a snapshot's name or description", body: always(updateSnapshotBody),
+	"PUT /snapshots/{id}": {summary: "change a snapshot's name or description", body: updateSnapshotBodyOf,
 		answer: under("snapshot", aNewSnapshot)},
 	"DELETE /snapshots/{id}": {summary: "delete a snapshot", status: 202},
 	"POST /snapshots/{id}/action": {

@@ -18,17 +18,19 @@ var groupList = listing{name: "group_links", path: "groups", strict: true, aside
 var (
 	createGroupBody = envelope("group", &schema{kinds: []string{"object"}, closed: true, members: []property{
 		{"group_type", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
-		{"volume_types", true, &schema{kinds: []string{"array"}}},
+		{"volume_types", true, &schema{kinds: []string{"array"}, filled: true, unique: true, items: metaValue}},
 		{"name", false, shortText},
 		{"description", false, description},
 		{"availability_zone", false, zoneName},
 	}})
-	updateGroupBody = envelope("group", &schema{kinds: []string{"object"}, closed: true, members: []property{
+	groupChanges = []property{
 		{"name", false, shortText},
 		{"description", false, description},
 		{"add_volumes", false, &schema{kinds: []string{"string", "null"}}},
 		{"remove_volumes", false, &schema{kinds: []string{"string", "null"}}},
-	}})
+	}
+	updateGroupBody = envelope("group", &schema{kinds: []string{"object"}, closed: true, members: groupChanges,
+		oneOf: namesOf(groupChanges)})
 	groupSourceBody = &schema{kinds: []string{"object"}, closed: true, members: []property{
 		{"name", false, shortText},
 		{"description", false, description},

@@ -18,10 +18,10 @@ var (
 	groupSpecBody  = &schema{kinds: []string{"object"}, keys: specKey, values: specValue, minMembers: 1,
 		maxMembers: 1}
 	createGroupTypeBody = envelope("group_type", &schema{kinds: []string{"object"}, closed: true, members: []property{
-		{"name", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
+		{"name", true, typeName},
 		{"description", false, description},
 		{"is_public", false, boolean},
-		{"group_specs", false, &schema{kinds: []string{"object", "null"}, keys: metaKey, values: specValue}},
+		{"group_specs", false, &schema{kinds: []string{"object", "null"}, keys: metaKey, values: metaValue}},
 	}})
 	updateGroupTypeBody = envelope("group_type", &schema{kinds: []string{"object"}, closed: true, members: []property{
 		{"name", false, shortText},

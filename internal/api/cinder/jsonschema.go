@@ -19,6 +19,9 @@ func (s *schema) document() openapi.Schema {
 			either = append(either, openapi.Null)
 		}
 		return openapi.Schema{"anyOf": either}
+	case s.named:
+		d["type"] = []string{"string", "null"}
+		d["pattern"] = `\S`
 	case s.uuid:
 		d["description"] = "a UUID, dashed or not"
 		d["type"] = "string"
@@ -68,8 +71,14 @@ func (s *schema) documentValue(d openapi.Schema) {
 	if s.items != nil {
 		d["items"] = s.items.document()
 	}
+	if s.filled {
+		d["minItems"] = 1
+	}
 	if s.unique {
 		d["uniqueItems"] = true
+	}
+	if s.base64 {
+		d["contentEncoding"] = "base64"
 	}
 }
 
@@ -96,6 +105,13 @@ func (s *schema) documentMembers(d openapi.Schema) {
 	}
 	if s.keys != nil {
 		d["propertyNames"] = openapi.Schema{"pattern": s.keys.String()}
+	}
+	if s.oneOf != nil {
+		either := []openapi.Schema{}
+		for _, name := range s.oneOf {
+			either = append(either, openapi.Schema{"required": []string{name}})
+		}
+		d["anyOf"] = either
 	}
 	if s.minMembers > 0 {
 		d["minProperties"] = s.minMembers

@@ -44,36 +44,39 @@ var (
 )
 
 var (
-	reference = &schema{kinds: []string{"object"}}
+	reference         = &schema{kinds: []string{"object", "string"}}
+	snapshotReference = &schema{kinds: []string{"object", "null", "string"}}
 
 	manageVolumeBody = envelope("volume", &schema{kinds: []string{"object"}, closed: true, members: []property{
-		{"name", false, nameText},
-		{"description", false, description},
+		{"name", false, shortText},
+		{"description", false, shortText},
 		{"volume_type", false, shortText},
 		{"metadata", false, metaOrNull},
 		{"bootable", false, boolean},
-		{"availability_zone", false, zoneName},
+		{"availability_zone", false, shortText},
 		{"ref", true, reference},
-		{"host", true, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
+		{"host", false, &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255}},
 		{"cluster", false, orNullText},
 	}})
 	manageSnapshotBody = envelope("snapshot", &schema{kinds: []string{"object"}, closed: true, members: []property{
-		{"name", false, nameText},
-		{"description", false, description},
+		{"name", false, shortText},
+		{"description", false, shortText},
 		{"metadata", false, metaOrNull},
 		{"volume_id", true, &schema{kinds: []string{"string"}, uuid: true}},
-		{"ref", true, reference},
+		{"ref", true, snapshotReference},
 	}})
 )
 
 // source is the name of what a reference means; it is its id too.
 func source(o *object) (string, error) {
-	ref := o.object("ref")
-	for _, name := range []string{"source-name", "source-id"} {
-		if text := ref.text(name); text != nil && *text != "" {
-			return *text, nil
+	if ref := o.object("ref"); ref != nil {
+		for _, name := range []string{"source-name", "source-id"} {
+			if text := ref.text(name); text != nil && *text != "" {
+				return *text, nil
+			}
 		}
 	}
+	ref, _ := o.get("ref")
 	return "", invalid("Manage existing volume failed due to invalid backend reference %s: "+
 		"Reference must contain source-name element.", pyStr(ref))
 }
@@ -94,7 +97,14 @@ func manageVolume(c *call) error {
 	if err != nil {
 		return err
 	}
-	host := *o.text("host")
+	host := orEmpty(o.text("host"))
+	switch {
+	case host != "":
+	case c.view.since(16): // no zone has clusters
+		return invalid("Invalid input received: One and only one of cluster and host must be set.")
+	default:
+		return invalid("Invalid input received: Host field is missing.")
+	}
 	v, err := c.s.cfg.Control.ManageVolume(c.r.Context(), c.caller, control.NewManaged{
 		Backend: c.backendOfHost(host), Host: host, Source: name, Name: o.stripped("name"),
 		Description: o.stripped("description"), VolumeType: nonEmpty(o.text("volume_type")),

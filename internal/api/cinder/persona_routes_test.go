@@ -78,7 +78,7 @@ m DELETE backups/%b
 m POST backups/%b/restore {"restore":{}}
 a POST backups/%b/action {"os-reset_status":{"status":"error"}}
 a GET backups/%b/export_record
-a POST backups/import_record {"backup-record":{"backup_service":"s","backup_url":"u"}}
+a POST backups/import_record {"backup-record":{"backup_service":"s","backup_url":"dQ=="}}
 r GET os-volume-transfer,os-volume-transfer/detail,volume-transfers,volume-transfers/detail
 r GET os-volume-transfer/%o,volume-transfers/%o
 m POST os-volume-transfer,volume-transfers {"transfer":{"volume_id":"%v"}}

@@ -1,6 +1,7 @@
 package cinder
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"kvol/internal/block"
@@ -26,11 +28,14 @@ type schema struct {
 	maxLen  int    // characters; 0: any
 	text    string // what InvalidInput calls it: at most 255 characters once stripped
 	uuid    bool   // a UUID, dashed or not
-	orNull  bool   // with uuid: oneOf [uuid, null], which has a complaint of its own
+	named   bool   // null, or a text that is more than blanks and at most 255 characters without them
+	orNull  bool   // with uuid or booly: one of that and null, which has a complaint of its own
 
 	bounds *[2]int64         // of a number, or of digits
 	items  *schema           // of an array's items
+	filled bool              // an array has an item
 	unique bool              // no item of an array is there twice
+	base64 bool              // a text that is base64
 	format func(v any) error // what else must hold; its error is the answer
 
 	members    []property
@@ -38,7 +43,8 @@ type schema struct {
 	keys       *regexp.Regexp // of members that are not named
 	values     *schema        // of those members
 	minMembers int
-	maxMembers int // 0: any
+	maxMembers int      // 0: any
+	oneOf      []string // of these members at least one is there
 }
 
 type property struct {
@@ -115,7 +121,10 @@ func (s *schema) checkMembers(o *object) error {
 
 // complain says what is wrong with v itself, or "".
 func (s *schema) complain(v any) string {
-	if s.uuid && s.orNull && !isUUID(v) {
+	if _, ok := asBool(v); s.uuid && s.orNull && !isUUID(v) || s.booly && s.orNull && !ok {
+		return pyRepr(v) + " is not valid under any of the given schemas"
+	}
+	if text, ok := v.(string); s.named && v != nil && (!ok || !isName(text)) {
 		return pyRepr(v) + " is not valid under any of the given schemas"
 	}
 	if len(s.kinds) > 0 && !slices.ContainsFunc(s.kinds, func(k string) bool { return isKind(v, k) }) {
@@ -136,6 +145,9 @@ func (s *schema) complain(v any) string {
 	}
 	if s.bounds != nil && v != nil {
 		return s.complainBounds(v)
+	}
+	if list, ok := v.([]any); ok && s.filled && len(list) == 0 {
+		return "[] is too short"
 	}
 	if list, ok := v.([]any); ok && s.unique {
 		return complainTwice(list)
@@ -158,8 +170,27 @@ func (s *schema) complainText(text string) string {
 		return pyRepr(text) + " is not one of " + pyList(s.enum)
 	case s.uuid && !isUUID(text):
 		return pyRepr(text) + " is not a 'uuid'"
+	case s.base64 && !isBase64(text):
+		return pyRepr(text) + " is not a 'base64'"
 	}
 	return ""
+}
+
+func isName(text string) bool {
+	n := utf8.RuneCountInString(strings.TrimSpace(text))
+	return n > 0 && n <= 255
+}
+
+// isBase64 reports whether oslo.serialization would decode a text: Python passes
+// over what is not of the alphabet.
+func isBase64(text string) bool {
+	_, err := base64.StdEncoding.DecodeString(strings.Map(func(r rune) rune {
+		if r == '=' || r == '+' || r == '/' || r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return r
+		}
+		return -1
+	}, text))
+	return err == nil
 }
 
 // complainWhole wants 1 to maxInt. Texts are digits by now (s.pattern).
@@ -221,6 +252,7 @@ func (s *schema) complainObject(o *object) string {
 		}
 	}
 	if len(unknown) > 0 {
+		slices.Sort(unknown)
 		verb := "was"
 		if len(unknown) > 1 {
 			verb = "were"
@@ -232,6 +264,9 @@ func (s *schema) complainObject(o *object) string {
 	}
 	if s.maxMembers > 0 && len(o.members) > s.maxMembers {
 		return pyRepr(o) + " has too many properties"
+	}
+	if s.oneOf != nil && !slices.ContainsFunc(o.members, func(m member) bool { return slices.Contains(s.oneOf, m.name) }) {
+		return pyRepr(o) + " is not valid under any of the given schemas"
 	}
 	return ""
 }

@@ -14,6 +14,7 @@ var (
 	optionalID  = &schema{uuid: true, orNull: true}
 	boolean     = &schema{kinds: []string{"boolean", "string"}, booly: true}
 	boolOrNull  = &schema{kinds: []string{"boolean", "string", "null"}, booly: true}
+	boolOrNone  = &schema{kinds: []string{"boolean", "string", "null"}, booly: true, orNull: true}
 	zoneName    = &schema{kinds: []string{"string", "null"}, minLen: 1, maxLen: 255}
 	shortText   = &schema{kinds: []string{"string", "null"}, maxLen: 255}
 
@@ -25,7 +26,8 @@ var (
 	metadata     = &schema{kinds: []string{"object"}, keys: metaKey, values: metaValue}
 	metaOrNull   = &schema{kinds: []string{"object", "null"}, keys: metaKey, values: metaValue}
 	metadataBody = envelope("metadata", metadata)
-	metaItemBody = envelope("meta", &schema{kinds: []string{"object"}, keys: metaKey, values: metaValue, minMembers: 1})
+	metaItemBody = envelope("meta", &schema{kinds: []string{"object"}, keys: metaKey, values: metaValue, minMembers: 1,
+		maxMembers: 1})
 )
 
 // envelope is a body with one required member and no other.
@@ -46,7 +48,7 @@ var newVolumeMembers = []property{
 	{"source_volid", false, optionalID},
 	{"consistencygroup_id", false, optionalID},
 	{"availability_zone", false, zoneName},
-	{"multiattach", false, boolOrNull},
+	{"multiattach", false, boolOrNone},
 	{"image_id", false, shortText},
 	{"imageRef", false, shortText},
 }
@@ -63,7 +65,11 @@ var (
 func newVolumeBody(closed bool, ids ...string) *schema {
 	members := slices.Clone(newVolumeMembers)
 	for _, name := range ids {
-		members = append(members, property{name, false, optionalID})
+		of := optionalID
+		if name == "group_id" {
+			of = shortText // whether there is such a group is found when it is looked for
+		}
+		members = append(members, property{name, false, of})
 	}
 	return &schema{kinds: []string{"object"}, closed: true, members: []property{
 		{"volume", true, &schema{kinds: []string{"object"}, members: members, closed: closed}},
@@ -92,22 +98,78 @@ var changeTexts = []property{
 	{"display_description", false, description},
 }
 
-var updateVolumeBody = envelope("volume", &schema{kinds: []string{"object"}, closed: true,
-	members: append([]property{{"metadata", false, metadata}}, changeTexts...)})
+// namesOf are the names of members.
+func namesOf(members []property) (names []string) {
+	for _, p := range members {
+		names = append(names, p.name)
+	}
+	return names
+}
 
-var createSnapshotBody = envelope("snapshot", &schema{kinds: []string{"object"}, closed: true, members: []property{
-	{"volume_id", true, &schema{uuid: true, orNull: true, kinds: []string{"string"}}},
-	{"name", false, nameText},
-	{"description", false, description},
-	{"display_name", false, nameText},
-	{"display_description", false, description},
-	{"force", false, boolOrNull},
-	{"metadata", false, metaOrNull},
-}})
+var (
+	volumeChanges    = append([]property{{"metadata", false, metadata}}, changeTexts...)
+	updateVolumeBody = envelope("volume", &schema{kinds: []string{"object"}, closed: true, members: volumeChanges})
+	// updateVolumeBody53 changes something.
+	updateVolumeBody53 = envelope("volume", &schema{kinds: []string{"object"}, closed: true, members: volumeChanges,
+		oneOf: namesOf(volumeChanges)})
+)
 
-var updateSnapshotBody = envelope("snapshot", &schema{kinds: []string{"object"}, closed: true, members: changeTexts})
+// updateVolumeBodyOf is the body of PUT /volumes/{id} in an edition.
+func updateVolumeBodyOf(in edition) *schema {
+	if in.since(53) {
+		return updateVolumeBody53
+	}
+	return updateVolumeBody
+}
+
+var (
+	newSnapshotMembers = []property{
+		{"volume_id", true, &schema{uuid: true, orNull: true, kinds: []string{"string"}}},
+		{"name", false, shortText},
+		{"description", false, shortText},
+		{"display_name", false, shortText},
+		{"metadata", false, metaOrNull},
+	}
+	createSnapshotBody = envelope("snapshot", &schema{kinds: []string{"object"}, closed: true,
+		members: append([]property{{"display_description", false, shortText}, {"force", false, boolOrNull}},
+			newSnapshotMembers...)})
+	createSnapshotBody3 = envelope("snapshot", &schema{kinds: []string{"object"}, closed: true,
+		members: append([]property{{"force", false, boolean}}, newSnapshotMembers...)})
+	updateSnapshotBody  = envelope("snapshot", &schema{kinds: []string{"object"}, closed: true, members: changeTexts})
+	updateSnapshotBody3 = envelope("snapshot", &schema{kinds: []string{"object"}, closed: true, members: changeTexts,
+		oneOf: namesOf(changeTexts)})
+)
+
+// createSnapshotBodyOf is the body of POST /snapshots in an edition.
+func createSnapshotBodyOf(in edition) *schema {
+	if in.v3 {
+		return createSnapshotBody3
+	}
+	return createSnapshotBody
+}
+
+// updateSnapshotBodyOf is the body of PUT /snapshots/{id} in an edition.
+func updateSnapshotBodyOf(in edition) *schema {
+	if in.v3 {
+		return updateSnapshotBody3
+	}
+	return updateSnapshotBody
+}
 
 var updateQuotasBody = envelope("quota_set", &schema{kinds: []string{"object"}})
+
+// strict is the schema of an action's argument that /v3 takes as it is and no more;
+// /v2 drops what it does not know, as Cinder did in its days.
+func strict(s *schema) func(edition) *schema {
+	closed := *s
+	closed.closed = true
+	return func(in edition) *schema {
+		if in.v3 {
+			return &closed
+		}
+		return s
+	}
+}
 
 // The schemas of actions: what stands under the action's name.
 var (
@@ -117,8 +179,11 @@ var (
 		{"host_name", false, shortText},
 		{"mode", false, &schema{kinds: []string{"string"}, enum: []string{"rw", "ro"}}},
 	}}
+	// attachBody3 names who uses the volume (cinder/api/schemas/volume_actions.py).
+	attachBody3 = &schema{kinds: []string{"object"}, closed: true, members: attachBody.members,
+		oneOf: []string{"instance_uuid", "host_name"}}
 	detachBody = &schema{kinds: []string{"object", "null"}, members: []property{
-		{"attachment_id", false, &schema{kinds: []string{"string", "null"}, uuid: true}},
+		{"attachment_id", false, optionalID},
 	}}
 	forceDetachBody = &schema{kinds: []string{"object"}, members: []property{
 		{"connector", false, &schema{kinds: []string{"object", "string", "null"}}},
@@ -144,8 +209,8 @@ var (
 	uploadBody = &schema{kinds: []string{"object"}, members: append(slices.Clone(uploadMembers),
 		property{"visibility", false, &schema{kinds: []string{"string"}, enum: []string{"private", "shared"}}},
 		property{"protected", false, boolean})}
-	uploadBody3  = &schema{kinds: []string{"object"}, members: uploadMembers}
-	uploadBody31 = &schema{kinds: []string{"object"}, members: append(slices.Clone(uploadMembers),
+	uploadBody3  = &schema{kinds: []string{"object"}, closed: true, members: uploadMembers}
+	uploadBody31 = &schema{kinds: []string{"object"}, closed: true, members: append(slices.Clone(uploadMembers),
 		property{"visibility", false, &schema{kinds: []string{"string"},
 			enum: []string{"community", "public", "private", "shared"}}},
 		property{"protected", false, boolean})}

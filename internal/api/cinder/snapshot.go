@@ -68,7 +68,7 @@ func showSnapshot(c *call) error {
 }
 
 func createSnapshot(c *call) error {
-	o, err := c.checked("snapshot", createSnapshotBody)
+	o, err := c.checked("snapshot", createSnapshotBodyOf(c.view.edition))
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func createSnapshot(c *call) error {
 }
 
 func updateSnapshot(c *call) error {
-	o, err := c.checked("snapshot", updateSnapshotBody)
+	o, err := c.checked("snapshot", updateSnapshotBodyOf(c.view.edition))
 	if err != nil {
 		return err
 	}

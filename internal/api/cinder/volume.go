@@ -99,8 +99,10 @@ func newVolume(in edition, o *object) (control.NewVolume, error) {
 		Metadata:         o.texts("metadata"),
 	}
 	req.GroupID = id[block.GroupID](o, "consistencygroup_id")
-	if group := id[block.GroupID](o, "group_id"); group != nil && in.since(13) {
-		req.GroupID = group
+	if name := o.text("group_id"); name != nil && in.since(13) {
+		if req.GroupID = id[block.GroupID](o, "group_id"); req.GroupID == nil {
+			return req, block.Errorf(block.NotFound, "Group %s could not be found.", *name)
+		}
 	}
 	if in.since(47) {
 		req.BackupID = id[block.BackupID](o, "backup_id")
@@ -130,14 +132,11 @@ func refuseNewer(in edition, o *object) error {
 }
 
 func updateVolume(c *call) error {
-	o, err := c.checked("volume", updateVolumeBody)
+	o, err := c.checked("volume", updateVolumeBodyOf(c.view.edition))
 	if err != nil {
 		return err
 	}
 	o = o.object("volume")
-	if c.view.since(53) && len(o.members) == 0 {
-		return invalid("Invalid input for field/attribute volume. Value: {}. {} is not valid under any of the given schemas")
-	}
 	change := control.VolumeChange{
 		Name:        o.change("name", "display_name"),
 		Description: o.change("description", "display_description"),
