@@ -112,7 +112,8 @@ var createVolumeErrors = []struct {
 		"'' does not match any of the regexes: '^[a-zA-Z0-9-_:. /]{1,255}$'", 400},
 	{`{"volume":{"size":1,"metadata":{"k":"` + long + `"}}}`,
 		field + "k. Value: " + long + ". '" + long + "' is too long", 400},
-	{`{"volume":{"size":1,"multiattach":"zz"}}`, field + "multiattach. Value: zz. 'zz' is not valid under any of the given schemas", 400},
+	{`{"volume":{"size":1,"multiattach":"zz"}}`,
+		field + "multiattach. Value: zz. 'zz' is not valid under any of the given schemas", 400},
 	{`{"volume":{"size":1,"multiattach":1}}`,
 		field + "multiattach. Value: 1. 1 is not valid under any of the given schemas", 400},
 	{`{"volume":{"size":1001}}`, "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed " +

@@ -32,7 +32,9 @@ var (
 
 func newTransferBody(more ...property) *schema {
 	return envelope("transfer", &schema{kinds: []string{"object"}, closed: true, members: append([]property{
-		{"volume_id", true, &schema{kinds: []string{"string"}, uuid: true}}, {"name", false, &schema{named: true}}}, more...)})
+		{"volume_id", true, &schema{kinds: []string{"string"}, uuid: true}},
+		{"name", false, &schema{named: true}},
+	}, more...)})
 }
 
 func (c *call) transferID() block.TransferID { return block.TransferID(c.r.PathValue("id")) }
