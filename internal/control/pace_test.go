@@ -25,8 +25,8 @@ type outrunner struct {
 	paused int64      // bytes that were copied while hosts waited
 	most   int64      // the largest of these
 	copied int64
-	owed   int64 // bytes that the writer is to write
-	over   bool  // the copy is the volume now
+	owed   int64         // bytes that the writer is to write
+	over   bool          // the copy is the volume now
 	wrote  map[int64]int // block to the last number that was written there
 	writes int
 }

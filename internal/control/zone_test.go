@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -50,6 +51,7 @@ type zone struct {
 	mu      sync.Mutex
 	changed []block.VolumeID
 	iscsi   string // where iSCSI is served; "" for nowhere
+	nbd     string // where NBD is said to be served; an address of documentation if ""
 
 	extended func(ctx context.Context, server string, volume block.VolumeID) error // of control.Config
 }
@@ -134,7 +136,7 @@ func (z *zone) restart() {
 	z.Service, err = control.New(control.Config{
 		Catalog: z.catalog, Backends: set, Zone: "mitaka1", Region: "kr", DefaultType: "fast",
 		AvailabilityZones: []string{"kr-a", "kr-b"}, Images: z.images, Key: [32]byte{1, 2, 3},
-		ExportAddress: func() string { return "[::1]:10809" }, UnixSocket: func() string { return "/run/nbd" },
+		ExportAddress: func() string { return cmp.Or(z.nbd, "[::1]:10809") }, UnixSocket: func() string { return "/run/nbd" },
 		ISCSIAddress: func() string { return z.iscsi },
 		Backups:      repository,
 		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, VolumeQoS: z.qos, Now: z.now,
