@@ -97,8 +97,8 @@ func (m *hostedMove) check() {
 
 // TestAttachedMoveKilled kills the zone at the last call of each kind that the
 // move of an attached volume makes, and at the first that it makes of the store
-// to which it goes, before and after it is carried out. The move goes on when the zone is back, and what the host was answered is
-// there.
+// to which it goes, before and after it is carried out. The move goes on when the
+// zone is back, and what the host was answered is there.
 func TestAttachedMoveKilled(t *testing.T) {
 	var steps []string
 	synctest.Test(t, func(t *testing.T) {
