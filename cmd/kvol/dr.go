@@ -37,6 +37,7 @@ Any zone that is alive answers for all zones (KVOL_URL).`}
 		drReplicas(out),
 		drPoints(out),
 		drLinks(out),
+		drLink(out),
 		drFailover(
 			out,
 			false,

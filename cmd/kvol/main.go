@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // hours of limits and of the kvol API go by zones that a small machine may lack
 
 	"github.com/spf13/cobra"
 )

@@ -42,6 +42,17 @@ type Link struct {
 	BytesSent      int64     `json:"bytes_sent"`        // on the wire, since the link was made
 	WholeReason    string    `json:"whole_copy_reason"` // why all of a recovered volume went back; "" for no reason
 	Confirmed      *Point    `json:"confirmed"`         // the newest that the backup zone has
+	State          string    `json:"state"`
+	Protection     int64     `json:"protection"`
+	Transfer       *Transfer `json:"transfer"` // nil unless something takes long
+}
+
+// Transfer is a first copy, or a difference of many bytes, that is under way.
+type Transfer struct {
+	First bool       `json:"first_copy"`
+	Total int64      `json:"bytes_total"`
+	Done  int64      `json:"bytes_done"`
+	ETA   *time.Time `json:"eta"`
 }
 
 // Operation is a create or a recovery, with the evidence of what it did.

@@ -26,6 +26,9 @@ type DR struct {
 	// replication.Sender.Status does; nil where nothing is sent. What it tells is
 	// newer than what the catalog keeps, which is not written for each heartbeat.
 	Replicating func() []replication.LinkStatus
+	// Repace, if set, is called after a change of what LimitsTo answers. It must not
+	// block.
+	Repace func()
 	// KeepAudit is how long calls of the kvol API are kept; 400 days if zero.
 	KeepAudit time.Duration
 	// KeepUndo is how long what only a stale volume has is kept as a snapshot; 7

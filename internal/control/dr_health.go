@@ -35,7 +35,12 @@ type PairState struct {
 	Clock        lag.Offset
 	Busy         float64 // share of the link's time that the changes take; source only
 	Churn        float64 // bytes a second; source only
-	Room         RoomState
+	Needs        float64 // bytes a second that the changes take of the link; source only
+	// Limit is how many bytes a second may be sent now, and Tightest the least of
+	// the next day with when that begins; 0 for no limit. Source only.
+	Limit, Tightest int64
+	TightestAt      time.Time
+	Room            RoomState
 }
 
 // RoomState is the room of a pair's backup backend.
@@ -76,6 +81,7 @@ type VolumeState struct {
 	Forecast          lag.Forecast
 	Error             string // for operators
 	Sending           bool
+	needs             float64      // bytes a second on the link; source only
 	RTO               *RTOForecast // where a point is committed: of a recovery at the target, of a failover at the source
 	backend           string       // of the replica
 	created           time.Time
@@ -354,7 +360,7 @@ func (a *assessment) measure(pairs []PairState) {
 		}
 		v.Lag, v.Advanced = g.meter.Report(a.now), g.advanced
 		meters[v.Protection] = append(meters[v.Protection], &g.meter)
-		v.Churn, v.Throughput = g.flow.Churn(), g.flow.Throughput()
+		v.Churn, v.Throughput, v.needs = g.flow.Churn(), g.flow.Throughput(), g.flow.Needs()
 		v.Forecast = lag.Predict(g.flow, p.Interval, v.Target, v.Lag.Now, max(0, v.Unreplicated), 0)
 	}
 	for i := range pairs {
@@ -377,6 +383,7 @@ func (a *assessment) pairs(ctx context.Context) ([]PairState, error) {
 		}
 		st.Heard, st.Clock = heard, a.s.clockOf(other)
 		st.Room = a.s.roomOf(p, d, st.Role)
+		a.limit(&st)
 		out = append(out, st)
 	}
 	slices.SortFunc(out, func(x, y PairState) int { return cmp.Compare(x.Seq, y.Seq) })

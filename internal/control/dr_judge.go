@@ -53,10 +53,18 @@ func (a *assessment) judge(h *Health) {
 // share sums what all volumes of a pair need of its link.
 func (a *assessment) share(h *Health, pairs map[int64]*PairState) {
 	const sessions = 4 // that share a link: replication.SenderConfig.Sessions
+	together := map[block.Zone]float64{}
 	for _, v := range h.Volumes {
 		if p := pairs[v.Protection]; p != nil && v.Role == RoleSource && v.Throughput > 0 {
 			p.Churn += v.Churn
+			p.Needs += v.needs
+			together[p.Destination] += v.needs
 			p.Busy += v.Churn / v.Throughput / sessions
+		}
+	}
+	for _, p := range pairs {
+		if p.Role == RoleSource && p.Limit > 0 {
+			p.Busy = a.s.busy(p, together[p.Destination], a.now)
 		}
 	}
 	for i := range h.Volumes {
@@ -93,12 +101,16 @@ func (a *assessment) stateOf(v *VolumeState, pair *PairState) (block.HealthState
 	case v.Lag.Now > v.Target:
 		return block.HealthStalled, fmt.Sprintf("%s behind, where %s is allowed, and nothing comes", behind, v.Target)
 	case !v.Forecast.Holds:
-		return block.HealthCannotHold, cannotHold(v)
+		return block.HealthCannotHold, cannotHold(v, pair)
 	}
 	return block.HealthOK, fmt.Sprintf("%s behind, where %s is allowed", behind, v.Target)
 }
 
-func cannotHold(v *VolumeState) string {
+func cannotHold(v *VolumeState, pair *PairState) string {
+	if pair.Limit > 0 && pair.Busy >= 1 {
+		return fmt.Sprintf("the changes of all volumes take %.0f bytes a second of the link, which is limited to %d",
+			pair.Needs, pair.Limit)
+	}
 	text := fmt.Sprintf("%.0f bytes change in a second, and the link carries %.0f", v.Churn, v.Throughput)
 	if v.Forecast.Expected > 0 {
 		return fmt.Sprintf("%s: it will be up to %s behind, where %s is allowed", text,
@@ -161,6 +173,11 @@ func (a *assessment) judgePair(p *PairState) {
 		p.State = block.HealthNoRoom
 		p.Advice = fmt.Sprintf("Make room for backend %s in zone %s: %d of %d bytes are free.", p.Backup.Name, p.Destination,
 			p.Room.Free, p.Room.Total)
+	}
+	if p.tightens() && block.HealthCannotHold.Worse(p.State) {
+		p.State, p.Advice = block.HealthCannotHold, fmt.Sprintf("From %s on no more than %d bytes a second may be sent, and "+
+			"the changes take %.0f: raise that limit (`kvol dr link limit`), or rpo_target.",
+			p.TightestAt.UTC().Format("2006-01-02 15:04 MST"), p.Tightest, p.Needs)
 	}
 	if p.Busy >= 1 && block.HealthCannotHold.Worse(p.State) {
 		p.State = block.HealthCannotHold

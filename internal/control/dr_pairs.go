@@ -118,6 +118,10 @@ func (l *SourceLink) now(st replication.LinkStatus, now time.Time) {
 	}
 	l.BytesSent = max(l.BytesSent, st.BytesSent)
 	l.UnreplicatedSince = st.UnreplicatedSince
+	l.Transfer = st.Transfer
+	if left := st.Transfer.Left(now); st.Transfer.Total > 0 && left >= 0 {
+		l.Ready = now.Add(left).UTC()
+	}
 	if !st.UnreplicatedAt.IsZero() {
 		l.Unreplicated, l.UnreplicatedAt = st.Unreplicated, st.UnreplicatedAt
 	}

@@ -10,6 +10,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/recovery"
+	"kvol/internal/replication"
 )
 
 func errDRAdmin() error {
@@ -142,6 +143,10 @@ type SourceLink struct {
 	// where that was not counted yet.
 	Unreplicated   int64
 	UnreplicatedAt time.Time
+	// Transfer is how far the step is that is under way, if it takes long; zero
+	// otherwise. Ready is when it will be done at its pace; zero where nobody knows.
+	Transfer replication.Transfer
+	Ready    time.Time
 }
 
 // Links lists how the volumes of this zone are replicated: all for

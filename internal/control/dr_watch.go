@@ -76,7 +76,7 @@ func (s *Service) observe(role string, a replication.Advance, ahead time.Duratio
 	g.meter.Advance(a.At, a.UpTo.Add(-ahead))
 	g.advanced = a.At
 	if role == RoleSource {
-		g.flow.Add(a.At, lag.Step{Bytes: a.Bytes, Span: a.Span, Took: a.Took})
+		g.flow.Add(a.At, lag.Step{Bytes: a.Bytes, Span: a.Span, Took: a.Took, Wire: a.Wire})
 	}
 }
 

@@ -88,8 +88,9 @@ type Service struct {
 
 	operating operating
 	watch     watch
-	leases    leases       // that other zones granted this one
-	grants    grants       // that this zone gave
+	leases    leases // that other zones granted this one
+	grants    grants // that this zone gave
+	limits    limits
 	setAside  atomic.Int64 // see SetAside
 }
 

@@ -100,7 +100,7 @@ func elsewhere(name string) bool {
 		return true
 	}
 	if slices.Contains(typeMethods, name) || slices.Contains(storeMethods, name) || slices.Contains(truthMethods, name) ||
-		slices.Contains(keepMethods, name) {
+		slices.Contains(keepMethods, name) || slices.Contains(limitMethods, name) {
 		return true
 	}
 	return slices.Contains([]string{"Types", "Type", "Limits", "Quotas", "QuotaDefaults", "SetQuotas", "DeleteQuotas",

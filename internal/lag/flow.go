@@ -15,6 +15,7 @@ type Flow struct {
 	Bytes float64       `json:"bytes"` // that steps carried
 	Span  float64       `json:"span"`  // seconds of the source's time that they covered
 	Took  float64       `json:"took"`  // seconds that carrying them took
+	Wire  float64       `json:"wire"`  // bytes that went over the link for them
 	Whole time.Duration `json:"whole"` // span that was ever seen
 }
 
@@ -24,13 +25,14 @@ type Step struct {
 	Bytes int64
 	Span  time.Duration // 0 for the first copy, which is no churn
 	Took  time.Duration
+	Wire  int64 // bytes on the link, after compression
 }
 
 // Add takes a step in.
 func (f *Flow) Add(at time.Time, s Step) {
 	if gap := at.Sub(f.At); gap > 0 && !f.At.IsZero() {
 		fade := math.Exp2(-gap.Seconds() / halfLife.Seconds())
-		f.Bytes, f.Span, f.Took = f.Bytes*fade, f.Span*fade, f.Took*fade
+		f.Bytes, f.Span, f.Took, f.Wire = f.Bytes*fade, f.Span*fade, f.Took*fade, f.Wire*fade
 	}
 	f.At = at
 	if s.Span <= 0 {
@@ -39,11 +41,15 @@ func (f *Flow) Add(at time.Time, s Step) {
 	f.Bytes += float64(s.Bytes)
 	f.Span += s.Span.Seconds()
 	f.Took += s.Took.Seconds()
+	f.Wire += float64(s.Wire)
 	f.Whole += s.Span
 }
 
 // Churn is how many different bytes change in a second.
 func (f Flow) Churn() float64 { return ratio(f.Bytes, f.Span) }
+
+// Needs is how many bytes a second the changes take of the link.
+func (f Flow) Needs() float64 { return ratio(f.Wire, f.Span) }
 
 // Throughput is how many bytes the link moves in a second while it moves any; 0
 // where nothing was moved lately.

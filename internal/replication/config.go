@@ -34,6 +34,9 @@ type SenderConfig struct {
 	// Fenced is told that a volume of this zone was recovered in another one. It
 	// marks the volume as a stale primary; it may be told again.
 	Fenced func(ctx context.Context, f block.Fence) error
+	// Limits says how much may be sent to a zone, as it is now; nil for as much as
+	// the network takes. Sender.Repace says that it changed. It must not block.
+	Limits func(to block.Zone) LinkLimits
 	// Observe is told whenever a target confirmed something; nil for nobody. It
 	// must not block.
 	Observe func(Advance)
@@ -43,7 +46,9 @@ type SenderConfig struct {
 	// Rand returns a number in [0, 1) for jitter; math/rand's if nil.
 	Rand func() float64
 
-	Sessions  int           // volumes that are sent to one zone at a time; 4 if 0
+	// Sessions is how many volumes are sent to one zone at a time of which there is
+	// little to send, and as many first copies and others that take long; 4 if 0.
+	Sessions  int
 	Heartbeat time.Duration // the least time between two heartbeats of an idle volume; 5 s if 0
 	ScanEvery time.Duration // how often volumes that are new to it are looked for; 5 s if 0
 	Patience  time.Duration // how long a peer may say nothing; 1 min if 0

@@ -4,10 +4,12 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/pace"
 )
 
 // trackKey names a link at the source.
@@ -23,9 +25,14 @@ type track struct {
 	zone     block.Zone // destination; "" until its protection is known
 	due      time.Time
 	turn     uint64
+	kind     int // of the queue that it is in
 	index    int // in its lane's queue; -1 while it is visited
 	again    bool
 	failures int // in a row
+
+	blank bool       // nothing of the volume is at the target yet
+	flow  *pace.Flow // its turns on the lane's shaper; nil before the first
+	first bool       // of flow: that of a first copy
 
 	gauged time.Time // when what the target lacks was counted
 	tidy   bool      // nothing was left over when last looked
@@ -36,8 +43,9 @@ type track struct {
 
 // lane is the way to one zone.
 type lane struct {
-	queue     queue
-	running   int
+	shaper    *pace.Shaper
+	queues    [kinds]queue
+	running   [kinds]int
 	idle      []*Remote
 	failures  int // to get a connection, in a row
 	notBefore time.Time
@@ -80,7 +88,7 @@ func (s *Sender) addLocked(l catalog.Link) {
 	if s.tracks[k] != nil {
 		return
 	}
-	t := &track{key: k, index: -1, due: s.cfg.Now()}
+	t := &track{key: k, index: -1, due: s.cfg.Now(), blank: l.Confirmed.ID == ""}
 	if p, ok := s.policy(l.Protection); ok {
 		t.zone = p.Destination
 	}
@@ -91,14 +99,9 @@ func (s *Sender) addLocked(l catalog.Link) {
 
 // pushLocked puts a track into the queue of its zone.
 func (s *Sender) pushLocked(t *track) {
-	l := s.lanes[t.zone]
-	if l == nil {
-		l = &lane{}
-		s.lanes[t.zone] = l
-	}
 	s.turn++
-	t.turn = s.turn
-	heap.Push(&l.queue, t)
+	t.turn, t.kind = s.turn, t.kindLocked()
+	heap.Push(&s.laneLocked(t.zone).queues[t.kind], t)
 }
 
 func (s *Sender) kickLocked(t *track) {
@@ -106,7 +109,7 @@ func (s *Sender) kickLocked(t *track) {
 	if l := s.lanes[t.zone]; t.index >= 0 && l != nil {
 		t.due, t.again = s.cfg.Now(), false
 		l.failures, l.notBefore = 0, time.Time{}
-		heap.Fix(&l.queue, t.index)
+		heap.Fix(&l.queues[t.kind], t.index)
 	}
 }
 
@@ -118,28 +121,37 @@ func (s *Sender) dispatch(ctx context.Context) time.Duration {
 	now := s.cfg.Now()
 	wait := max(0, s.nextScan.Sub(now))
 	for _, l := range s.lanes {
-		for l.running < s.cfg.Sessions && len(l.queue) > 0 && ctx.Err() == nil {
-			at := l.queue[0].due
-			if at.Before(l.notBefore) {
-				at = l.notBefore
-			}
-			if at.After(now) {
-				wait = min(wait, at.Sub(now))
-				break
-			}
-			t := heap.Pop(&l.queue).(*track)
-			l.running++
-			t.status.Sending = true
-			s.visits.Go(func() {
-				began := s.cfg.Now()
-				v := &visit{sender: s, track: t, lane: l}
-				err := v.run(ctx)
-				s.finish(ctx, v, began, err)
-				s.nudge()
-			})
+		for kind := range kinds {
+			wait = min(wait, s.dispatchLocked(ctx, l, kind, now))
 		}
 	}
 	return wait
+}
+
+// dispatchLocked begins the visits of one kind that are due on a lane, and
+// returns how long there is nothing more to do.
+func (s *Sender) dispatchLocked(ctx context.Context, l *lane, kind int, now time.Time) time.Duration {
+	q := &l.queues[kind]
+	for l.running[kind] < s.cfg.Sessions && len(*q) > 0 && ctx.Err() == nil {
+		at := (*q)[0].due
+		if at.Before(l.notBefore) {
+			at = l.notBefore
+		}
+		if at.After(now) {
+			return at.Sub(now)
+		}
+		t := heap.Pop(q).(*track)
+		l.running[kind]++
+		t.status.Sending = true
+		s.visits.Go(func() {
+			began := s.cfg.Now()
+			v := &visit{sender: s, track: t, lane: l, kind: kind}
+			err := v.run(ctx)
+			s.finish(ctx, v, began, err)
+			s.nudge()
+		})
+	}
+	return math.MaxInt64
 }
 
 // unreachable is the error of a zone that can't be connected to: it is no
@@ -159,13 +171,14 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, l, now := v.track, v.lane, s.cfg.Now()
-	l.running--
+	l.running[v.kind]--
 	t.status.Sending = false
 	if v.over && err == nil {
 		delete(s.tracks, t.key)
 		return
 	}
 	t.tidy = t.tidy && ended == nil
+	t.blank = v.link.Confirmed.ID == ""
 	var down *unreachable
 	switch {
 	case ended == nil:

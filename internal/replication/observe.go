@@ -18,10 +18,12 @@ type Advance struct {
 	Protection int64
 	At         time.Time // when it came, on the clock of who tells
 	UpTo       time.Time // on the source's clock
-	// Of a step, told by the source only: how many bytes it carried, what stretch
-	// of the source's time they are the changes of (0 for a whole copy), and how
-	// long carrying them took. All zero for a heartbeat but Span.
+	// Of a step, told by the source only: how many bytes it carried, how many went
+	// over the link for it, what stretch of the source's time they are the changes
+	// of (0 for a whole copy), and how long carrying them took. All zero for a
+	// heartbeat but Span.
 	Bytes int64
+	Wire  int64
 	Span  time.Duration
 	Took  time.Duration
 }
@@ -29,20 +31,6 @@ type Advance struct {
 // gaugeEvery is how often, at most, it is counted how much of a volume a target
 // lacks: by walking what changed, without reading it.
 const gaugeEvery = 30 * time.Second
-
-// carried counts the data of a step.
-type carried struct {
-	Source
-	bytes int64
-}
-
-// Delta implements Source.
-func (c *carried) Delta(ctx context.Context, s block.Step, sum Sum, from int64, emit func(Run) error) (Sum, error) {
-	return c.Source.Delta(ctx, s, sum, from, func(r Run) error {
-		c.bytes += int64(len(r.Data))
-		return emit(r)
-	})
-}
 
 // observe tells that the target has everything up to an instant.
 func (v *visit) observe(a Advance) {

@@ -157,8 +157,9 @@ func (v *visit) take(ctx context.Context, s block.Step) (block.Point, error) {
 	if err != nil {
 		return block.Point{}, err
 	}
-	src, began := &carried{Source: v.store}, v.sender.cfg.Now()
-	p, sum, err := Send(ctx, src, v.peer, s, sum, v.entry)
+	began, before := v.sender.cfg.Now(), v.remote.Sent()
+	v.step = carried{Source: v.store, visit: v, began: began}
+	p, sum, err := Send(ctx, &v.step, v.peer, s, sum, v.entry)
 	if p.ID == s.Target.ID { // should the answer be lost, the sum is known
 		v.track.point, v.track.sum = p.ID, sum
 	}
@@ -168,7 +169,7 @@ func (v *visit) take(ctx context.Context, s block.Step) (block.Point, error) {
 	if err := v.confirm(ctx, p, sum); err != nil {
 		return p, err
 	}
-	a := Advance{Bytes: src.bytes, Took: v.sender.cfg.Now().Sub(began)}
+	a := Advance{Bytes: v.step.bytes, Wire: v.remote.Sent() - before, Took: v.sender.cfg.Now().Sub(began)}
 	if s.Base.ID != "" {
 		a.Span = max(0, p.At.Sub(s.Base.At))
 	}

@@ -26,7 +26,10 @@ type LinkStatus struct {
 	LastError      string
 	BytesSent      int64 // on the wire
 	Sending        bool  // right now
-	Gone           bool  // deleted here, and the target wasn't told yet
+	// Transfer is how far the step is that is under way, if it takes long; zero
+	// otherwise.
+	Transfer Transfer
+	Gone     bool // deleted here, and the target wasn't told yet
 }
 
 // ReplicaStatus is how a replica stands, as its zone sees it.

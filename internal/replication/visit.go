@@ -22,6 +22,7 @@ type visit struct {
 	sender *Sender
 	track  *track
 	lane   *lane
+	kind   int // quick or bulk: the place that it takes
 
 	policy     block.Protection
 	volume     block.Volume
@@ -39,8 +40,9 @@ type visit struct {
 
 	remote *Remote
 	peer   Target // nil before the target answered
-	sent   int64  // by remote before this visit
-	over   bool   // the link is removed
+	step   carried
+	sent   int64 // by remote before this visit
+	over   bool  // the link is removed
 }
 
 // run does what is to be done now.
@@ -254,7 +256,7 @@ func (v *visit) offer(ctx context.Context) (have Have, err error) {
 		if v.remote, reused, err = v.sender.connect(ctx, v.lane, v.policy.Destination, fresh); err != nil {
 			return have, err
 		}
-		v.peer, v.sent = v.remote, v.remote.Sent()
+		v.peer, v.sent = v.pace(v.remote), v.remote.Sent()
 		if v.sender.wrap != nil {
 			v.peer = v.sender.wrap(v.peer)
 		}

@@ -101,7 +101,7 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 			Parallel: s.cfg.DR.Parallel, Hooks: s.cfg.DR.hooks()},
 	}
 	if s.peers != nil {
-		c.DR.Peers, c.DR.Replicating = s.peers, s.replicating
+		c.DR.Peers, c.DR.Replicating, c.DR.Repace = s.peers, s.replicating, s.repace
 	}
 	if c.Backups, err = s.cfg.Backup.open(s.env.Now); err != nil {
 		return err
@@ -134,7 +134,7 @@ func (s *Server) openMovers() error {
 	}
 	s.sender = replication.NewSender(replication.SenderConfig{Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone,
 		Protections: s.control.KnownProtections, Dialer: s.peers, Fenced: s.control.Fence,
-		SealKey: s.control.SealKey, Observe: s.control.ObserveSource, Now: s.env.Now, Log: s.log})
+		SealKey: s.control.SealKey, Limits: s.control.LimitsTo, Observe: s.control.ObserveSource, Now: s.env.Now, Log: s.log})
 	s.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: s.catalog, Backends: s.stores,
 		Box:  s.control.Sealer().Box(),
 		Zone: s.cfg.Zone, Protections: s.control.KnownProtections, Fenced: s.control.Fence,
@@ -148,6 +148,13 @@ func (s *Server) replicating() []replication.LinkStatus {
 		return nil
 	}
 	return s.sender.Status()
+}
+
+// repace tells the sender that limits changed.
+func (s *Server) repace() {
+	if s.sender != nil {
+		s.sender.Repace()
+	}
 }
 
 // kick tells replication that a volume changed in a way that should not wait

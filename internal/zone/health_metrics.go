@@ -57,6 +57,10 @@ var (
 		"When the zone at the other end last told about itself; 0 for never.", pairLabels, nil)
 	pairHolds = prometheus.NewDesc("kvol_pair_forecast_holds",
 		"0 while more changes than the link carries, or the room of the target is used up within an hour.", pairLabels, nil)
+	pairLimit = prometheus.NewDesc("kvol_pair_limit_bytes_per_second",
+		"Bytes that may be sent for a pair in a second at this hour; 0 for no limit.", pairLabels, nil)
+	pairNeeds = prometheus.NewDesc("kvol_pair_needs_bytes_per_second",
+		"Bytes of the link that a pair's changes take in a second.", pairLabels, nil)
 	pairFull = prometheus.NewDesc("kvol_pair_room_full_timestamp_seconds",
 		"When the room of the backup backend will be used up; absent while it won't be.", pairLabels, nil)
 	leaseUntil = prometheus.NewDesc("kvol_lease_until_timestamp_seconds",
@@ -147,6 +151,8 @@ func pairSeries(gauge func(*prometheus.Desc, float64, ...string), h control.Heal
 	gauge(pairBurn, p.Lag.Burn24h, append([]string{"24h"}, labels...)...)
 	if p.Role == control.RoleSource {
 		gauge(pairBehind, float64(p.Unreplicated), labels...)
+		gauge(pairLimit, float64(p.Limit), labels...)
+		gauge(pairNeeds, p.Needs, labels...)
 	}
 	heard, holds := 0.0, 1.0
 	if !p.Heard.IsZero() {

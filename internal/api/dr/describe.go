@@ -6,6 +6,7 @@ import (
 
 	"kvol/internal/api/openapi"
 	"kvol/internal/block"
+	"kvol/internal/pace"
 )
 
 // root is what all paths begin with.
@@ -52,6 +53,8 @@ var reads = []read{
 		serve: (*Server).replica, member: "replicas", answer: []replicaBody{}},
 	{path: "/links", summary: "how far this zone's volumes are replicated", serve: (*Server).links, member: "links",
 		answer: []linkBody{}},
+	{path: "/limits", summary: "how much this zone may send to others", serve: (*Server).limits, member: "limits",
+		answer: []limitBody{}},
 	{path: "/operations/{kind}/{rowkey}", summary: "a creation or a recovery, with its evidence",
 		serve: (*Server).operation, member: "operation", answer: operationBody{}},
 	{path: "/operations", summary: "recoveries and other durable operations, the newest first",
@@ -143,6 +146,14 @@ var changes = []change{
 	{http.MethodPut, "/keeps/{id}", "rename a pin or hold, or lengthen a hold", http.StatusOK, (*Server).changeKeep,
 		keepRequest{}, "keep", keepBody{}},
 	{http.MethodDelete, "/keeps/{id}", "take a pin off", http.StatusNoContent, (*Server).releaseKeep, nil, "keeps", nil},
+	{http.MethodPut, "/limits/{zone}", "limit what is sent to a zone", http.StatusOK, (*Server).setLimit, pace.Limit{},
+		"limit", limitBody{}},
+	{http.MethodPut, "/limits/{zone}/{protection}", "limit what is sent under a protection", http.StatusOK,
+		(*Server).setLimit, pace.Limit{}, "limit", limitBody{}},
+	{http.MethodDelete, "/limits/{zone}", "take the limit to a zone off", http.StatusNoContent, (*Server).deleteLimit, nil,
+		"limits", nil},
+	{http.MethodDelete, "/limits/{zone}/{protection}", "take the limit of a protection off", http.StatusNoContent,
+		(*Server).deleteLimit, nil, "limits", nil},
 	{http.MethodPost, "/doctor", "mend what can be mended without losing anything", http.StatusOK, (*Server).mend,
 		nil, "doctor", doctorBody{}},
 }

@@ -94,7 +94,11 @@ type pairBody struct {
 	Heard        *time.Time                `json:"heard"`
 	Clock        *clockBody                `json:"clock"`
 	Churn        float64                   `json:"churn_bytes_per_second"`
+	Needs        float64                   `json:"link_bytes_per_second"` // that the changes take of the link
 	Busy         float64                   `json:"link_busy"`
+	Limit        int64                     `json:"limit_bytes_per_second"`          // 0 for none
+	Tightest     int64                     `json:"tightest_limit_bytes_per_second"` // of the next day
+	TightestAt   *time.Time                `json:"tightest_limit_at"`
 	Room         *roomBody                 `json:"room"`
 }
 
@@ -116,7 +120,8 @@ func pairView(p control.PairState) pairBody {
 	b := pairBody{Protection: p.Seq, Role: p.Role, SourceZone: p.SourceZone, Destination: p.Destination,
 		Backend: p.Backup.Name, State: p.State, Advice: p.Advice, Volumes: p.Volumes, UpTo: when(p.UpTo),
 		Unreplicated: p.Unreplicated, Target: p.RPO().Seconds(), RPO: rpoView(p.RPO(), p.Lag),
-		SLO: sloView(p.Lag), Heard: when(p.Heard), Churn: p.Churn, Busy: p.Busy}
+		SLO: sloView(p.Lag), Heard: when(p.Heard), Churn: p.Churn, Needs: p.Needs, Busy: p.Busy,
+		Limit: p.Limit, Tightest: p.Tightest, TightestAt: when(p.TightestAt)}
 	if p.Clock.Known {
 		b.Clock = &clockBody{p.Clock.By.Seconds(), p.Clock.Within.Seconds(), p.Clock.Apart()}
 	}

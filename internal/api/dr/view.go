@@ -129,8 +129,18 @@ type linkBody struct {
 	Since        *time.Time      `json:"unreplicated_since"`
 	LastError    string          `json:"last_error"`
 	BytesSent    int64           `json:"bytes_sent"`
+	Transfer     *transferBody   `json:"transfer"`          // null unless something takes long
 	Whole        string          `json:"whole_copy_reason"` // why the way back was no difference; "" for no reason
 	Confirmed    *pointBody      `json:"confirmed"`
+}
+
+// transferBody is a first copy, or a difference of many bytes, that is under way.
+type transferBody struct {
+	First bool       `json:"first_copy"`
+	Total int64      `json:"bytes_total"`
+	Done  int64      `json:"bytes_done"`
+	Began time.Time  `json:"resumed_at"` // when this attempt began
+	ETA   *time.Time `json:"eta"`
 }
 
 func linkView(l control.SourceLink) linkBody {
@@ -144,6 +154,9 @@ func linkView(l control.SourceLink) linkBody {
 	if l.Confirmed.ID != "" {
 		p := pointView(l.Confirmed, l.Confirmed.ID)
 		b.Confirmed = &p
+	}
+	if t := l.Transfer; t.Total > 0 {
+		b.Transfer = &transferBody{t.First, t.Total, t.Done, t.Began.UTC(), when(l.Ready)}
 	}
 	return b
 }

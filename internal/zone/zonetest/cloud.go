@@ -332,6 +332,10 @@ func (c *Cloud) Stop(name string) {
 // Cut breaks the network between two zones, both ways; Mend joins it again.
 func (c *Cloud) Cut(a, b string) { c.set(a, b, true) }
 
+// Sent is how many bytes went from one zone to another over connections that it
+// made.
+func (c *Cloud) Sent(from, to string) int64 { return c.links[[2]string{from, to}].sent.Load() }
+
 // Mend undoes Cut.
 func (c *Cloud) Mend(a, b string) { c.set(a, b, false) }
 

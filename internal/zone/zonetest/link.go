@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // link is the network between one zone and another, in the direction in which
@@ -14,6 +15,7 @@ type link struct {
 	listener net.Listener
 	to       string // host:port
 
+	sent  atomic.Int64 // bytes, in the direction of the connections
 	mu    sync.Mutex
 	cut   bool                  // guarded by mu, as all below
 	conns map[net.Conn]struct{} // both halves of what is open
@@ -76,12 +78,24 @@ func (k *link) carry(a net.Conn) {
 	var both sync.WaitGroup
 	for _, pair := range [][2]net.Conn{{a, b}, {b, a}} {
 		both.Go(func() {
-			_, _ = io.Copy(pair[0], pair[1]) // a broken link is what it is for
+			var to io.Writer = pair[0]
+			if pair[0] == b {
+				to = io.MultiWriter(b, &counter{&k.sent})
+			}
+			_, _ = io.Copy(to, pair[1]) // a broken link is what it is for
 			pair[0].Close()
 			pair[1].Close()
 		})
 	}
 	both.Wait()
+}
+
+// counter counts what is written to it.
+type counter struct{ n *atomic.Int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return len(p), nil
 }
 
 // set cuts or mends the link.

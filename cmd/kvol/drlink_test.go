@@ -1,0 +1,26 @@
+package main
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestWindowsAsPeopleWriteThem(t *testing.T) {
+	w, err := parseWindow("fri-mon 22:00-06:00 1.5MiB")
+	if err != nil || !slices.Equal(w.Days, []string{"fri", "sat", "sun", "mon"}) || w.From != "22:00" || w.To != "06:00" ||
+		w.Rate != 3<<19 {
+		t.Errorf("%+v, %v", w, err)
+	}
+	if w, err = parseWindow("08:00-18:00 0"); err != nil || w.Days != nil || w.Rate != 0 {
+		t.Errorf("%+v, %v", w, err)
+	}
+	if w, err = parseWindow("sat,sun 00:00-24:00 500KiB"); err != nil || len(w.Days) != 2 || w.Rate != 500<<10 {
+		t.Errorf("%+v, %v", w, err)
+	}
+	for _, bad := range []string{"", "mon-fri", "someday 08:00-18:00 1MiB", "08:00 1MiB", "08:00-18:00 fast", "a b c d",
+		"08:00-18:00 -1"} {
+		if _, err := parseWindow(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
