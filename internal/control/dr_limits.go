@@ -10,7 +10,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
-	"kvol/internal/pace"
+	ratelimit "kvol/internal/pace"
 	"kvol/internal/replication"
 )
 
@@ -19,7 +19,7 @@ import (
 type LinkLimit struct {
 	Zone       block.Zone // the destination
 	Protection int64      // Seq; 0 for all together
-	pace.Limit
+	ratelimit.Limit
 	Now       int64 // bytes a second that it lets through at this hour; 0 for no limit
 	By        string
 	UpdatedAt time.Time
@@ -57,7 +57,7 @@ func (s *Service) LinkLimits(ctx context.Context, c block.Caller) (list []LinkLi
 // SetLinkLimit changes how much replication may send to a zone, in all (seq 0)
 // or under one protection, for administrators. It counts at once. NotFound is
 // for a zone or a protection to which this zone sends nothing.
-func (s *Service) SetLinkLimit(ctx context.Context, c block.Caller, to block.Zone, seq int64, l pace.Limit) error {
+func (s *Service) SetLinkLimit(ctx context.Context, c block.Caller, to block.Zone, seq int64, l ratelimit.Limit) error {
 	if !c.Admin() {
 		return block.Errorf(block.Forbidden, "Only an administrator may limit what is sent.")
 	}
@@ -140,7 +140,7 @@ func (s *Service) LimitsTo(to block.Zone) replication.LinkLimits {
 				of.Whole = l.Limit
 			} else {
 				if of.Parts == nil {
-					of.Parts = map[int64]pace.Limit{}
+					of.Parts = map[int64]ratelimit.Limit{}
 				}
 				of.Parts[l.Protection] = l.Limit
 			}
@@ -156,7 +156,7 @@ func (a *assessment) limit(p *PairState) {
 		return
 	}
 	l := a.s.LimitsTo(p.Destination)
-	for _, one := range []pace.Limit{l.Whole, l.Parts[p.Seq]} {
+	for _, one := range []ratelimit.Limit{l.Whole, l.Parts[p.Seq]} {
 		if rate := one.At(a.now); rate != 0 && (p.Limit == 0 || rate < p.Limit) {
 			p.Limit = rate
 		}

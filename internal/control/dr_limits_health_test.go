@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"kvol/internal/block"
-	"kvol/internal/pace"
+	ratelimit "kvol/internal/pace"
 	"kvol/internal/replication"
 )
 
@@ -22,7 +22,7 @@ func TestALimitThatIsTooTightIsSaidBefore(t *testing.T) {
 			UpTo: z.clock.now(), Bytes: 2 << 20, Wire: 1 << 20, Span: time.Second, Took: time.Second / 10})
 		z.links = []replication.LinkStatus{{Volume: ownVolume, Protection: 7, ReplicatedTo: z.clock.now()}}
 	}
-	limit := func(seq int64, l pace.Limit) {
+	limit := func(seq int64, l ratelimit.Limit) {
 		t.Helper()
 		if err := z.SetLinkLimit(t.Context(), everybody, "a", seq, l); err != nil {
 			t.Fatal(err)
@@ -37,12 +37,15 @@ func TestALimitThatIsTooTightIsSaidBefore(t *testing.T) {
 		}
 	}
 	say("without a limit", block.HealthOK, "")
-	limit(0, pace.Limit{Rate: 2 << 20})
+	limit(0, ratelimit.Limit{Rate: 2 << 20})
 	say("twice what is needed", block.HealthOK, "")
-	limit(7, pace.Limit{Schedule: pace.Schedule{Windows: []pace.Window{{From: "08:00", To: "18:00", Rate: 2 << 20},
-		{From: "03:00", To: "04:00", Rate: 1 << 19}}}})
+	limit(
+		7,
+		ratelimit.Limit{Schedule: ratelimit.Schedule{Windows: []ratelimit.Window{{From: "08:00", To: "18:00", Rate: 2 << 20},
+			{From: "03:00", To: "04:00", Rate: 1 << 19}}}},
+	)
 	say("too little tomorrow", block.HealthCannotHold, "From 2026-03-02 03:00 UTC on no more than 524288 bytes")
-	limit(7, pace.Limit{Rate: 1 << 20})
+	limit(7, ratelimit.Limit{Rate: 1 << 20})
 	say("as much as is needed", block.HealthCannotHold, "Give the link more bandwidth")
 	if v := z.of(ownVolume); v.State != block.HealthCannotHold || !strings.Contains(v.Reason, "limited to 1048576") {
 		t.Errorf("%s: %s", v.State, v.Reason)
