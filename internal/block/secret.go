@@ -18,8 +18,17 @@ type Secret struct {
 	Mode        *string
 	ContentType string // "" while there is no payload
 	Sealed      []byte `json:"-"`
+	ACL         *SecretACL
 
 	ExpiresAt, CreatedAt, UpdatedAt time.Time
+}
+
+// SecretACL says who may read a secret. Without one its project may.
+type SecretACL struct {
+	Users         []UserID  `json:"users"`          // of whatever project, besides
+	ProjectAccess bool      `json:"project_access"` // false: of the project only who made it, and administrators
+	CreatedAt     time.Time `json:"created_at"`
+	UpdatedAt     time.Time `json:"updated_at"`
 }
 
 // VolumeEncryption is how one volume is encrypted, and with which secret. It is

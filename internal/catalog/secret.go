@@ -1,17 +1,26 @@
 package catalog
 
-import "kvol/internal/block"
+import (
+	"encoding/json"
+
+	"kvol/internal/block"
+)
 
 const (
 	noSecret = "Secret %s could not be found."
 
 	selectSecrets = `SELECT id, project_id, user_id, name, kind, algorithm, bit_length, mode, content_type, sealed,
-		expires_at, created_at, updated_at FROM secrets`
+		expires_at, created_at, updated_at, acl FROM secrets`
 )
 
 func scanSecret(row scanner) (s block.Secret, err error) {
+	var acl string
 	err = row.Scan(&s.ID, &s.Project, &s.User, &s.Name, &s.Kind, &s.Algorithm, &s.BitLength, &s.Mode,
-		nullable(&s.ContentType), &s.Sealed, asTime(&s.ExpiresAt), asTime(&s.CreatedAt), asTime(&s.UpdatedAt))
+		nullable(&s.ContentType), &s.Sealed, asTime(&s.ExpiresAt), asTime(&s.CreatedAt), asTime(&s.UpdatedAt),
+		nullable(&acl))
+	if err == nil && acl != "" {
+		err = json.Unmarshal([]byte(acl), &s.ACL)
+	}
 	return s, err
 }
 
@@ -48,13 +57,28 @@ func (tx *Tx) Secrets(project block.ProjectID, name string, offset, limit int) (
 	return list, total, err
 }
 
-// UpdateSecret writes a secret's owner, payload and what is said of that.
+// SetSecretACL says who may read a secret; nil is its project.
+func (tx *Tx) SetSecretACL(id block.SecretID, acl *block.SecretACL) error {
+	var text any
+	if acl != nil {
+		kept, err := json.Marshal(acl)
+		if err != nil {
+			return err
+		}
+		text = string(kept)
+	}
+	res, err := tx.exec("UPDATE secrets SET acl = $2 WHERE id = $1", id, text)
+	return changed(res, err, noSecret, id)
+}
+
+// UpdateSecret writes a secret's owner, payload and what is said of that. Who may
+// read it besides ends with a change of the owner.
 func (tx *Tx) UpdateSecret(s block.Secret) error {
 	if err := tx.removePlaced("id = $1 AND project_id <> $2", s.ID, s.Project); err != nil {
 		return err
 	}
-	res, err := tx.exec(`UPDATE secrets SET placed_as = CASE WHEN project_id = $2 THEN placed_as END, project_id = $2,
-		user_id = $3, content_type = $4, sealed = $5, updated_at = $6 WHERE id = $1`,
+	res, err := tx.exec(`UPDATE secrets SET placed_as = CASE WHEN project_id = $2 THEN placed_as END,
+		acl = CASE WHEN project_id = $2 THEN acl END, project_id = $2, user_id = $3, content_type = $4, sealed = $5, updated_at = $6 WHERE id = $1`,
 		s.ID, s.Project, s.User, orNull(s.ContentType), s.Sealed, micros(tx.Now))
 	return changed(res, err, noSecret, s.ID)
 }

@@ -3,12 +3,15 @@ package keystore
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +35,12 @@ type BarbicanConfig struct {
 	Project       string // a name; "" for the project of each key
 	UserDomain    string // a name
 	ProjectDomain string // a name
+	// Readers are the ids of users who may read the keys besides whom the project
+	// in which they lie lets: those of hosts, say.
+	Readers []string
+	// CA is PEM of the authorities whose certificates Barbican and Keystone show;
+	// nil for those that the system trusts.
+	CA []byte
 }
 
 // Barbican is a client of an external Barbican. It may be used by many at once.
@@ -45,11 +54,23 @@ type Barbican struct {
 	tokens map[block.ProjectID]string
 }
 
-// NewBarbican makes a client. It asks nothing yet.
-func NewBarbican(c BarbicanConfig) *Barbican {
+// NewBarbican makes a client. It asks nothing yet. A CA that is no PEM is Invalid.
+func NewBarbican(c BarbicanConfig) (*Barbican, error) {
 	c.URL, c.AuthURL = strings.TrimRight(c.URL, "/"), strings.TrimRight(c.AuthURL, "/")
-	return &Barbican{c: c, http: &http.Client{Timeout: callTime}, tokens: map[block.ProjectID]string{}}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if c.CA != nil {
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(c.CA) {
+			return nil, block.Errorf(block.Invalid, "The key manager's CA has no certificate in PEM form.")
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	return &Barbican{c: c, tokens: map[block.ProjectID]string{},
+		http: &http.Client{Timeout: callTime, Transport: transport, CheckRedirect: stay}}, nil
 }
+
+// stay follows no answer to another place, which would get the token, or a key.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 type dict = map[string]any
 
@@ -105,6 +126,21 @@ func (b *Barbican) Find(ctx context.Context, project block.ProjectID, name strin
 // Payload fetches a key.
 func (b *Barbican) Payload(ctx context.Context, project block.ProjectID, id block.SecretID) (key []byte, err error) {
 	return key, b.call(ctx, project, http.MethodGet, "/v1/secrets/"+string(id)+"/payload", nil, &key)
+}
+
+// Permit lets a key be read by the user whose volume it is where it lies in a
+// project that need not be that user's, and by the configured readers. It changes
+// nothing where neither is needed: a project reads its own.
+func (b *Barbican) Permit(ctx context.Context, project block.ProjectID, id block.SecretID, owner block.UserID) error {
+	users := slices.Clone(b.c.Readers)
+	if b.c.Project != "" && owner != "" && !slices.Contains(users, string(owner)) {
+		users = append(users, string(owner))
+	}
+	if len(users) == 0 {
+		return nil
+	}
+	return b.call(ctx, project, http.MethodPut, "/v1/secrets/"+string(id)+"/acl",
+		dict{"read": dict{"users": users, "project-access": true}}, nil)
 }
 
 // Remove deletes a secret; one that is gone already stays gone, without an error.
@@ -178,7 +214,9 @@ func (b *Barbican) token(ctx context.Context, project block.ProjectID, fresh boo
 	if status >= http.StatusMultipleChoices {
 		return "", refused("The key manager's identity service", status)
 	}
-	token = header.Get("X-Subject-Token")
+	if token = header.Get("X-Subject-Token"); token == "" {
+		return "", block.Errorf(block.Unavailable, "The key manager's identity service gives no token.")
+	}
 	b.mu.Lock()
 	b.tokens[project] = token
 	b.mu.Unlock()
@@ -220,6 +258,9 @@ func (b *Barbican) send(ctx context.Context, method, url string, header http.Hea
 		return nil, nil, 0, block.Wrap(block.Unavailable, err, "The key manager can't be reached.")
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(answer) > maxAnswer {
+		return nil, nil, 0, block.Errorf(block.Unavailable, "The key manager's answer is longer than %d bytes.", maxAnswer)
+	}
 	return answer, resp.Header, resp.StatusCode, block.Wrap(block.Unavailable, err, "The key manager broke off.")
 }

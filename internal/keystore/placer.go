@@ -162,6 +162,9 @@ func (p *Placer) place(ctx context.Context, s block.Secret) error {
 	if string(kept) != string(key) {
 		return block.Errorf(block.Corrupt, "The key manager has another key as %s than it was given.", k.PlacedAs)
 	}
+	if err := p.remote.Permit(ctx, s.Project, k.PlacedAs, s.User); err != nil {
+		return err
+	}
 	err = p.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.KeyPlaced(k) })
 	if block.Is(err, block.NotFound) {
 		return nil // it was deleted meanwhile: its removal, which was noted then, finds it by its name

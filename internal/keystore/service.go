@@ -19,9 +19,9 @@ const (
 var Kinds = map[string]bool{"symmetric": true, "opaque": true, "passphrase": true, "public": true, "private": true,
 	"certificate": true}
 
-// Service lets callers work with the secrets of their projects. Its methods may
-// be called at once. Another project's secret is NotFound, for administrators
-// too; who only reads sees no payload.
+// Service lets callers work with the secrets of their projects, and read those
+// that they were let to. Its methods may be called at once. Another project's
+// secret is NotFound, for administrators too; who only reads sees no payload.
 type Service struct {
 	catalog *catalog.Catalog
 	sealer  *Sealer
@@ -96,7 +96,7 @@ func (s *Service) SetPayload(ctx context.Context, c block.Caller, id block.Secre
 		return err
 	}
 	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
-		secret, err := secretOf(tx, c, id)
+		secret, err := ownSecretOf(tx, c, id)
 		if err != nil {
 			return err
 		}
@@ -110,10 +110,10 @@ func (s *Service) SetPayload(ctx context.Context, c block.Caller, id block.Secre
 	})
 }
 
-// secretOf returns a secret of the caller's project. One that expired is gone.
+// secretOf returns a secret that the caller may see. One that expired is gone.
 func secretOf(tx *catalog.Tx, c block.Caller, id block.SecretID) (block.Secret, error) {
 	secret, err := tx.Secret(id)
-	if err == nil && (secret.Project != c.Project || !secret.ExpiresAt.IsZero() && !tx.Now.Before(secret.ExpiresAt)) {
+	if err == nil && (!sees(c, secret) || !secret.ExpiresAt.IsZero() && !tx.Now.Before(secret.ExpiresAt)) {
 		err = block.Errorf(block.NotFound, "Secret %s could not be found.", id)
 	}
 	if err != nil {
@@ -145,11 +145,11 @@ func (s *Service) Secrets(ctx context.Context, c block.Caller, name string, offs
 // Payload opens a secret.
 func (s *Service) Payload(ctx context.Context, c block.Caller, id block.SecretID) (secret block.Secret, payload []byte,
 	err error) {
-	if err := mayWrite(c); err != nil {
-		return secret, nil, err
-	}
 	if secret, err = s.Secret(ctx, c, id); err != nil {
 		return secret, nil, err
+	}
+	if err := mayWrite(c); err != nil && !listed(c, secret) {
+		return block.Secret{}, nil, err
 	}
 	payload, err = s.sealer.payload(secret)
 	return secret, payload, err
@@ -161,7 +161,7 @@ func (s *Service) Delete(ctx context.Context, c block.Caller, id block.SecretID)
 		return err
 	}
 	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
-		if _, err := secretOf(tx, c, id); err != nil {
+		if _, err := ownSecretOf(tx, c, id); err != nil {
 			return err
 		}
 		return tx.DeleteSecret(id)

@@ -113,8 +113,8 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		return err
 	}
 	s.healer.Store(s.control)
-	s.placer = s.newPlacer()
-	return nil
+	s.placer, err = s.newPlacer()
+	return err
 }
 
 // openMovers makes what works in the background: jobs, exports, replication.

@@ -262,7 +262,7 @@ func (c *Config) defaults(dir string) {
 	abs(&c.DataDir)
 	abs(&c.Exports.NBDSocket)
 	abs(&c.Policy.File)
-	files := []*string{&c.Peer.Cert, &c.Peer.Key, &c.Peer.CA}
+	files := []*string{&c.Peer.Cert, &c.Peer.Key, &c.Peer.CA, &c.KeyManager.CA}
 	for _, t := range []*TLSFiles{c.TLS, c.Exports.TLS} {
 		if t != nil {
 			files = append(files, &t.Cert, &t.Key, &t.ClientCA)

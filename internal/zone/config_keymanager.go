@@ -3,6 +3,8 @@ package zone
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"os"
 
 	"kvol/internal/keystore"
 )
@@ -18,6 +20,9 @@ type KeyManagerConfig struct {
 	Project       string `yaml:"project"`        // a name; the project of each volume if empty
 	UserDomain    string `yaml:"user_domain"`    // a name; Default if empty
 	ProjectDomain string `yaml:"project_domain"` // a name; Default if empty
+	CA            string `yaml:"ca"`             // a file of PEM; the system's authorities if empty
+	// Readers are the ids of users who may read the keys besides their project's.
+	Readers []string `yaml:"readers"`
 }
 
 func (k KeyManagerConfig) check() error {
@@ -27,15 +32,30 @@ func (k KeyManagerConfig) check() error {
 	return nil
 }
 
-func (k KeyManagerConfig) client() keystore.BarbicanConfig {
-	return keystore.BarbicanConfig{URL: k.URL, AuthURL: k.AuthURL, User: k.User, Password: k.Password, Project: k.Project,
-		UserDomain: cmp.Or(k.UserDomain, "Default"), ProjectDomain: cmp.Or(k.ProjectDomain, "Default")}
+func (k KeyManagerConfig) client() (*keystore.Barbican, error) {
+	c := keystore.BarbicanConfig{URL: k.URL, AuthURL: k.AuthURL, User: k.User, Password: k.Password, Project: k.Project,
+		UserDomain: cmp.Or(k.UserDomain, "Default"), ProjectDomain: cmp.Or(k.ProjectDomain, "Default"), Readers: k.Readers}
+	if k.CA != "" {
+		var err error
+		if c.CA, err = os.ReadFile(k.CA); err != nil {
+			return nil, fmt.Errorf("key_manager.ca: %w", err)
+		}
+	}
+	b, err := keystore.NewBarbican(c)
+	if err != nil {
+		return nil, fmt.Errorf("key_manager.ca: %s: %w", k.CA, err)
+	}
+	return b, nil
 }
 
 // newPlacer makes what keeps keys in the external key manager; nil where there is none.
-func (s *Server) newPlacer() *keystore.Placer {
+func (s *Server) newPlacer() (*keystore.Placer, error) {
 	if s.cfg.KeyManager.URL == "" {
-		return nil
+		return nil, nil
 	}
-	return keystore.NewPlacer(s.catalog, s.control.Sealer(), keystore.NewBarbican(s.cfg.KeyManager.client()), s.log)
+	b, err := s.cfg.KeyManager.client()
+	if err != nil {
+		return nil, err
+	}
+	return keystore.NewPlacer(s.catalog, s.control.Sealer(), b, s.log), nil
 }

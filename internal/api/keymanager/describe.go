@@ -31,6 +31,24 @@ var routes = []route{
 		http.StatusNoContent, nil},
 	{http.MethodDelete, secrets + "/{id}", "delete a secret", (*Server).delete, http.StatusNoContent, nil},
 	{http.MethodGet, secrets + "/{id}/payload", "a secret's payload", (*Server).payload, http.StatusOK, payloads()},
+	{http.MethodGet, acls, "who may read a secret besides its project, or in its place", (*Server).showACL,
+		http.StatusOK, openapi.JSON(openapi.Of(aclBody{}))},
+	{http.MethodPut, acls, "say who may read a secret", (*Server).putACL, http.StatusOK, aclRef()},
+	{http.MethodPatch, acls, "change who may read a secret", (*Server).patchACL, http.StatusOK, aclRef()},
+	{http.MethodDelete, acls, "let its project read a secret, and nobody else", (*Server).deleteACL, http.StatusOK, nil},
+}
+
+// acls is the path of a secret's access list.
+const acls = secrets + "/{id}/acl"
+
+func aclRef() map[string]openapi.Media {
+	return openapi.JSON(openapi.Object(map[string]openapi.Schema{"acl_ref": openapi.Text}))
+}
+
+// askedACL is the schema of a new access list.
+func askedACL() openapi.Schema {
+	return openapi.Object(map[string]openapi.Schema{"read": openapi.Object(map[string]openapi.Schema{
+		"users": openapi.List(openapi.Text), "project-access": openapi.Of(true)}, "users", "project-access")})
 }
 
 // payloads are the types of payloads.
@@ -76,6 +94,8 @@ func Document() *openapi.Document {
 			openapi.Status(rt.status): {Description: http.StatusText(rt.status), Content: rt.answer},
 			"default":                 {Description: "a failure", Content: openapi.JSON(openapi.Of(fault{}))}}}
 		switch {
+		case rt.path == acls && (rt.method == http.MethodPut || rt.method == http.MethodPatch):
+			o.RequestBody = &openapi.Body{Required: true, Content: openapi.JSON(askedACL())}
 		case rt.method == http.MethodPost:
 			o.RequestBody = &openapi.Body{Required: true, Content: openapi.JSON(asked())}
 		case rt.method == http.MethodPut:

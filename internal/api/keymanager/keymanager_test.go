@@ -143,6 +143,47 @@ func TestSecrets(t *testing.T) {
 	d.call("GET", ref+"/payload", "a/member", "", 404)
 }
 
+// TestAccessLists: whom a secret's maker lets read it, and whom not.
+func TestAccessLists(t *testing.T) {
+	d := newDesk(t)
+	ref := d.store("a/member", `{"payload": "hush", "payload_content_type": "text/plain"}`)
+	acl := ref + "/acl"
+	if got := d.call("GET", acl, "a/member", "", 200); got != `{"read":{"project-access":true}}` {
+		t.Errorf("at first %s", got)
+	}
+	d.call("GET", ref+"/payload", "b/nova", "", 404)
+	d.call("GET", ref+"/payload", "a/creator", "", 200)
+	answer := d.call("PUT", acl, "a/member", `{"read": {"users": ["nova"], "project-access": false}}`, 200)
+	if answer != `{"acl_ref":"`+acl+`"}` {
+		t.Errorf("answered %s", answer)
+	}
+	if got := d.call("GET", ref+"/payload", "b/nova", "", 200); got != "hush" {
+		t.Errorf("who is named reads %q", got)
+	}
+	d.call("GET", ref, "b/nova", "", 200)
+	d.call("DELETE", ref, "b/nova", "", 403)
+	d.call("PUT", acl, "b/nova", `{"read": {}}`, 403)
+	d.call("GET", acl, "b/nova", "", 403)
+	d.call("GET", ref+"/payload", "b/member", "", 404)
+	d.call("GET", ref+"/payload", "a/creator", "", 404) // of the project, and did not make it
+	d.call("GET", ref+"/payload", "a/member", "", 200)
+	d.call("GET", ref+"/payload", "a/admin", "", 200)
+	d.call("PATCH", acl, "a/member", `{"read": {"project-access": true}}`, 200)
+	d.call("GET", ref+"/payload", "a/creator", "", 200)
+	d.call("GET", ref+"/payload", "b/nova", "", 200)
+	d.call("PUT", acl, "a/creator", `{"read": {"users": ["creator"]}}`, 403)
+	if got := d.call("GET", acl, "a/member", "", 200); !strings.Contains(got, `"users":["nova"]`) ||
+		!strings.Contains(got, `"project-access":true`) || !strings.Contains(got, `"created":"`) {
+		t.Errorf("it is %s", got)
+	}
+	d.call("DELETE", acl, "a/member", "", 200)
+	d.call("GET", ref+"/payload", "b/nova", "", 404)
+	for _, body := range []string{``, `[]`, `{}`, `{"write": {}}`, `{"read": {"users": "x"}}`, `{"read": {"users": [""]}}`,
+		`{"read": {"users": [` + strings.Repeat(`"u",`, 100) + `"u"]}}`} {
+		d.call("PUT", acl, "a/member", body, 400)
+	}
+}
+
 func TestBadSecrets(t *testing.T) {
 	d := newDesk(t)
 	for _, body := range []string{``, `[]`, `{} {}`, `{"secret_type": "strange"}`, `{"payload": "x"}`,
@@ -196,6 +237,14 @@ print(got.get_encoded().hex())
 made = client.secrets.create(name='made', payload='text')
 print(client.secrets.get(made.store()).payload)
 print(len(client.secrets.list()))
+acl = client.acls.create(entity_ref=made.secret_ref, users=['nova'], project_access=False)
+assert acl.submit() == made.secret_ref.replace(made.secret_ref, made.secret_ref + '/acl'), acl
+got = client.acls.get(made.secret_ref)
+assert got.read.users == ['nova'] and got.read.project_access is False, got
+nova = barbican.Client(session=session.Session(auth=token_endpoint.Token(url, 'b/nova')), endpoint=url)
+assert nova.secrets.get(made.secret_ref).payload == 'text'
+got.remove()
+assert client.acls.get(made.secret_ref).read.project_access is True
 client.secrets.delete(made.secret_ref)
 `
 	out, err := exec.CommandContext(t.Context(), python, "-c", program, d.url+"/key-manager", ref).CombinedOutput()

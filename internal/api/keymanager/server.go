@@ -1,7 +1,7 @@
 // Package keymanager is the front end for who needs keys: Barbican's secrets,
 // under /key-manager/v1, as python3-barbicanclient and castellan (Nova, os-brick)
 // ask for them. Paths, keys and errors are those of Barbican's API v1; orders,
-// containers, consumers and access lists are not there.
+// containers and consumers are not there.
 package keymanager
 
 import (
