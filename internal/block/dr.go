@@ -95,6 +95,7 @@ type Replica struct {
 	Newest     Point     // newest committed point; zero before the first
 	Current    time.Time // the source's content was that of Newest as of this instant of its clock
 	Pending    *Step     // a step that was begun and not committed
+	Holders    []Zone    // that have replicas of the volume, as its source told; nil where it did not
 	DeletedAt  time.Time
 	UpdatedAt  time.Time
 	CreatedAt  time.Time
@@ -117,7 +118,7 @@ type Step struct {
 	Epoch        uint64
 }
 
-// Fence tells a zone that a volume of its own was recovered elsewhere.
+// Fence tells that a volume of a zone was recovered elsewhere.
 type Fence struct {
 	SourceZone Zone
 	Source     VolumeID

@@ -17,6 +17,9 @@ type RecoveryRequest struct {
 	SkipUnrecoverable bool `json:"skip_unrecoverable,omitempty"`
 	// OverQuota recovers beyond quotas, for administrators.
 	OverQuota bool `json:"over_quota,omitempty"`
+	// AcceptRivals names zones of which an administrator knows that they are lost, or
+	// did not take over what is recovered: their silence is no hindrance.
+	AcceptRivals []Zone `json:"accept_rivals,omitempty"`
 	// Again recovers what was recovered here already once more. The right to write
 	// moves to the new volume.
 	Again          bool   `json:"again,omitempty"`

@@ -13,7 +13,10 @@ type StalePrimary struct {
 	Ranges []Range   `json:"ranges"` // where; the first MaxStaleRanges
 	More   int64     `json:"more"`   // further ranges
 	At     time.Time `json:"at"`     // when it became stale
-	Until  time.Time `json:"until"`  // how long Undo is kept; zero where there is none
+	// Rival says that it was made by a recovery that lost against another zone's of
+	// the same volume: nothing of what its hosts wrote lives on.
+	Rival bool      `json:"rival,omitempty"`
+	Until time.Time `json:"until"` // how long Undo is kept; zero where there is none
 }
 
 // MaxStaleRanges is how many ranges of a StalePrimary are listed.

@@ -18,13 +18,13 @@ type Progress struct {
 const Rewind = int64(-1)
 
 const replicaColumns = `id, source_zone, source_id, protection, backend, epoch, entry, newest, current_at, pending,
-	deleted_at, created_at, updated_at`
+	deleted_at, created_at, updated_at, holders`
 
 func scanReplica(row scanner) (r block.Replica, err error) {
 	var newest *block.Point
 	err = row.Scan(&r.ID, &r.SourceZone, &r.Source, &r.Protection, &r.Backend, &r.Epoch, asJSON(&r.Entry),
 		asJSON(&newest), asTime(&r.Current), asJSON(&r.Pending), asTime(&r.DeletedAt), asTime(&r.CreatedAt),
-		asTime(&r.UpdatedAt))
+		asTime(&r.UpdatedAt), asJSON(&r.Holders))
 	if newest != nil {
 		r.Newest = *newest
 	}
@@ -35,9 +35,10 @@ func scanReplica(row scanner) (r block.Replica, err error) {
 // the same source and protection is a Conflict.
 func (tx *Tx) InsertReplica(r block.Replica) error {
 	_, err := tx.exec(`INSERT INTO replicas (`+replicaColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)`,
 		string(r.ID), string(r.SourceZone), string(r.Source), r.Protection, r.Backend, r.Epoch, jsonText(r.Entry),
-		pointOrNull(r.Newest), micros(r.Current), stepOrNull(r.Pending), micros(r.DeletedAt), tx.Now.UnixMicro())
+		pointOrNull(r.Newest), micros(r.Current), stepOrNull(r.Pending), micros(r.DeletedAt), tx.Now.UnixMicro(),
+		holdersOrNull(r.Holders))
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Volume %s has a replica here already.", r.Source)
 	}
@@ -48,9 +49,9 @@ func (tx *Tx) InsertReplica(r block.Replica) error {
 // pending step and deletion, and sets UpdatedAt to Now.
 func (tx *Tx) UpdateReplica(r block.Replica) error {
 	n, err := tx.exec(`UPDATE replicas SET epoch = $2, entry = $3, newest = $4, current_at = $5, pending = $6,
-		deleted_at = $7, updated_at = $8 WHERE id = $1`,
+		deleted_at = $7, updated_at = $8, holders = $9 WHERE id = $1`,
 		string(r.ID), r.Epoch, jsonText(r.Entry), pointOrNull(r.Newest), micros(r.Current), stepOrNull(r.Pending),
-		micros(r.DeletedAt), tx.Now.UnixMicro())
+		micros(r.DeletedAt), tx.Now.UnixMicro(), holdersOrNull(r.Holders))
 	return changed(n, err, "Replica %s could not be found.", r.ID)
 }
 
@@ -65,6 +66,12 @@ func (tx *Tx) ReplicaOf(zone block.Zone, source block.VolumeID, protection int64
 	r, err := scanReplica(tx.queryRow(`SELECT `+replicaColumns+` FROM replicas
 		WHERE source_zone = $1 AND source_id = $2 AND protection = $3`, string(zone), string(source), protection))
 	return r, notFound(err, "A replica of volume %s of zone %s could not be found.", source, zone)
+}
+
+// ReplicasOf lists the replicas of a source volume, one for each protection.
+func (tx *Tx) ReplicasOf(zone block.Zone, source block.VolumeID) ([]block.Replica, error) {
+	return collect(tx, scanReplica, `SELECT `+replicaColumns+` FROM replicas
+		WHERE source_zone = $1 AND source_id = $2 ORDER BY protection`, string(zone), string(source))
 }
 
 // Replicas lists the replicas of a source zone's volumes, or all for "", by age.
@@ -103,6 +110,14 @@ func (tx *Tx) SetStepProgress(id block.VolumeID, p Progress) error {
 func (tx *Tx) TouchReplica(id block.VolumeID, current time.Time) error {
 	n, err := tx.exec(`UPDATE replicas SET current_at = $2 WHERE id = $1`, string(id), micros(current))
 	return changed(n, err, "Replica %s could not be found.", id)
+}
+
+// holdersOrNull keeps apart what was never told and what is nobody.
+func holdersOrNull(zones []block.Zone) any {
+	if zones == nil {
+		return nil
+	}
+	return jsonText(zones)
 }
 
 func pointOrNull(p block.Point) any {

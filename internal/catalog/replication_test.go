@@ -143,19 +143,19 @@ func TestRaiseEpoch(t *testing.T) {
 		if _, found, err := tx.Fence("a", "v"); found || err != nil {
 			t.Error("a fence before any recovery", err)
 		}
-		for want := uint64(6); want < 8; want++ {
-			epoch, err := tx.RaiseEpoch("r1", block.Recovered{Zone: "b", Volume: "new"})
+		for _, want := range []uint64{64 + 3, 128 + 3} {
+			epoch, err := tx.RaiseEpoch("r1", block.Recovered{Zone: "b", Volume: "new"}, 3)
 			if err != nil || epoch != want {
 				t.Errorf("epoch %d instead of %d: %v", epoch, want, err)
 			}
 		}
-		for id, want := range map[block.VolumeID]uint64{"r1": 7, "r2": 7, "r3": 1} {
+		for id, want := range map[block.VolumeID]uint64{"r1": 131, "r2": 131, "r3": 1} {
 			if r, err := tx.Replica(id); err != nil || r.Epoch != want {
 				t.Errorf("%s is at %d: %v", id, r.Epoch, err)
 			}
 		}
 		want := block.Fence{SourceZone: "a", Source: "v",
-			Recovered: block.Recovered{Zone: "b", Volume: "new", Epoch: 7, At: now}}
+			Recovered: block.Recovered{Zone: "b", Volume: "new", Epoch: 131, At: now}}
 		for _, zone := range []block.Zone{"a", ""} {
 			if all, err := tx.FencesFor(zone); err != nil || len(all) != 1 || all[0] != want {
 				t.Errorf("%+v: %v", all, err)
@@ -164,7 +164,7 @@ func TestRaiseEpoch(t *testing.T) {
 		if all, err := tx.FencesFor("c"); len(all) != 0 || err != nil {
 			t.Error(all, err)
 		}
-		if _, err := tx.RaiseEpoch("r9", block.Recovered{}); !block.Is(err, block.NotFound) {
+		if _, err := tx.RaiseEpoch("r9", block.Recovered{}, 0); !block.Is(err, block.NotFound) {
 			t.Error(err)
 		}
 		return nil

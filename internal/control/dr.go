@@ -41,6 +41,13 @@ type DR struct {
 	Parallel int
 	// Hooks are what recovery plans may name.
 	Hooks map[string]Hook
+	// RivalTimeout is how long other zones are waited for that may have taken a
+	// volume over, before it is recovered here; 2 s if zero.
+	RivalTimeout time.Duration
+	// AcceptSilent has the recoveries of the kvol API go on though a third zone that
+	// may have taken the volume over does not answer, unless something is known here
+	// that it did, or wanted to.
+	AcceptSilent bool
 }
 
 const (
@@ -53,6 +60,8 @@ const (
 func (d DR) peerTimeout() time.Duration { return orDefault(d.PeerTimeout, 800*time.Millisecond) }
 func (d DR) exchange() time.Duration    { return orDefault(d.Exchange, 10*time.Second) }
 func (d DR) keepAudit() time.Duration   { return orDefault(d.KeepAudit, 400*24*time.Hour) }
+
+func (d DR) rivalTimeout() time.Duration { return orDefault(d.RivalTimeout, 2*time.Second) }
 
 func (d DR) keepUndo() time.Duration { return orDefault(d.KeepUndo, 7*24*time.Hour) }
 
@@ -87,9 +96,14 @@ func (f *Freshness) missed(zone block.Zone, asOf time.Time) {
 	f.Zones = append(f.Zones, zone)
 }
 
+// self is this zone as who takes volumes over.
+func (s *Service) self() recovery.Self {
+	return recovery.Self{Zone: s.cfg.Zone, Index: s.cfg.ZoneIndex}
+}
+
 // recoveryHandler runs the jobs that StartDR enqueues.
 func (s *Service) recoveryHandler() job.Handler {
-	return recovery.New(recovery.Config{Catalog: s.catalog, Backends: s.backends, Zone: s.cfg.Zone,
+	return recovery.New(recovery.Config{Catalog: s.catalog, Backends: s.backends, Self: s.self(),
 		Changed: s.DRChanged, Tell: s.tellFence, Made: s.changed, Ended: stepEnded, LeaseLeft: s.leaseLeft})
 }
 

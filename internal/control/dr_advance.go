@@ -13,6 +13,7 @@ import (
 	"kvol/internal/catalog"
 	"kvol/internal/job"
 	"kvol/internal/recovery"
+	"kvol/internal/rivals"
 )
 
 const jobOperation = "dr.operation" // subject: the operation
@@ -193,6 +194,11 @@ func (f *stepFault) Unwrap() error { return f.err }
 // halves. One that can't be begun fails by itself, and the others are tried
 // anew.
 func (s *Service) beginStage(ctx context.Context, id string, stage int) error {
+	won, release, err := s.bidForStage(ctx, id, stage)
+	if err != nil {
+		return err
+	}
+	defer release()
 	for {
 		err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
 			op, err := tx.Operation(id)
@@ -207,7 +213,7 @@ func (s *Service) beginStage(ctx context.Context, id string, stage int) error {
 				if step.Stage != stage || step.Status != block.StepWaiting {
 					continue
 				}
-				if err := s.beginStep(tx, step); err != nil {
+				if err := s.beginStep(tx, step, won[foreign{step.SourceZone, step.Source}]); err != nil {
 					return &stepFault{step, err}
 				}
 			}
@@ -229,7 +235,7 @@ func (s *Service) beginStage(ctx context.Context, id string, stage int) error {
 }
 
 // beginStep takes the right to write a volume over, and writes the new one.
-func (s *Service) beginStep(tx *catalog.Tx, step block.OperationStep) error {
+func (s *Service) beginStep(tx *catalog.Tx, step block.OperationStep, won rivals.Outcome) error {
 	p, err := paramsOf(step)
 	if err != nil {
 		return err
@@ -252,7 +258,8 @@ func (s *Service) beginStep(tx *catalog.Tx, step block.OperationStep) error {
 		return err
 	}
 	own, _ := s.backends.Backend(r.Backend)
-	d := drStart{s: s, step: &step, pairs: []block.Protection{{Seq: r.Protection, Backup: own, Lease: s.leaseOf(r)}},
+	d := drStart{s: s, step: &step, won: won,
+		pairs: []block.Protection{{Seq: r.Protection, Backup: own, Lease: s.leaseOf(r)}},
 		req: block.DRRequest{Kind: block.DRRecovery, SourceZone: r.SourceZone, SourceType: r.Entry.Volume.TypeID,
 			SourceVolume: r.Source, Destination: s.cfg.Zone, Project: step.Project, DestinationType: t.ID}}
 	j, err := d.newJob(tx, t)

@@ -22,6 +22,9 @@ func (s *Service) Document(ctx context.Context) (Document, error) {
 		for _, t := range types {
 			d.Types = append(d.Types, DocumentType{ID: t.ID, Name: t.Name, Backend: t.BackendName()})
 		}
+		if d.Fences, err = tx.FenceRevision(); err != nil {
+			return err
+		}
 		for _, kind := range []block.DRKind{block.DRCreate, block.DRRecovery} {
 			jobs, err := tx.DRJobs(kind, documentJobs)
 			if err != nil {

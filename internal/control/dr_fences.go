@@ -12,7 +12,8 @@ import (
 	"kvol/internal/catalog"
 )
 
-// FencesFor lists which volumes of a zone were recovered here.
+// FencesFor lists which volumes of a zone live on elsewhere, here or as far as
+// this zone heard.
 func (s *Service) FencesFor(ctx context.Context, zone block.Zone) (fences []block.Fence, err error) {
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		fences, err = tx.FencesFor(zone)
@@ -47,7 +48,7 @@ func (s *Service) LearnFences(ctx context.Context) ([]block.Zone, error) {
 		if errs[i] != nil {
 			continue
 		}
-		if err := s.fenceAll(ctx, zone, answers[i]); err != nil {
+		if err := s.hearAll(ctx, zone, answers[i]); err != nil {
 			failed = append(failed, err)
 			continue
 		}
@@ -83,7 +84,7 @@ func (s *Service) tellFence(ctx context.Context, f block.Fence) {
 
 // HearFence is the other end of tellFence.
 func (s *Service) HearFence(ctx context.Context, from block.Zone, f block.Fence) error {
-	return s.fenceAll(ctx, from, []block.Fence{f})
+	return s.hear(ctx, from, f)
 }
 
 // noteSilence logs when a zone begins or ends to leave the question for fences
@@ -102,21 +103,6 @@ func (s *Service) noteSilence(ctx context.Context, zone block.Zone, err error) e
 		s.log.Warn("a peer could not be asked for fences; it will be asked until it answers", "peer", zone, "err", err)
 	default:
 		s.log.Info("a peer answers when it is asked for fences", "peer", zone)
-	}
-	return nil
-}
-
-// fenceAll believes a zone about recoveries in itself, and about nothing else.
-func (s *Service) fenceAll(ctx context.Context, from block.Zone, fences []block.Fence) error {
-	for _, f := range fences {
-		if f.SourceZone != s.cfg.Zone || f.Recovered.Zone != from {
-			s.log.Warn("a peer told of a fence that is not its own to tell", "peer", from, "volume", f.Source)
-			continue
-		}
-		err := s.Fence(ctx, f)
-		if err != nil && !block.Is(err, block.NotFound) && !block.Is(err, block.Stale) {
-			return err // gone is gone, and stale is a fence that the volume has outlived
-		}
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ type ForecastVolume struct {
 
 // Problem is why something can't be recovered as was asked.
 type Problem struct {
-	Kind string `json:"kind"` // point, instant, type, zone, key, quota, room, recovered
+	Kind string `json:"kind"` // point, instant, type, zone, key, quota, room, recovered, rival
 	Text string `json:"text"`
 }
 
@@ -91,7 +91,7 @@ func (s *Service) forecast(ctx context.Context, c block.Caller, req block.Recove
 		return f, plan, block.Errorf(block.NotFound, "Nothing that was named is replicated to zone %s.", s.cfg.Zone)
 	}
 	s.foresee(&f, rtos, cmp.Or(req.Parallel, s.cfg.DR.parallel()))
-	return f, plan, first(s.later(ctx, &f), s.rooms(ctx, &f))
+	return f, plan, first(s.later(ctx, &f), s.rooms(ctx, &f), s.contested(ctx, &f, req))
 }
 
 // rtoKept is how many measured recoveries a forecast looks at.

@@ -26,14 +26,17 @@ type stepParams struct {
 	When    string `json:"when,omitempty"`    // before or after
 	Seconds int    `json:"seconds,omitempty"` // that a hook may take, or that are waited
 
-	Parallel  int             `json:"parallel,omitempty"`
-	Type      block.TypeID    `json:"type,omitempty"`
-	Name      string          `json:"name,omitempty"`
-	Zone      string          `json:"availability_zone,omitempty"`
-	Newest    bool            `json:"newest,omitempty"` // whatever that is when the step begins
-	Again     bool            `json:"again,omitempty"`
-	OverQuota bool            `json:"over_quota,omitempty"`
-	Order     json.RawMessage `json:"order,omitempty"` // of the job, once the step began
+	Parallel  int          `json:"parallel,omitempty"`
+	Type      block.TypeID `json:"type,omitempty"`
+	Name      string       `json:"name,omitempty"`
+	Zone      string       `json:"availability_zone,omitempty"`
+	Newest    bool         `json:"newest,omitempty"` // whatever that is when the step begins
+	Again     bool         `json:"again,omitempty"`
+	OverQuota bool         `json:"over_quota,omitempty"`
+	// AcceptRivals are the zones whose silence is no hindrance.
+	AcceptRivals []block.Zone `json:"accept_rivals,omitempty"`
+
+	Order json.RawMessage `json:"order,omitempty"` // of the job, once the step began
 }
 
 func paramsOf(step block.OperationStep) (p stepParams, err error) {
@@ -153,6 +156,10 @@ func checkRecovery(c block.Caller, req block.RecoveryRequest) error {
 		return block.Errorf(block.Invalid, "parallel must be between 1 and %d.", maxParallel)
 	case req.OverQuota && !c.Admin():
 		return block.Errorf(block.Forbidden, "Only an administrator may recover over quota.")
+	case len(req.AcceptRivals) > 0 && !c.Admin():
+		return block.Errorf(block.Forbidden, "Only an administrator may say of other zones that they are lost.")
+	case len(req.AcceptRivals) > block.EpochClasses:
+		return block.Errorf(block.Invalid, "accept_rivals names more than %d zones.", block.EpochClasses)
 	}
 	return nil
 }
@@ -235,7 +242,7 @@ func (s *Service) stepsOf(
 			if v.Wave == i+1 {
 				step := about(block.StepRecover, "volume "+cmp.Or(v.Name, string(v.Source)))
 				p := stepParams{GoOn: w.GoOn || len(v.Problems) > 0, Parallel: cmp.Or(w.Parallel, req.Parallel,
-					s.cfg.DR.parallel()), Again: req.Again, OverQuota: req.OverQuota}
+					s.cfg.DR.parallel()), Again: req.Again, OverQuota: req.OverQuota, AcceptRivals: req.AcceptRivals}
 				add(v.step(step, &p), p)
 			}
 		}

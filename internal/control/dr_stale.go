@@ -17,7 +17,7 @@ const jobUndo = "dr.undo"
 
 // beginUndo has what only a stale volume has kept. It belongs into the
 // transaction that makes the volume stale; a second time it changes nothing.
-func beginUndo(tx *catalog.Tx, v block.Volume, to block.Recovered) error {
+func beginUndo(tx *catalog.Tx, v block.Volume, to block.Recovered, rival bool) error {
 	_, err := tx.Stale(v.ID)
 	if !block.Is(err, block.NotFound) {
 		return err
@@ -28,6 +28,10 @@ func beginUndo(tx *catalog.Tx, v block.Volume, to block.Recovered) error {
 		Undo:   block.PointID(block.NewID()),
 		State:  block.StaleComparing,
 		At:     tx.Now,
+		Rival:  rival,
+	}
+	if rival && v.RecoveredFrom != nil {
+		s.Common = v.RecoveredFrom.Point.ID
 	}
 	return first(tx.PutStale(s), enqueue(tx, jobUndo, string(v.ID), nil))
 }
@@ -80,7 +84,8 @@ func (s *Service) runUndo(ctx context.Context, t *job.Task) error {
 }
 
 // common is the point as which the volume lives on if it is still there, else
-// one that a destination has confirmed.
+// one that a destination has confirmed. A rival lives on as nothing of its own:
+// with whoever won it shares at most what it began as.
 func (s *Service) common(ctx context.Context, store driver.Driver, kept block.StalePrimary, links []catalog.Link) (
 	block.PointID, error,
 ) {
@@ -94,7 +99,7 @@ func (s *Service) common(ctx context.Context, store driver.Driver, kept block.St
 			return i.Name, nil
 		}
 		for _, l := range links {
-			if l.Confirmed.ID == i.Name {
+			if !kept.Rival && l.Confirmed.ID == i.Name {
 				found = i.Name
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/recovery"
+	"kvol/internal/rivals"
 )
 
 // ForwardedDR is a request on its way to the zone in which it runs.
@@ -105,9 +106,18 @@ func (s *Service) start(ctx context.Context, start drStart, user string) (int64,
 			start.pairs = append(start.pairs, p)
 		}
 	}
-	err := s.catalog.Update(ctx, start.run)
+	release, err := start.bid(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	err = s.catalog.Update(ctx, start.run)
 	if start.unknown && s.sourceKnows(ctx, req) {
 		start.sourceKnows = true
+		err = s.catalog.Update(ctx, start.run)
+	}
+	if start.outdone {
+		start.won.Err = err
 		err = s.catalog.Update(ctx, start.run)
 	}
 	if err != nil {
@@ -130,14 +140,38 @@ type drStart struct {
 	sourceKnows bool                 // the source zone has the volume or snapshot
 	planned     *TakeoverOrder       // of the source zone, where the failover is planned
 	step        *block.OperationStep // of the operation that asks; nil for none
+	won         rivals.Outcome       // what other zones say to it
 
 	rowkey  int64          // results
 	volume  block.VolumeID // "" if none was made
 	unknown bool           // no replica here knows of the source
+	outdone bool           // another zone was quicker
+}
+
+// bid asks the other zones that may take the volume over, unless the request was
+// started before. A silent zone does not hold up a planned failover of which
+// nothing is known that would: who has the right to write gives it over.
+func (d *drStart) bid(ctx context.Context) (release func(), err error) {
+	release = func() {}
+	if d.req.Kind != block.DRRecovery {
+		return release, nil
+	}
+	started := false
+	err = d.s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		started, err = d.again(tx)
+		return err
+	})
+	if started || err != nil {
+		return release, err
+	}
+	v := foreign{d.req.SourceZone, d.req.SourceVolume}
+	won, release, err := d.s.bid(ctx, []foreign{v}, rivals.Rule{Unknown: d.planned != nil || d.s.cfg.DR.AcceptSilent})
+	d.won = won[v]
+	return release, err
 }
 
 func (d *drStart) run(tx *catalog.Tx) error {
-	d.rowkey, d.volume, d.unknown = 0, "", false
+	d.rowkey, d.volume, d.unknown, d.outdone = 0, "", false, false
 	if again, err := d.again(tx); again || err != nil {
 		return err
 	}
@@ -165,7 +199,10 @@ func (d *drStart) run(tx *catalog.Tx) error {
 	if err == nil {
 		err = d.room(tx, &j, t, p)
 	}
-	if block.Is(err, block.Unavailable) || block.Is(err, block.OverLimit) {
+	if err == nil {
+		err = d.won.Err
+	}
+	if block.Is(err, block.Unavailable) || block.Is(err, block.OverLimit) || err != nil && err == d.won.Err {
 		j.Status, j.End = block.DRFail, tx.Now
 		j.Message, _ = block.UserMessage(err)
 		return tx.InsertDRJob(j)
@@ -200,7 +237,7 @@ func (d *drStart) newJob(tx *catalog.Tx, t block.VolumeType) (block.DRJob, error
 	d.rowkey = n*zoneClasses + int64(d.s.cfg.ZoneIndex)
 	j := block.DRJob{
 		Rowkey: d.rowkey, Request: d.req, Status: block.DRReady, ReplicaZone: d.s.cfg.Zone,
-		ReplicaSVM: d.pairs[0].Backup.SVMName, Start: tx.Now,
+		ReplicaSVM: d.pairs[0].Backup.SVMName, Start: tx.Now, Notes: slices.Clone(d.won.Notes),
 	}
 	name, err := d.s.backendOf(&t)
 	if err != nil {
@@ -304,7 +341,9 @@ func (d *drStart) promote(tx *catalog.Tx, v *block.Volume, r block.Replica, p bl
 	if err := recovery.KeepOrigin(tx, v, r, p); err != nil || d.planned != nil || d.leased() {
 		return err
 	}
-	return recovery.Promote(tx, d.s.cfg.Zone, v, r.ID, p.ID)
+	err := d.s.self().Promote(tx, v, r.ID, p.ID, d.won.Epoch)
+	d.outdone = block.Is(err, block.Conflict)
+	return err
 }
 
 // named gives a volume the name that its step has for it, and returns the
@@ -352,6 +391,7 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	}
 	order := recovery.Order{
 		Kind: d.req.Kind, Rowkey: d.rowkey, Replica: r.ID, Backup: r.Backend, Point: p.ID, Volume: v.ID,
+		Bid: d.won.Epoch,
 	}
 	if d.planned != nil {
 		order.Planned, order.SourceEpoch = true, d.planned.Epoch

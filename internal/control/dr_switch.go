@@ -169,7 +169,7 @@ func (s *Service) askToPromote(ctx context.Context, f block.Failover, v block.Vo
 		var answer Takeover
 		err := s.callTakeover(ctx, PathPromote, f, v, &answer)
 		if err == nil && answer.Recovered != nil {
-			return s.handOver(ctx, f, *answer.Recovered)
+			return s.handOver(ctx, f, answer)
 		}
 		refused := err == nil && answer.Refused != ""
 		if refused || s.now().After(f.Deadline) || err != nil && !block.Is(err, block.Unavailable) {
@@ -198,7 +198,7 @@ func (s *Service) askToLeave(ctx context.Context, f block.Failover, v block.Volu
 		return err
 	}
 	if answer.Recovered != nil {
-		return s.handOver(ctx, f, *answer.Recovered)
+		return s.handOver(ctx, f, answer)
 	}
 	return s.goBack(ctx, f, orDefaultText(f.Message, "Zone "+string(f.Destination)+" did not take the volume over."))
 }
@@ -223,10 +223,15 @@ func (s *Service) callTakeover(ctx context.Context, path string, f block.Failove
 	return s.cfg.DR.Peers.Call(ctx, f.Destination, http.MethodPost, path, order, answer)
 }
 
-// handOver ends a failover whose volume lives in the destination.
-func (s *Service) handOver(ctx context.Context, f block.Failover, to block.Recovered) error {
+// handOver ends a failover whose volume lives in the destination, or, if that
+// refused it, wherever it was recovered meanwhile.
+func (s *Service) handOver(ctx context.Context, f block.Failover, answer Takeover) error {
+	to := *answer.Recovered
 	if err := s.Fence(ctx, block.Fence{SourceZone: s.cfg.Zone, Source: f.Volume, Recovered: to}); err != nil {
 		return err
+	}
+	if answer.Refused != "" || to.Zone != f.Destination {
+		return s.goBack(ctx, f, "It was recovered in zone "+string(to.Zone)+" meanwhile.")
 	}
 	f.Phase, f.Message, f.Recovered = block.FailoverDone, "", &to
 	return s.endFailover(ctx, f)

@@ -17,11 +17,12 @@ type TakeoverOrder struct {
 	Root    block.RootHash  `json:"root"`
 }
 
-// Takeover is the answer. One of the fields is set, or none while it is under
-// way.
+// Takeover is the answer; nothing of it is set while it is under way.
 type Takeover struct {
-	Recovered *block.Recovered `json:"recovered,omitempty"` // it took over
-	Refused   string           `json:"refused,omitempty"`   // it did not, and never will by this order
+	// Recovered says where the volume lives on: it took over, or, where Refused is
+	// set too, somebody did otherwise.
+	Recovered *block.Recovered `json:"recovered,omitempty"`
+	Refused   string           `json:"refused,omitempty"` // it did not, and never will by this order
 }
 
 // The paths by which zones agree on a planned failover.
@@ -52,7 +53,7 @@ func (s *Service) Promote(ctx context.Context, from block.Zone, o TakeoverOrder)
 		if err != nil {
 			return err
 		}
-		answer, err = takeoverOf(tx, j)
+		answer, err = takeoverOf(tx, j, o)
 		return err
 	})
 	return answer, err
@@ -72,14 +73,16 @@ func (s *Service) Leave(ctx context.Context, from block.Zone, o TakeoverOrder) (
 			if err != nil {
 				return err
 			}
-			answer = Takeover{Refused: why}
+			if answer, err = elsewhere(tx, o, why); err != nil {
+				return err
+			}
 			return tx.InsertDRJob(block.DRJob{Rowkey: n*zoneClasses + int64(s.cfg.ZoneIndex), Request: o.Request,
 				Status: block.DRFail, Message: why, ReplicaZone: s.cfg.Zone, Start: tx.Now, End: tx.Now})
 		}
 		if err != nil {
 			return err
 		}
-		if answer, err = takeoverOf(tx, j); err != nil || answer.Recovered != nil {
+		if answer, err = takeoverOf(tx, j, o); err != nil || answer.Recovered != nil {
 			return err
 		}
 		if j.End.IsZero() {
@@ -107,19 +110,31 @@ func dropUnused(tx *catalog.Tx, id block.VolumeID) error {
 	return enqueue(tx, jobVolumeDelete, string(id), nil)
 }
 
-// takeoverOf tells how the job of an order stands.
-func takeoverOf(tx *catalog.Tx, j block.DRJob) (Takeover, error) {
+// takeoverOf tells how the job of an order stands. A volume that was recovered
+// once more since lives on as what that made.
+func takeoverOf(tx *catalog.Tx, j block.DRJob, o TakeoverOrder) (Takeover, error) {
 	switch j.Status {
 	case block.DRSuccess:
 		f, found, err := tx.Fence(j.Request.SourceZone, j.Request.SourceVolume)
-		if err == nil && (!found || f.Recovered.Volume != j.NewVolume) {
-			err = block.Errorf(block.Conflict, "Volume %s was recovered once more meanwhile.", j.Request.SourceVolume)
+		if err == nil && !found {
+			err = block.Errorf(block.Conflict, "Volume %s was taken over, and nobody knows where it lives on.",
+				j.Request.SourceVolume)
 		}
 		return Takeover{Recovered: &f.Recovered}, err
 	case block.DRFail:
-		return Takeover{Refused: orDefaultText(j.Message, "It failed.")}, nil
+		return elsewhere(tx, o, orDefaultText(j.Message, "It failed."))
 	}
 	return Takeover{}, nil
+}
+
+// elsewhere is the answer of a zone that did not take over by an order and never
+// will. If the volume was recovered otherwise meanwhile, it says where.
+func elsewhere(tx *catalog.Tx, o TakeoverOrder, why string) (Takeover, error) {
+	f, found, err := tx.Fence(o.Request.SourceZone, o.Request.SourceVolume)
+	if err != nil || !found || f.Recovered.Epoch <= o.Epoch {
+		return Takeover{Refused: why}, err
+	}
+	return Takeover{Refused: why, Recovered: &f.Recovered}, nil
 }
 
 // choose takes the newest point if it is what the source says that the volume

@@ -13,7 +13,11 @@ import (
 // under way. Fencing again, or with a lower epoch than is known, changes
 // nothing; a fence that is not above the volume's own epoch is Stale, and
 // NotFound means that the volume is gone.
-func (s *Service) Fence(ctx context.Context, f block.Fence) error {
+func (s *Service) Fence(ctx context.Context, f block.Fence) error { return s.fence(ctx, f, false) }
+
+// fence is Fence; rival says that the volume was made by a recovery that lost
+// against another zone's.
+func (s *Service) fence(ctx context.Context, f block.Fence, rival bool) error {
 	if f.SourceZone != s.cfg.Zone {
 		return block.Errorf(block.Invalid, "A fence for zone %s has no meaning in zone %s.", f.SourceZone, s.cfg.Zone)
 	}
@@ -34,7 +38,7 @@ func (s *Service) Fence(ctx context.Context, f block.Fence) error {
 		fresh = true
 		recovered := f.Recovered
 		v.RecoveredTo, v.ReplicationStatus = &recovered, block.FailedOver
-		return first(tx.UpdateVolume(v), beginUndo(tx, v, recovered))
+		return first(tx.UpdateVolume(v), beginUndo(tx, v, recovered, rival), tx.PutFence(f))
 	})
 	if err != nil {
 		return err

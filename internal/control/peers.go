@@ -40,6 +40,7 @@ type Document struct {
 	Protections []DocumentProtection `json:"protections"` // those of which the zone is the source
 	Jobs        []block.DRJob        `json:"jobs"`        // the newest of both kinds
 	Rooms       []DocumentRoom       `json:"rooms,omitempty"`
+	Fences      int64                `json:"fences"` // revision of what it knows to live on elsewhere
 }
 
 // DocumentType is a volume type of another zone.
@@ -78,12 +79,14 @@ type peerBook struct {
 	keeping sync.Mutex // held while a document is compared and kept; taken before mu
 
 	mu      sync.Mutex
-	loaded  bool                     // guarded by mu, as all below
-	copies  map[block.Zone]Document  // the newest document of each zone
-	heard   map[block.Zone]time.Time // when it came, on this zone's clock
-	down    map[block.Zone]time.Time // until when a zone is not asked for lists
-	silent  map[block.Zone]bool      // zones that did not answer when last asked for fences
-	changed chan struct{}            // closed at the next change of this zone's document
+	loaded  bool                         // guarded by mu, as all below
+	copies  map[block.Zone]Document      // the newest document of each zone
+	heard   map[block.Zone]time.Time     // when it came, on this zone's clock
+	down    map[block.Zone]time.Time     // until when a zone is not asked for lists
+	silent  map[block.Zone]bool          // zones that did not answer when last asked for fences
+	changed chan struct{}                // closed at the next change of this zone's document
+	fences  map[block.Zone]int64         // up to which revision each zone's fences were heard
+	behind  map[block.Zone]chan struct{} // a zone has told of more than was heard
 }
 
 // book fills the peer book from the catalog once, and runs fn on it.
@@ -105,6 +108,7 @@ func (s *Service) book(ctx context.Context, fn func(*peerBook)) error {
 	}
 	b.copies, b.heard = map[block.Zone]Document{}, map[block.Zone]time.Time{}
 	b.down, b.silent = map[block.Zone]time.Time{}, map[block.Zone]bool{}
+	b.fences, b.behind = map[block.Zone]int64{}, map[block.Zone]chan struct{}{}
 	for _, kept := range docs {
 		var d Document
 		if err := json.Unmarshal(kept.Text, &d); err != nil {
@@ -162,7 +166,27 @@ func (s *Service) ExchangeDocument(ctx context.Context, from block.Zone, d Docum
 		return Document{}, err
 	}
 	s.clockHeard(from, d.At)
+	err := s.book(ctx, func(b *peerBook) {
+		if known, ok := b.fences[from]; !ok || known != d.Fences {
+			select {
+			case b.waits(from) <- struct{}{}:
+			default:
+			}
+		}
+	})
+	if err != nil {
+		return Document{}, err
+	}
 	return s.Document(ctx)
+}
+
+// waits is where it is said that a zone has told of more than was heard. b is
+// locked.
+func (b *peerBook) waits(zone block.Zone) chan struct{} {
+	if b.behind[zone] == nil {
+		b.behind[zone] = make(chan struct{}, 1)
+	}
+	return b.behind[zone]
 }
 
 // DRChanged says that this zone's document is not what it was, so that the
@@ -222,6 +246,10 @@ func (s *Service) runPeer(ctx context.Context, zone block.Zone) error {
 	tick := time.NewTicker(s.cfg.DR.exchange())
 	defer tick.Stop()
 	lost := false
+	var behind <-chan struct{}
+	if err := s.book(ctx, func(b *peerBook) { behind = b.waits(zone) }); err != nil {
+		return err
+	}
 	for {
 		changed := s.nextChange()
 		err := s.exchange(ctx, zone)
@@ -239,6 +267,7 @@ func (s *Service) runPeer(ctx context.Context, zone block.Zone) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-behind:
 		case <-tick.C:
 		}
 	}
@@ -258,7 +287,10 @@ func (s *Service) exchange(ctx context.Context, zone block.Zone) error {
 		return err
 	}
 	s.clockAnswer(zone, asked, s.now(), theirs.At)
-	return s.keepDocument(ctx, zone, theirs)
+	if err := s.keepDocument(ctx, zone, theirs); err != nil {
+		return err
+	}
+	return s.gossip(ctx, zone, theirs.Fences)
 }
 
 // otherZones are the configured peers; none without Peers.

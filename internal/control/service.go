@@ -87,6 +87,7 @@ type Service struct {
 	guards   guards
 
 	operating operating
+	contest   contest
 	watch     watch
 	leases    leases // that other zones granted this one
 	grants    grants // that this zone gave

@@ -135,7 +135,7 @@ func (m *machine) fill(k int8) {
 			s.Volumes[k].Role, f.Row = Failed, RowFail
 			return
 		}
-		epoch := c.Epoch + 1
+		epoch := NextEpoch(c.Epoch, v.Zone)
 		c.Epoch, c.Fence = epoch, k
 		s.Volumes[k].Epoch, s.Volumes[k].Role, f.Row = epoch, Primary, RowSuccess
 	})

@@ -173,7 +173,7 @@ func (m *machine) ask(i, z int8) {
 		return
 	}
 	m.add("recover", User, i, z, func(s *State) {
-		epoch, set := c.Epoch+1, v.at(c.Have)
+		epoch, set := NextEpoch(c.Epoch, z), v.at(c.Have)
 		s.Volumes[k] = Volume{Role: Filling, Zone: z, Epoch: epoch, From: i, Begin: set, Acked: set, Content: set, To: None}
 		s.Copies[i][z].Epoch, s.Copies[i][z].Fence = epoch, k
 		s.Forced++

@@ -126,6 +126,17 @@ type State struct {
 	Forced  uint8
 }
 
+// classes is how many zones draw epochs, as block.EpochClasses is in the code.
+const classes = 4
+
+// NextEpoch is that of package block, with fewer zones.
+func NextEpoch(known uint8, zone int8) uint8 { return (known/classes+1)*classes + uint8(zone) }
+
+// EpochOf is the model's number of an epoch of the code.
+func EpochOf(epoch uint64) uint8 {
+	return uint8(epoch/block.EpochClasses*classes + epoch%block.EpochClasses)
+}
+
 // Begin is the volume in zone 0 with nothing written, all zones up and asked.
 func Begin(zones int) State {
 	var s State

@@ -16,7 +16,7 @@ import (
 type Config struct {
 	Catalog  *catalog.Catalog
 	Backends *driver.Set
-	Zone     block.Zone // this one
+	Self     Self // this zone
 	// Changed, if set, is called after a commit that changed a job of the kvol
 	// API. It must not block.
 	Changed func()
@@ -255,7 +255,7 @@ func (h *Handler) takeOver(tx *catalog.Tx, o Order) error {
 	if err != nil {
 		return err
 	}
-	if err := Promote(tx, h.cfg.Zone, &v, o.Replica, o.Point); err != nil {
+	if err := h.cfg.Self.Promote(tx, &v, o.Replica, o.Point, o.Bid); err != nil {
 		return err
 	}
 	return tx.UpdateVolume(v)

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/job"
 )
 
 // JobKind names the handler of both kinds of recovery.
@@ -29,6 +31,8 @@ type Order struct {
 	// over with it, if the source's epoch is SourceEpoch still.
 	Planned     bool   `json:"planned,omitempty"`
 	SourceEpoch uint64 `json:"source_epoch,omitempty"`
+	// Bid is the epoch that other zones granted for it; 0 where none was asked.
+	Bid uint64 `json:"bid,omitempty"`
 	// Operation and Step name the step of an operation that this is; "" for none.
 	Operation string `json:"operation,omitempty"`
 	Step      int    `json:"step,omitempty"`
@@ -61,14 +65,59 @@ func KeepOrigin(tx *catalog.Tx, v *block.Volume, r block.Replica, p block.Point)
 	return tx.Pin(v.ID, p.ID, block.OriginHolder)
 }
 
-// Promote takes the right to write a replica's source over for a volume. The
-// caller writes the volume's row.
-func Promote(tx *catalog.Tx, zone block.Zone, v *block.Volume, replica block.VolumeID, p block.PointID) (err error) {
-	v.Epoch, err = tx.RaiseEpoch(replica, block.Recovered{Zone: zone, Volume: v.ID, At: tx.Now, Point: p})
+// Self is the zone that takes volumes over: its name, and the index by which it
+// draws epochs.
+type Self struct {
+	Zone  block.Zone
+	Index int
+}
+
+// Promote takes the right to write a replica's source over for a volume, by the
+// epoch of a bid that other zones granted; 0 where there was none to be asked.
+// It is refused as a Conflict where another zone was quicker. The caller writes
+// the volume's row.
+func (z Self) Promote(tx *catalog.Tx, v *block.Volume, replica block.VolumeID, p block.PointID, bid uint64) error {
+	r, err := tx.Replica(replica)
+	if err != nil {
+		return err
+	}
+	if err := z.stands(tx, r, bid); err != nil {
+		return err
+	}
+	v.Epoch, err = tx.RaiseEpoch(replica,
+		block.Recovered{Zone: z.Zone, Volume: v.ID, Epoch: bid, At: tx.Now, Point: p}, z.Index)
 	if v.RecoveredFrom != nil {
 		v.RecoveredFrom.Epoch = v.Epoch
 	}
 	return err
+}
+
+// stands makes sure that a bid of this zone was not outdone since it was granted.
+func (z Self) stands(tx *catalog.Tx, r block.Replica, bid uint64) error {
+	bids, err := tx.BidsFor(r.SourceZone, r.Source)
+	if err != nil {
+		return err
+	}
+	own := uint64(0)
+	for _, b := range bids {
+		if b.Zone == z.Zone {
+			own = b.Epoch
+		}
+	}
+	f, taken, err := tx.Fence(r.SourceZone, r.Source)
+	if err != nil {
+		return err
+	}
+	here := taken && f.Recovered.Zone == z.Zone
+	switch {
+	case len(bids) > 0 && bids[0].Zone != z.Zone:
+		return job.GiveUp(block.Errorf(block.Conflict, "Zone %s takes volume %s of zone %s over; it asked at %s.",
+			bids[0].Zone, r.Source, r.SourceZone, bids[0].At.UTC().Format(time.RFC3339)))
+	case own < bid && !here || taken && !here && f.Recovered.Epoch > own:
+		return job.GiveUp(block.Errorf(block.Conflict, "Volume %s of zone %s was taken over by zone %s meanwhile.",
+			r.Source, r.SourceZone, f.Recovered.Zone))
+	}
+	return nil
 }
 
 // Holder names the pin that keeps the order's point while the job is under

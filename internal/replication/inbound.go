@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"kvol/internal/block"
@@ -19,6 +20,8 @@ type inbound struct {
 	// From Offer on.
 	key        linkKey
 	epoch      uint64
+	holders    []block.Zone
+	gone       bool
 	protection block.Protection
 	release    func() // gives the claim back
 
@@ -48,18 +51,20 @@ func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
 		return Have{}, err
 	}
 	i.key, i.epoch, i.protection, i.release = k, o.Epoch, p, release
+	i.holders, i.gone = o.Holders, o.Gone
 	have := Have{Box: i.receiver.cfg.Box}
 	if o.Origin != nil {
 		if have.Whole, err = i.beginWithOwn(ctx, o); err != nil {
 			return Have{}, err
 		}
 	}
-	whole := have.Whole
+	whole, told := have.Whole, true
 	err = i.catalog().View(ctx, func(tx *catalog.Tx) error {
-		rep, found, err := i.receiver.admit(tx, k, o.Epoch)
+		rep, found, err := i.admit(tx)
 		if err != nil || !found {
 			return err
 		}
+		told = slices.Equal(rep.Holders, o.Holders)
 		points, err := tx.Points(rep.ID)
 		if err != nil {
 			return err
@@ -69,7 +74,33 @@ func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
 			Offset: max(0, progress.Offset), Whole: whole, Box: have.Box}
 		return err
 	})
+	if err == nil && !told && o.Holders != nil {
+		err = i.noteHolders(ctx)
+	}
 	return have, err
+}
+
+// admit is the Receiver's for what was offered. That another zone took the
+// volume over is no reason to keep a replica of one that was deleted.
+func (i *inbound) admit(tx *catalog.Tx) (rep block.Replica, found bool, err error) {
+	rep, found, err = i.receiver.admit(tx, i.key, i.epoch)
+	by, fenced := fencedBy(err)
+	if i.gone && found && fenced && by.Zone != i.receiver.cfg.Zone {
+		return rep, found, nil
+	}
+	return rep, found, err
+}
+
+// noteHolders keeps who else has replicas, to be asked before a recovery.
+func (i *inbound) noteHolders(ctx context.Context) error {
+	return i.catalog().Update(ctx, func(tx *catalog.Tx) error {
+		rep, found, err := i.admit(tx)
+		if err != nil || !found {
+			return err
+		}
+		rep.Holders = i.holders
+		return tx.UpdateReplica(rep)
+	})
 }
 
 // maxTold is how many points without names are told to a source: its base is
@@ -142,7 +173,7 @@ func (i *inbound) begin(tx *catalog.Tx, s block.Step) (rep block.Replica, p cata
 	}
 	if !found {
 		rep = block.Replica{ID: block.VolumeID(block.NewID()), SourceZone: i.from, Source: i.key.volume,
-			Protection: i.key.protection, Backend: i.protection.Backup.Name, Epoch: s.Epoch}
+			Protection: i.key.protection, Backend: i.protection.Backup.Name, Epoch: s.Epoch, Holders: i.holders}
 		if err := tx.InsertReplica(rep); err != nil {
 			return rep, p, err
 		}

@@ -14,6 +14,11 @@ type Offer struct {
 	// Origin is told to the zone from which the volume was recovered, before any
 	// point of it is there: the target may begin with what it has itself.
 	Origin *block.Origin `json:",omitempty"`
+	// Holders are the zones that have, or will have, replicas of the volume: who
+	// takes it over asks the others before. Empty and not nil for none.
+	Holders []block.Zone
+	// Gone says that the volume was deleted, and nothing more comes of it.
+	Gone bool `json:",omitempty"`
 }
 
 // Have is the target's answer to an Offer.

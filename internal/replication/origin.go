@@ -131,7 +131,8 @@ func (b *beginning) insert(ctx context.Context) error {
 			return err
 		}
 		b.replica = block.Replica{ID: block.VolumeID(block.NewID()), SourceZone: b.from,
-			Source: b.key.volume, Protection: b.key.protection, Backend: b.protection.Backup.Name, Epoch: b.offer.Epoch}
+			Source: b.key.volume, Protection: b.key.protection, Backend: b.protection.Backup.Name, Epoch: b.offer.Epoch,
+			Holders: b.offer.Holders}
 		return tx.InsertReplica(b.replica)
 	})
 }

@@ -326,10 +326,10 @@ func TestFencedSource(t *testing.T) {
 		id := a.volume("gold", 8)
 		a.later(0)
 		at := block.Recovered{Zone: "b", Volume: "new"}
-		b.update(func(tx *catalog.Tx) error { _, err := tx.RaiseEpoch(b.replicaIn(tx, id), at); return err })
+		b.update(func(tx *catalog.Tx) error { _, err := tx.RaiseEpoch(b.replicaIn(tx, id), at, 1); return err })
 		a.write(id, 0, noise(4096))
 		a.later(time.Minute)
-		if r := a.fenced[id]; r.Zone != "b" || r.Volume != "new" || r.Epoch != 2 {
+		if r := a.fenced[id]; r.Zone != "b" || r.Volume != "new" || r.Epoch != 65 {
 			t.Errorf("the source was told %+v", r)
 		}
 		if s := a.sender.Status()[0]; s.State != catalog.LinkFenced {

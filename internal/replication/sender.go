@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -198,6 +199,20 @@ func (s *Sender) policy(seq int64) (block.Protection, bool) {
 		}
 	}
 	return block.Protection{}, false
+}
+
+// holders are the zones that have replicas of a volume, or will have, by its
+// links and the policies for its type.
+func (s *Sender) holders(t block.TypeID, links []catalog.Link) []block.Zone {
+	zones := []block.Zone{}
+	for _, p := range s.cfg.Protections() {
+		linked := slices.ContainsFunc(links, func(l catalog.Link) bool { return l.Protection == p.Seq })
+		if p.SourceZone == s.cfg.Zone && (linked || p.Enabled && p.SourceType == t) {
+			zones = append(zones, p.Destination)
+		}
+	}
+	slices.Sort(zones)
+	return slices.Compact(zones)
 }
 
 // backOff is how long to wait after n failures in a row: twice as long each

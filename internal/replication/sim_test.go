@@ -234,7 +234,7 @@ func (p *play) promote(z *zone, id block.VolumeID) {
 			if rep.Source != id || rep.Newest.ID == "" {
 				continue
 			}
-			if _, err := tx.RaiseEpoch(rep.ID, block.Recovered{Zone: z.name, Volume: "new"}); err != nil {
+			if _, err := tx.RaiseEpoch(rep.ID, block.Recovered{Zone: z.name, Volume: "new"}, 1); err != nil {
 				return err
 			}
 			p.mu.Lock()

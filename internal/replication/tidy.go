@@ -81,7 +81,7 @@ func (i *inbound) Gone(ctx context.Context) error {
 		return block.Errorf(block.Invalid, "a deletion came before a volume was offered")
 	}
 	return i.catalog().Update(ctx, func(tx *catalog.Tx) error {
-		rep, found, err := i.receiver.admit(tx, i.key, i.epoch)
+		rep, found, err := i.admit(tx)
 		if err != nil || !found || !rep.DeletedAt.IsZero() {
 			return err
 		}

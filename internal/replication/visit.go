@@ -31,9 +31,10 @@ type visit struct {
 	entryHash  string
 	link       catalog.Link // as committed
 	store      store
-	counted    bool      // the driver counts changes
-	changes    uint64    // before looked
-	looked     time.Time // when the content was last compared
+	holders    []block.Zone // zones that have, or will have, replicas
+	counted    bool         // the driver counts changes
+	changes    uint64       // before looked
+	looked     time.Time    // when the content was last compared
 	dirtySince time.Time
 	gone       bool
 	released   bool // the link's protection is not configured any more
@@ -117,6 +118,11 @@ func (v *visit) load(ctx context.Context) error {
 		}
 		v.entry = block.Entry{Volume: v.volume, TypeName: v.volume.TypeName}
 		v.entry.Volume.Attachments = nil
+		links, err := tx.LinksOf(k.volume)
+		if err != nil {
+			return err
+		}
+		v.holders = v.sender.holders(v.volume.TypeID, links)
 		v.entry.Snapshots, err = tx.SnapshotsOf(k.volume)
 		return err
 	})
@@ -241,7 +247,8 @@ func (v *visit) dirty(ctx context.Context) (bool, error) {
 // offer reaches the target. A connection that was kept may have died unnoticed;
 // then a new one is made.
 func (v *visit) offer(ctx context.Context) (have Have, err error) {
-	o := Offer{Volume: v.link.Volume, Protection: v.link.Protection, Epoch: v.volume.Epoch}
+	o := Offer{Volume: v.link.Volume, Protection: v.link.Protection, Epoch: v.volume.Epoch, Holders: v.holders,
+		Gone: v.gone}
 	if v.link.Confirmed.ID == "" {
 		o.Origin = v.origin()
 	}

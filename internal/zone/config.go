@@ -189,6 +189,9 @@ type KvolAPIConfig struct {
 	TokenTTL            time.Duration `yaml:"token_ttl"`             // 1h if absent
 	TimeZone            string        `yaml:"time_zone"`             // of its times; UTC if absent
 	InternalErrorStatus int           `yaml:"internal_error_status"` // 405 as documented, or 500
+	// SilentRivals says what becomes of a recovery by the kvol API while a third
+	// zone that may have taken the volume over does not answer: refuse, or accept.
+	SilentRivals string `yaml:"silent_rivals"`
 }
 
 // KvolUser is a user of the kvol API.
@@ -258,6 +261,7 @@ func (c *Config) defaults(dir string) {
 	or(&c.DataDir, "data")
 	or(&c.IsolatedStart, "all")
 	or(&c.KvolAPI.TimeZone, "UTC")
+	or(&c.KvolAPI.SilentRivals, "refuse")
 	or(&c.Block.V2UploadTypeFormat, "rows")
 	abs(&c.DataDir)
 	abs(&c.Exports.NBDSocket)

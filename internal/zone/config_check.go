@@ -3,6 +3,7 @@ package zone
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"kvol/internal/block"
@@ -28,6 +29,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("volume_types: at least one volume type is needed")
 	case c.IsolatedStart != "all" && c.IsolatedStart != "any" && c.IsolatedStart != "serve":
 		return fmt.Errorf("isolated_start: %q is none of all, any and serve", c.IsolatedStart)
+	case !slices.Contains([]string{"", "refuse", "accept"}, c.KvolAPI.SilentRivals):
+		return fmt.Errorf("kvol_api.silent_rivals: %q is neither refuse nor accept", c.KvolAPI.SilentRivals)
 	case c.KvolAPI.InternalErrorStatus != 405 && c.KvolAPI.InternalErrorStatus != 500:
 		return fmt.Errorf("kvol_api.internal_error_status: %d is neither 405 nor 500", c.KvolAPI.InternalErrorStatus)
 	case c.Block.V2UploadTypeFormat != "rows" && c.Block.V2UploadTypeFormat != "map":

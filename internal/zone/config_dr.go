@@ -14,6 +14,9 @@ type DRConfig struct {
 	// administrator agrees.
 	SecondConsent bool `yaml:"second_consent"`
 	Parallel      int  `yaml:"parallel"` // volumes that a recovery fills at once; 16 if absent
+	// RivalTimeout is how long other zones are waited for that may have taken a
+	// volume over; 2s if absent.
+	RivalTimeout time.Duration `yaml:"rival_timeout"`
 	// Hooks are what recovery plans may name.
 	Hooks []HookConfig `yaml:"hooks"`
 }
@@ -29,6 +32,9 @@ type HookConfig struct {
 func (d DRConfig) check() error {
 	if d.Parallel < 0 {
 		return fmt.Errorf("dr.parallel: %d is less than 1", d.Parallel)
+	}
+	if d.RivalTimeout < 0 {
+		return fmt.Errorf("dr.rival_timeout: %s is less than 0", d.RivalTimeout)
 	}
 	names := map[string]bool{}
 	for _, h := range d.Hooks {

@@ -116,13 +116,13 @@ func TestRecovery(t *testing.T) {
 	}
 	v := k.volume(*r.NewVolume)
 	if v.Status != block.VolumeAvailable || v.Project != tenant || *v.Name != "data" || v.Metadata["a"] != "b" ||
-		!v.Bootable || v.Epoch != 2 || v.TypeID != targetType || v.Backend != "k" || v.Size != 1 ||
+		!v.Bootable || v.Epoch != 64+24 || v.TypeID != targetType || v.Backend != "k" || v.Size != 1 ||
 		v.AvailabilityZone != "nova" {
 		t.Errorf("the new volume is %+v", v)
 	}
 	k.must(func(tx *catalog.Tx) error {
 		rep, err := tx.ReplicaOf("mitaka1", sourceID, 2)
-		if err != nil || rep.Epoch != 2 || rep.Newest.ID != point.ID {
+		if err != nil || rep.Epoch != 64+24 || rep.Newest.ID != point.ID {
 			t.Errorf("the replica is %+v, %v", rep, err)
 		}
 		pinned, err := tx.PinnedPoints(rep.ID)
@@ -132,7 +132,7 @@ func TestRecovery(t *testing.T) {
 		return err
 	})
 	fences, err := k.service.FencesFor(context.Background(), "mitaka1")
-	want := block.Recovered{Zone: "kilo1", Volume: v.ID, Epoch: 2, At: epoch, Point: point.ID}
+	want := block.Recovered{Zone: "kilo1", Volume: v.ID, Epoch: 64 + 24, At: epoch, Point: point.ID}
 	if err != nil || len(fences) != 1 || fences[0].Source != sourceID || fences[0].Recovered != want {
 		t.Errorf("fences %+v, %v", fences, err)
 	}
@@ -157,7 +157,7 @@ func TestReturn(t *testing.T) {
 		t.Fatalf("answered: %v, %v", answered, err)
 	}
 	v := m.volume(string(sourceID))
-	if v.RecoveredTo == nil || v.RecoveredTo.Zone != "kilo1" || v.RecoveredTo.Epoch != 2 {
+	if v.RecoveredTo == nil || v.RecoveredTo.Zone != "kilo1" || v.RecoveredTo.Epoch != 64+24 {
 		t.Errorf("the volume does not know: %+v", v.RecoveredTo)
 	}
 	if _, err := m.service.LearnFences(context.Background()); err != nil {
@@ -165,8 +165,9 @@ func TestReturn(t *testing.T) {
 	}
 }
 
-// TestOwnFences: a zone is believed about recoveries in itself only.
-func TestOwnFences(t *testing.T) {
+// TestFencesByHearsay: a zone is believed about recoveries in other ones, so that
+// who returns hears of them though the zone that recovered is gone.
+func TestFencesByHearsay(t *testing.T) {
 	w := newWorld(t)
 	m, k := w.zones["mitaka1"], w.zones["kilo1"]
 	k.addReplica("now")
@@ -175,7 +176,7 @@ func TestOwnFences(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = tx.RaiseEpoch(rep.ID, block.Recovered{Zone: "kilo2", Volume: emptyID})
+		_, err = tx.RaiseEpoch(rep.ID, block.Recovered{Zone: "kilo2", Volume: emptyID}, 2)
 		return err
 	})
 	m.must(func(tx *catalog.Tx) error {
@@ -185,8 +186,8 @@ func TestOwnFences(t *testing.T) {
 	if _, err := m.service.LearnFences(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if v := m.volume(string(sourceID)); v.RecoveredTo != nil {
-		t.Errorf("kilo1 fenced for kilo2: %+v", v.RecoveredTo)
+	if to := m.volume(string(sourceID)).RecoveredTo; to == nil || to.Zone != "kilo2" || to.Volume != emptyID {
+		t.Errorf("kilo1 knew, and mitaka1 did not hear: %+v", to)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/control"
 	"kvol/internal/replication"
+	"kvol/internal/rivals"
 )
 
 // Protocol is what a connection is upgraded to for replication.
@@ -78,6 +79,9 @@ func NewServer(cfg ServerConfig) *Server {
 	s.routes.HandleFunc(post, control.PathPromote, s.answer(s.takeover(s.cfg.Service.Promote)))
 	s.routes.HandleFunc(post, control.PathLeave, s.answer(s.takeover(s.cfg.Service.Leave)))
 	s.routes.HandleFunc(post, control.PathLease, s.answer(s.lease))
+	s.routes.HandleFunc(post, control.PathBids, s.answer(s.bids))
+	s.routes.HandleFunc(post, control.PathWithdraw, s.answer(s.withdraw))
+	s.routes.HandleFunc(get, control.PathFencesSince, s.answer(s.fencesSince))
 	s.routes.HandleFunc(post, PathReplicate, s.replicate)
 	return s
 }
@@ -144,6 +148,32 @@ func (s *Server) lease(ctx context.Context, from block.Zone, r *http.Request) (a
 		return nil, err
 	}
 	return s.cfg.Service.GrantLease(ctx, from, asked)
+}
+
+// bids answers a zone that is about to take volumes over.
+func (s *Server) bids(ctx context.Context, from block.Zone, r *http.Request) (any, error) {
+	var q rivals.Ask
+	if err := read(r, &q); err != nil {
+		return nil, err
+	}
+	return s.cfg.Service.AnswerBids(ctx, from, q)
+}
+
+func (s *Server) withdraw(ctx context.Context, from block.Zone, r *http.Request) (any, error) {
+	var q rivals.Ask
+	if err := read(r, &q); err != nil {
+		return nil, err
+	}
+	return struct{}{}, s.cfg.Service.WithdrawBids(ctx, from, q)
+}
+
+// fencesSince tells of what lives on elsewhere, from a revision on.
+func (s *Server) fencesSince(ctx context.Context, _ block.Zone, r *http.Request) (any, error) {
+	since, err := strconv.ParseInt(r.URL.Query().Get("revision"), 10, 64)
+	if err != nil {
+		return nil, block.Wrap(block.Invalid, err, "revision must be a number.")
+	}
+	return s.cfg.Service.FencesSince(ctx, since)
 }
 
 func (s *Server) pairs(ctx context.Context, _ block.Zone, _ *http.Request) (any, error) {

@@ -181,6 +181,7 @@ func (c *Cloud) config(index int, name string, ports map[string]string) zone.Con
 		KvolAPI: zone.KvolAPIConfig{Users: []zone.KvolUser{{Name: KvolUser, Password: Password}}, TokenTTL: time.Hour,
 			TimeZone: "UTC", InternalErrorStatus: http.StatusMethodNotAllowed},
 		Block: zone.BlockAPIConfig{V2UploadTypeFormat: "rows"},
+		DR:    zone.DRConfig{RivalTimeout: 30 * time.Second}, // a machine with much else to do is no dead zone
 	}
 	for i, other := range Names {
 		if other == name {

@@ -99,7 +99,7 @@ func (o *Observer) volumes(tx *catalog.Tx, z int8, seen *drmodel.Seen) error {
 		if err != nil {
 			return err
 		}
-		w := drmodel.SeenVolume{Role: drmodel.Primary, Zone: z, Epoch: uint8(v.Epoch), To: drmodel.None}
+		w := drmodel.SeenVolume{Role: drmodel.Primary, Zone: z, Epoch: drmodel.EpochOf(v.Epoch), To: drmodel.None}
 		switch {
 		case v.RecoveredTo != nil:
 			w.Role, w.To = drmodel.Stale, int8(slices.Index(o.ids, v.RecoveredTo.Volume))
