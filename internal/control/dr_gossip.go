@@ -176,9 +176,18 @@ func (s *Service) hearForeign(tx *catalog.Tx, f block.Fence) (lost *block.Fence,
 // noteRival puts it into the audit log and among the events that two zones took
 // a volume over.
 func noteRival(tx *catalog.Tx, own block.Volume, f block.Fence, wins, loses block.Recovered) error {
-	text := fmt.Sprintf("Volume %s of zone %s was taken over twice: volume %s in zone %s (epoch %d) keeps writing, volume "+
-		"%s in zone %s (epoch %d) is read-only from when that zone hears of it.", f.Source, f.SourceZone, wins.Volume,
-		wins.Zone, wins.Epoch, loses.Volume, loses.Zone, loses.Epoch)
+	text := fmt.Sprintf(
+		"Volume %s of zone %s was taken over twice: volume %s in zone %s (epoch %d) keeps writing, volume "+
+			"%s in zone %s (epoch %d) is read-only from when that zone hears of it.",
+		f.Source,
+		f.SourceZone,
+		wins.Volume,
+		wins.Zone,
+		wins.Epoch,
+		loses.Volume,
+		loses.Zone,
+		loses.Epoch,
+	)
 	event := block.DREvent{Kind: "rival", SourceZone: f.SourceZone, Peer: f.Recovered.Zone, Volume: own.ID,
 		Project: own.Project, Text: text}
 	return first(tx.InsertDREvents([]block.DREvent{event}),
