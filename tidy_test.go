@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"catalog":           {"block"},
 	"driver":            {"block"},
 	"driver/...":        {"block", "driver"},
+	"driver/rbd":        {"block", "client/nbd", "driver"},
 	"luks":              {"block", "driver"},
 	"keystore":          {"block", "catalog"},
 	"driver/logstore":   {"block", "driver", "vfs"},

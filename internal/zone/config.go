@@ -104,12 +104,24 @@ type ExportLimits struct {
 // StoreConfig is a place where one driver keeps bytes.
 type StoreConfig struct {
 	Name       string `yaml:"name"`
-	Driver     string `yaml:"driver"` // logstore, or mem for trials
+	Driver     string `yaml:"driver"` // logstore, rbd, or mem for trials
 	Dir        string `yaml:"dir"`
 	SegmentMiB int64  `yaml:"segment_mib"`
 	CacheMiB   int64  `yaml:"cache_mib"`
 	MaxGiB     int64  `yaml:"max_gib"`     // 0: the file system's room
 	ScrubMiB   int64  `yaml:"scrub_mib_s"` // MiB read and checked each second; 0: never
+
+	RBD RBDConfig `yaml:"rbd"` // where driver is rbd
+}
+
+// RBDConfig says where a store of Ceph keeps its images.
+type RBDConfig struct {
+	Conf      string        `yaml:"conf"`       // path of ceph.conf
+	User      string        `yaml:"user"`       // without "client."; default "admin"
+	Pool      string        `yaml:"pool"`       // default "rbd"
+	Namespace string        `yaml:"namespace"`  // of the pool; made with `rbd namespace create`
+	Timeout   time.Duration `yaml:"timeout"`    // of one step of a change; default 10s
+	IOTimeout time.Duration `yaml:"io_timeout"` // of a read or write; default 30s
 }
 
 // BackendConfig is a share of a store; see block.Backend.

@@ -50,8 +50,8 @@ func (c *Config) check() error {
 func (c *Config) checkTypes() error {
 	stores, backends := map[string]bool{}, map[string]bool{}
 	for _, s := range c.Stores {
-		if s.Driver != "logstore" && s.Driver != "mem" {
-			return fmt.Errorf("stores: %s: there is no driver %q", s.Name, s.Driver)
+		if err := s.check(); err != nil {
+			return err
 		}
 		if stores[s.Name] {
 			return fmt.Errorf("stores: %s is there twice", s.Name)
@@ -88,6 +88,20 @@ func (c *Config) checkTypes() error {
 	}
 	if !found {
 		return fmt.Errorf("default_volume_type: %q is not among the volume types", c.DefaultVolumeType)
+	}
+	return nil
+}
+
+func (c *StoreConfig) check() error {
+	switch {
+	case c.Driver != "logstore" && c.Driver != "rbd" && c.Driver != "mem":
+		return fmt.Errorf("stores: %s: there is no driver %q", c.Name, c.Driver)
+	case c.Driver == "rbd" && c.RBD.Conf == "":
+		return fmt.Errorf("stores: %s: rbd.conf, the path of the cluster's ceph.conf, is missing", c.Name)
+	case c.Driver != "rbd" && c.RBD != (RBDConfig{}):
+		return fmt.Errorf("stores: %s: rbd is for stores whose driver is rbd", c.Name)
+	case c.RBD.Timeout < 0 || c.RBD.IOTimeout < 0:
+		return fmt.Errorf("stores: %s: rbd: a time-out is negative", c.Name)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"kvol/internal/driver"
 	"kvol/internal/driver/logstore"
 	"kvol/internal/driver/mem"
+	"kvol/internal/driver/rbd"
 	"kvol/internal/upkeep"
 )
 
@@ -67,6 +68,14 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 			Log: s.env.Log.With("store", c.Name), Now: s.env.Now})
 		if err != nil {
 			return nil, err // and no store in an interface
+		}
+		return store, nil
+	case "rbd":
+		store, err := rbd.Open(ctx, rbd.Options{Conf: c.RBD.Conf, User: c.RBD.User, Pool: c.RBD.Pool,
+			Namespace: c.RBD.Namespace, Timeout: c.RBD.Timeout, IOTimeout: c.RBD.IOTimeout,
+			Log: s.env.Log.With("store", c.Name)})
+		if err != nil {
+			return nil, err
 		}
 		return store, nil
 	}

@@ -140,7 +140,7 @@ func reverter(r *room, d driver.Reverter) {
 }
 
 func group(r *room, d driver.GroupSnapshotter) {
-	const volumes, rounds = 3, 60
+	const volumes = 3
 	var ids []block.VolumeID
 	var devices []driver.Device
 	for range volumes {
@@ -154,7 +154,7 @@ func group(r *room, d driver.GroupSnapshotter) {
 		return refs
 	}
 	writer := &prefixWriter{devices: devices}
-	for range rounds {
+	for range r.rounds {
 		writer.during(r, func() []driver.SnapshotRef {
 			taken := refs()
 			r.ok(d.CreateSnapshots(r.ctx, taken))

@@ -18,7 +18,6 @@ import (
 const SeedsVariable = "KVOL_DRIVERTEST_SEEDS"
 
 const (
-	defaultSeeds = 8
 	historySteps = 250
 	maxTwins     = 5
 )
@@ -28,7 +27,7 @@ var historyCases = []testCase{{"random, against a copy of the bytes", func(r *ro
 // histories plays random histories, one for each seed. again, if not nil,
 // opens the store anew after it was closed.
 func (r *room) histories(again func() driver.Driver) {
-	seeds := defaultSeeds
+	seeds := r.seeds
 	if n, err := strconv.Atoi(os.Getenv(SeedsVariable)); err == nil {
 		seeds = n
 	}

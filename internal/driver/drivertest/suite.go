@@ -23,6 +23,24 @@ const kib4 = driver.BlockSize
 // Close, and whatever check the driver has of itself, as clean-ups of t.
 func Run(t *testing.T, open func(t *testing.T) driver.Driver) {
 	t.Helper()
+	run(t, open, effort{rounds: 60, seeds: 8})
+}
+
+// RunCostly is Run for drivers of which a call takes tenths of a second: every
+// case, with fewer rounds of those that repeat.
+func RunCostly(t *testing.T, open func(t *testing.T) driver.Driver) {
+	t.Helper()
+	run(t, open, effort{rounds: 6, seeds: 1})
+}
+
+// effort says how often the cases that repeat do so.
+type effort struct {
+	rounds int // snapshots of a group under writers
+	seeds  int // random histories, unless SeedsVariable says more
+}
+
+func run(t *testing.T, open func(t *testing.T) driver.Driver, e effort) {
+	t.Helper()
 	groups := []struct {
 		name  string
 		cases []testCase
@@ -34,7 +52,7 @@ func Run(t *testing.T, open func(t *testing.T) driver.Driver) {
 		t.Run(g.name, func(t *testing.T) {
 			for _, c := range g.cases {
 				t.Run(c.name, func(t *testing.T) {
-					c.run(&room{T: t, d: open(t), ctx: t.Context()})
+					c.run(&room{T: t, d: open(t), ctx: t.Context(), effort: e})
 				})
 			}
 		})
@@ -47,7 +65,7 @@ func RunReopen(t *testing.T, open func(t *testing.T, dir string) driver.Driver) 
 	t.Helper()
 	dir := t.TempDir()
 	again := func() driver.Driver { return open(t, dir) }
-	r := &room{T: t, d: again(), ctx: t.Context()}
+	r := &room{T: t, d: again(), ctx: t.Context(), effort: effort{seeds: 8}}
 	r.histories(again)
 	r.ok(r.d.Close())
 }
@@ -62,6 +80,7 @@ type room struct {
 	*testing.T
 	d   driver.Driver
 	ctx context.Context
+	effort
 }
 
 func (r *room) ok(err error) {

@@ -65,7 +65,7 @@ type Cloud struct {
 // life is a zone: what outlives a kill, and the process that runs now.
 type life struct {
 	config zone.Config
-	store  *mem.Store // nil for an embedded one
+	store  driver.Driver // nil for an embedded one
 	plug   *plug
 	server *zone.Server
 	cancel context.CancelFunc
@@ -78,6 +78,17 @@ type life struct {
 // ends.
 func New(t *testing.T) *Cloud { return start(t, false, nil, nil) }
 
+// NewOn starts three zones on stores that are given, by zone, and in memory where
+// none is. They outlive the Cloud.
+func NewOn(t *testing.T, stores map[string]driver.Driver) *Cloud {
+	return startOn(t, false, func(name string) driver.Driver {
+		if d, ok := stores[name]; ok {
+			return d
+		}
+		return mem.New(mem.Options{})
+	}, nil)
+}
+
 // NewSmall is New with stores of a bounded number of bytes, by zone.
 func NewSmall(t *testing.T, room map[string]int64) *Cloud { return start(t, false, room, nil) }
 
@@ -89,6 +100,13 @@ func NewWith(t *testing.T, adjust func(*zone.Config)) *Cloud { return start(t, f
 func NewEmbedded(t *testing.T) *Cloud { return start(t, true, nil, nil) }
 
 func start(t *testing.T, embedded bool, room map[string]int64, adjust func(*zone.Config)) *Cloud {
+	t.Helper()
+	return startOn(t, embedded, func(name string) driver.Driver {
+		return mem.New(mem.Options{Capacity: room[name]})
+	}, adjust)
+}
+
+func startOn(t *testing.T, embedded bool, store func(name string) driver.Driver, adjust func(*zone.Config)) *Cloud {
 	t.Helper()
 	c := &Cloud{Level: slog.LevelWarn, t: t, dir: t.TempDir(), Projects: map[string]string{}, zones: map[string]*life{},
 		links: map[[2]string]*link{}}
@@ -109,7 +127,7 @@ func start(t *testing.T, embedded bool, room map[string]int64, adjust func(*zone
 			l.config.Stores[0] = zone.StoreConfig{Name: "main", Driver: "logstore", SegmentMiB: 1,
 				Dir: filepath.Join(l.config.DataDir, "main")}
 		} else {
-			l.store = mem.New(mem.Options{Capacity: room[name]})
+			l.store = store(name)
 		}
 	}
 	t.Cleanup(c.close)

@@ -1,0 +1,113 @@
+package rbd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"kvol/internal/block"
+)
+
+// command is a run of the rbd or the ceph program.
+type command struct {
+	program string
+	args    []string
+}
+
+func (d *Driver) rbd(args ...string) command {
+	limit := seconds(d.o.Timeout)
+	return command{"rbd", append([]string{"--conf", d.o.Conf, "--id", d.o.User,
+		"--client_mount_timeout", limit, "--rados_osd_op_timeout", limit}, args...)}
+}
+
+// seconds is how Ceph takes a duration.
+func seconds(t time.Duration) string { return strconv.FormatFloat(t.Seconds(), 'f', -1, 64) }
+
+// killAfter is how much longer than its own time-outs a command may take.
+const killAfter = 5 * time.Second
+
+// run runs a command and returns what it printed. Errors have the kind that
+// the command's exit status, an errno, stands for; the cause is what it said.
+func (d *Driver) run(ctx context.Context, c command) ([]byte, error) {
+	return d.runFor(ctx, c, 3*d.o.Timeout+killAfter)
+}
+
+func (d *Driver) runFor(ctx context.Context, c command, limit time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errSlow)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.program, c.args...)
+	cmd.WaitDelay = time.Second
+	var said limited
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err := cmd.Run()
+	if err == nil {
+		return out.Bytes(), nil
+	}
+	return nil, failure(ctx, c, err, said.String())
+}
+
+// runJSON runs a command that prints JSON and decodes it.
+func (d *Driver) runJSON(ctx context.Context, into any, args ...string) error {
+	out, err := d.run(ctx, d.rbd(append(args, "--format", "json")...))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(out, into); err != nil {
+		return block.Wrap(block.Internal, err, "The storage cluster's answer could not be read.")
+	}
+	return nil
+}
+
+var errSlow = errors.New("it did not end in time")
+
+// failure tells what a command's end means.
+func failure(ctx context.Context, c command, err error, said string) error {
+	cause := fmt.Errorf("%s %s: %w: %s", c.program, strings.Join(c.args, " "), err, strings.TrimSpace(said))
+	if ctx.Err() != nil {
+		if slow := context.Cause(ctx); errors.Is(slow, errSlow) {
+			return block.Wrap(block.Unavailable, errors.Join(slow, cause), silent)
+		}
+		return errors.Join(ctx.Err(), cause)
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return block.Wrap(block.Unavailable, cause, "The command %q could not be run in this zone.", c.program)
+	}
+	errno := syscall.Errno(exit.ExitCode())
+	cause = errors.Join(errno, cause)
+	switch errno {
+	case syscall.ENOENT:
+		return block.Wrap(block.NotFound, cause, "It is not in the storage cluster.")
+	case syscall.EEXIST:
+		return block.Wrap(block.Conflict, cause, "It is in the storage cluster already.")
+	case syscall.EBUSY, syscall.ENOTEMPTY:
+		return block.Wrap(block.Conflict, cause, "It is in use in the storage cluster.")
+	case syscall.EINVAL:
+		return block.Wrap(block.Invalid, cause, "The storage cluster refused it as invalid.")
+	case syscall.ENOSPC, syscall.EDQUOT:
+		return block.Wrap(block.NoSpace, cause, "The storage cluster is full.")
+	}
+	return block.Wrap(block.Unavailable, cause, silent)
+}
+
+const silent = "The storage cluster does not answer as it should."
+
+// limited keeps the first bytes of what a command says.
+type limited struct{ bytes.Buffer }
+
+const maxSaid = 4096
+
+func (l *limited) Write(p []byte) (int, error) {
+	if room := maxSaid - l.Len(); room > 0 {
+		l.Buffer.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}

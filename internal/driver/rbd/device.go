@@ -1,0 +1,253 @@
+package rbd
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"kvol/internal/block"
+	"kvol/internal/client/nbd"
+	"kvol/internal/driver"
+)
+
+// device is an open volume, or an open snapshot. When its qemu-nbd ends, what
+// is under way fails, and the next call starts another.
+type device struct {
+	d        *Driver
+	image    string
+	snapshot string // "" for a volume
+	v        *volume
+	release  func() // tells the driver that it is closed
+	size     atomic.Int64
+
+	mu     sync.RWMutex // guards below; held for reading while a request is under way
+	export *export      // nil: it broke
+	closed bool
+}
+
+// OpenVolume implements driver.Driver.
+func (d *Driver) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Device, error) {
+	done, err := d.idle(id)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	there, err := d.info(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	v := d.of(id)
+	d.mu.Unlock()
+	dev := &device{d: d, image: imageName(id), v: v}
+	dev.release = func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		v.device = nil
+	}
+	dev.size.Store(there.Size)
+	if dev.export, err = d.startExport(ctx, dev.image, ""); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v.device = dev
+	return dev, nil
+}
+
+// OpenSnapshot implements driver.Driver.
+func (d *Driver) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driver.Reader, error) {
+	there, err := d.snapshot(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	v := d.of(ref.Volume)
+	v.readers[ref.Name]++
+	d.mu.Unlock()
+	dev := &device{d: d, image: imageName(ref.Volume), snapshot: string(ref.Name), v: v}
+	dev.release = func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if v.readers[ref.Name]--; v.readers[ref.Name] == 0 {
+			delete(v.readers, ref.Name)
+		}
+	}
+	dev.size.Store(there.Size)
+	if dev.export, err = d.startExport(ctx, dev.image, dev.snapshot); err != nil {
+		dev.release()
+		return nil, err
+	}
+	return dev, nil
+}
+
+// Size implements driver.Device.
+func (d *device) Size() int64 { return d.size.Load() }
+
+// ReadAt implements driver.Device.
+func (d *device) ReadAt(p []byte, off int64) (int, error) {
+	if err := driver.CheckRange(off, int64(len(p)), d.Size()); err != nil {
+		return 0, err
+	}
+	var n int
+	err := d.with(func(e *export) (err error) { n, err = e.ReadAt(p, off); return err })
+	return n, err
+}
+
+// WriteAt implements driver.Device.
+func (d *device) WriteAt(p []byte, off int64) (int, error) {
+	if err := driver.CheckRange(off, int64(len(p)), d.Size()); err != nil {
+		return 0, err
+	}
+	var n int
+	err := d.change(func(e *export) (err error) { n, err = e.WriteAt(p, off); return err })
+	return n, err
+}
+
+// Zero implements driver.Device.
+func (d *device) Zero(off, length int64) error {
+	if err := driver.CheckRange(off, length, d.Size()); err != nil {
+		return err
+	}
+	return d.change(func(e *export) error { return e.WriteZeroes(off, length, true) })
+}
+
+// Flush implements driver.Device.
+func (d *device) Flush() error { return d.with((*export).Flush) }
+
+// Extents implements driver.ExtentReader.
+func (d *device) Extents(off, length int64) iter.Seq2[driver.Extent, error] {
+	return func(yield func(driver.Extent, error) bool) {
+		if err := driver.CheckRange(off, length, d.Size()); err != nil {
+			yield(driver.Extent{}, err)
+			return
+		}
+		for end := off + length; off < end; {
+			var found []nbd.Extent
+			err := d.with(func(e *export) (err error) { found, err = e.BlockStatus(off, end-off); return err })
+			if err != nil {
+				yield(driver.Extent{}, err)
+				return
+			}
+			for _, f := range found {
+				if !yield(driver.Extent{Off: f.Off, Len: f.Len, Zero: f.Zero}, nil) {
+					return
+				}
+				off = f.Off + f.Len
+			}
+		}
+	}
+}
+
+// change carries out a request that changes bytes, before or after a moment of
+// several volumes is named, and counts it.
+func (d *device) change(do func(*export) error) error {
+	d.v.gate.RLock()
+	defer d.v.gate.RUnlock()
+	defer d.d.touch(d.v) // after it is done: who asked meanwhile asks again
+	d.d.touch(d.v)
+	return d.with(do)
+}
+
+// with carries out a request.
+func (d *device) with(do func(*export) error) error {
+	d.mu.RLock()
+	if d.export == nil || d.closed {
+		d.mu.RUnlock()
+		if err := d.restart(); err != nil {
+			return err
+		}
+		d.mu.RLock()
+	}
+	e := d.export
+	if e == nil || d.closed {
+		d.mu.RUnlock()
+		return block.Wrap(block.Unavailable, os.ErrClosed, silent)
+	}
+	err := do(e) // EINVAL is how NBD says all that it has no word for, time-outs too
+	d.mu.RUnlock()
+	if err == nil {
+		return nil
+	}
+	var refused *nbd.Error
+	if !errors.As(err, &refused) {
+		d.broke(e)
+		return block.Wrap(block.Unavailable, err, silent)
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return block.Wrap(block.NoSpace, err, "The storage cluster is full.")
+	}
+	return block.Wrap(block.Unavailable, err, silent)
+}
+
+// broke puts a process away that serves no more.
+func (d *device) broke(e *export) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.export == e {
+		d.export = nil
+		e.kill()
+		_ = e.Conn.Close() // it is broken
+		d.d.o.Log.Warn("the client process of an image ended", "image", d.image, "said", e.said.String())
+	}
+}
+
+// restart starts another process where the last one broke.
+func (d *device) restart() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return block.Wrap(block.Conflict, os.ErrClosed, "the volume is closed")
+	}
+	if d.export != nil {
+		return nil
+	}
+	e, err := d.d.startExport(context.Background(), d.image, d.snapshot) // bounded by its own time-out
+	if err != nil {
+		return err
+	}
+	d.export = e
+	return nil
+}
+
+// grow makes a larger size known. A process serves the size that it found, so
+// another one takes over between two requests.
+func (d *device) grow(ctx context.Context, size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || size <= d.Size() {
+		return nil
+	}
+	if d.export != nil {
+		d.export.close(ctx)
+		d.export = nil
+	}
+	e, err := d.d.startExport(ctx, d.image, d.snapshot)
+	if err != nil {
+		return err
+	}
+	d.export = e
+	d.size.Store(size)
+	return nil
+}
+
+// Close implements driver.Device.
+func (d *device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	if d.export != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), killAfter)
+		defer cancel()
+		d.export.close(ctx)
+	}
+	d.release()
+	return nil
+}

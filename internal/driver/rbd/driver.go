@@ -1,0 +1,247 @@
+package rbd
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+)
+
+// Options say where the images are and how long to wait for the cluster.
+type Options struct {
+	Conf      string        // path of ceph.conf
+	User      string        // the client's id without "client."; default "admin"
+	Pool      string        // default "rbd"
+	Namespace string        // of the pool; "" for the default one. It has to be there
+	Timeout   time.Duration // of one operation of a change; default 10 s
+	// IOTimeout is how long a read or write waits for the cluster before it
+	// fails with Unavailable; default 30 s. The host behind it sees EIO then.
+	IOTimeout time.Duration
+	Log       *slog.Logger // default: none
+}
+
+func (o *Options) defaults() {
+	if o.User == "" {
+		o.User = "admin"
+	}
+	if o.Pool == "" {
+		o.Pool = "rbd"
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second
+	}
+	if o.IOTimeout == 0 {
+		o.IOTimeout = 30 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Driver is a namespace of a Ceph pool as a store. It implements driver.Driver,
+// Differ, Reverter, GroupSnapshotter and ChangeCounter.
+type Driver struct {
+	o       Options
+	sockets string // a directory of our own, for the moment in which a socket has a name
+
+	mu       sync.Mutex // guards below
+	volumes  map[block.VolumeID]*volume
+	changes  uint64 // of all volumes together; begins anywhere, so that no number comes twice
+	capacity known
+}
+
+// volume is what this process does with a volume. Its fields are guarded by
+// the driver's mu but for gate.
+type volume struct {
+	device  *device // nil while nobody has it open
+	opening bool
+	readers map[block.PointID]int
+	changed uint64
+	// gate is held for reading by each change of bytes, and for writing while
+	// a moment of several volumes is named.
+	gate sync.RWMutex
+}
+
+// Open opens the store and sweeps what earlier deletions left in its trash. A
+// cluster that doesn't answer now is no error: a zone has other stores. It
+// fails with NotFound when the cluster has no such pool or namespace.
+func Open(ctx context.Context, o Options) (*Driver, error) {
+	o.defaults()
+	d := &Driver{o: o, volumes: map[block.VolumeID]*volume{}, changes: rand.Uint64() >> 1}
+	switch err := d.sweep(ctx); {
+	case block.Is(err, block.Unavailable):
+		o.Log.Error("the storage cluster does not answer", "err", err)
+	case err != nil:
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "kvol-rbd-")
+	if err != nil {
+		return nil, err
+	}
+	d.sockets = dir
+	return d, nil
+}
+
+// Close implements driver.Driver.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	volumes := maps.Clone(d.volumes)
+	d.mu.Unlock()
+	for id, v := range volumes {
+		if v.device != nil {
+			d.o.Log.Warn("a volume is open while its store is closed", "volume", id)
+		}
+	}
+	return os.RemoveAll(d.sockets)
+}
+
+const imagePrefix = "kvol-"
+
+func imageName(id block.VolumeID) string { return imagePrefix + string(id) }
+
+// spec is how the rbd command takes an image.
+func (d *Driver) spec(id block.VolumeID) string { return d.Pool() + "/" + imageName(id) }
+
+// snapSpec is how the rbd command takes a snapshot.
+func (d *Driver) snapSpec(ref driver.SnapshotRef) string {
+	return d.spec(ref.Volume) + "@" + string(ref.Name)
+}
+
+// Pool is how the rbd command takes the pool with its namespace.
+func (d *Driver) Pool() string {
+	if d.o.Namespace == "" {
+		return d.o.Pool
+	}
+	return d.o.Pool + "/" + d.o.Namespace
+}
+
+// of returns what this process does with a volume; mu must be held.
+func (d *Driver) of(id block.VolumeID) *volume {
+	v := d.volumes[id]
+	if v == nil {
+		v = &volume{readers: map[block.PointID]int{}}
+		d.volumes[id] = v
+		d.changes++
+		v.changed = d.changes
+	}
+	return v
+}
+
+// touch notes that a volume's content may have changed.
+func (d *Driver) touch(v *volume) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changes++
+	v.changed = d.changes
+}
+
+// Changes implements driver.ChangeCounter. It counts what goes through this
+// process, which is all that writes to a volume that it has open.
+func (d *Driver) Changes(ctx context.Context, id block.VolumeID) (uint64, error) {
+	d.mu.Lock()
+	v, ok := d.volumes[id]
+	var n uint64
+	if ok {
+		n = v.changed
+	}
+	d.mu.Unlock()
+	if ok {
+		return n, nil
+	}
+	if _, err := d.info(ctx, id); err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.of(id).changed, nil
+}
+
+// Volumes implements driver.Driver.
+func (d *Driver) Volumes(ctx context.Context) iter.Seq2[driver.VolumeInfo, error] {
+	return func(yield func(driver.VolumeInfo, error) bool) {
+		var images []struct {
+			Image    string `json:"image"`
+			Snapshot string `json:"snapshot"`
+			Size     int64  `json:"size"`
+		}
+		if err := d.runJSON(ctx, &images, "ls", "--long", d.Pool()); err != nil {
+			yield(driver.VolumeInfo{}, err)
+			return
+		}
+		for _, i := range images {
+			id, ours := strings.CutPrefix(i.Image, imagePrefix)
+			if !ours || i.Snapshot != "" {
+				continue
+			}
+			if !yield(driver.VolumeInfo{ID: block.VolumeID(id), Size: i.Size}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// known is a capacity and when it was asked for.
+type known struct {
+	driver.Capacity
+	at time.Time
+}
+
+// capacityAge is for how long a pool's capacity is not asked for again: the
+// ceph command takes long to start.
+const capacityAge = 10 * time.Second
+
+// Capacity implements driver.Driver: what the pool has and may still take, after
+// replication, as the cluster's monitors know it. It may be some seconds old.
+func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
+	d.mu.Lock()
+	last := d.capacity
+	d.mu.Unlock()
+	if !last.at.IsZero() && time.Since(last.at) < capacityAge {
+		return last.Capacity, nil
+	}
+	out, err := d.run(ctx, command{"ceph", []string{"--conf", d.o.Conf, "--id", d.o.User,
+		"--connect-timeout", seconds(d.o.Timeout), "df", "--format", "json"}})
+	if err != nil {
+		return driver.Capacity{}, err
+	}
+	c, err := poolCapacity(out, d.o.Pool)
+	if err != nil {
+		return driver.Capacity{}, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.capacity = known{c, time.Now()}
+	return c, nil
+}
+
+// poolCapacity finds a pool in what `ceph df` prints.
+func poolCapacity(text []byte, pool string) (driver.Capacity, error) {
+	var df struct {
+		Pools []struct {
+			Name  string `json:"name"`
+			Stats struct {
+				Stored   int64 `json:"stored"`
+				MaxAvail int64 `json:"max_avail"`
+			} `json:"stats"`
+		} `json:"pools"`
+	}
+	if err := json.Unmarshal(text, &df); err != nil {
+		return driver.Capacity{}, block.Wrap(block.Internal, err, "The storage cluster's answer could not be read.")
+	}
+	for _, p := range df.Pools {
+		if p.Name == pool {
+			return driver.Capacity{Total: p.Stats.Stored + p.Stats.MaxAvail, Free: p.Stats.MaxAvail}, nil
+		}
+	}
+	return driver.Capacity{}, block.Errorf(block.Unavailable,
+		"The storage cluster has no figures of pool %s yet; its manager daemon may not run.", pool)
+}

@@ -1,0 +1,274 @@
+package rbd_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+	"kvol/internal/driver/rbd"
+	"kvol/test/ceph"
+)
+
+const kib4 = driver.BlockSize
+
+func volume(t *testing.T, d driver.Driver, blocks int64) block.VolumeID {
+	t.Helper()
+	id := block.VolumeID(block.NewID())
+	if err := d.CreateVolume(t.Context(), id, blocks*kib4); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func opened(t *testing.T, d driver.Driver, id block.VolumeID) driver.Device {
+	t.Helper()
+	dev, err := d.OpenVolume(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dev.Close() })
+	return dev
+}
+
+func write(t *testing.T, dev driver.Device, b byte) []byte {
+	t.Helper()
+	p := bytes.Repeat([]byte{b}, kib4)
+	if _, err := dev.WriteAt(p, 0); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func holds(t *testing.T, dev driver.Device, want []byte) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if _, err := dev.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("it holds %x..., %v", got[:4], err)
+	}
+}
+
+// clients are the ids of the processes that serve images to this one.
+func clients(t *testing.T) (pids []int) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range all {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it ended
+		}
+		var pid, parent int
+		var name, state string
+		if _, err := fmt.Sscanf(string(text), "%d %s %s %d", &pid, &name, &state, &parent); err != nil {
+			continue // a name with a space, so none of ours
+		}
+		if parent == os.Getpid() && strings.HasPrefix(name, "(qemu-nbd") && state != "Z" {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// clientKilled kills the process behind an open volume: nothing that was
+// acknowledged is lost, and the next calls find another one.
+func clientKilled(t *testing.T, c *ceph.Cluster) {
+	d := open(t, c, rbd.Options{})
+	dev := opened(t, d, volume(t, d, 4))
+	want := write(t, dev, 1)
+	pids := clients(t)
+	if len(pids) != 1 {
+		t.Fatalf("the processes are %v", pids)
+	}
+	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, kib4)
+	if _, err := dev.ReadAt(got, 0); err != nil && !block.Is(err, block.Unavailable) {
+		t.Fatalf("a read meanwhile: %v", err)
+	}
+	holds(t, dev, want)
+	want = write(t, dev, 2)
+	holds(t, dev, want)
+	if err := dev.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if pids := clients(t); len(pids) != 0 {
+		t.Errorf("after the close there are processes: %v", pids)
+	}
+}
+
+// clusterHangs wants errors in bounded time from a cluster that does not
+// answer, and everything back when it does.
+func clusterHangs(t *testing.T, c *ceph.Cluster) {
+	d := open(t, c, rbd.Options{Timeout: 2 * time.Second, IOTimeout: 2 * time.Second})
+	id := volume(t, d, 4)
+	dev := opened(t, d, id)
+	want := write(t, dev, 1)
+	for _, fault := range []struct{ stop, start func(testing.TB) }{{c.Pause, c.Resume}, {c.Kill, c.Restart}} {
+		fault.stop(t)
+		_, err := dev.WriteAt(make([]byte, kib4), 2*kib4)
+		unavailable(t, "a write", err)
+		_, err = d.OpenVolume(t.Context(), volumeOfNobody)
+		unavailable(t, "opening", err)
+		unavailable(t, "creating", d.CreateVolume(t.Context(), volumeOfNobody, kib4))
+		unavailable(t, "a snapshot", d.CreateSnapshot(t.Context(), driver.SnapshotRef{Volume: id, Name: "s"}))
+		again, err := rbd.Open(t.Context(), rbd.Options{Conf: c.Conf(), Timeout: time.Second})
+		if err != nil {
+			t.Fatalf("opening the store of a cluster that is silent: %v", err)
+		}
+		if err := again.Close(); err != nil {
+			t.Error(err)
+		}
+		fault.start(t)
+		back(t, dev)
+		holds(t, dev, want)
+		want = write(t, dev, want[0]+1)
+	}
+	if err := d.CreateSnapshot(t.Context(), driver.SnapshotRef{Volume: id, Name: "s"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const volumeOfNobody = block.VolumeID("d5f3c8a0-0000-4000-8000-000000000000")
+
+func unavailable(t *testing.T, what string, err error) {
+	t.Helper()
+	if !block.Is(err, block.Unavailable) {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// back waits until a volume can be read again.
+func back(t *testing.T, dev driver.Device) {
+	t.Helper()
+	p := make([]byte, kib4)
+	for {
+		_, err := dev.ReadAt(p, 0) // takes its time-out while there is no answer
+		if err == nil {
+			return
+		}
+		if t.Context().Err() != nil || !block.Is(err, block.Unavailable) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// leastRights runs everything a store does as a user with the rights that
+// docs/operating.md asks for, and wants other namespaces out of its reach.
+func leastRights(t *testing.T, c *ceph.Cluster) {
+	admin := open(t, c, rbd.Options{})
+	other := volume(t, admin, 1)
+	namespace := block.NewID()
+	c.Run(t, "rbd", "namespace", "create", "rbd/"+namespace)
+	keyring := c.Run(t, "ceph", "auth", "get-or-create", "client.kvol", "mon", "profile rbd",
+		"osd", "profile rbd pool=rbd namespace="+namespace, "mgr", "profile rbd pool=rbd namespace="+namespace)
+	conf := asUser(t, c, keyring)
+	d, err := rbd.Open(t.Context(), rbd.Options{Conf: conf, User: "kvol", Namespace: namespace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	id := volume(t, d, 4)
+	dev := opened(t, d, id)
+	want := write(t, dev, 7)
+	ref := driver.SnapshotRef{Volume: id, Name: "s"}
+	clone := block.VolumeID(block.NewID())
+	for what, err := range map[string]error{
+		"snapshot": d.CreateSnapshot(t.Context(), ref), "extend": d.ExtendVolume(t.Context(), id, 8*kib4),
+	} {
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	if err := d.CloneSnapshot(t.Context(), clone, ref, 8*kib4); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, opened(t, d, clone), want)
+	if _, err := d.Capacity(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := dev.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.DeleteVolume(t.Context(), id); err != nil { // to the trash: the clone stands on it
+		t.Fatal(err)
+	}
+	stranger, err := rbd.Open(t.Context(), rbd.Options{Conf: conf, User: "kvol", Namespace: ""})
+	if err == nil {
+		defer stranger.Close()
+		_, err = stranger.OpenVolume(t.Context(), other)
+	}
+	if err == nil {
+		t.Error("the user reaches another namespace")
+	}
+}
+
+// asUser writes a configuration with another keyring.
+func asUser(t *testing.T, c *ceph.Cluster, keyring string) string {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "keyring")
+	if err := os.WriteFile(path, []byte(keyring), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(c.Conf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "keyring =") {
+			lines[i] = "keyring = " + path
+		}
+	}
+	conf := filepath.Join(dir, "ceph.conf")
+	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return conf
+}
+
+// nothingIsLeft deletes an ancestry from its root on: what clones stand on
+// goes to the trash, and with the last of them the trash is empty.
+func nothingIsLeft(t *testing.T, c *ceph.Cluster) {
+	d := open(t, c, rbd.Options{})
+	ids := []block.VolumeID{volume(t, d, 4)}
+	for range 3 {
+		ref := driver.SnapshotRef{Volume: ids[len(ids)-1], Name: block.PointID(block.NewID())}
+		clone := block.VolumeID(block.NewID())
+		if err := d.CreateSnapshot(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.CloneSnapshot(t.Context(), clone, ref, 8*kib4); err == nil {
+			err = d.CloneSnapshot(t.Context(), clone, ref, 8*kib4)
+		} else {
+			t.Fatal(err)
+		}
+		ids = append(ids, clone)
+	}
+	for i, id := range ids {
+		if err := d.DeleteVolume(t.Context(), id); err != nil {
+			t.Fatalf("volume %d: %v", i, err)
+		}
+		for v, err := range d.Volumes(t.Context()) {
+			if err != nil || v.ID == id {
+				t.Fatalf("after its deletion there is %v, %v", v, err)
+			}
+		}
+	}
+	if left := c.Run(t, "rbd", "trash", "ls", "--all", d.Pool()); left != "" {
+		t.Errorf("in the trash there is\n%s", left)
+	}
+	if left := c.Run(t, "rbd", "ls", d.Pool()); left != "" {
+		t.Errorf("in the pool there is\n%s", left)
+	}
+}

@@ -1,0 +1,207 @@
+package rbd
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+)
+
+// image is what `rbd info` tells.
+type image struct {
+	Size       int64 `json:"size"`
+	Objects    int64 `json:"objects"`
+	ObjectSize int64 `json:"object_size"`
+}
+
+func (d *Driver) info(ctx context.Context, id block.VolumeID) (image, error) {
+	var i image
+	err := d.runJSON(ctx, &i, "info", d.spec(id))
+	if block.Is(err, block.NotFound) {
+		err = block.Wrap(block.NotFound, err, "There is no volume %s in the store.", id)
+	}
+	return i, err
+}
+
+func checkSize(size int64) error {
+	if size < 0 || size%driver.BlockSize != 0 {
+		return block.Errorf(block.Invalid, "%d bytes are no multiple of %d", size, driver.BlockSize)
+	}
+	return nil
+}
+
+// inBytes is how the rbd command takes a size that is no whole number of MiB.
+func inBytes(n int64) string { return strconv.FormatInt(n, 10) + "B" }
+
+// CreateVolume implements driver.Driver.
+func (d *Driver) CreateVolume(ctx context.Context, id block.VolumeID, size int64) error {
+	if err := checkSize(size); err != nil {
+		return err
+	}
+	_, err := d.run(ctx, d.rbd("create", "--size", inBytes(size), d.spec(id)))
+	if !errors.Is(err, syscall.EEXIST) {
+		return err
+	}
+	there, err := d.info(ctx, id)
+	if err != nil {
+		return err
+	}
+	return sameSize(id, there.Size, size)
+}
+
+func sameSize(id block.VolumeID, is, want int64) error {
+	if is != want {
+		return block.Errorf(block.Conflict, "volume %s exists with %d bytes, not %d", id, is, want)
+	}
+	return nil
+}
+
+// CloneSnapshot implements driver.Driver. A clone that is larger than its
+// snapshot is made under another name, so that it is there whole or not at all.
+func (d *Driver) CloneSnapshot(ctx context.Context, id block.VolumeID, from driver.SnapshotRef, size int64) error {
+	if err := checkSize(size); err != nil {
+		return err
+	}
+	there, err := d.info(ctx, id)
+	if err == nil {
+		return sameSize(id, there.Size, size)
+	}
+	if !block.Is(err, block.NotFound) {
+		return err
+	}
+	snap, err := d.snapshot(ctx, from)
+	if err != nil {
+		return err
+	}
+	if size < snap.Size {
+		return block.Errorf(block.Invalid, "a clone of %d bytes is smaller than its snapshot of %d", size, snap.Size)
+	}
+	if size == snap.Size {
+		return d.clone(ctx, from, d.spec(id))
+	}
+	unfinished := d.Pool() + "/" + unfinishedPrefix + string(id)
+	if _, err := d.run(ctx, d.rbd("rm", "--no-progress", unfinished)); err != nil && !block.Is(err, block.NotFound) {
+		return err
+	}
+	if err := d.clone(ctx, from, unfinished); err != nil {
+		return err
+	}
+	if _, err := d.run(ctx, d.rbd("resize", "--no-progress", "--size", inBytes(size), unfinished)); err != nil {
+		return err
+	}
+	_, err = d.run(ctx, d.rbd("rename", unfinished, d.spec(id)))
+	return err
+}
+
+// unfinishedPrefix is that of images which a crash may leave behind.
+const unfinishedPrefix = "unfinished-kvol-"
+
+func (d *Driver) clone(ctx context.Context, from driver.SnapshotRef, spec string) error {
+	_, err := d.run(ctx, d.rbd("clone", "--rbd-default-clone-format", "2", d.snapSpec(from), spec))
+	if errors.Is(err, syscall.EEXIST) {
+		return nil // somebody was faster, with the same request
+	}
+	return err
+}
+
+// ExtendVolume implements driver.Driver.
+func (d *Driver) ExtendVolume(ctx context.Context, id block.VolumeID, size int64) error {
+	if err := checkSize(size); err != nil {
+		return err
+	}
+	there, err := d.info(ctx, id)
+	if err != nil {
+		return err
+	}
+	if there.Size < size {
+		if _, err := d.run(ctx, d.rbd("resize", "--no-progress", "--size", inBytes(size), d.spec(id))); err != nil {
+			return err
+		}
+	}
+	d.mu.Lock()
+	v := d.of(id)
+	dev := v.device
+	d.mu.Unlock()
+	d.touch(v)
+	if dev != nil {
+		return dev.grow(ctx, max(size, there.Size))
+	}
+	return nil
+}
+
+// DeleteVolume implements driver.Driver. An image that some clone still stands
+// on goes to the pool's trash.
+func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
+	done, err := d.idle(id)
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, err = d.run(ctx, d.rbd("snap", "purge", "--no-progress", d.spec(id)))
+	if err == nil {
+		_, err = d.run(ctx, d.rbd("rm", "--no-progress", d.spec(id)))
+	}
+	switch {
+	case errors.Is(err, syscall.ENOTEMPTY):
+		_, err = d.run(ctx, d.rbd("trash", "mv", d.spec(id)))
+	case errors.Is(err, syscall.EBUSY):
+		return block.Wrap(block.Unavailable, err, "Volume %s is in use by another client of the storage cluster.", id)
+	}
+	if err != nil && !block.Is(err, block.NotFound) {
+		return err
+	}
+	d.mu.Lock()
+	delete(d.volumes, id)
+	d.mu.Unlock()
+	return d.sweep(ctx)
+}
+
+// idle takes a volume that is not open, so that nobody opens it before done.
+func (d *Driver) idle(id block.VolumeID) (done func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.of(id)
+	if v.device != nil || v.opening {
+		return nil, block.Errorf(block.Conflict, "volume %s is open", id)
+	}
+	v.opening = true
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		v.opening = false
+	}, nil
+}
+
+// sweep removes images from the trash on which no clone stands any more. A
+// parent can go when its last child went, so it goes round until nothing does.
+func (d *Driver) sweep(ctx context.Context) error {
+	for {
+		var trash []struct {
+			ID   string `json:"id"`
+			Name string `json:"name"`
+		}
+		if err := d.runJSON(ctx, &trash, "trash", "ls", d.Pool()); err != nil {
+			return err
+		}
+		removed := false
+		for _, t := range trash {
+			if !strings.HasPrefix(t.Name, imagePrefix) {
+				continue
+			}
+			_, err := d.run(ctx, d.rbd("trash", "rm", "--no-progress", d.Pool()+"/"+t.ID))
+			switch {
+			case err == nil:
+				removed = true
+			case !block.Is(err, block.Conflict) && !block.Is(err, block.NotFound):
+				return err
+			}
+		}
+		if !removed {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package rbd_test
+
+import (
+	"testing"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+	"kvol/internal/driver/drivertest"
+	"kvol/internal/driver/rbd"
+	"kvol/test/ceph"
+)
+
+// open opens an empty store: a namespace of its own.
+func open(t *testing.T, c *ceph.Cluster, o rbd.Options) *rbd.Driver {
+	t.Helper()
+	o.Conf, o.Namespace = c.Conf(), block.NewID()
+	c.Run(t, "rbd", "namespace", "create", "rbd/"+o.Namespace)
+	d, err := rbd.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// TestOnCeph runs all that needs a cluster on one.
+func TestOnCeph(t *testing.T) {
+	c := ceph.Start(t)
+	t.Run("Driver", func(t *testing.T) {
+		drivertest.RunCostly(t, func(t *testing.T) driver.Driver { return open(t, c, rbd.Options{}) })
+	})
+	t.Run("Client killed", func(t *testing.T) { clientKilled(t, c) })
+	t.Run("Least rights", func(t *testing.T) { leastRights(t, c) })
+	t.Run("Nothing is left", func(t *testing.T) { nothingIsLeft(t, c) })
+	t.Run("Cluster hangs", func(t *testing.T) { clusterHangs(t, c) })
+}

@@ -1,0 +1,152 @@
+package rbd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"syscall"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+)
+
+// snap is a snapshot as `rbd snap ls` shows it.
+type snap struct {
+	ID   int64  `json:"id"` // rises with time
+	Name string `json:"name"`
+	Size int64  `json:"size"`
+}
+
+// snaps lists a volume's snapshots from old to new.
+func (d *Driver) snaps(ctx context.Context, id block.VolumeID) ([]snap, error) {
+	var all []snap
+	err := d.runJSON(ctx, &all, "snap", "ls", d.spec(id))
+	if block.Is(err, block.NotFound) {
+		err = block.Wrap(block.NotFound, err, "There is no volume %s in the store.", id)
+	}
+	slices.SortFunc(all, func(a, b snap) int { return cmp.Compare(a.ID, b.ID) })
+	return all, err
+}
+
+func (d *Driver) snapshot(ctx context.Context, ref driver.SnapshotRef) (snap, error) {
+	all, err := d.snaps(ctx, ref.Volume)
+	if err != nil {
+		return snap{}, err
+	}
+	i := slices.IndexFunc(all, func(s snap) bool { return s.Name == string(ref.Name) })
+	if i < 0 {
+		return snap{}, block.Errorf(block.NotFound, "volume %s has no snapshot %s", ref.Volume, ref.Name)
+	}
+	return all[i], nil
+}
+
+// Snapshots implements driver.Driver.
+func (d *Driver) Snapshots(ctx context.Context, id block.VolumeID) ([]driver.SnapshotInfo, error) {
+	all, err := d.snaps(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]driver.SnapshotInfo, 0, len(all))
+	for _, s := range all {
+		out = append(out, driver.SnapshotInfo{Name: block.PointID(s.Name), Size: s.Size})
+	}
+	return out, nil
+}
+
+// CreateSnapshot implements driver.Driver. Where the volume is open, the
+// command asks the process that has it to take the snapshot between two writes.
+func (d *Driver) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
+	_, err := d.run(ctx, d.rbd("snap", "create", "--no-progress", d.snapSpec(ref)))
+	if errors.Is(err, syscall.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// CreateSnapshots implements driver.GroupSnapshotter. No write to any of the
+// volumes begins between the first snapshot and the last; those that are under
+// way end before.
+func (d *Driver) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) error {
+	for _, ref := range refs {
+		if _, err := d.info(ctx, ref.Volume); err != nil {
+			return err // before any writer waits, and before any snapshot is there
+		}
+	}
+	defer d.still(refs)()
+	errs := make([]error, len(refs))
+	var wg sync.WaitGroup
+	for i, ref := range refs {
+		wg.Go(func() { errs[i] = d.CreateSnapshot(ctx, ref) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// still holds up all writes to the volumes of refs until it is released. The
+// gates are taken in one order, so that two groups don't wait for each other.
+func (d *Driver) still(refs []driver.SnapshotRef) (release func()) {
+	var ids []block.VolumeID
+	for _, ref := range refs {
+		ids = append(ids, ref.Volume)
+	}
+	slices.Sort(ids)
+	var held []*volume
+	for _, id := range slices.Compact(ids) {
+		d.mu.Lock()
+		v := d.of(id)
+		d.mu.Unlock()
+		v.gate.Lock()
+		held = append(held, v)
+	}
+	return func() {
+		for _, v := range held {
+			v.gate.Unlock()
+		}
+	}
+}
+
+// DeleteSnapshot implements driver.Driver.
+func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
+	d.mu.Lock()
+	open := d.of(ref.Volume).readers[ref.Name] > 0
+	d.mu.Unlock()
+	if open {
+		return block.Errorf(block.Conflict, "snapshot %s is open", ref.Name)
+	}
+	_, err := d.run(ctx, d.rbd("snap", "rm", "--no-progress", d.snapSpec(ref)))
+	if block.Is(err, block.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// Revert implements driver.Reverter. The cluster rolls each object back by
+// itself; it takes time by the volume's size, and no bytes travel.
+func (d *Driver) Revert(ctx context.Context, to driver.SnapshotRef) error {
+	done, err := d.idle(to.Volume)
+	if err != nil {
+		return err
+	}
+	defer done()
+	all, err := d.snaps(ctx, to.Volume)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(all, func(s snap) bool { return s.Name == string(to.Name) })
+	if i < 0 {
+		return block.Errorf(block.NotFound, "volume %s has no snapshot %s", to.Volume, to.Name)
+	}
+	for _, later := range slices.Backward(all[i+1:]) {
+		if err := d.DeleteSnapshot(ctx, driver.SnapshotRef{Volume: to.Volume, Name: block.PointID(later.Name)}); err != nil {
+			return err
+		}
+	}
+	d.mu.Lock()
+	v := d.of(to.Volume)
+	d.mu.Unlock()
+	d.touch(v)
+	_, err = d.runFor(ctx, d.rbd("snap", "rollback", "--no-progress", d.snapSpec(to)), longest)
+	return err
+}
