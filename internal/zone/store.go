@@ -73,7 +73,7 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 	case "rbd":
 		store, err := rbd.Open(ctx, rbd.Options{Conf: c.RBD.Conf, User: c.RBD.User, Pool: c.RBD.Pool,
 			Namespace: c.RBD.Namespace, Timeout: c.RBD.Timeout, IOTimeout: c.RBD.IOTimeout,
-			Log: s.env.Log.With("store", c.Name)})
+			Log: s.env.Log.With("store", c.Name), Now: s.env.Now})
 		if err != nil {
 			return nil, err
 		}

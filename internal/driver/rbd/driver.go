@@ -26,7 +26,8 @@ type Options struct {
 	// IOTimeout is how long a read or write waits for the cluster before it
 	// fails with Unavailable; default 30 s. The host behind it sees EIO then.
 	IOTimeout time.Duration
-	Log       *slog.Logger // default: none
+	Log       *slog.Logger     // default: none
+	Now       func() time.Time // default: time.Now
 }
 
 func (o *Options) defaults() {
@@ -44,6 +45,9 @@ func (o *Options) defaults() {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 }
 
@@ -205,7 +209,7 @@ func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
 	d.mu.Lock()
 	last := d.capacity
 	d.mu.Unlock()
-	if !last.at.IsZero() && time.Since(last.at) < capacityAge {
+	if !last.at.IsZero() && d.o.Now().Sub(last.at).Abs() < capacityAge {
 		return last.Capacity, nil
 	}
 	out, err := d.run(ctx, command{"ceph", []string{"--conf", d.o.Conf, "--id", d.o.User,
@@ -219,7 +223,7 @@ func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.capacity = known{c, time.Now()}
+	d.capacity = known{c, d.o.Now()}
 	return c, nil
 }
 
