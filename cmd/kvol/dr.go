@@ -51,8 +51,9 @@ Any zone that is alive answers for all zones (KVOL_URL).`}
 		drHealth(out),
 		drPin(out),
 		drHold(out),
-		drUnpin(out),
+		drUnpin(),
 		drKeeps(out),
+		drDismiss(),
 		drDoctor(out),
 		drEvents(out),
 		drRTOs(out),
@@ -191,29 +192,6 @@ func drReplicas(out *output) *cobra.Command {
 			}
 			return out.rows(c.OutOrStdout(), replicas, table.Row{"Source zone", "Volume", "Backend", "Epoch"}, rows)
 		})}
-}
-
-func drPoints(out *output) *cobra.Command {
-	return &cobra.Command{
-		Use:   "points ZONE VOLUME-ID",
-		Short: "List the recovery points of a replica",
-		Args:  cobra.ExactArgs(2),
-		RunE: with(func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error {
-			replicas, err := s.ReplicasOf(ctx, args[0], args[1])
-			if err != nil {
-				return err
-			}
-			var rows []table.Row
-			for _, r := range replicas {
-				for _, p := range r.Points {
-					rows = append(rows, table.Row{r.Backend, p.ID, p.At.Format("2006-01-02 15:04:05.000"), p.Name, keptText(p),
-						p.Root})
-				}
-			}
-			return out.rows(c.OutOrStdout(), replicas, table.Row{"Backend", "Point", "At (UTC)", "Snapshot", "Kept",
-				"Root hash"}, rows)
-		}),
-	}
 }
 
 func drLinks(out *output) *cobra.Command {

@@ -73,7 +73,7 @@ it shorter before. With --keep ID a hold is made longer, or a pin becomes a hold
 	return c
 }
 
-func drUnpin(_ *output) *cobra.Command {
+func drUnpin() *cobra.Command {
 	return &cobra.Command{Use: "unpin ID", Short: "Take a pin off a recovery point", Args: cobra.ExactArgs(1),
 		RunE: with(func(ctx context.Context, _ *cobra.Command, s *client.Session, args []string) error {
 			return s.ReleaseKeep(ctx, args[0])

@@ -12,6 +12,7 @@ type Progress struct {
 	// the volume must be rewound to the step's base before anything is written.
 	Offset int64
 	Sum    block.RootHash // the root sum of base and step up to Offset
+	Stats  block.PointStats
 }
 
 // Rewind is the Offset of a step whose replica must be rewound first.
@@ -92,16 +93,16 @@ func (tx *Tx) DeleteReplica(id block.VolumeID) error {
 // StepProgress returns how far a replica's pending step got. It means nothing
 // where no step is pending.
 func (tx *Tx) StepProgress(id block.VolumeID) (p Progress, err error) {
-	err = tx.queryRow(`SELECT pending_offset, pending_sum FROM replicas WHERE id = $1`, string(id)).
-		Scan(&p.Offset, asRoot(&p.Sum))
+	err = tx.queryRow(`SELECT pending_offset, pending_sum, pending_stats FROM replicas WHERE id = $1`, string(id)).
+		Scan(&p.Offset, asRoot(&p.Sum), asJSON(&p.Stats))
 	return p, notFound(err, "Replica %s could not be found.", id)
 }
 
 // SetStepProgress notes how far a replica's pending step got. Nothing else of
 // the replica changes.
 func (tx *Tx) SetStepProgress(id block.VolumeID, p Progress) error {
-	n, err := tx.exec(`UPDATE replicas SET pending_offset = $2, pending_sum = $3 WHERE id = $1`,
-		string(id), p.Offset, p.Sum.String())
+	n, err := tx.exec(`UPDATE replicas SET pending_offset = $2, pending_sum = $3, pending_stats = $4 WHERE id = $1`,
+		string(id), p.Offset, p.Sum.String(), jsonText(p.Stats))
 	return changed(n, err, "Replica %s could not be found.", id)
 }
 

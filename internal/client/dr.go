@@ -19,7 +19,9 @@ type Point struct {
 	Size     int64     `json:"size"` // bytes
 	Root     string    `json:"root"` // hex
 	Newest   bool      `json:"newest"`
-	Keeps    []Keep    `json:"keeps"` // what pins or holds it; of ReplicasOf only
+	// Of ReplicasOf only: what pins or holds it, and what changed.
+	Keeps []Keep      `json:"keeps"`
+	Stats *PointStats `json:"stats"`
 }
 
 // Replica is the copy of a protected volume in the session's zone.
@@ -30,7 +32,8 @@ type Replica struct {
 	Epoch      uint64  `json:"epoch"`
 	Points     []Point `json:"points"`
 	// ReplicatedUpTo is the instant of which the replica is a whole copy.
-	ReplicatedUpTo time.Time `json:"replicated_up_to"`
+	ReplicatedUpTo time.Time  `json:"replicated_up_to"`
+	Suspicion      *Suspicion `json:"suspicion"` // of ReplicasOf only
 }
 
 // Link is the source's side of a pair: how far its replication is.

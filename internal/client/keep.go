@@ -63,3 +63,26 @@ func (s *Session) Keeps(ctx context.Context) ([]Keep, error) {
 	err := s.dr(ctx, "/keeps", &out)
 	return out.Keeps, err
 }
+
+// PointStats is what a point changed, in bytes.
+type PointStats struct {
+	Changed   int64   `json:"changed_bytes"`
+	Rewritten int64   `json:"rewritten_bytes"` // of them, where something was before
+	Ratio     float64 `json:"compressed_to"`   // 1 for what can't be compressed
+	Scrambled int64   `json:"scrambled_bytes"`
+	Rate      float64 `json:"changed_bytes_per_second"`
+}
+
+// Suspicion says that a volume looks as if it had been encrypted.
+type Suspicion struct {
+	Since     time.Time `json:"suspect_since"`
+	LastClean string    `json:"last_clean"` // the point
+	CleanAt   time.Time `json:"last_clean_at"`
+	Bytes     int64     `json:"scrambled_bytes"`
+}
+
+// Dismiss says that a volume of another zone was not encrypted suddenly.
+func (s *Session) Dismiss(ctx context.Context, zone, volume string) error {
+	path := "/replicas/" + url.PathEscape(zone) + "/" + url.PathEscape(volume) + "/dismiss"
+	return s.drCall(ctx, http.MethodPost, path, nil, nil)
+}

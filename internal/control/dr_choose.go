@@ -1,6 +1,7 @@
 package control
 
 import (
+	"encoding/json"
 	"slices"
 
 	"kvol/internal/block"
@@ -11,7 +12,30 @@ import (
 // candidate is a replica with its committed points from old to new.
 type candidate struct {
 	block.Replica
-	points []block.Point
+	points  []block.Point
+	suspect *block.Suspicion // nil for none
+}
+
+// load reads what a choice among a replica's points depends on.
+func (c *candidate) load(tx *catalog.Tx) (err error) {
+	if c.points, err = tx.Points(c.ID); err != nil {
+		return err
+	}
+	var meter json.RawMessage
+	c.suspect, err = tx.Churn(c.ID, &meter)
+	return err
+}
+
+// lastClean is the newest point that is older than what looks like sudden
+// encryption.
+func (c candidate) lastClean() (block.Point, error) {
+	for _, p := range slices.Backward(c.points) {
+		if c.suspect == nil || p.At.Before(c.suspect.Since) {
+			return p, nil
+		}
+	}
+	return block.Point{}, block.Errorf(block.NotFound, "No point of volume %s is left from before %s, when it began to "+
+		"look as if it were being encrypted.", c.Source, c.suspect.Since.UTC().Format("2006-01-02T15:04:05.000Z"))
 }
 
 // group is the group of the source, "" for none.
@@ -30,7 +54,7 @@ func choosePoint(c candidate, choice block.PointChoice) (block.Point, error) {
 	case err != nil:
 		return block.Point{}, err
 	case choice.LastClean:
-		return block.Point{}, block.Errorf(block.Unavailable, "Which points are clean is not known in this zone.")
+		return c.lastClean()
 	case choice.Name != "":
 		return c.named(choice.Name)
 	case choice.At == nil || !newest.At.After(*choice.At):
@@ -95,7 +119,8 @@ func chooseInstant(members []candidate, choice block.PointChoice) (best []block.
 		all[i] = m.instants()
 	}
 	for key, p := range all[0] {
-		if choice.At != nil && p.At.After(*choice.At) || best != nil && !p.At.After(best[0].At) {
+		late := choice.At != nil && p.At.After(*choice.At) || choice.LastClean && !clean(members, p)
+		if late || best != nil && !p.At.After(best[0].At) {
 			continue
 		}
 		points := make([]block.Point, 0, len(members))
@@ -109,6 +134,14 @@ func chooseInstant(members []candidate, choice block.PointChoice) (best []block.
 		}
 	}
 	return best, best != nil
+}
+
+// clean reports whether a point is older than what looks suspicious in any of
+// some volumes.
+func clean(members []candidate, p block.Point) bool {
+	return !slices.ContainsFunc(members, func(c candidate) bool {
+		return c.suspect != nil && !p.At.Before(c.suspect.Since)
+	})
 }
 
 // candidatesOf are the replicas of the volumes that a scope means and a caller
@@ -135,7 +168,7 @@ func candidatesOf(tx *catalog.Tx, c block.Caller, scope block.RecoveryScope) ([]
 			continue
 		}
 		one := candidate{Replica: r}
-		if one.points, err = tx.Points(r.ID); err != nil {
+		if err := one.load(tx); err != nil {
 			return nil, err
 		}
 		if again {

@@ -158,7 +158,7 @@ func (g *forecasting) instants(all []candidate, scope block.RecoveryScope) (
 ) {
 	chosen, missing = map[block.VolumeID]block.Point{}, map[block.GroupID]bool{}
 	same := g.req.Point.SameInstant
-	if same != nil && !*same || same == nil && scope.Group == "" || g.req.Point.Name != "" || g.req.Point.LastClean {
+	if same != nil && !*same || same == nil && scope.Group == "" || g.req.Point.Name != "" {
 		return chosen, missing
 	}
 	groups := map[block.GroupID][]candidate{}

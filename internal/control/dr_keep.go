@@ -26,8 +26,8 @@ const (
 )
 
 // KeepRequest asks for a point to be kept: pinned, or held where Until or For is
-// given. Point is a point's id, the id or the name of a tenant's snapshot, or
-// "newest".
+// given. Point is a point's id, the id or the name of a tenant's snapshot,
+// "newest" or "last_clean".
 type KeepRequest struct {
 	Zone   block.Zone
 	Volume block.VolumeID
@@ -72,15 +72,18 @@ func keptPoint(tx *catalog.Tx, c block.Caller, policies []block.Protection, req 
 		if found != nil {
 			return best, point, found
 		}
-		points, failed := tx.Points(r.ID)
-		if failed != nil {
-			return best, point, failed
+		one := candidate{Replica: r}
+		if err := one.load(tx); err != nil {
+			return best, point, err
 		}
 		choice := block.PointChoice{Name: req.Point}
-		if req.Point == "newest" {
+		switch req.Point {
+		case "newest":
 			choice = block.PointChoice{}
+		case "last_clean":
+			choice = block.PointChoice{LastClean: true}
 		}
-		p, why := choosePoint(candidate{Replica: r, points: points}, choice)
+		p, why := choosePoint(one, choice)
 		if why == nil && (err != nil || p.At.After(point.At)) {
 			best, point, err = r, p, nil
 		} else if why != nil && err != nil {

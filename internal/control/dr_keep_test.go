@@ -211,3 +211,37 @@ func TestOthersKeeps(t *testing.T) {
 		t.Errorf("a hold for longer than any may last: %v", err)
 	}
 }
+
+// TestLastCleanIsBeforeTheSuspicion: of one volume, and of a group as of one
+// instant.
+func TestLastCleanIsBeforeTheSuspicion(t *testing.T) {
+	start := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	member := func(suspect int) candidate {
+		c := candidate{}
+		for n := range 5 {
+			p := block.Point{ID: block.PointID(string(rune('a' + n))), At: start.Add(time.Duration(n) * time.Minute)}
+			c.points, c.Newest = append(c.points, p), p
+		}
+		if suspect >= 0 {
+			c.suspect = &block.Suspicion{Since: c.points[suspect].At}
+		}
+		return c
+	}
+	last := block.PointChoice{LastClean: true}
+	for suspect, want := range map[int]block.PointID{-1: "e", 4: "d", 2: "b", 1: "a", 0: ""} {
+		p, err := choosePoint(member(suspect), last)
+		if p.ID != want || (want == "") != block.Is(err, block.NotFound) {
+			t.Errorf("suspect since %d: %s, %v", suspect, p.ID, err)
+		}
+	}
+	group := []candidate{member(-1), member(3), member(2)}
+	for i := range group {
+		group[i].Source = block.VolumeID(block.NewID())
+	}
+	if points, ok := chooseInstant(group, last); !ok || points[0].ID != "b" || points[2].ID != "b" {
+		t.Errorf("%v", points)
+	}
+	if points, ok := chooseInstant(group, block.PointChoice{}); !ok || points[0].ID != "e" {
+		t.Errorf("%v", points)
+	}
+}

@@ -7,4 +7,4 @@ var truthMethods = []string{"Health", "DREvents", "RTOs", "Doctor", "Mend"}
 
 // keepMethods pin and hold points of replicas, and look at them; TestOthersKeeps
 // and the tests of whole zones look at them.
-var keepMethods = []string{"KeepPoint", "ChangeKeep", "ReleaseKeep", "Keeps"}
+var keepMethods = []string{"KeepPoint", "ChangeKeep", "ReleaseKeep", "Keeps", "DismissSuspicion"}

@@ -102,12 +102,11 @@ func (s *Service) Replica(ctx context.Context, c block.Caller, zone block.Zone, 
 			if err != nil {
 				return err
 			}
-			points, err := tx.Points(r.ID)
-			keeps, kerr := tx.KeepsOf(r.ID)
-			if err := first(err, kerr); err != nil {
+			one, err := replicaPoints(tx, r)
+			if err != nil {
 				return err
 			}
-			found = append(found, ReplicaPoints{r, points, keeps})
+			found = append(found, one)
 		}
 		if found == nil {
 			return block.Errorf(block.NotFound, "A replica of volume %s of zone %s could not be found.", source, zone)
@@ -115,14 +114,6 @@ func (s *Service) Replica(ctx context.Context, c block.Caller, zone block.Zone, 
 		return nil
 	})
 	return found, err
-}
-
-// ReplicaPoints is a replica, its committed points from old to new, and what
-// keeps them.
-type ReplicaPoints struct {
-	block.Replica
-	Points []block.Point
-	Keeps  []block.Keep // of the points, in no order
 }
 
 func (s *Service) protectionsInto(source block.Zone) []block.Protection {

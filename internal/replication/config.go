@@ -73,6 +73,9 @@ type ReceiverConfig struct {
 	Now func() time.Time // the system's clock if nil
 	Log *slog.Logger     // discarded if nil
 
+	// HoldClean is how long the last point of a volume before something that looks
+	// like sudden encryption is held; 7 days if 0, not at all if negative.
+	HoldClean   time.Duration
 	AfterDelete time.Duration // how long the replica of a deleted volume is kept; 24 h if 0, not at all if negative
 	KeepEvery   time.Duration // how often replicas are tidied by Run; 1 min if 0
 	Patience    time.Duration // how long a stream may stand still; 1 min if 0

@@ -187,5 +187,6 @@ func decodeRun(dec *zstd.Decoder, scratch []byte, kind frameKind, p []byte) (Run
 	if int64(len(r.Data)) != r.Len {
 		return Run{}, bad
 	}
+	r.Sent = int64(len(p) - runHeader)
 	return r, nil
 }

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/churn"
 	"kvol/internal/driver"
 )
 
@@ -32,6 +34,7 @@ type inbound struct {
 	device   driver.Device
 	base     driver.Reader // nil for a full copy
 	sum      Sum
+	tally    churn.Tally
 	offset   int64 // end of what was written
 	unmarked int64 // bytes that were written since the last mark
 }
@@ -148,6 +151,7 @@ func (i *inbound) Begin(ctx context.Context, s block.Step) (int64, error) {
 		}
 	}
 	i.offset, i.sum, i.unmarked = progress.Offset, SumFrom(progress.Sum), 0
+	i.tally = churn.Tally{PointStats: progress.Stats}
 	return i.offset, i.open(ctx, s)
 }
 
@@ -238,10 +242,11 @@ func (i *inbound) Write(ctx context.Context, r Run) error {
 		return block.Errorf(block.Invalid, "bytes %d to %d came out of turn", r.Off, r.End())
 	}
 	if i.base != nil {
-		if err := eachData(ctx, i.base, r.Off, r.Len, i.sum.Sub); err != nil {
+		if err := eachData(ctx, i.base, r.Off, r.Len, func(off int64, p []byte) { i.replace(r, off, p) }); err != nil {
 			return err
 		}
 	}
+	i.tally.Wrote(r.Len, cmp.Or(r.Sent, r.Len), r.Data != nil)
 	if r.Data == nil {
 		if err := i.device.Zero(r.Off, r.Len); err != nil {
 			return err
@@ -261,7 +266,17 @@ func (i *inbound) Write(ctx context.Context, r Run) error {
 	if err := i.device.Flush(); err != nil {
 		return err
 	}
-	return i.note(ctx, catalog.Progress{Offset: i.offset, Sum: i.sum.Bytes()})
+	return i.note(ctx, catalog.Progress{Offset: i.offset, Sum: i.sum.Bytes(), Stats: i.tally.PointStats})
+}
+
+// replace takes out what the base has in a run.
+func (i *inbound) replace(r Run, off int64, before []byte) {
+	i.sum.Sub(off, before)
+	if r.Data == nil {
+		i.tally.Over(off, before, nil)
+		return
+	}
+	i.tally.Over(off, before, r.Data[off-r.Off:][:len(before)])
 }
 
 // Commit implements Target.
@@ -302,6 +317,9 @@ func (i *inbound) commit(tx *catalog.Tx, s block.Step, p block.Point, entry bloc
 		return block.Errorf(block.Conflict, "the step to point %s is not under way any more", p.ID)
 	}
 	if err := tx.InsertPoint(rep.ID, p, i.sum.Bytes()); err != nil {
+		return err
+	}
+	if err := i.appraise(tx, rep, s, p); err != nil {
 		return err
 	}
 	rep.Newest, rep.Current, rep.Entry, rep.Pending = p, p.At, entry, nil

@@ -47,6 +47,7 @@ func (h Have) newest() block.Point {
 type Run struct {
 	Off, Len int64
 	Data     []byte // Len bytes; nil if the stretch reads as zeros
+	Sent     int64  // the bytes that Data took on the way; 0 where it took none
 }
 
 // End is the offset just past the run.

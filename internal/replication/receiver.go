@@ -16,6 +16,7 @@ import (
 // makes sure that it would not have to be sent again, in bytes.
 const (
 	defaultAfterDelete = 24 * time.Hour
+	defaultHoldClean   = 7 * 24 * time.Hour
 	defaultKeepEvery   = time.Minute
 	defaultPatience    = time.Minute
 	defaultMarkEvery   = 64 << 20
@@ -60,6 +61,9 @@ func NewReceiver(cfg ReceiverConfig) *Receiver {
 	}
 	if cfg.AfterDelete == 0 {
 		cfg.AfterDelete = defaultAfterDelete
+	}
+	if cfg.HoldClean == 0 {
+		cfg.HoldClean = defaultHoldClean
 	}
 	if cfg.KeepEvery == 0 {
 		cfg.KeepEvery = defaultKeepEvery

@@ -139,7 +139,7 @@ func (s *Server) openMovers() error {
 	s.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: s.catalog, Backends: s.stores,
 		Box:  s.control.Sealer().Box(),
 		Zone: s.cfg.Zone, Protections: s.control.KnownProtections, Fenced: s.control.Fence,
-		Observe: s.control.ObserveTarget, Now: s.env.Now, Log: s.log})
+		Observe: s.control.ObserveTarget, HoldClean: s.cfg.DR.HoldClean, Now: s.env.Now, Log: s.log})
 	return nil
 }
 

@@ -17,6 +17,9 @@ type DRConfig struct {
 	// RivalTimeout is how long other zones are waited for that may have taken a
 	// volume over; 2s if absent.
 	RivalTimeout time.Duration `yaml:"rival_timeout"`
+	// HoldClean is how long the last point before something that looks like sudden
+	// encryption is held; 168h if absent, not at all if negative.
+	HoldClean time.Duration `yaml:"hold_clean"`
 	// Hooks are what recovery plans may name.
 	Hooks []HookConfig `yaml:"hooks"`
 }

@@ -143,6 +143,8 @@ var changes = []change{
 	},
 	{http.MethodPost, "/replicas/{source_zone}/{volume_id}/points/{point}/keeps", "pin or hold a recovery point",
 		http.StatusCreated, (*Server).keepPoint, keepRequest{}, "keep", keepBody{}},
+	{http.MethodPost, "/replicas/{source_zone}/{volume_id}/dismiss", "say that a volume was not encrypted suddenly",
+		http.StatusNoContent, (*Server).dismiss, nil, "replicas", nil},
 	{http.MethodPut, "/keeps/{id}", "rename a pin or hold, or lengthen a hold", http.StatusOK, (*Server).changeKeep,
 		keepRequest{}, "keep", keepBody{}},
 	{http.MethodDelete, "/keeps/{id}", "take a pin off", http.StatusNoContent, (*Server).releaseKeep, nil, "keeps", nil},

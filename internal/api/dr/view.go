@@ -68,11 +68,13 @@ type pointBody struct {
 	Size     int64          `json:"size"`
 	Root     block.RootHash `json:"root"`
 	Newest   bool           `json:"newest"`
-	Keeps    []keepBody     `json:"keeps,omitempty"` // in the list of a volume's points
+	// In the list of a volume's points only:
+	Keeps []keepBody `json:"keeps,omitempty"`
+	Stats *statsBody `json:"stats,omitempty"` // what changed since the point before
 }
 
 func pointView(p block.Point, newest block.PointID) pointBody {
-	return pointBody{p.ID, p.Name, p.At.UTC(), p.Sequence, p.Epoch, p.Size, p.Root, p.ID == newest, nil}
+	return pointBody{p.ID, p.Name, p.At.UTC(), p.Sequence, p.Epoch, p.Size, p.Root, p.ID == newest, nil, nil}
 }
 
 type replicaBody struct {
@@ -89,6 +91,7 @@ type replicaBody struct {
 	Receiving    bool            `json:"receiving"` // a point was begun and is not committed
 	DeletedAt    *time.Time      `json:"source_deleted_at"`
 	Points       []pointBody     `json:"points,omitempty"`
+	Suspicion    *suspicionBody  `json:"suspicion,omitempty"` // with points, where it looks encrypted
 }
 
 func replicaView(r block.Replica) replicaBody {
@@ -113,8 +116,14 @@ func replicaPointsView(r control.ReplicaPoints) replicaBody {
 				one.Keeps = append(one.Keeps, keepView(k))
 			}
 		}
+		if st, ok := r.Stats[p.ID]; ok {
+			one.Stats = statsView(st)
+		}
 		return one
 	})
+	if r.Suspicion != nil {
+		b.Suspicion = suspicionView(*r.Suspicion)
+	}
 	return b
 }
 
