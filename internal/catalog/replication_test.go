@@ -70,7 +70,7 @@ func TestReplicasAndPoints(t *testing.T) {
 		if err := tx.InsertPoint("r", older, sum); err != nil {
 			return err
 		}
-		if err := tx.SetStepProgress("r", Progress{Rewind, sum}); err != nil {
+		if err := tx.SetStepProgress("r", Progress{Offset: Rewind, Sum: sum}); err != nil {
 			return err
 		}
 		return tx.UpdateReplica(rep)
@@ -88,7 +88,7 @@ func TestReplicasAndPoints(t *testing.T) {
 		if err != nil || len(all) != 2 || all[0].ID != "p0" || all[1] != point {
 			t.Errorf("%+v: %v", all, err)
 		}
-		if g, err := tx.StepProgress("r"); err != nil || g != (Progress{Rewind, sum}) {
+		if g, err := tx.StepProgress("r"); err != nil || g != (Progress{Offset: Rewind, Sum: sum}) {
 			t.Errorf("%+v: %v", g, err)
 		}
 		if err := tx.SetPointName("r", "p1", ""); err != nil {
