@@ -56,6 +56,7 @@ Any zone that is alive answers for all zones (KVOL_URL).`}
 		drDismiss(),
 		drDoctor(out),
 		drEvents(out),
+		drAudit(out),
 		drRTOs(out),
 	)
 	return c

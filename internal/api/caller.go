@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net"
 
 	"kvol/internal/block"
 )
@@ -13,7 +14,19 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (block.Caller, error)
 }
 
-type callerKey struct{}
+type (
+	callerKey struct{}
+	remoteKey struct{}
+)
+
+// WithRemote returns a context that says from where a request came, "host:port",
+// for the audit log. WithCaller is called after it.
+func WithRemote(ctx context.Context, remote string) context.Context {
+	if host, _, err := net.SplitHostPort(remote); err == nil {
+		remote = host
+	}
+	return context.WithValue(ctx, remoteKey{}, remote)
+}
 
 // WithCaller returns a context that carries the caller, and notes it for the
 // access log. The caller's RequestID is the request's if it has none.
@@ -24,7 +37,11 @@ func WithCaller(ctx context.Context, c block.Caller) context.Context {
 	if rec, ok := ctx.Value(recordKey{}).(*record); ok {
 		rec.project, rec.user = c.Project, c.User
 	}
-	return context.WithValue(block.WithRequestID(ctx, c.RequestID), callerKey{}, c)
+	who := block.Requester{User: c.User, Roles: c.Roles, Project: c.Project}
+	if from, ok := ctx.Value(remoteKey{}).(string); ok {
+		who.Remote = from
+	}
+	return context.WithValue(block.WithRequester(block.WithRequestID(ctx, c.RequestID), who), callerKey{}, c)
 }
 
 // CallerOf returns the caller that WithCaller put into ctx.

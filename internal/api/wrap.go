@@ -69,7 +69,7 @@ func (h *wrapped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Compute-Request-Id", rec.id)
 	w.Header().Set("X-Openstack-Request-Id", rec.id)
 	out := &response{ResponseWriter: w}
-	r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
+	r = r.WithContext(context.WithValue(WithRemote(r.Context(), r.RemoteAddr), recordKey{}, rec))
 	if h.o.MaxBody > 0 && r.Body != nil {
 		r.Body = http.MaxBytesReader(out, r.Body, h.o.MaxBody)
 	}

@@ -47,6 +47,9 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 	if err := c.migrate(ctx, migrationFiles, "migrations"); err != nil {
 		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", o.Path, err), c.Close())
 	}
+	if err := c.adoptCalls(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalog %s: audit log: %w", o.Path, err), c.Close())
+	}
 	return c, nil
 }
 

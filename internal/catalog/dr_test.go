@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"slices"
 	"testing"
 	"time"
 
@@ -94,34 +93,6 @@ func TestPeerDocuments(t *testing.T) {
 		if err != nil || len(docs) != 2 || docs[0].Zone != "kilo1" || string(docs[1].Text) != "2" ||
 			!docs[0].Received.Equal(tx.Now) {
 			t.Errorf("documents %+v, %v", docs, err)
-		}
-		return nil
-	})
-}
-
-func TestAudit(t *testing.T) {
-	c := openDR(t)
-	update(t, c, func(tx *Tx) error {
-		for i, call := range []string{"list", "show", "recovery"} {
-			a := block.Audit{User: "gabianet", Remote: "[::1]:5", Call: call, Params: "zone=a", Code: 200, Rowkey: int64(i)}
-			if i == 0 {
-				a.At = tx.Now.Add(-time.Hour)
-			}
-			if err := tx.InsertAudit(a); err != nil {
-				return err
-			}
-		}
-		if err := tx.PruneAudit(tx.Now); err != nil {
-			return err
-		}
-		calls, err := tx.Audits(10)
-		names := make([]string, 0, len(calls))
-		for _, a := range calls {
-			names = append(names, a.Call)
-		}
-		if err != nil || !slices.Equal(names, []string{"recovery", "show"}) || !calls[0].At.Equal(tx.Now) ||
-			calls[0].Rowkey != 2 || calls[0].Remote != "[::1]:5" || calls[0].Code != 200 {
-			t.Errorf("audit %+v, %v", calls, err)
 		}
 		return nil
 	})

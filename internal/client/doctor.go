@@ -42,23 +42,3 @@ func (s *Session) Doctor(ctx context.Context, mend bool) (Doctor, error) {
 	err := s.drCall(ctx, method, "/doctor", nil, &out)
 	return out.Doctor, err
 }
-
-// Audit is a call, or an action of the zone itself, that was noted.
-type Audit struct {
-	ID     int64     `json:"id"`
-	At     time.Time `json:"at"`
-	User   string    `json:"user"`
-	Remote string    `json:"remote"`
-	Call   string    `json:"call"`
-	Params string    `json:"params"`
-	Code   int       `json:"code"`
-}
-
-// Audits lists what was noted in the zone, the newest first.
-func (s *Session) Audits(ctx context.Context) ([]Audit, error) {
-	var out struct {
-		Audit []Audit `json:"audit"`
-	}
-	err := s.dr(ctx, "/audit", &out)
-	return out.Audit, err
-}

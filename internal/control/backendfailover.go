@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"net/url"
 	"slices"
 	"time"
 
@@ -77,7 +78,7 @@ func (s *Service) FailOverBackend(ctx context.Context, c block.Caller, backend, 
 			if st.Frozen {
 				*st.Reason = "frozen"
 			}
-			return tx.PutService(st)
+			return first(tx.PutService(st), auditBackend(tx, c, backend, to))
 		}
 		order := backendOrder{Backend: backend, Begun: tx.Now, User: c.User, Roles: c.Roles, Disabled: st.Disabled,
 			Reason: st.Reason, Replication: now}
@@ -87,8 +88,13 @@ func (s *Service) FailOverBackend(ctx context.Context, c block.Caller, backend, 
 		}
 		reason := block.FailingOver
 		st.Replication, st.Disabled, st.Reason = block.FailingOver, true, &reason
-		return first(tx.PutService(st), enqueue(tx, jobBackendFailover, backend, order))
+		return first(tx.PutService(st), enqueue(tx, jobBackendFailover, backend, order), auditBackend(tx, c, backend, to))
 	})
+}
+
+func auditBackend(tx *catalog.Tx, c block.Caller, backend, to string) error {
+	return tx.InsertAudit(block.Audit{User: string(c.User), Call: "failover of a backend", Code: 202, Project: c.Project,
+		Params: url.Values{"backend": {backend}, "to": {to}}.Encode()})
 }
 
 // replicationOf is how the replication of a backend stands.

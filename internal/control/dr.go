@@ -2,11 +2,11 @@ package control
 
 import (
 	"context"
+	"io"
 	"slices"
 	"time"
 
 	"kvol/internal/block"
-	"kvol/internal/catalog"
 	"kvol/internal/job"
 	"kvol/internal/recovery"
 	"kvol/internal/replication"
@@ -29,8 +29,14 @@ type DR struct {
 	// Repace, if set, is called after a change of what LimitsTo answers. It must not
 	// block.
 	Repace func()
-	// KeepAudit is how long calls of the kvol API are kept; 400 days if zero.
-	KeepAudit time.Duration
+	// KeepAudit is how long records of the audit log are kept in the catalog, and
+	// KeepAudits how many; 400 days and 1,000,000 if zero. Older ones go into files.
+	KeepAudit  time.Duration
+	KeepAudits int64
+	// AuditFile writes a file of records that are let go of; it returns when the file
+	// would survive a power cut, and may be called again for the same one. nil: all
+	// are kept in the catalog.
+	AuditFile func(name string, write func(io.Writer) error) error
 	// KeepUndo is how long what only a stale volume has is kept as a snapshot; 7
 	// days if zero.
 	KeepUndo time.Duration
@@ -166,32 +172,12 @@ func (s *Service) fillBackend(b *block.Backend, zone block.Zone, copies []Docume
 	}
 }
 
-// Audit appends a call of the kvol API to the audit log.
-func (s *Service) Audit(ctx context.Context, a block.Audit) error {
-	return s.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.InsertAudit(a) })
-}
-
-// Audits returns the newest calls of the kvol API, to administrators.
-func (s *Service) Audits(ctx context.Context, c block.Caller, limit int) (calls []block.Audit, err error) {
-	if !c.Admin() {
-		return nil, errDRAdmin()
-	}
-	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		calls, err = tx.Audits(limit)
-		return err
-	})
-	return calls, err
-}
-
-func (s *Service) runAuditPruning(ctx context.Context) error {
+func (s *Service) runKeeping(ctx context.Context) error {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()
 	for {
-		err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
-			return tx.PruneAudit(tx.Now.Add(-s.cfg.DR.keepAudit()))
-		})
-		if err != nil && ctx.Err() == nil {
-			s.log.Error("the audit log could not be pruned", "err", err)
+		if err := s.sealAudit(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("old records of the audit log could not be sealed", "err", err)
 		}
 		if err := s.expireUndo(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("what is kept of stale volumes could not be let go", "err", err)

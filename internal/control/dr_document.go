@@ -25,6 +25,9 @@ func (s *Service) Document(ctx context.Context) (Document, error) {
 		if d.Fences, err = tx.FenceRevision(); err != nil {
 			return err
 		}
+		if d.Audit, err = tx.AuditHead(); err != nil {
+			return err
+		}
 		for _, kind := range []block.DRKind{block.DRCreate, block.DRRecovery} {
 			jobs, err := tx.DRJobs(kind, documentJobs)
 			if err != nil {

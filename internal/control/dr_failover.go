@@ -121,7 +121,8 @@ func (s *Service) beginFailover(tx *catalog.Tx, c block.Caller, v block.Volume, 
 	if err != nil {
 		return err
 	}
-	audit := block.Audit{User: string(c.User), Call: "failover", Params: string(params), Code: 202}
+	audit := block.Audit{User: string(c.User), Call: "failover", Params: string(params), Code: 202,
+		Project: v.Project, Operation: f.ID}
 	return first(tx.UpdateVolume(v), tx.InsertCut(v.ID, f.Last), tx.Pin(v.ID, f.Last, failoverHolder(*f)),
 		tx.PutFailover(*f), tx.InsertAudit(audit), enqueue(tx, jobFailover, string(v.ID), failoverArgs{f.ID}))
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"kvol/internal/block"
@@ -64,9 +65,9 @@ func operationAgain(tx *catalog.Tx, op *block.Operation) (again bool, err error)
 
 // auditOperation notes who did what to an operation.
 func auditOperation(tx *catalog.Tx, user block.UserID, call string, op block.Operation, params string) error {
-	const most = 4000
-	return tx.InsertAudit(block.Audit{User: string(user), Call: "operation " + call,
-		Params: op.ID + " " + params[:min(len(params), most)], Code: 202})
+	return tx.InsertAudit(block.Audit{User: string(user), Call: "operation " + call, Params: params, Code: 202,
+		Operation: op.ID, Consent: op.Consent, Project: op.Project,
+		Outcome: strings.TrimSpace(string(op.Status) + " " + op.Message)})
 }
 
 // OperationView is an operation with its steps and what follows from them.

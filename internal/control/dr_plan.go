@@ -82,7 +82,8 @@ func (s *Service) changePlan(ctx context.Context, c block.Caller, id string,
 }
 
 func auditPlan(tx *catalog.Tx, c block.Caller, call string, p block.RecoveryPlan) error {
-	return tx.InsertAudit(block.Audit{User: string(c.User), Call: "plan " + call, Params: p.ID + " " + p.Name, Code: 200})
+	return tx.InsertAudit(block.Audit{User: string(c.User), Call: "plan " + call, Params: p.ID + " " + p.Name, Code: 200,
+		Project: p.Project})
 }
 
 // Plan returns a recovery plan by its id, or by its name in the caller's

@@ -181,7 +181,7 @@ func (s *Service) expireUndo(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			audit := block.Audit{User: "kvol", Call: "undo expired", Params: string(params), Code: 200}
+			audit := block.Audit{Call: "undo expired", Params: string(params), Code: 200}
 			if err := first(tx.PutStale(kept), dropPoint(tx, v.Backend, undo), tx.InsertAudit(audit)); err != nil {
 				return err
 			}

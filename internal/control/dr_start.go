@@ -3,8 +3,10 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -106,6 +108,7 @@ func (s *Service) start(ctx context.Context, start drStart, user string) (int64,
 			start.pairs = append(start.pairs, p)
 		}
 	}
+	start.user = user
 	release, err := start.bid(ctx)
 	if err != nil {
 		return 0, err
@@ -141,6 +144,7 @@ type drStart struct {
 	planned     *TakeoverOrder       // of the source zone, where the failover is planned
 	step        *block.OperationStep // of the operation that asks; nil for none
 	won         rivals.Outcome       // what other zones say to it
+	user        string               // for the audit log
 
 	rowkey  int64          // results
 	volume  block.VolumeID // "" if none was made
@@ -205,12 +209,36 @@ func (d *drStart) run(tx *catalog.Tx) error {
 	if block.Is(err, block.Unavailable) || block.Is(err, block.OverLimit) || err != nil && err == d.won.Err {
 		j.Status, j.End = block.DRFail, tx.Now
 		j.Message, _ = block.UserMessage(err)
-		return tx.InsertDRJob(j)
+		return first(tx.InsertDRJob(j), d.audit(tx, j))
 	}
 	if err != nil {
 		return err
 	}
 	return d.begin(tx, j, t, r, p)
+}
+
+// audit notes what began, or why it could not.
+func (d *drStart) audit(tx *catalog.Tx, j block.DRJob) error {
+	a := block.Audit{
+		User:    d.user,
+		Call:    string(d.req.Kind) + " begins",
+		Code:    202,
+		Rowkey:  j.Rowkey,
+		Project: d.req.Project,
+		Outcome: j.Message,
+		Params: fmt.Sprintf("zone=%s&volume=%s&snapshot=%s&new_volume=%s", d.req.SourceZone,
+			d.req.SourceVolume, d.req.SourceSnapshot, j.NewVolume),
+	}
+	if j.Point != nil {
+		a.Params += fmt.Sprintf("&point=%s&at=%s", j.Point.ID, j.Point.At.UTC().Format(time.RFC3339Nano))
+	}
+	if d.step != nil {
+		a.Operation = d.step.Operation
+	}
+	if d.planned != nil {
+		a.Operation = d.planned.ID
+	}
+	return tx.InsertAudit(a)
 }
 
 // again finds the job that a request with the same idempotency key started.
@@ -408,7 +436,7 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 		return err
 	}
 	j.Point, j.BytesTotal, j.NewVolume = &p, p.Size, v.ID
-	if err := tx.InsertDRJob(j); err != nil {
+	if err := first(tx.InsertDRJob(j), d.audit(tx, j)); err != nil {
 		return err
 	}
 	if d.step != nil {

@@ -262,7 +262,8 @@ func (s *Service) endFailover(ctx context.Context, f block.Failover) error {
 		}
 		return first(tx.UpdateVolume(v), tx.TellReplication(v.ID), tx.DeleteCut(v.ID, f.Last), tx.PutFailover(f),
 			dropPoint(tx, v.Backend, driver.SnapshotRef{Volume: v.ID, Name: f.Last}),
-			tx.InsertAudit(block.Audit{User: "kvol", Call: "failover " + string(f.Phase), Params: f.ID, Code: code}))
+			tx.InsertAudit(block.Audit{Call: "failover " + string(f.Phase), Params: "volume=" + string(v.ID), Code: code,
+				Project: f.Project, Operation: f.ID, Outcome: f.Message}))
 	})
 	if err != nil {
 		return err

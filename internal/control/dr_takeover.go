@@ -92,7 +92,9 @@ func (s *Service) Leave(ctx context.Context, from block.Zone, o TakeoverOrder) (
 			}
 		}
 		answer = Takeover{Refused: j.Message}
-		return dropUnused(tx, j.NewVolume)
+		return first(dropUnused(tx, j.NewVolume), tx.InsertAudit(block.Audit{User: "zone " + string(from),
+			Call: "failover left", Params: "volume=" + string(o.Request.SourceVolume), Operation: o.ID, Rowkey: j.Rowkey,
+			Project: o.Request.Project, Outcome: j.Message}))
 	})
 	s.DRChanged()
 	return answer, err

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -38,7 +39,7 @@ func (s *Service) fence(ctx context.Context, f block.Fence, rival bool) error {
 		fresh = true
 		recovered := f.Recovered
 		v.RecoveredTo, v.ReplicationStatus = &recovered, block.FailedOver
-		return first(tx.UpdateVolume(v), beginUndo(tx, v, recovered, rival), tx.PutFence(f))
+		return first(tx.UpdateVolume(v), beginUndo(tx, v, recovered, rival), tx.PutFence(f), auditFence(tx, v, f))
 	})
 	if err != nil {
 		return err
@@ -49,4 +50,11 @@ func (s *Service) fence(ctx context.Context, f block.Fence, rival bool) error {
 	}
 	s.exports.revokeWritable(f.Source)
 	return nil
+}
+
+// auditFence notes that a volume is read-only from now on.
+func auditFence(tx *catalog.Tx, v block.Volume, f block.Fence) error {
+	return tx.InsertAudit(block.Audit{Call: "fence", Project: v.Project, Outcome: "read-only",
+		Params: fmt.Sprintf("volume=%s&epoch=%d&zone=%s&new_volume=%s", v.ID, f.Recovered.Epoch, f.Recovered.Zone,
+			f.Recovered.Volume)})
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"kvol/internal/audit"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 )
@@ -40,7 +41,8 @@ type Document struct {
 	Protections []DocumentProtection `json:"protections"` // those of which the zone is the source
 	Jobs        []block.DRJob        `json:"jobs"`        // the newest of both kinds
 	Rooms       []DocumentRoom       `json:"rooms,omitempty"`
-	Fences      int64                `json:"fences"` // revision of what it knows to live on elsewhere
+	Fences      int64                `json:"fences"`         // revision of what it knows to live on elsewhere
+	Audit       audit.Head           `json:"audit,omitzero"` // the last record of its audit log
 }
 
 // DocumentType is a volume type of another zone.
@@ -87,6 +89,7 @@ type peerBook struct {
 	changed chan struct{}                // closed at the next change of this zone's document
 	fences  map[block.Zone]int64         // up to which revision each zone's fences were heard
 	behind  map[block.Zone]chan struct{} // a zone has told of more than was heard
+	hearing map[block.Zone]bool          // zones whose audit logs are just looked at
 }
 
 // book fills the peer book from the catalog once, and runs fn on it.
@@ -219,7 +222,7 @@ func (s *Service) RunPeers(ctx context.Context) error {
 	for _, zone := range s.otherZones() {
 		g.Go(func() error { return s.runPeer(ctx, zone) })
 	}
-	g.Go(func() error { return s.runAuditPruning(ctx) })
+	g.Go(func() error { return s.runKeeping(ctx) })
 	return g.Wait()
 }
 
@@ -289,6 +292,9 @@ func (s *Service) exchange(ctx context.Context, zone block.Zone) error {
 	s.clockAnswer(zone, asked, s.now(), theirs.At)
 	if err := s.keepDocument(ctx, zone, theirs); err != nil {
 		return err
+	}
+	if err := s.hearAudit(ctx, zone, theirs.Audit); err != nil && ctx.Err() == nil {
+		s.log.Info("the audit log of a peer could not be looked at", "peer", zone, "err", err)
 	}
 	return s.gossip(ctx, zone, theirs.Fences)
 }

@@ -99,12 +99,15 @@ func elsewhere(name string) bool {
 		strings.Contains(name, "GroupSpec") || backupMethods(nil, alice, "")[name] != nil {
 		return true
 	}
+	if slices.Contains(auditMethods, name) {
+		return true
+	}
 	if slices.Contains(typeMethods, name) || slices.Contains(storeMethods, name) || slices.Contains(truthMethods, name) ||
 		slices.Contains(keepMethods, name) || slices.Contains(limitMethods, name) {
 		return true
 	}
 	return slices.Contains([]string{"Types", "Type", "Limits", "Quotas", "QuotaDefaults", "SetQuotas", "DeleteQuotas",
-		"AvailabilityZones", "Audits", "DROperation", "Replica", "Summary", "CountVolumes", "CountSnapshots",
+		"AvailabilityZones", "DROperation", "Replica", "Summary", "CountVolumes", "CountSnapshots",
 		"Messages", "Message", "DeleteMessage", "Services", "SetService", "FreezeBackend", "FailOverBackend",
 		"MayAdminister", "Pools", "Capabilities", "Hosts", "HostUses"}, name)
 }

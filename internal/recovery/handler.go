@@ -203,6 +203,9 @@ func (h *Handler) finish(ctx context.Context, o Order, e *Evidence) error {
 		if err := tx.UpdateDRJob(row); err != nil {
 			return err
 		}
+		if err := audit(tx, row); err != nil {
+			return err
+		}
 		return h.ended(tx, o, row, e)
 	})
 	if err == nil {
@@ -330,6 +333,9 @@ func (h *Handler) GaveUp(tx *catalog.Tx, j block.Job, cause error) error {
 	if err := tx.UpdateDRJob(row); err != nil {
 		return err
 	}
+	if err := audit(tx, row); err != nil {
+		return err
+	}
 	if err := h.ended(tx, o, row, nil); err != nil {
 		return err
 	}
@@ -352,4 +358,14 @@ func (h *Handler) changed() {
 	if h.cfg.Changed != nil {
 		h.cfg.Changed()
 	}
+}
+
+// audit notes what a job came to.
+func audit(tx *catalog.Tx, row block.DRJob) error {
+	params := "new_volume=" + string(row.NewVolume)
+	if row.Point != nil {
+		params += "&point=" + string(row.Point.ID) + "&root=" + row.Point.Root.String()
+	}
+	return tx.InsertAudit(block.Audit{Call: string(row.Request.Kind) + " ends", Params: params, Rowkey: row.Rowkey,
+		Project: row.Request.Project, Outcome: string(row.Status) + ": " + row.Message})
 }

@@ -99,7 +99,8 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		TempDir: filepath.Join(s.cfg.DataDir, "tmp"), OnChange: s.kick, Now: s.env.Now, Log: s.log,
 		DR: control.DR{URL: s.URL(), KeepUndo: s.cfg.KeepUndo, SecondConsent: s.cfg.DR.SecondConsent,
 			Parallel: s.cfg.DR.Parallel, Hooks: s.cfg.DR.hooks(), RivalTimeout: s.cfg.DR.RivalTimeout,
-			AcceptSilent: s.cfg.KvolAPI.SilentRivals == "accept"},
+			AcceptSilent: s.cfg.KvolAPI.SilentRivals == "accept", KeepAudit: s.cfg.DR.Audit.Keep,
+			KeepAudits: s.cfg.DR.Audit.Records, AuditFile: auditFiles(filepath.Join(s.cfg.DataDir, "audit"))},
 	}
 	if s.peers != nil {
 		c.DR.Peers, c.DR.Replicating, c.DR.Repace = s.peers, s.replicating, s.repace

@@ -22,6 +22,15 @@ type DRConfig struct {
 	HoldClean time.Duration `yaml:"hold_clean"`
 	// Hooks are what recovery plans may name.
 	Hooks []HookConfig `yaml:"hooks"`
+	// Audit says what of the audit log stays in the catalog; the rest goes into
+	// files.
+	Audit AuditConfig `yaml:"audit"`
+}
+
+// AuditConfig is what the catalog keeps of the audit log.
+type AuditConfig struct {
+	Keep    time.Duration `yaml:"keep"`    // 9600h (400 days) if absent
+	Records int64         `yaml:"records"` // 1,000,000 if absent
 }
 
 // HookConfig is a hook: a URL that is posted to, or a command that is run.
@@ -38,6 +47,9 @@ func (d DRConfig) check() error {
 	}
 	if d.RivalTimeout < 0 {
 		return fmt.Errorf("dr.rival_timeout: %s is less than 0", d.RivalTimeout)
+	}
+	if d.Audit.Keep < 0 || d.Audit.Records < 0 {
+		return fmt.Errorf("dr.audit: keep and records are not negative")
 	}
 	names := map[string]bool{}
 	for _, h := range d.Hooks {

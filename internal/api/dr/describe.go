@@ -22,6 +22,7 @@ type read struct {
 	answer        any
 	whole         bool
 	query         []string // whole numbers
+	words         []string // texts
 }
 
 // body is the schema of the answer.
@@ -37,6 +38,9 @@ func (rd read) parameters() []openapi.Parameter {
 	var all []openapi.Parameter
 	for _, name := range rd.query {
 		all = append(all, openapi.Parameter{Name: name, In: "query", Schema: openapi.Whole})
+	}
+	for _, name := range rd.words {
+		all = append(all, openapi.Parameter{Name: name, In: "query", Schema: openapi.Text})
 	}
 	return all
 }
@@ -84,8 +88,14 @@ var reads = []read{
 		answer: []keepBody{}},
 	{path: "/doctor", summary: "what is not as it should be, and what to do", serve: (*Server).doctor,
 		member: "doctor", answer: doctorBody{}},
-	{path: "/audit", summary: "the newest calls of the kvol API", serve: (*Server).audit, member: "audit",
-		answer: []auditBody{}},
+	{path: "/audit", summary: "the newest records of the audit log", serve: (*Server).audit, member: "audit",
+		answer: []auditBody{}, query: []string{"limit", "before"}, words: []string{"operation_id", "call"}},
+	{path: "/audit/records", summary: "the audit log as it is kept, from old to new", serve: (*Server).auditRecords,
+		member: "audit_records", answer: recordsBody{}, query: []string{"after"}},
+	{path: "/audit/verify", summary: "whether the audit log is what was written", serve: (*Server).verifyAudit,
+		member: "audit_report", answer: auditReportBody{}},
+	{path: "/audit/heads", summary: "how far other zones' audit logs were told", serve: (*Server).auditHeads,
+		member: "audit_heads", answer: headsBody{}},
 }
 
 // begins are the operations that begin something.
@@ -156,6 +166,8 @@ var changes = []change{
 		"limits", nil},
 	{http.MethodDelete, "/limits/{zone}/{protection}", "take the limit of a protection off", http.StatusNoContent,
 		(*Server).deleteLimit, nil, "limits", nil},
+	{http.MethodPost, "/audit/heads/{zone}/accept", "begin anew with another zone's audit log", http.StatusNoContent,
+		(*Server).acceptAudit, nil, "audit_heads", nil},
 	{http.MethodPost, "/doctor", "mend what can be mended without losing anything", http.StatusOK, (*Server).mend,
 		nil, "doctor", doctorBody{}},
 }

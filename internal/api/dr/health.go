@@ -50,7 +50,7 @@ func (s *Server) events(r *http.Request, c block.Caller) (any, error) {
 }
 
 func (s *Server) rtos(r *http.Request, c block.Caller) (any, error) {
-	all, err := s.cfg.Service.RTOs(r.Context(), c, maxAudits)
+	all, err := s.cfg.Service.RTOs(r.Context(), c, control.MaxAudits)
 	return map[string]any{"rtos": each(all, rtoView)}, err
 }
 

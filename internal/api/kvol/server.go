@@ -127,6 +127,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, c call) {
 			req.err = block.Errorf(block.Invalid, "the parameters can't be read")
 		}
 		req.values = r.Form
+		req.Request = r.WithContext(block.WithRequester(r.Context(), block.Requester{User: block.UserID(req.user),
+			Remote: hostOf(r.RemoteAddr), Roles: []string{"kvol"}}))
 		a, err = c.run(s, req)
 	}
 	code := s.write(w, r, a, err)
@@ -150,16 +152,21 @@ func (s *Server) audit(r *request, c call, code int, rowkey int64) {
 	if code == http.StatusUnauthorized && !s.refused.AllowN(now, 1) {
 		return
 	}
-	remote := r.RemoteAddr
-	if host, _, err := net.SplitHostPort(remote); err == nil {
-		remote = host
-	}
 	err := s.cfg.Service.Audit(context.WithoutCancel(r.Context()), block.Audit{
-		At: now.UTC(), User: clip(r.user), Remote: remote, Call: c.name, Params: r.used.Encode(), Code: code, Rowkey: rowkey,
+		At: now.UTC(), User: clip(r.user), Remote: hostOf(r.RemoteAddr), Call: c.name, Params: r.used.Encode(), Code: code,
+		Rowkey: rowkey,
 	})
 	if err != nil {
 		s.cfg.Log.Error("a call could not be written to the audit log", "call", c.name, "rowkey", rowkey, "err", err)
 	}
+}
+
+// hostOf is an address without its port.
+func hostOf(remote string) string {
+	if host, _, err := net.SplitHostPort(remote); err == nil {
+		return host
+	}
+	return remote
 }
 
 func clip(text string) string { return text[:min(len(text), 255)] }

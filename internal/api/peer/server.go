@@ -82,6 +82,8 @@ func NewServer(cfg ServerConfig) *Server {
 	s.routes.HandleFunc(post, control.PathBids, s.answer(s.bids))
 	s.routes.HandleFunc(post, control.PathWithdraw, s.answer(s.withdraw))
 	s.routes.HandleFunc(get, control.PathFencesSince, s.answer(s.fencesSince))
+	s.routes.HandleFunc(get, control.PathAudit, s.answer(s.audit))
+	s.routes.HandleFunc(get, control.PathAuditTold, s.answer(s.auditTold))
 	s.routes.HandleFunc(post, PathReplicate, s.replicate)
 	return s
 }
@@ -226,6 +228,20 @@ func (s *Server) known(ctx context.Context, from block.Zone, r *http.Request) (a
 	q := r.URL.Query()
 	return s.cfg.Service.Known(ctx, from, block.VolumeID(q.Get("volume")), block.SnapshotID(q.Get("snapshot")),
 		block.TypeID(q.Get("type")))
+}
+
+// audit shows a zone that this one's audit log goes on from a record.
+func (s *Server) audit(ctx context.Context, _ block.Zone, r *http.Request) (any, error) {
+	after, err := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
+	if err != nil || after < 0 {
+		return nil, block.Errorf(block.Invalid, "after must be the number of a record.")
+	}
+	return s.cfg.Service.ProveAudit(ctx, after)
+}
+
+// auditTold answers a zone what it told of its own audit log.
+func (s *Server) auditTold(ctx context.Context, from block.Zone, _ *http.Request) (any, error) {
+	return s.cfg.Service.AuditToldBy(ctx, from)
 }
 
 // takeover is a step of a planned failover, asked for by the source.

@@ -139,7 +139,7 @@ func TestLeftoversAreFoundAndMended(t *testing.T) {
 		t.Error(err)
 	}
 	find(t, c, source, "orphan-volume", true)
-	calls, err := c.Session(source, zonetest.Admin).Audits(ctx)
+	calls, err := c.Session(source, zonetest.Admin).Audits(ctx, client.AuditQuery{})
 	if err != nil ||
 		!slices.ContainsFunc(calls, func(a client.Audit) bool { return a.Call == "doctor mends leaked-pin" }) {
 		t.Errorf("the audit log: %+v, %v", calls, err)

@@ -6,6 +6,25 @@ import (
 	"path/filepath"
 )
 
+// ByHand changes a catalog as somebody would who has the file and not kvol. The
+// zone must not run.
+func (c *Cloud) ByHand(name string, statements ...string) {
+	c.t.Helper()
+	if c.Running(name) {
+		c.t.Fatalf("zone %s runs", name)
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(c.zones[name].config.DataDir, "catalog.db"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer db.Close()
+	for _, s := range statements {
+		if _, err := db.Exec(s); err != nil {
+			c.t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
 // Rows are all rows of some tables of a zone's catalog, as texts, so that a test
 // can tell whether something changed.
 func (c *Cloud) Rows(name string, tables ...string) (rows []string) {
@@ -42,4 +61,19 @@ func (c *Cloud) Rows(name string, tables ...string) (rows []string) {
 		found.Close()
 	}
 	return rows
+}
+
+// Value is a text that a query of a zone's catalog finds.
+func (c *Cloud) Value(name, query string) (text string) {
+	c.t.Helper()
+	path := filepath.Join(c.zones[name].config.DataDir, "catalog.db")
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&_pragma=busy_timeout(10000)")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRow(query).Scan(&text); err != nil {
+		c.t.Fatalf("%s: %v", query, err)
+	}
+	return text
 }
