@@ -59,6 +59,13 @@ func (tx *Tx) CountFailovers(backend string, since time.Time) (there, here int, 
 		backend, micros(since), string(block.FailoverDone), string(block.FailoverBack)).Scan(&there, &here)
 }
 
+// LivingIn lists volumes of a backend that live on in another zone, with ids
+// after a given one, at most limit.
+func (tx *Tx) LivingIn(backend string, zone block.Zone, after block.VolumeID, limit int) ([]block.VolumeID, error) {
+	return collect(tx, scanVolumeID, `SELECT id FROM volumes WHERE backend = $1 AND recovered_to ->> '$.Zone' = $2
+		AND id > $3 AND status <> 'deleting' ORDER BY id LIMIT $4`, backend, string(zone), string(after), limit)
+}
+
 func scanFailover(row scanner) (f block.Failover, err error) {
 	err = row.Scan(asJSON(&f))
 	return f, err

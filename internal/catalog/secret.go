@@ -78,7 +78,8 @@ func (tx *Tx) UpdateSecret(s block.Secret) error {
 		return err
 	}
 	res, err := tx.exec(`UPDATE secrets SET placed_as = CASE WHEN project_id = $2 THEN placed_as END,
-		acl = CASE WHEN project_id = $2 THEN acl END, project_id = $2, user_id = $3, content_type = $4, sealed = $5, updated_at = $6 WHERE id = $1`,
+		acl = CASE WHEN project_id = $2 THEN acl END, project_id = $2, user_id = $3, content_type = $4, sealed = $5,
+		updated_at = $6 WHERE id = $1`,
 		s.ID, s.Project, s.User, orNull(s.ContentType), s.Sealed, micros(tx.Now))
 	return changed(res, err, noSecret, s.ID)
 }

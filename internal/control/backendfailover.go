@@ -46,11 +46,12 @@ type backendOrder struct {
 }
 
 // FailOverBackend moves the replicated volumes of a backend to another zone, as a
-// job; to is that zone, "" if there is one only, or FailBack, by which the
-// backend takes new volumes again (those that were moved come back by the
-// failback of each, in the zone where they are). A zone to which nothing on the
-// backend is replicated changes nothing and is no error: Cinder, too, finds that
-// later. A backend of which nothing is replicated is Invalid.
+// job; to is that zone, "" if there is one only, or FailBack, by which those that
+// live in the zone to which the backend failed over come back, and it takes new
+// ones again. A zone to which nothing on the backend is replicated changes
+// nothing and is no error: Cinder, too, finds that later. A backend of which
+// nothing is replicated is Invalid, and so is failing back from a zone that has
+// no way back.
 func (s *Service) FailOverBackend(ctx context.Context, c block.Caller, backend, host, to string) error {
 	err := first(mustAdminister(c, "volume_extension:services:update"), mustAdminister(c, "volume:failover_host"),
 		s.hasHost(backend, host))
@@ -72,16 +73,11 @@ func (s *Service) FailOverBackend(ctx context.Context, c block.Caller, backend, 
 			return invalidInput("No service could be changed: replication_status in ['%s'] must be "+
 				"['enabled', 'failed-over'] and must be up to failover.", host)
 		}
-		if to == FailBack {
-			st.Replication, st.Active, st.Disabled = "", new(string), st.Frozen
-			st.Reason = new(string)
-			if st.Frozen {
-				*st.Reason = "frozen"
-			}
-			return first(tx.PutService(st), auditBackend(tx, c, backend, to))
-		}
 		order := backendOrder{Backend: backend, Begun: tx.Now, User: c.User, Roles: c.Roles, Disabled: st.Disabled,
 			Reason: st.Reason, Replication: now}
+		if to == FailBack {
+			return first(s.failBack(tx, st, order), auditBackend(tx, c, backend, to))
+		}
 		if order.Zone, order.Types = s.waysOut(backend, types, block.Zone(to)); order.Zone == "" {
 			s.log.Error("a backend's failover names no zone to which it is replicated", "backend", backend, "peer", to)
 			return nil
@@ -164,8 +160,8 @@ func (s *Service) runBackendFailover(ctx context.Context, t *job.Task) error {
 }
 
 // moveAway begins with as many volumes as may be on their way. It returns how
-// many are, how many are still to be begun with, and why the last of them was
-// refused; -1 if the catalog could not be asked.
+// many are, how many are still to be begun with (those that are refused for good
+// are not), and why the last of them was refused; -1 if the catalog could not be asked.
 func (s *Service) moveAway(ctx context.Context, order backendOrder) (moving, left int, cause error) {
 	var waiting []block.VolumeID
 	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
@@ -192,7 +188,9 @@ func (s *Service) moveAway(ctx context.Context, order backendOrder) (moving, lef
 		}
 		_, err := s.Failover(ctx, caller, FailoverRequest{Volume: id, Destination: order.Zone})
 		if err != nil {
-			cause = err
+			if cause = err; s.forGood(ctx, id, err) {
+				left--
+			}
 			continue
 		}
 		moving, left = moving+1, left-1

@@ -119,6 +119,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 		jobUndo:       handler{s.runUndo, nobody},
 
 		jobBackendFailover: handler{s.runBackendFailover, gaveUpBackend},
+		jobBackendFailback: handler{s.runBackendFailback, gaveUpFailback},
 		recovery.JobKind:   s.recoveryHandler(),
 	}
 }

@@ -92,6 +92,10 @@ type peerBook struct {
 	hearing map[block.Zone]bool          // zones whose audit logs are just looked at
 }
 
+func documentOf(kept catalog.PeerDocument) (d Document, err error) {
+	return d, json.Unmarshal(kept.Text, &d)
+}
+
 // book fills the peer book from the catalog once, and runs fn on it.
 func (s *Service) book(ctx context.Context, fn func(*peerBook)) error {
 	b := &s.peers
@@ -113,8 +117,8 @@ func (s *Service) book(ctx context.Context, fn func(*peerBook)) error {
 	b.down, b.silent = map[block.Zone]time.Time{}, map[block.Zone]bool{}
 	b.fences, b.behind = map[block.Zone]int64{}, map[block.Zone]chan struct{}{}
 	for _, kept := range docs {
-		var d Document
-		if err := json.Unmarshal(kept.Text, &d); err != nil {
+		d, err := documentOf(kept)
+		if err != nil {
 			s.log.Error("a peer's document in the catalog is unreadable", "peer", kept.Zone, "err", err)
 			continue
 		}

@@ -84,6 +84,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s.routes.HandleFunc(get, control.PathFencesSince, s.answer(s.fencesSince))
 	s.routes.HandleFunc(get, control.PathAudit, s.answer(s.audit))
 	s.routes.HandleFunc(get, control.PathAuditTold, s.answer(s.auditTold))
+	s.routes.HandleFunc(post, control.PathBringBack, s.answer(s.bringBack))
 	s.routes.HandleFunc(post, PathReplicate, s.replicate)
 	return s
 }
@@ -176,6 +177,15 @@ func (s *Server) fencesSince(ctx context.Context, _ block.Zone, r *http.Request)
 		return nil, block.Wrap(block.Invalid, err, "revision must be a number.")
 	}
 	return s.cfg.Service.FencesSince(ctx, since)
+}
+
+// bringBack is asked by a zone for the volumes that were recovered from it.
+func (s *Server) bringBack(ctx context.Context, from block.Zone, r *http.Request) (any, error) {
+	var o control.ReturnOrder
+	if err := read(r, &o); err != nil {
+		return nil, err
+	}
+	return s.cfg.Service.BringBack(ctx, from, o)
 }
 
 func (s *Server) pairs(ctx context.Context, _ block.Zone, _ *http.Request) (any, error) {

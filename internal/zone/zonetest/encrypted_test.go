@@ -21,6 +21,16 @@ import (
 // ask sends a request to a service of a session and wants success.
 func ask(t *testing.T, s *client.Session, method, service, path, body string) []byte {
 	t.Helper()
+	code, text := tryAsk(t, s, method, service, path, body)
+	if code >= 300 {
+		t.Fatalf("%s %s: %d %s", method, path, code, text)
+	}
+	return []byte(text)
+}
+
+// tryAsk is ask for what may be refused.
+func tryAsk(t *testing.T, s *client.Session, method, service, path, body string) (code int, text string) {
+	t.Helper()
 	base, err := s.URL(service)
 	if err != nil {
 		t.Fatal(err)
@@ -36,11 +46,11 @@ func ask(t *testing.T, s *client.Session, method, service, path, body string) []
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode >= 300 {
-		t.Fatalf("%s %s: %s %s, %v", method, path, answer.Status, text, err)
+	said, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return text
+	return answer.StatusCode, string(said)
 }
 
 // TestEncryptedVolumeIsRecovered: an encrypted volume is recovered when nothing
