@@ -250,7 +250,11 @@ func (s *Service) runBackendFailback(ctx context.Context, t *job.Task) error {
 
 // returning lists volumes of a backend that live in another zone, with their ids
 // there.
-func (s *Service) returning(ctx context.Context, order backendOrder, after block.VolumeID) (some []Returning, err error) {
+func (s *Service) returning(
+	ctx context.Context,
+	order backendOrder,
+	after block.VolumeID,
+) (some []Returning, err error) {
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		ids, err := tx.LivingIn(order.Backend, order.Zone, after, returningAtOnce)
 		if err != nil {
