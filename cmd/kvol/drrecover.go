@@ -43,6 +43,8 @@ With --key it is one recovery however often it is asked for.`}
 	f.IntVar(&r.Parallel, "parallel", 0, "volumes that are filled at once")
 	f.BoolVar(&r.DryRun, "dry-run", false, "only tell what would happen")
 	f.BoolVar(&r.AcceptLoss, "accept-loss", false, "what the points do not have may be lost")
+	f.StringSliceVar(&r.AcceptRivals, "accept-rivals", nil,
+		"zones that are known to be lost, or not to have recovered it; for administrators")
 	f.BoolVar(&r.SkipUnrecoverable, "skip-unrecoverable", false, "leave out volumes that can't be recovered")
 	f.BoolVar(&r.OverQuota, "over-quota", false, "beyond quotas, for administrators")
 	f.BoolVar(&r.Again, "again", false, "also what was recovered already")

@@ -10,6 +10,7 @@ const (
 	FindNoRecentPoint FindingKind = "no-recent-point"  // a pair of which the newest points are old
 	FindPeerSilent    FindingKind = "peer-silent"      // a zone that was not heard of for long
 	FindClocksApart   FindingKind = "clocks-apart"     // two zones' clocks differ
+	FindRival         FindingKind = "rival"            // a volume that two zones took over
 	FindStalePrimary  FindingKind = "stale-primary"    // a volume that lives on in another zone
 	FindOrphanReplica FindingKind = "orphan-replica"   // a replica of no protection
 	FindOrphanVolume  FindingKind = "orphan-volume"    // bytes in a store that belong to nothing in the catalog

@@ -23,6 +23,9 @@ type Recovery struct {
 	OverQuota         bool   `json:"over_quota,omitempty"`
 	Again             bool   `json:"again,omitempty"`
 	IdempotencyKey    string `json:"idempotency_key,omitempty"`
+	// AcceptRivals are zones that are known to be lost, or not to have taken over
+	// what is recovered.
+	AcceptRivals []string `json:"accept_rivals,omitempty"`
 }
 
 // RecoveryScope says which volumes are meant.

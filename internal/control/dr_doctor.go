@@ -62,7 +62,8 @@ func (s *Service) Doctor(ctx context.Context, c block.Caller) (Findings, error) 
 
 // forTenants reports whether a finding is told to the owner of the volume.
 func (a ailment) forTenants() bool {
-	return a.Kind == block.FindUnprotected || a.Kind == block.FindStalePrimary
+	return a.Kind == block.FindUnprotected || a.Kind == block.FindStalePrimary ||
+		a.Kind == block.FindRival && a.Project != ""
 }
 
 // Mend mends what can be mended without losing anything that anybody wrote, and
@@ -111,7 +112,7 @@ func (s *Service) mendOne(ctx context.Context, c block.Caller, a ailment) error 
 func (a ailment) leftover() bool {
 	switch a.Kind {
 	case block.FindUnprotected, block.FindNoRecentPoint, block.FindPeerSilent, block.FindClocksApart,
-		block.FindStalePrimary, block.FindOrphanReplica:
+		block.FindStalePrimary, block.FindRival, block.FindOrphanReplica:
 		return false
 	}
 	return true
@@ -168,7 +169,7 @@ func (s *Service) examine(ctx context.Context) (*examination, error) {
 		}
 		kept := len(e.found)
 		for _, look := range []func(*catalog.Tx) error{
-			e.stale, func(tx *catalog.Tx) error { return e.replicas(ctx, tx) },
+			e.stale, e.rivals, func(tx *catalog.Tx) error { return e.replicas(ctx, tx) },
 			func(tx *catalog.Tx) error { return e.strangers(tx, stored) }, e.pins, e.cuts, e.links,
 		} {
 			if err := look(tx); err != nil {

@@ -28,6 +28,11 @@ func (e *examination) stale(tx *catalog.Tx) error {
 		if to := v.RecoveredTo; to != nil {
 			a.Peer = to.Zone
 		}
+		if kept.Rival {
+			a.Kind = block.FindRival
+			a.Text = fmt.Sprintf("Volume %s was recovered here while %s was made of the same volume under a higher epoch; it "+
+				"is read-only here, and nothing that was written to it lives on", v.ID, where)
+		}
 		switch kept.State {
 		case block.StaleEqual:
 			a.Text += "; all that it has is there, too."
@@ -53,6 +58,26 @@ func (e *examination) stale(tx *catalog.Tx) error {
 			}
 		}
 		e.add(a)
+	}
+	return err
+}
+
+// rivals looks at what other zones took over beside this one, and have not
+// stopped writing to as far as is known.
+func (e *examination) rivals(tx *catalog.Tx) error {
+	open, err := tx.OpenRivals("")
+	for _, r := range open {
+		f, _, err := tx.Fence(r.SourceZone, r.Source)
+		if err != nil {
+			return err
+		}
+		e.add(ailment{Finding: block.Finding{Kind: block.FindRival, Volume: f.Recovered.Volume,
+			SourceZone: r.SourceZone, Peer: r.Lost.Zone,
+			Text: fmt.Sprintf("Zone %s took volume %s of zone %s over as volume %s, and this zone as volume %s; hosts may "+
+				"write to both until zone %s hears that it lost.", r.Lost.Zone, r.Source, r.SourceZone, r.Lost.Volume,
+				f.Recovered.Volume, r.Lost.Zone),
+			Advice: fmt.Sprintf("It is told as soon as it answers. Detach hosts from volume %s there, or mend the link to "+
+				"zone %s.", r.Lost.Volume, r.Lost.Zone)}})
 	}
 	return err
 }

@@ -358,6 +358,9 @@ func (c *Cloud) Sent(from, to string) int64 { return c.links[[2]string{from, to}
 // Mend undoes Cut.
 func (c *Cloud) Mend(a, b string) { c.set(a, b, false) }
 
+// Hold holds back what one zone answers another that asks, or lets it go on.
+func (c *Cloud) Hold(asks, answers string, on bool) { c.links[[2]string{asks, answers}].hold(on) }
+
 func (c *Cloud) set(a, b string, cut bool) {
 	c.links[[2]string{a, b}].set(cut)
 	c.links[[2]string{b, a}].set(cut)

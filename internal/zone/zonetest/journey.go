@@ -51,6 +51,14 @@ func NewJourney(t *testing.T, c *Cloud, zone string, blocks int, seed uint64) *J
 	return j
 }
 
+// At is the journey of what became of the volume in another zone; this one is as
+// it was.
+func (j *Journey) At(zone, volume string) *Journey {
+	other := *j
+	other.Zone, other.Volume, other.content, other.lost = zone, volume, bytes.Clone(j.content), map[int][]byte{}
+	return &other
+}
+
 // Open reaches a volume of Alice's through its export.
 func (c *Cloud) Open(zone, volume string) *nbd.Conn {
 	c.t.Helper()

@@ -20,6 +20,7 @@ type link struct {
 	cut   bool                  // guarded by mu, as all below
 	conns map[net.Conn]struct{} // both halves of what is open
 	wg    sync.WaitGroup
+	held  chan struct{} // closed when answers go on; nil while they do; guarded by mu
 }
 
 func newLink(to string) (*link, error) {
@@ -82,7 +83,7 @@ func (k *link) carry(a net.Conn) {
 			if pair[0] == b {
 				to = io.MultiWriter(b, &counter{&k.sent})
 			}
-			_, _ = io.Copy(to, pair[1]) // a broken link is what it is for
+			_, _ = io.Copy(to, held{pair[1], k, pair[1] == b}) // a broken link is what it is for
 			pair[0].Close()
 			pair[1].Close()
 		})
@@ -96,6 +97,37 @@ type counter struct{ n *atomic.Int64 }
 func (c *counter) Write(p []byte) (int, error) {
 	c.n.Add(int64(len(p)))
 	return len(p), nil
+}
+
+// held is an end of a connection whose bytes may be held back.
+type held struct {
+	net.Conn
+	link    *link
+	answers bool
+}
+
+// Read gives what came when answers go on.
+func (h held) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	h.link.mu.Lock()
+	wait := h.link.held
+	h.link.mu.Unlock()
+	if h.answers && wait != nil {
+		<-wait
+	}
+	return n, err
+}
+
+// hold holds what comes back, or lets it go on.
+func (k *link) hold(on bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if on && k.held == nil {
+		k.held = make(chan struct{})
+	} else if !on && k.held != nil {
+		close(k.held)
+		k.held = nil
+	}
 }
 
 // set cuts or mends the link.
@@ -113,6 +145,7 @@ func (k *link) set(cut bool) {
 func (k *link) close() error {
 	err := k.listener.Close()
 	k.set(true)
+	k.hold(false)
 	k.wg.Wait()
 	if errors.Is(err, net.ErrClosed) {
 		return nil
