@@ -31,6 +31,13 @@ type Catalog struct {
 type Options struct {
 	Path string           // of the database file, which is made if it is missing; "" for one in memory
 	Now  func() time.Time // the clock; nil for the system's
+	// Image is what a catalog in memory begins with: what another one's Image
+	// returned. nil for an empty one.
+	Image []byte
+	// Commit, if set, is called in the place of each commit, which it makes by
+	// calling commit, or not. An error that it returns is what the Updates of the
+	// transaction return. It is for tests of crashes.
+	Commit func(commit func() error) error
 }
 
 // Open opens a catalog and brings its tables up to date. A catalog that was
@@ -43,6 +50,14 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 	var err error
 	if c.writer, c.readers, err = c.connect(o.Path); err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", o.Path, err)
+	}
+	if o.Image != nil {
+		if err := c.writer.conn.load(o.Image); err != nil {
+			return nil, errors.Join(fmt.Errorf("open catalog: %w", err), c.Close())
+		}
+	}
+	if o.Commit != nil {
+		c.writer.commit = o.Commit
 	}
 	if err := c.migrate(ctx, migrationFiles, "migrations"); err != nil {
 		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", o.Path, err), c.Close())
@@ -60,6 +75,15 @@ func (c *Catalog) Close() error {
 		return c.writer.close()
 	}
 	return errors.Join(c.readers.close(), c.writer.close())
+}
+
+// Image returns all that is committed in a catalog in memory, for Options.Image.
+func (c *Catalog) Image(ctx context.Context) (image []byte, err error) {
+	err = c.writer.view(ctx, func(db *conn) error {
+		image, err = db.image()
+		return err
+	})
+	return image, err
 }
 
 // JobsChanged gets a token after a commit that enqueued a job or made one due

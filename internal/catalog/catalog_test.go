@@ -337,3 +337,57 @@ func TestSetting(t *testing.T) {
 		})
 	}
 }
+
+// TestImage opens a catalog on what another one held when its image was taken.
+func TestImage(t *testing.T) {
+	ctx := t.Context()
+	first, err := Open(ctx, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if err := first.Update(ctx, set("before")); err != nil {
+		t.Fatal(err)
+	}
+	image, err := first.Image(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Update(ctx, set("after")); err != nil {
+		t.Fatal(err)
+	}
+	second, err := Open(ctx, Options{Image: image})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	wantSet(t, second, map[string]bool{"before": true, "after": false})
+	if _, err := Open(ctx, Options{Image: []byte("no database")}); err == nil {
+		t.Error("an image that is none was opened")
+	}
+}
+
+// TestCommitHook has a commit not happen, and another one happen of which
+// nobody is told.
+func TestCommitHook(t *testing.T) {
+	ctx, fate := t.Context(), func(commit func() error) error { return commit() }
+	dead := errors.New("the process is dead")
+	c, err := Open(ctx, Options{Commit: func(commit func() error) error { return fate(commit) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fate = func(func() error) error { return dead }
+	if err := c.Update(ctx, set("never")); !errors.Is(err, dead) {
+		t.Errorf("before the commit: %v", err)
+	}
+	fate = func(commit func() error) error { return errors.Join(commit(), dead) }
+	if err := c.Update(ctx, set("untold")); !errors.Is(err, dead) {
+		t.Errorf("after the commit: %v", err)
+	}
+	fate = func(commit func() error) error { return commit() }
+	if err := c.Update(ctx, set("told")); err != nil {
+		t.Error(err)
+	}
+	wantSet(t, c, map[string]bool{"never": false, "untold": true, "told": true})
+}

@@ -99,6 +99,24 @@ func (c *conn) query(ctx context.Context, query string, args ...any) (*rows, err
 	return &rows{ctx: ctx, conn: c, of: p, found: found, at: make([]driver.Value, len(found.Columns()))}, nil
 }
 
+// image returns the bytes of the database.
+func (c *conn) image() ([]byte, error) {
+	d, ok := c.driver.(interface{ Serialize() ([]byte, error) })
+	if !ok {
+		return nil, fmt.Errorf("the driver's connections are %T", c.driver)
+	}
+	return d.Serialize()
+}
+
+// load replaces the database in memory by one of which image returned the bytes.
+func (c *conn) load(image []byte) error {
+	d, ok := c.driver.(interface{ Deserialize(image []byte) error })
+	if !ok {
+		return fmt.Errorf("the driver's connections are %T", c.driver)
+	}
+	return d.Deserialize(image)
+}
+
 // close ends the connection and all its statements.
 func (c *conn) close() error {
 	var errs []error

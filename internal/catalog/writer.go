@@ -21,8 +21,9 @@ var errAgain = errors.New("the transaction was given up with another one's")
 // goroutine; the last one that waits commits for all.
 type writer struct {
 	conn    *conn
-	turn    chan struct{} // holds a token while somebody uses the connection
-	waiting atomic.Int64  // Updates that want the turn
+	commit  func(func() error) error // see Options
+	turn    chan struct{}            // holds a token while somebody uses the connection
+	waiting atomic.Int64             // Updates that want the turn
 
 	// guarded by turn
 	open   *batch
@@ -36,7 +37,9 @@ type batch struct {
 	err     error
 }
 
-func newWriter(c *conn) *writer { return &writer{conn: c, turn: make(chan struct{}, 1)} }
+func newWriter(c *conn) *writer {
+	return &writer{conn: c, turn: make(chan struct{}, 1), commit: func(commit func() error) error { return commit() }}
+}
 
 // update runs fn with the connection in a transaction, and returns when what fn
 // did is committed. An error of fn undoes what fn did, no more. errAgain, and
@@ -116,7 +119,7 @@ func (w *writer) settle(now bool) {
 		return
 	}
 	w.open = nil
-	if err := w.do("COMMIT"); err != nil {
+	if err := w.commit(func() error { return w.do("COMMIT") }); err != nil {
 		_ = w.do("ROLLBACK") // the database may have done so
 		b.err = fmt.Errorf("commit: %w", err)
 	}
