@@ -149,6 +149,10 @@ func (i *inbound) Begin(ctx context.Context, s block.Step) (int64, error) {
 		if err := i.note(ctx, progress); err != nil {
 			return 0, err
 		}
+	} else if progress.Offset > 0 {
+		if err := i.clearAfter(ctx, s, progress.Offset); err != nil {
+			return 0, err
+		}
 	}
 	i.offset, i.sum, i.unmarked = progress.Offset, SumFrom(progress.Sum), 0
 	i.tally = churn.Tally{PointStats: progress.Stats}
@@ -200,6 +204,9 @@ func (i *inbound) begin(tx *catalog.Tx, s block.Step) (rep block.Replica, p cata
 	case rep.Pending != nil && sameStep(*rep.Pending, s):
 		if p, err = tx.StepProgress(rep.ID); err != nil {
 			return rep, p, err
+		}
+		if p.Offset == 0 {
+			p.Offset = catalog.Rewind // what was written is in no sum yet
 		}
 	case rep.Pending == nil && s.Base.ID != "" && s.Base.ID == rep.Newest.ID:
 		p.Offset = 0 // nothing was written since the base

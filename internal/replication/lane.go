@@ -4,7 +4,9 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"kvol/internal/block"
@@ -120,7 +122,8 @@ func (s *Sender) dispatch(ctx context.Context) time.Duration {
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
 	wait := max(0, s.nextScan.Sub(now))
-	for _, l := range s.lanes {
+	for _, zone := range slices.Sorted(maps.Keys(s.lanes)) {
+		l := s.lanes[zone]
 		for kind := range kinds {
 			wait = min(wait, s.dispatchLocked(ctx, l, kind, now))
 		}

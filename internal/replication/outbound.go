@@ -23,7 +23,7 @@ func (v *visit) update(ctx context.Context, have Have) error {
 	} else if err := v.store.driver.CreateSnapshot(ctx, v.store.ref(*v.link.Target)); err != nil {
 		return err // it may have been interrupted before it was made
 	}
-	want, err := v.points(ctx)
+	want, err := v.points(ctx, have)
 	if err != nil {
 		return err
 	}
@@ -116,14 +116,20 @@ func (v *visit) grown(ctx context.Context, p block.Point) (bool, error) {
 }
 
 // points lists what the source has, from old to new, up to the point that was
-// cut: the tenants' snapshots, the confirmed point, and that one.
-func (v *visit) points(ctx context.Context) ([]block.Point, error) {
+// cut: the tenants' snapshots, the confirmed point, those that the target has
+// though no answer said so, and that one.
+func (v *visit) points(ctx context.Context, have Have) ([]block.Point, error) {
 	all, err := v.named(ctx)
 	if err != nil {
 		return nil, err
 	}
+	there := make(map[block.PointID]block.Point, len(have.Points))
+	for _, p := range have.Points {
+		there[p.ID] = p
+	}
 	var want []block.Point
 	for _, s := range all {
+		common, known := there[s.Name]
 		p := block.Point{ID: s.Name, Volume: v.volume.ID, Epoch: v.volume.Epoch, Size: s.Size}
 		tenants, named := v.snapshots[s.Name]
 		switch {
@@ -134,6 +140,8 @@ func (v *visit) points(ctx context.Context) ([]block.Point, error) {
 			return append(want, p), nil
 		case v.origin() != nil && s.Name == v.origin().Point.ID:
 			p.At = v.origin().Point.At
+		case known:
+			p.At = common.At
 		case s.Name != v.link.Confirmed.ID:
 			continue
 		}
@@ -332,7 +340,9 @@ func (v *visit) tidy(ctx context.Context) error {
 }
 
 // leftovers returns the snapshots that can be deleted, and the pins of this
-// link that are for nothing.
+// link that are for nothing. While a point is under way and the target was not
+// asked yet, no pin is: the target may have committed a step on the way there
+// whose answer was lost, and without its base all would be sent again.
 func (v *visit) leftovers(tx *catalog.Tx) (cuts, pins []block.PointID, err error) {
 	links, err := tx.LinksOf(v.volume.ID)
 	if err != nil {
@@ -345,8 +355,9 @@ func (v *visit) leftovers(tx *catalog.Tx) (cuts, pins []block.PointID, err error
 	if err != nil {
 		return nil, nil, err
 	}
+	asked := v.peer != nil || v.link.Target == nil || v.link.State == catalog.LinkFenced
 	for _, id := range held {
-		if !needed(v.link, id) {
+		if asked && !needed(v.link, id) {
 			pins = append(pins, id)
 		}
 	}

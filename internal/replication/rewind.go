@@ -61,13 +61,31 @@ func (i *inbound) rewind(ctx context.Context, s block.Step) error {
 	if n := len(snapshots); ok && n > 0 && snapshots[n-1].Name == s.Base.ID {
 		return reverter.Revert(ctx, i.at(s.Base)) // loses nothing, since nothing is newer
 	}
-	return i.copyBack(ctx, s.Base)
+	return i.copyBack(ctx, s.Base, 0)
+}
+
+// clearAfter makes the replica's volume hold a step's base from an offset on, so
+// that the step can go on there. What was written after the last note of progress
+// is in no sum: should it lie where the step writes nothing, no root would tell.
+func (i *inbound) clearAfter(ctx context.Context, s block.Step, from int64) error {
+	if err := i.driver.ExtendVolume(ctx, i.replica.ID, s.Target.Size); err != nil {
+		return err
+	}
+	if s.Base.ID != "" {
+		return i.copyBack(ctx, s.Base, from)
+	}
+	return i.change(ctx, func(dev driver.Device) error {
+		if from >= dev.Size() {
+			return nil
+		}
+		return dev.Zero(from, dev.Size()-from)
+	})
 }
 
 // copyBack is the general way to rewind: it copies over from the base what
-// differs. A snapshot of what is there tells what that is; it is an orphan if
-// this is cut short.
-func (i *inbound) copyBack(ctx context.Context, base block.Point) error {
+// differs, from an offset on. A snapshot of what is there tells what that is; it
+// is an orphan if this is cut short.
+func (i *inbound) copyBack(ctx context.Context, base block.Point, after int64) error {
 	now := driver.SnapshotRef{Volume: i.replica.ID, Name: block.PointID(block.NewID())}
 	if err := i.driver.CreateSnapshot(ctx, now); err != nil {
 		return err
@@ -82,6 +100,9 @@ func (i *inbound) copyBack(ctx context.Context, base block.Point) error {
 		for e, err := range joined(driver.Diff(ctx, i.driver, i.at(base), now)) {
 			if err != nil {
 				return err
+			}
+			if cut := min(e.Len, max(0, after-e.Off)); cut > 0 {
+				e.Off, e.Len = e.Off+cut, e.Len-cut
 			}
 			if err := copyExtent(dev, from, e, buf); err != nil {
 				return err

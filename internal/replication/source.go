@@ -48,7 +48,7 @@ func (s store) Delta(ctx context.Context, step block.Step, sum Sum, from int64, 
 		}
 		defer base.Close()
 	}
-	buf := make([]byte, maxRun)
+	buf := make([]byte, min(maxRun, target.Size()))
 	for e, err := range joined(driver.Diff(ctx, s.driver, s.ref(step.Base), s.ref(step.Target))) {
 		if err == nil {
 			err = ctx.Err()

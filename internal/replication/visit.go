@@ -332,6 +332,9 @@ func (v *visit) fenced(ctx context.Context, err error) error {
 	if e := v.sender.cfg.Fenced(ctx, f); e != nil {
 		return fmt.Errorf("mark volume as recovered elsewhere: %w", e)
 	}
+	if e := v.tidy(ctx); e != nil { // of what was under way nothing arrives
+		return errors.Join(err, e)
+	}
 	return err
 }
 
