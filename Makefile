@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 60s
 
-.PHONY: help build demo test check lint fuzz race crash soak-flips soak bench bench-api bench-dr setup clean
+.PHONY: help build demo test check lint fuzz race crash sim soak-flips soak bench bench-api bench-dr setup clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ race: ## the tests of the concurrent packages under the race detector (needs gcc
 CUTS ?= 100000
 crash: ## CUTS simulated power cuts (default 100000) and every fault of longer histories; takes minutes
 	KVOL_POWER_CUTS=$(CUTS) $(GO) test -count=1 -timeout 2h -v -run 'TestPowerCut|TestFaults' ./internal/driver/logstore
+
+SEEDS ?= 100000
+SEED ?= 1
+sim: ## SEEDS simulated stories of replicating zones (default 100000), the first being SEED; takes an hour
+	$(GO) test -count=1 -timeout 48h -v -run 'TestStories$$' ./internal/zone/simtest -seeds $(SEEDS) -seed $(SEED)
 
 FLIPS ?= 1000
 soak-flips: ## FLIPS planned failovers of a volume to and fro (default 1000), with writes between and equal hashes

@@ -100,6 +100,7 @@ var mayImport = map[string][]string{
 		"kvol/cmd/kvol/...",
 		"zone",
 	},
+	"zone/simtest":       {"..."},
 	"kvol/cmd/kvol/demo": {"api/peer", "block", "client", "client/...", "replication", "zone"},
 	"kvol/test/...":      {"..."},
 }

@@ -1,0 +1,107 @@
+package simtest_test
+
+import (
+	"flag"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+
+	"kvol/internal/zone/simtest"
+)
+
+var (
+	seeds = flag.Int("seeds", 1000, "how many seeds TestStories plays")
+	first = flag.Uint64("seed", 1, "the first of them")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	runtime.GOMAXPROCS(1)   // see schedule
+	debug.SetGCPercent(400) // a story leaves nothing behind
+	os.Exit(m.Run())
+}
+
+// all is when enough seeds were played for everything to have happened.
+const all = 900
+
+// TestStories plays many seeds. Everything that can go wrong must have gone wrong
+// in some of them.
+func TestStories(t *testing.T) {
+	n := *seeds
+	if testing.Short() {
+		n = min(n, 50)
+	}
+	total, turns, began := simtest.Count{}, 0, time.Now()
+	var virtual time.Duration
+	for i := range n {
+		seed := *first + uint64(i)
+		o := simtest.Play(t, simtest.Story{Seed: seed})
+		if o.Bad != nil {
+			t.Errorf("seed %d: %v; to see it again: "+
+				"go test ./internal/zone/simtest -run TestReplay -v -seed %d", seed, o.Bad, seed)
+		}
+		total.Add(o.Count)
+		turns += o.Turns
+		virtual += o.Took
+	}
+	for _, name := range total.Names() {
+		t.Logf("%6d %s", total[name], name)
+	}
+	t.Logf("%d seeds, %d turns, %v of the zones' time in %v", n, turns, virtual.Round(time.Second),
+		time.Since(began).Round(time.Second))
+	if n < all {
+		return
+	}
+	for _, f := range simtest.Faults {
+		if total[string(f)] == 0 {
+			t.Errorf("it never happened that %s", f)
+		}
+	}
+	for _, p := range simtest.FailPoints {
+		if total["killed "+p] == 0 {
+			t.Errorf("no process died %s", p)
+		}
+	}
+	if total["points"] < n || total["promotions"] == 0 {
+		t.Errorf("%d points, %d promotions: the stories tell of nothing", total["points"], total["promotions"])
+	}
+}
+
+// TestReplay plays a seed again, and it must be the same story. The runtime may
+// take the processor away between two goroutines that were begun together, and
+// then they run in another order: three stories have to be alike of nine.
+func TestReplay(t *testing.T) {
+	alike := map[string]int{}
+	for range 9 {
+		o := simtest.Play(t, simtest.Story{Seed: *first, Keep: true})
+		if alike[o.Trace]++; alike[o.Trace] < 3 {
+			continue
+		}
+		for _, line := range o.Lines {
+			t.Log(line)
+		}
+		if o.Bad != nil {
+			t.Error(o.Bad)
+		}
+		return
+	}
+	t.Errorf("no three of nine stories of seed %d are alike: %v", *first, alike)
+}
+
+// TestSabotagesAreNoticed breaks one rule after the other, and each must be
+// noticed.
+func TestSabotagesAreNoticed(t *testing.T) {
+	for _, s := range simtest.Sabotages {
+		t.Run(string(s), func(t *testing.T) {
+			for seed := uint64(1); seed <= 400; seed++ {
+				if o := simtest.Play(t, simtest.Story{Seed: seed, Sabotage: s}); o.Bad != nil {
+					t.Logf("seed %d: %v", seed, o.Bad)
+					return
+				}
+			}
+			t.Error("nobody noticed in 400 seeds")
+		})
+	}
+}
