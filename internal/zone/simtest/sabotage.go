@@ -70,7 +70,8 @@ func (s Sabotage) spoil(image []byte) (spoiled []byte, err error) {
 		return nil, err
 	}
 	for i, body := range triggers[s] {
-		if _, err := db.ExecContext(context.Background(), fmt.Sprintf("CREATE TRIGGER sabotage%d %s", i, body), nil); err != nil {
+		statement := fmt.Sprintf("CREATE TRIGGER sabotage%d %s", i, body)
+		if _, err := db.ExecContext(context.Background(), statement, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -18,8 +18,9 @@ import (
 // about to do something that others could see waits for a turn; turns are drawn
 // from the seed, and the next one is given when all that the one before began
 // stands still again. Goroutines that were begun together run as far as their
-// first turn in the order of the runtime: stories want GOMAXPROCS to be 1. It also gives everything its time: disks and networks are
-// as slow as the schedule says.
+// first turn in the order of the runtime: stories want GOMAXPROCS to be
+// 1. It also gives everything its time: disks and networks are as slow as the
+// schedule says.
 type schedule struct {
 	rnd  *rand.Rand    // of run alone
 	bell chan struct{} // rung when somebody wants a turn
