@@ -20,8 +20,8 @@ var (
 	legacySourceBody = &schema{kinds: []string{"object"}, members: []property{
 		{"consistencygroup-from-src", true, &schema{kinds: []string{"object"}, members: []property{
 			{"name", false, shortText}, {"description", false, description},
-			{"cgsnapshot_id", false, &schema{kinds: []string{"string"}}},
-			{"source_cgid", false, &schema{kinds: []string{"string"}}},
+			{"cgsnapshot_id", false, &schema{kinds: []string{"string", "null"}}},
+			{"source_cgid", false, &schema{kinds: []string{"string", "null"}}},
 		}}}}}
 	updateLegacyBody = &schema{kinds: []string{"object"}, members: []property{
 		{"consistencygroup", true, &schema{kinds: []string{"object"}, members: []property{
