@@ -63,6 +63,18 @@ type Point struct {
 	Root     RootHash  // of the content; checked at both ends before commit
 	Parent   PointID   // the base it was sent from; "" for a full copy
 	Name     string    // a tenant's snapshot keeps its id here; "" otherwise
+	// Cut is what tells points of one instant of a group's volumes; nil for one that
+	// was cut alone.
+	Cut *GroupCut `json:",omitempty"`
+}
+
+// GroupCut is an instant at which volumes of a group were cut together. It is
+// whole where all Members have their point of it.
+type GroupCut struct {
+	ID      string  `json:"id"`
+	Group   GroupID `json:"group_id"`
+	Members int     `json:"members"`
+	Of      int     `json:"of"` // volumes that the group had; others were not replicated yet, or failed
 }
 
 // RootHash names a volume's whole content.

@@ -43,6 +43,7 @@ type Group struct {
 	AvailabilityZone  string
 	Type              GroupTypeID
 	VolumeTypes       []TypeID // those that its volumes may have
+	Unreplicated      bool     // its volumes are not replicated, whatever protects their types
 	// What it was made of, if anything: one of the two.
 	GroupSnapshotID *GroupSnapshotID
 	SourceGroupID   *GroupID

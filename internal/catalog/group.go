@@ -8,7 +8,7 @@ const (
 	selectGroups = `SELECT volume_groups.id, volume_groups.project_id, volume_groups.user_id, volume_groups.name,
 		volume_groups.description, volume_groups.status, volume_groups.availability_zone, volume_groups.type_id,
 		volume_groups.volume_types, volume_groups.group_snapshot_id, volume_groups.source_group_id,
-		volume_groups.created_at, volume_groups.updated_at FROM volume_groups`
+		volume_groups.created_at, volume_groups.updated_at, volume_groups.unreplicated FROM volume_groups`
 )
 
 var groupList = lister{
@@ -99,6 +99,12 @@ func (tx *Tx) ResetGroupStatus(id block.GroupID, to block.GroupStatus) error {
 	return changed(res, err, noGroup, id)
 }
 
+// SetGroupReplication says whether a group's volumes are replicated.
+func (tx *Tx) SetGroupReplication(id block.GroupID, on bool) error {
+	n, err := tx.exec("UPDATE volume_groups SET unreplicated = $2, updated_at = $3 WHERE id = $1", id, !on, micros(tx.Now))
+	return changed(n, err, noGroup, id)
+}
+
 func (tx *Tx) deleteGroup(id block.GroupID) error {
 	if _, err := tx.exec("UPDATE volumes SET group_id = NULL WHERE group_id = $1", id); err != nil {
 		return err
@@ -118,6 +124,7 @@ func (tx *Tx) GroupBeingMade(column, id string) (bool, error) {
 func scanGroup(row scanner) (block.Group, error) {
 	var g block.Group
 	err := row.Scan(&g.ID, &g.Project, &g.User, &g.Name, &g.Description, &g.Status, &g.AvailabilityZone, &g.Type,
-		asJSON(&g.VolumeTypes), &g.GroupSnapshotID, &g.SourceGroupID, asTime(&g.CreatedAt), asTime(&g.UpdatedAt))
+		asJSON(&g.VolumeTypes), &g.GroupSnapshotID, &g.SourceGroupID, asTime(&g.CreatedAt), asTime(&g.UpdatedAt),
+		&g.Unreplicated)
 	return g, err
 }

@@ -17,6 +17,7 @@ const (
 	LinkSending LinkState = "sending" // a point is under way
 	LinkError   LinkState = "error"   // the last attempt failed
 	LinkFenced  LinkState = "fenced"  // the volume was recovered in another zone
+	LinkPaused  LinkState = "paused"  // its group was taken out of replication
 )
 
 // Link is the source's side of a volume under a protection.
@@ -91,7 +92,8 @@ func (tx *Tx) PutLink(l Link) error {
 func (tx *Tx) TellReplication(volume block.VolumeID) error {
 	const truth = `CASE
 		WHEN EXISTS (SELECT 1 FROM links WHERE volume_id = $1 AND state = 'error' AND NOT gone) THEN 'error'
-		WHEN EXISTS (SELECT 1 FROM links WHERE volume_id = $1 AND NOT gone) THEN 'enabled' ELSE 'disabled' END`
+		WHEN EXISTS (SELECT 1 FROM links WHERE volume_id = $1 AND NOT gone AND state <> 'paused') THEN 'enabled'
+		ELSE 'disabled' END`
 	_, err := tx.exec(`UPDATE volumes SET replication_status = `+truth+`
 		WHERE id = $1 AND recovered_to IS NULL AND switching = '' AND replication_status <> `+truth, string(volume))
 	return err

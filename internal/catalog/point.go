@@ -4,11 +4,11 @@ import (
 	"kvol/internal/block"
 )
 
-const pointColumns = `id, epoch, sequence, at, size, root, parent, name`
+const pointColumns = `id, epoch, sequence, at, size, root, parent, name, cut`
 
 func scanPoint(row scanner) (p block.Point, err error) {
 	err = row.Scan(&p.ID, &p.Epoch, &p.Sequence, asTime(&p.At), &p.Size, asRoot(&p.Root),
-		nullable((*string)(&p.Parent)), nullable(&p.Name))
+		nullable((*string)(&p.Parent)), nullable(&p.Name), asJSON(&p.Cut))
 	return p, err
 }
 
@@ -17,14 +17,28 @@ func scanPoint(row scanner) (p block.Point, err error) {
 // already is a Conflict.
 func (tx *Tx) InsertPoint(replica block.VolumeID, p block.Point, sum block.RootHash) error {
 	_, err := tx.exec(`INSERT INTO points (replica_id, id, epoch, sequence, at, size, root, sum, parent, name,
-		committed_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		committed_at, cut, cut_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 		string(replica), string(p.ID), p.Epoch, p.Sequence, p.At.UnixMicro(), p.Size, p.Root.String(), sum.String(),
-		orNull(p.Parent), orNull(p.Name), tx.Now.UnixMicro())
+		orNull(p.Parent), orNull(p.Name), tx.Now.UnixMicro(), jsonOrNull(p.Cut), cutOrNull(p.Cut))
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Recovery point %s is committed already.", p.ID)
 	}
 	return err
+}
+
+func cutOrNull(c *block.GroupCut) any {
+	if c == nil {
+		return nil
+	}
+	return c.ID
+}
+
+// CutPoints counts the committed points that are of one cut of a group.
+func (tx *Tx) CutPoints(cut string) (n int, err error) {
+	err = tx.queryRow(`SELECT COUNT(DISTINCT r.source_zone || '/' || r.source_id) FROM points p
+		JOIN replicas r ON r.id = p.replica_id WHERE p.cut_id = $1`, cut).Scan(&n)
+	return n, err
 }
 
 // Points lists a replica's committed points from old to new. Their Volume is

@@ -19,6 +19,7 @@ type Point struct {
 	Size     int64     `json:"size"` // bytes
 	Root     string    `json:"root"` // hex
 	Newest   bool      `json:"newest"`
+	Cut      *Cut      `json:"cut"` // of a group; nil where the volume was cut alone
 	// Of ReplicasOf only: what pins or holds it, and what changed.
 	Keeps []Keep      `json:"keeps"`
 	Stats *PointStats `json:"stats"`

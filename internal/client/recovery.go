@@ -76,6 +76,25 @@ type Forecast struct {
 	ExpectedSeconds *float64         `json:"expected_seconds"`
 	Rests           string           `json:"expected_rests_on"`
 	Volumes         []ForecastVolume `json:"volumes"`
+	Groups          []ForecastGroup  `json:"groups"`
+}
+
+// ForecastGroup is the instant as of which a group is recovered.
+type ForecastGroup struct {
+	GroupID string    `json:"group_id"`
+	At      time.Time `json:"at"`
+	Seconds float64   `json:"seconds"` // what was written since then is lost
+	Cut     *Cut      `json:"cut"`     // nil for a group snapshot
+	Volumes int       `json:"volumes"`
+	Without int       `json:"without"` // volumes that have no point of it
+}
+
+// Cut is an instant at which volumes of a group were cut together.
+type Cut struct {
+	ID      string `json:"id"`
+	GroupID string `json:"group_id"`
+	Members int    `json:"members"`
+	Of      int    `json:"of"`
 }
 
 // ForecastVolume is what would become of a volume.

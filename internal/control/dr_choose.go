@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/json"
 	"slices"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -96,12 +97,13 @@ func (c candidate) named(name string) (block.Point, error) {
 }
 
 // instants are the points of a replica by what tells that those of other
-// volumes are of the same instant: the group snapshot, or the time of a common
-// cut.
+// volumes are of the same instant: the group snapshot, or the common cut.
 func (c candidate) instants() map[string]block.Point {
 	all := map[string]block.Point{}
 	for _, p := range c.points {
-		all[p.At.UTC().String()] = p
+		if p.Cut != nil {
+			all[p.Cut.ID] = p
+		}
 		i := slices.IndexFunc(c.Entry.Snapshots, func(s block.Snapshot) bool { return block.PointID(s.ID) == p.ID })
 		if i >= 0 && c.Entry.Snapshots[i].GroupSnapshotID != nil {
 			all[string(*c.Entry.Snapshots[i].GroupSnapshotID)] = p
@@ -111,26 +113,35 @@ func (c candidate) instants() map[string]block.Point {
 }
 
 // chooseInstant finds the newest instant that all members of a group have a
-// point of, and that is not younger than a choice wants. The points are in the
-// order of the members.
-func chooseInstant(members []candidate, choice block.PointChoice) (best []block.Point, ok bool) {
-	all := make([]map[string]block.Point, len(members))
+// point of, and that is not younger than a choice wants. Where there is none, it
+// is one of which all volumes have their point that were cut then: others were
+// new, or failed. The points are by the index of the member.
+func chooseInstant(members []candidate, choice block.PointChoice) (best map[int]block.Point, ok bool) {
+	all := map[string]map[int]block.Point{}
 	for i, m := range members {
-		all[i] = m.instants()
+		for key, p := range m.instants() {
+			if choice.At != nil && p.At.After(*choice.At) || choice.LastClean && !clean(members, p) {
+				continue
+			}
+			if all[key] == nil {
+				all[key] = map[int]block.Point{}
+			}
+			all[key][i] = p
+		}
 	}
-	for key, p := range all[0] {
-		late := choice.At != nil && p.At.After(*choice.At) || choice.LastClean && !clean(members, p)
-		if late || best != nil && !p.At.After(best[0].At) {
+	var bestAt time.Time
+	for _, points := range all {
+		var one block.Point
+		for _, p := range points {
+			one = p
+		}
+		whole := len(points) == len(members)
+		if !whole && (one.Cut == nil || len(points) < one.Cut.Members) {
 			continue
 		}
-		points := make([]block.Point, 0, len(members))
-		for _, instants := range all {
-			if p, ok := instants[key]; ok {
-				points = append(points, p)
-			}
-		}
-		if len(points) == len(members) {
-			best = points
+		if better := whole && len(best) < len(members); best == nil || better ||
+			whole == (len(best) == len(members)) && one.At.After(bestAt) {
+			best, bestAt = points, one.At
 		}
 	}
 	return best, best != nil

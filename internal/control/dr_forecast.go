@@ -17,10 +17,21 @@ import (
 // Forecast is what a recovery would do, found out without changing anything.
 type Forecast struct {
 	Volumes  []ForecastVolume
-	Problems []Problem // of no single volume: quota and room
+	Groups   []ForecastGroup // that are recovered as of one instant
+	Problems []Problem       // of no single volume: quota and room
 	Loss     block.Loss
 	Expected time.Duration // by what was measured; 0 where nothing was
 	Rests    string        // on what Expected rests
+}
+
+// ForecastGroup is the instant of all volumes of a group.
+type ForecastGroup struct {
+	Group   block.GroupID
+	At      time.Time
+	Seconds float64         // ago: what was written since is lost
+	Cut     *block.GroupCut // nil where a group snapshot is the instant
+	Volumes int             // that are recovered as of it
+	Without int             // that have no point of it
 }
 
 // ForecastVolume is what would become of one volume.
@@ -169,12 +180,26 @@ func (g *forecasting) instants(all []candidate, scope block.RecoveryScope) (
 	}
 	for id, members := range groups {
 		points, ok := chooseInstant(members, g.req.Point)
-		missing[id] = !ok
+		missing[id] = !ok || len(points) < len(members)
 		for i, p := range points {
 			chosen[members[i].Source] = p
 		}
+		if ok {
+			g.tellGroup(id, len(members), points)
+		}
 	}
 	return chosen, missing
+}
+
+// tellGroup notes as of which instant a group is recovered, and what that loses.
+func (g *forecasting) tellGroup(id block.GroupID, members int, points map[int]block.Point) {
+	one := ForecastGroup{Group: id, Volumes: len(points), Without: members - len(points)}
+	for _, p := range points {
+		one.At, one.Cut = p.At, p.Cut
+		break
+	}
+	one.Seconds = max(0, g.tx.Now.Sub(one.At).Seconds())
+	g.out.Groups = append(g.out.Groups, one)
 }
 
 // volume says what becomes of one volume.
@@ -191,8 +216,8 @@ func (g *forecasting) volume(c candidate, instants map[block.VolumeID]block.Poin
 	if in, ok := instants[c.Source]; ok {
 		p, v.named = in, true
 	} else if missing[c.group()] {
-		err = block.Errorf(block.Unavailable, "The volumes of group %s have no point of one instant here; a group snapshot "+
-			"makes one, and same_instant false does without.", c.group())
+		err = block.Errorf(block.Unavailable, "Volume %s has no point here that is of one instant with the others of group "+
+			"%s; same_instant false does without.", c.Source, c.group())
 		v.blame("instant", err)
 	} else {
 		p, err = choosePoint(c, g.req.Point)

@@ -81,6 +81,7 @@ type VolumeState struct {
 	Forecast          lag.Forecast
 	Error             string // for operators
 	Sending           bool
+	whole             string       // why all of it must be sent; source only
 	needs             float64      // bytes a second on the link; source only
 	RTO               *RTOForecast // where a point is committed: of a recovery at the target, of a failover at the source
 	backend           string       // of the replica
@@ -214,9 +215,11 @@ func (a *assessment) sources(tx *catalog.Tx) error {
 			Owner: known[l.Volume], Point: l.Confirmed, UpTo: l.Current, Unreplicated: l.Unreplicated,
 			UnreplicatedAt: l.UnreplicatedAt, UnreplicatedSince: l.UnreplicatedSince, Target: p.RPO(), Error: l.Error,
 			Sending: l.State == catalog.LinkSending, created: l.CreatedAt}
-		v.Volume = l.Volume
+		v.Volume, v.whole = l.Volume, l.Whole
 		if l.State == catalog.LinkFenced || v.Stale {
 			v.State, v.Reason = block.HealthStale, "it lives on in another zone"
+		} else if l.State == catalog.LinkPaused {
+			v.State, v.Reason = block.HealthPaused, "its group was taken out of replication"
 		}
 		a.volumes = append(a.volumes, v)
 	}

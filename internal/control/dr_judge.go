@@ -94,6 +94,8 @@ func (a *assessment) stateOf(v *VolumeState, pair *PairState) (block.HealthState
 		return block.HealthCopying, "no point is committed yet"
 	case v.Lag.Now > v.Target && (pair.Room.Low || strings.Contains(v.Error, "no space")):
 		return block.HealthNoRoom, fmt.Sprintf("%s behind, and the backup backend has %d bytes left", behind, pair.Room.Free)
+	case v.Point.ID == "" && v.whole != "":
+		return block.HealthStalled, v.whole
 	case v.Point.ID == "":
 		return block.HealthStalled, "no point was ever committed"
 	case v.Lag.Now > v.Target && works:

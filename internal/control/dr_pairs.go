@@ -57,7 +57,7 @@ func PairStatus(p block.Protection, h PairHealth, now time.Time) string {
 func healthOf(p block.Protection, links []SourceLink, contact, now time.Time) PairHealth {
 	h := PairHealth{LastGood: now}
 	for _, l := range links {
-		if l.Protection != p.Seq || l.Gone || l.State == catalog.LinkFenced {
+		if l.Protection != p.Seq || l.Gone || l.State == catalog.LinkFenced || l.State == catalog.LinkPaused {
 			continue
 		}
 		h.Volumes++

@@ -14,9 +14,10 @@ import (
 type Group struct {
 	block.Group
 	Volumes []block.VolumeID // only where they were asked for
-	// Replicated says that every type of its volumes is protected, so that all of
-	// them have a copy in another zone.
-	Replicated bool
+	// Replication is how the replication of all its volumes stands: disabled,
+	// enabled, error, failing-over or failed-over (cinder/objects/fields.py,
+	// ReplicationStatus).
+	Replication string
 }
 
 // NewGroup is what CreateGroup is asked for.
@@ -173,14 +174,15 @@ func (s *Service) Group(ctx context.Context, c block.Caller, id block.GroupID, v
 
 // showGroup adds to a group's row what is not in it.
 func (s *Service) showGroup(tx *catalog.Tx, row block.Group, volumes bool) (Group, error) {
-	g := Group{Group: row, Replicated: len(row.VolumeTypes) > 0}
-	for _, t := range row.VolumeTypes {
-		g.Replicated = g.Replicated && s.protected(t)
+	g := Group{Group: row}
+	members, err := tx.VolumesOfGroup(row.ID)
+	if err != nil {
+		return g, err
 	}
+	g.Replication = s.groupReplication(row, members)
 	if !volumes {
 		return g, nil
 	}
-	members, err := tx.VolumesOfGroup(row.ID)
 	g.Volumes = []block.VolumeID{}
 	for _, v := range members {
 		g.Volumes = append(g.Volumes, v.ID)

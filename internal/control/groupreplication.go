@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -41,31 +42,89 @@ func (s *Service) replicatedGroup(ctx context.Context, c block.Caller, id block.
 	return g, err
 }
 
-// EnableGroupReplication succeeds for a group that is replicated: all of whose
-// types the zone protects. What a zone protects is its operator's to say, so
-// nothing is changed here, and any other group is refused.
+// groupReplication is how the replication of a group's volumes stands.
+func (s *Service) groupReplication(g block.Group, members []block.Volume) string {
+	covered := len(g.VolumeTypes) > 0
+	for _, t := range g.VolumeTypes {
+		covered = covered && s.protected(t)
+	}
+	count := map[string]int{}
+	for _, v := range members {
+		count[v.ReplicationStatus]++
+	}
+	switch {
+	case len(members) > 0 && count[block.FailedOver] == len(members):
+		return block.FailedOver
+	case count[block.FailingOver]+count[block.FailedOver] > 0:
+		return block.FailingOver
+	case g.Unreplicated || !covered:
+		return block.ReplicationDisabled
+	case count["error"] > 0:
+		return "error"
+	}
+	return block.ReplicationEnabled
+}
+
+// EnableGroupReplication has a group's volumes replicated again after
+// DisableGroupReplication: what was written meanwhile is sent as a difference,
+// if the store still has what the other zone has. What a zone protects is its
+// operator's to say: a group of which not all types are protected is refused.
 func (s *Service) EnableGroupReplication(ctx context.Context, c block.Caller, id block.GroupID) error {
 	g, err := s.replicatedGroup(ctx, c, id, "group:enable_replication")
 	if err != nil {
 		return err
 	}
-	if g.Status != block.GroupAvailable {
-		return invalidGroup("Group %s status must be ['available'], but current status is: %s. "+
-			"Cannot enable replication.", id, g.Status)
-	}
 	if len(s.groupTargets(g)) == 0 {
 		return invalidGroup("Group %s has volume types that this zone replicates to no common zone. "+
 			"Cannot enable replication.", id)
 	}
-	return nil
+	return s.replicateGroup(ctx, c, id, true)
 }
 
-// DisableGroupReplication is refused: types are protected, not single groups.
+// DisableGroupReplication ends the replication of a group's volumes. What other
+// zones have of them stays as it is, and grows old.
 func (s *Service) DisableGroupReplication(ctx context.Context, c block.Caller, id block.GroupID) error {
 	if _, err := s.replicatedGroup(ctx, c, id, "group:disable_replication"); err != nil {
 		return err
 	}
-	return invalidGroup("Group %s is replicated because its volume types are. Cannot disable replication.", id)
+	return s.replicateGroup(ctx, c, id, false)
+}
+
+// replicateGroup switches the replication of a group's volumes on or off
+// (cinder/group/api.py, enable_replication and disable_replication).
+func (s *Service) replicateGroup(ctx context.Context, c block.Caller, id block.GroupID, on bool) error {
+	verb, valid := "disable", []string{block.ReplicationEnabled, "error"}
+	if on {
+		verb, valid = "enable", []string{block.ReplicationDisabled, block.ReplicationEnabled, "error"}
+	}
+	var members []block.Volume
+	err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		g, err := groupOf(tx, c, id)
+		if err != nil {
+			return err
+		}
+		if members, err = tx.VolumesOfGroup(id); err != nil {
+			return err
+		}
+		if g.Status != block.GroupAvailable {
+			return invalidGroup("Group %s status must be ['available'], but current status is: %s. "+
+				"Cannot %s replication.", id, g.Status, verb)
+		}
+		if now := s.groupReplication(g, members); !slices.Contains(valid, now) {
+			return invalidGroup("Group %s replication status must be ['%s'], but current status is: %s. "+
+				"Cannot %s replication.", id, strings.Join(valid, "', '"), now, verb)
+		}
+		return first(tx.SetGroupReplication(id, on), tx.InsertAudit(block.Audit{User: string(c.User),
+			Call: "group " + verb + " replication", Params: string(id), Code: 202}))
+	})
+	if err != nil {
+		return err
+	}
+	for _, v := range members {
+		s.changed(v.ID)
+	}
+	s.log.Info("the replication of a group was switched", "group", id, "on", on)
+	return nil
 }
 
 // FailoverGroup begins to move all volumes of a group to another zone without
@@ -83,6 +142,10 @@ func (s *Service) FailoverGroup(ctx context.Context, c block.Caller, id block.Gr
 	if g.Status != block.GroupAvailable {
 		return invalidGroup("Group %s status must be ['available'], but current status is: %s. "+
 			"Cannot failover replication.", id, g.Status)
+	}
+	if g.Unreplicated {
+		return invalidGroup("Group %s replication status must be ['enabled'], but current status is: disabled. "+
+			"Cannot failover replication.", id)
 	}
 	targets := s.groupTargets(g)
 	if to == "" && len(targets) == 1 {

@@ -52,6 +52,9 @@ type SenderConfig struct {
 	Heartbeat time.Duration // the least time between two heartbeats of an idle volume; 5 s if 0
 	ScanEvery time.Duration // how often volumes that are new to it are looked for; 5 s if 0
 	Patience  time.Duration // how long a peer may say nothing; 1 min if 0
+	// RelieveEvery is how often, at most, something is given up that a target needs
+	// where a store runs out of room; 10 s if 0.
+	RelieveEvery time.Duration
 }
 
 // ReceiverConfig is what a Receiver works with.

@@ -32,6 +32,8 @@ type track struct {
 	again    bool
 	failures int // in a row
 
+	group groupKey   // zero for a volume in none
+	cut   bool       // it has a point that is not confirmed
 	blank bool       // nothing of the volume is at the target yet
 	flow  *pace.Flow // its turns on the lane's shaper; nil before the first
 	first bool       // of flow: that of a first copy
@@ -90,7 +92,7 @@ func (s *Sender) addLocked(l catalog.Link) {
 	if s.tracks[k] != nil {
 		return
 	}
-	t := &track{key: k, index: -1, due: s.cfg.Now(), blank: l.Confirmed.ID == ""}
+	t := &track{key: k, index: -1, due: s.cfg.Now(), blank: l.Confirmed.ID == "", cut: l.Target != nil}
 	if p, ok := s.policy(l.Protection); ok {
 		t.zone = p.Destination
 	}
@@ -178,15 +180,19 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 	t.status.Sending = false
 	if v.over && err == nil {
 		delete(s.tracks, t.key)
+		s.leaveLocked(t)
 		return
 	}
 	t.tidy = t.tidy && ended == nil
-	t.blank = v.link.Confirmed.ID == ""
+	t.blank, t.cut = v.link.Confirmed.ID == "", v.link.Target != nil
 	var down *unreachable
 	switch {
 	case ended == nil:
 		t.failures = 0
 		t.due = began.Add(v.interval())
+		if v.waits {
+			t.due = now.Add(min(waitTogether, v.interval()))
+		}
 		if v.peer != nil {
 			l.failures, l.notBefore = 0, time.Time{}
 		}

@@ -194,7 +194,7 @@ func (b *beginning) commit(ctx context.Context) error {
 			return err
 		}
 		p := b.origin.Point
-		p.Volume, p.Parent, p.Name = b.key.volume, "", ""
+		p.Volume, p.Parent, p.Name, p.Cut = b.key.volume, "", "", nil
 		if err := tx.InsertPoint(rep.ID, p, b.sum); err != nil {
 			return err
 		}

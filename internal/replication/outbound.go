@@ -14,11 +14,21 @@ import (
 // update brings the target up to date: it cuts a point, unless one is under way
 // from before, and takes the steps that lead there.
 func (v *visit) update(ctx context.Context, have Have) error {
-	if v.link.Target == nil {
+	if v.link.Target == nil && v.together() {
+		if done, err := v.cutTogether(ctx); err != nil || !done {
+			v.waits = err == nil
+			return err
+		}
+	} else if v.link.Target == nil {
 		if empty, err := v.cut(ctx); err != nil {
 			return err
 		} else if empty && have.newest().ID == v.link.Confirmed.ID {
 			return v.heartbeat(ctx, v.looked, v.entryHash != v.link.EntryHash, v.nameless(have))
+		}
+	} else if v.link.Target.Cut != nil {
+		if lost, err := v.lostCut(ctx); err != nil || lost {
+			v.waits = true
+			return err
 		}
 	} else if err := v.store.driver.CreateSnapshot(ctx, v.store.ref(*v.link.Target)); err != nil {
 		return err // it may have been interrupted before it was made
@@ -136,7 +146,7 @@ func (v *visit) points(ctx context.Context, have Have) ([]block.Point, error) {
 		case named:
 			p.At, p.Name = tenants.CreatedAt, string(s.Name)
 		case s.Name == v.link.Target.ID:
-			p.At = v.link.Target.At
+			p.At, p.Cut = v.link.Target.At, v.link.Target.Cut
 			return append(want, p), nil
 		case v.origin() != nil && s.Name == v.origin().Point.ID:
 			p.At = v.origin().Point.At

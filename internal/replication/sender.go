@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kvol/internal/block"
@@ -29,17 +30,20 @@ const (
 // called at once from many goroutines. There must be one Sender per catalog at
 // a time.
 type Sender struct {
-	cfg    SenderConfig
-	wrap   func(Target) Target // for tests; nil for none
-	wake   chan struct{}
-	visits sync.WaitGroup
+	cfg     SenderConfig
+	wrap    func(Target) Target // for tests; nil for none
+	wake    chan struct{}
+	visits  sync.WaitGroup
+	givenUp atomic.Int64 // points that targets needed
 
-	mu       sync.Mutex // guards all below, and every track and lane
-	loaded   bool       // the links that were there at the start are known
-	nextScan time.Time
-	tracks   map[trackKey]*track
-	lanes    map[block.Zone]*lane
-	turn     uint64 // rises with each push, for fair order among equals
+	mu         sync.Mutex // guards all below, and every track and lane
+	loaded     bool       // the links that were there at the start are known
+	nextScan   time.Time
+	nextRelief time.Time
+	tracks     map[trackKey]*track
+	lanes      map[block.Zone]*lane
+	groups     map[groupKey]map[*track]bool
+	turn       uint64 // rises with each push, for fair order among equals
 }
 
 // NewSender makes a Sender; Run starts it.
@@ -65,8 +69,11 @@ func NewSender(cfg SenderConfig) *Sender {
 	if cfg.Patience == 0 {
 		cfg.Patience = defaultPatience
 	}
+	if cfg.RelieveEvery == 0 {
+		cfg.RelieveEvery = relieveEvery
+	}
 	return &Sender{cfg: cfg, wake: make(chan struct{}, 1), tracks: map[trackKey]*track{},
-		lanes: map[block.Zone]*lane{}}
+		lanes: map[block.Zone]*lane{}, groups: map[groupKey]map[*track]bool{}}
 }
 
 // Run replicates until ctx ends. What was under way is then cut and goes on
@@ -76,6 +83,9 @@ func (s *Sender) Run(ctx context.Context) error {
 	for {
 		if err := s.scan(ctx); err != nil && ctx.Err() == nil {
 			s.cfg.Log.Error("looking for volumes to replicate failed", "err", err)
+		}
+		if err := s.relieve(ctx); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Error("making room in a store failed", "err", err)
 		}
 		timer := time.NewTimer(s.dispatch(ctx))
 		select {

@@ -208,8 +208,12 @@ func (r *Receiver) thin(ctx context.Context, id block.VolumeID, keep block.Reten
 		if err != nil {
 			return err
 		}
+		needed, err := newestWhole(tx, points)
+		if err != nil {
+			return err
+		}
 		for _, p := range Thin(points, keep, tx.Now) {
-			if pinned[p] || (rep.Pending != nil && p == rep.Pending.Base.ID) {
+			if pinned[p] || needed[p] || (rep.Pending != nil && p == rep.Pending.Base.ID) {
 				continue
 			}
 			if err := tx.DeletePoint(id, p); err != nil {

@@ -38,6 +38,8 @@ type visit struct {
 	dirtySince time.Time
 	gone       bool
 	released   bool // the link's protection is not configured any more
+	paused     bool // its group was taken out of replication
+	waits      bool // for other members of its group
 
 	remote *Remote
 	peer   Target // nil before the target answered
@@ -57,7 +59,7 @@ func (v *visit) run(ctx context.Context) error {
 		return v.letGo(ctx)
 	case v.gone:
 		return v.tellGone(ctx)
-	case !v.policy.Enabled || !copyable(v.volume.Status):
+	case !v.policy.Enabled || !copyable(v.volume.Status) || v.paused:
 		return nil
 	case v.volume.RecoveredTo != nil:
 		v.link.State = catalog.LinkFenced
@@ -75,6 +77,9 @@ func (v *visit) run(ctx context.Context) error {
 	}
 	if dirty && v.dirtySince.IsZero() {
 		v.dirtySince = v.looked
+	}
+	if v.waits = dirty && v.link.Target == nil && v.together() && v.othersBusy(); v.waits {
+		return nil
 	}
 	told := v.entryHash == v.link.EntryHash
 	if !dirty && told && v.looked.Sub(v.link.Current) < v.heartbeatEvery() {
@@ -123,12 +128,19 @@ func (v *visit) load(ctx context.Context) error {
 			return err
 		}
 		v.holders = v.sender.holders(v.volume.TypeID, links)
-		v.entry.Snapshots, err = tx.SnapshotsOf(k.volume)
+		if v.entry.Snapshots, err = tx.SnapshotsOf(k.volume); err != nil || v.volume.GroupID == nil {
+			return err
+		}
+		g, err := tx.Group(*v.volume.GroupID)
+		v.paused = g.Unreplicated
 		return err
 	})
 	if err != nil || v.gone {
 		return err
 	}
+	v.sender.mu.Lock()
+	v.sender.joinLocked(v.track, v.volume.GroupID, v.policy.Destination)
+	v.sender.mu.Unlock()
 	v.remember()
 	if err := v.index(); err != nil {
 		return err
@@ -203,7 +215,7 @@ func copyable(s block.VolumeStatus) bool {
 }
 
 // holder is the name of the link's pins.
-func (v *visit) holder() string { return fmt.Sprintf("replication/%d", v.link.Protection) }
+func (v *visit) holder() string { return holderOf(v.link.Protection) }
 
 func (v *visit) interval() time.Duration {
 	if v.policy.Interval <= 0 {
@@ -396,6 +408,8 @@ func (v *visit) record(ctx context.Context, cause error) error {
 			v.link.State = catalog.LinkError
 		}
 	case v.link.State == catalog.LinkFenced:
+	case v.paused:
+		v.link.State = catalog.LinkPaused
 	case v.link.Confirmed.ID == "":
 		v.link.State = catalog.LinkNew
 	default:

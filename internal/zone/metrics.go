@@ -55,6 +55,8 @@ var (
 		[]string{"volume", "destination"}, nil)
 	linkFailing = prometheus.NewDesc("kvol_replication_failing", "1 while the last try to replicate a volume failed.",
 		[]string{"volume", "destination"}, nil)
+	givenUp = prometheus.NewDesc("kvol_replication_points_given_up_total",
+		"Points that targets which were behind needed, and that were given up since a store ran out of room.", nil, nil)
 	setAside = prometheus.NewDesc("kvol_backup_set_aside_total",
 		"Damaged manifests of backups that the catalog does not know, put out of the way since the start.", nil, nil)
 )
@@ -92,6 +94,7 @@ func (c *storeCollector) Collect(to chan<- prometheus.Metric) {
 	if s.peers == nil {
 		return
 	}
+	to <- prometheus.MustNewConstMetric(givenUp, prometheus.CounterValue, float64(s.sender.GivenUp()))
 	links := s.sender.Status()
 	for _, l := range links[:min(len(links), maxVolumeSeries)] {
 		c.link(to, l)

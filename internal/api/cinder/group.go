@@ -306,8 +306,7 @@ func (v view) group(e *encoder, g control.Group) {
 		listMember(e, "volumes", g.Volumes)
 	}
 	if v.since(38) {
-		e.stringMember("replication_status", map[bool]string{false: block.ReplicationDisabled,
-			true: block.ReplicationEnabled}[g.Replicated])
+		e.stringMember("replication_status", g.Replication)
 	}
 	if v.since(58) && v.shows.see(partGroupProject) {
 		e.stringMember("project_id", string(g.Project))

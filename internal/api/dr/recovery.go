@@ -3,6 +3,7 @@ package dr
 import (
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/control"
@@ -70,6 +71,20 @@ type recoveryForecastBody struct {
 	ExpectedSeconds *float64             `json:"expected_seconds"` // null where nothing was measured
 	Rests           string               `json:"expected_rests_on"`
 	Volumes         []recoveryVolumeBody `json:"volumes"`
+	Groups          []recoveryGroupBody  `json:"groups"` // that are recovered as of one instant
+}
+
+type recoveryGroupBody struct {
+	Group   block.GroupID   `json:"group_id"`
+	At      *time.Time      `json:"at"`
+	Seconds float64         `json:"seconds"` // what was written since then is lost
+	Cut     *block.GroupCut `json:"cut"`     // null for a group snapshot
+	Volumes int             `json:"volumes"`
+	Without int             `json:"without"` // volumes that have no point of that instant
+}
+
+func recoveryGroupView(g control.ForecastGroup) recoveryGroupBody {
+	return recoveryGroupBody{g.Group, when(g.At), g.Seconds, g.Cut, g.Volumes, g.Without}
 }
 
 type recoveryVolumeBody struct {
@@ -90,7 +105,7 @@ type recoveryVolumeBody struct {
 func recoveryForecastView(f control.Forecast) recoveryForecastBody {
 	b := recoveryForecastBody{Possible: len(f.Problems) == 0, NeedsAcceptLoss: f.Loss.Seconds+float64(f.Loss.Later) > 0,
 		Loss: lossView(f.Loss), Problems: append([]control.Problem{}, f.Problems...), Rests: f.Rests,
-		Volumes: each(f.Volumes, recoveryVolumeView)}
+		Volumes: each(f.Volumes, recoveryVolumeView), Groups: each(f.Groups, recoveryGroupView)}
 	if f.Expected > 0 {
 		seconds := f.Expected.Seconds()
 		b.ExpectedSeconds = &seconds

@@ -68,13 +68,16 @@ type pointBody struct {
 	Size     int64          `json:"size"`
 	Root     block.RootHash `json:"root"`
 	Newest   bool           `json:"newest"`
+	// Cut is what points of one instant of a group's volumes have in common; null
+	// for one that was cut alone.
+	Cut *block.GroupCut `json:"cut"`
 	// In the list of a volume's points only:
 	Keeps []keepBody `json:"keeps,omitempty"`
 	Stats *statsBody `json:"stats,omitempty"` // what changed since the point before
 }
 
 func pointView(p block.Point, newest block.PointID) pointBody {
-	return pointBody{p.ID, p.Name, p.At.UTC(), p.Sequence, p.Epoch, p.Size, p.Root, p.ID == newest, nil, nil}
+	return pointBody{p.ID, p.Name, p.At.UTC(), p.Sequence, p.Epoch, p.Size, p.Root, p.ID == newest, p.Cut, nil, nil}
 }
 
 type replicaBody struct {

@@ -111,8 +111,19 @@ func TestGroupIsRecoveredAsOfOneInstant(t *testing.T) {
 	var out made
 	stock(t, s, "POST", "group_snapshots", `{"group_snapshot":{"group_id":"`+group+`"}}`, 202, &out)
 	see(func() bool { return f.Possible })
-	all[0].WriteLost(0, 4) // it goes on, and its newest point is another instant
-	see(func() bool { return f.Volumes[0].Loss.Later+f.Volumes[1].Loss.Later >= 4*zonetest.BlockSize })
+	if len(f.Groups) != 1 || f.Groups[0].Cut != nil || f.Groups[0].Volumes != 2 || f.Groups[0].Without != 0 {
+		t.Errorf("as of a group snapshot: %+v", f.Groups)
+	}
+	all[0].WriteHere(0, 4) // one goes on, and both are cut for it
+	see(func() bool {
+		of := map[string]string{}
+		for _, v := range f.Volumes {
+			if v.Point != nil && v.Point.Cut != nil && v.Point.Cut.ID == f.Groups[0].Cut.ID {
+				of[v.Source] = v.Point.Root
+			}
+		}
+		return of[all[0].Volume] == all[0].Root() && of[all[1].Volume] == all[1].Root()
+	})
 	c.Kill(source)
 	req.DryRun, req.AcceptLoss = false, true
 	op, _, err := there.Recover(t.Context(), req)
@@ -136,8 +147,16 @@ func TestGroupIsFailedOverByStockClients(t *testing.T) {
 		!bytes.Contains([]byte(text), []byte(`"backend_id":"kilo1"`)) {
 		t.Errorf("%s", text)
 	}
+	replicates := func(want string) {
+		t.Helper()
+		if err := client.Poll(t.Context(), 10*time.Millisecond, func() (bool, error) {
+			return strings.Contains(stock(t, s, "GET", "groups/"+group, "", 200, nil), `"replication_status":"`+want+`"`), nil
+		}); err != nil {
+			t.Fatalf("the group is never %s: %v", want, err)
+		}
+	}
+	replicates("enabled")
 	stock(t, s, "POST", action, `{"enable_replication":{}}`, 202, nil)
-	stock(t, s, "POST", action, `{"disable_replication":{}}`, 400, nil)
 	stock(t, s, "POST", action, `{"failover_replication":{}}`, 400, nil) // there are two zones
 	stock(t, s, "POST", action, `{"failover_replication":{"secondary_backend_id":"paris"}}`, 400, nil)
 	c.Cut(source, to)
@@ -179,5 +198,60 @@ func TestGroupIsFailedOverByStockClients(t *testing.T) {
 				break
 			}
 		}
+	}
+	replicates("failed-over")
+}
+
+// TestDisabledGroupIsNotReplicated: after disable_replication nothing of a group
+// goes out, which is what its volumes and the group say; after
+// enable_replication the difference does.
+func TestDisabledGroupIsNotReplicated(t *testing.T) {
+	t.Parallel()
+	c := zonetest.NewWith(t, replicatedTypes)
+	all := protect(t, c, 2)
+	group := grouped(t, c, all)
+	s := c.Session(source, zonetest.Alice)
+	action := "groups/" + group + "/action"
+	stock(t, s, "POST", action, `{"disable_replication":{}}`, 202, nil)
+	stock(t, s, "POST", action, `{"disable_replication":{}}`, 400, nil)
+	stock(t, s, "POST", action, `{"failover_replication":{"secondary_backend_id":"`+to+`"}}`, 400, nil)
+	paused := func() (n int) {
+		links, err := s.Links(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range links {
+			if l.State == "paused" && l.Destination == to {
+				n++
+			}
+		}
+		return n
+	}
+	if err := client.Poll(t.Context(), 10*time.Millisecond, func() (bool, error) { return paused() == 2, nil }); err != nil {
+		t.Fatal(err)
+	}
+	all[0].WriteHere(0, 4)
+	other := zonetest.NewJourney(t, c, source, 8, 77) // what is written after them arrives
+	other.WriteHere(0, 8)
+	other.AwaitReplica(to)
+	replicas, err := c.Session(to, zonetest.Admin).ReplicasOf(t.Context(), source, all[0].Volume)
+	if err != nil || replicas[0].Points[len(replicas[0].Points)-1].Root == all[0].Root() {
+		t.Errorf("a group that is not replicated has %+v, %v", replicas, err)
+	}
+	if text := stock(t, s, "GET", "groups/"+group, "", 200, nil); !strings.Contains(
+		text,
+		`"replication_status":"disabled"`,
+	) {
+		t.Errorf("%s", text)
+	}
+	stock(t, s, "POST", action, `{"enable_replication":{}}`, 202, nil)
+	for _, j := range all {
+		j.AwaitReplica(to)
+	}
+	if text := stock(t, s, "GET", "groups/"+group, "", 200, nil); !strings.Contains(
+		text,
+		`"replication_status":"enabled"`,
+	) {
+		t.Errorf("%s", text)
 	}
 }
