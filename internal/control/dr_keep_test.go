@@ -219,7 +219,8 @@ func TestLastCleanIsBeforeTheSuspicion(t *testing.T) {
 	member := func(suspect int) candidate {
 		c := candidate{}
 		for n := range 5 {
-			p := block.Point{ID: block.PointID(string(rune('a' + n))), At: start.Add(time.Duration(n) * time.Minute)}
+			p := block.Point{ID: block.PointID(string(rune('a' + n))), At: start.Add(time.Duration(n) * time.Minute),
+				Cut: &block.GroupCut{ID: string(rune('A' + n)), Members: 3, Of: 3}}
 			c.points, c.Newest = append(c.points, p), p
 		}
 		if suspect >= 0 {

@@ -227,7 +227,8 @@ func TestDisabledGroupIsNotReplicated(t *testing.T) {
 		}
 		return n
 	}
-	if err := client.Poll(t.Context(), 10*time.Millisecond, func() (bool, error) { return paused() == 2, nil }); err != nil {
+	both := func() (bool, error) { return paused() == 2, nil }
+	if err := client.Poll(t.Context(), 10*time.Millisecond, both); err != nil {
 		t.Fatal(err)
 	}
 	all[0].WriteHere(0, 4)
