@@ -26,8 +26,8 @@ func TestAnInstantIsWhole(t *testing.T) {
 		want    string // the cut; "" for none
 		n       int
 	}{
-		{"the newest that all have", []candidate{of(point("a", 1, 2), point("b", 2, 2)), of(point("a", 1, 2), point("b", 2, 2))},
-			"b", 2},
+		{"the newest that all have", []candidate{
+			of(point("a", 1, 2), point("b", 2, 2)), of(point("a", 1, 2), point("b", 2, 2))}, "b", 2},
 		{"one is late", []candidate{of(point("a", 1, 2), point("b", 2, 2)), of(point("a", 1, 2))}, "a", 2},
 		{"by chance", []candidate{of(point("", 1, 0)), of(point("", 1, 0))}, "", 0},
 		{"a new member", []candidate{of(), of(point("a", 1, 2)), of(point("a", 1, 2))}, "a", 2},
