@@ -22,6 +22,9 @@ A volume of it:
   kvol dr recovery --from mitaka1 --from-type TYPE-ID VOLUME-ID \
                    --to kilo1 --to-type TYPE-ID --project PROJECT-ID --wait
 
+Before that ever happens, in the zone that would be recovered in:
+  kvol dr drill start --zone mitaka1 --probe verify --probe fsck --wait
+
 A zone is to be left while it lives, and gone back to:
   kvol dr failover VOLUME-ID --to kilo1 --wait
   kvol dr failback NEW-VOLUME-ID --wait          (in kilo1)
@@ -46,6 +49,7 @@ Any zone that is alive answers for all zones (KVOL_URL).`}
 		drStatus(out),
 		drRecover(out),
 		drPlan(out),
+		drDrill(out),
 		drOperation(out),
 		drStale(out),
 		drHealth(out),

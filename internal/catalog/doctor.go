@@ -72,14 +72,16 @@ type Place struct {
 	Moves   bool // it may be on two stores at a time
 }
 
-// Places lists where everything should lie.
+// Places lists where everything should lie. What drills made counts as replicas:
+// those who made it look after it.
 func (tx *Tx) Places() ([]Place, error) {
 	return collect(tx, func(row scanner) (p Place, err error) {
 		err = row.Scan(&p.ID, &p.Backend, &p.Project, &p.Replica, &p.Moves)
 		return p, err
 	}, `SELECT id, backend, project_id, FALSE, COALESCE(migration_status, '') NOT IN ('', 'none', 'error', 'success')
 			FROM volumes
-		UNION ALL SELECT id, backend, '', TRUE, FALSE FROM replicas`)
+		UNION ALL SELECT id, backend, '', TRUE, FALSE FROM replicas
+		UNION ALL SELECT volume_id, backend, '', TRUE, FALSE FROM drill_clones`)
 }
 
 // KnownSnapshot reports whether anything in the catalog speaks of a snapshot of

@@ -54,6 +54,14 @@ type DR struct {
 	// may have taken the volume over does not answer, unless something is known here
 	// that it did, or wanted to.
 	AcceptSilent bool
+	// Probes are what drills may look at their clones with, beside what the zone
+	// can do itself.
+	Probes map[string]Probe
+	// KeepDrills is how many reports of drills a project has at most; 200 if zero.
+	KeepDrills int
+	// DrillScratch is how many bytes of a volume a drill may copy to check a file
+	// system; 64 GiB if zero.
+	DrillScratch int64
 }
 
 const (

@@ -24,12 +24,13 @@ const defaultParallel = 16
 // besides is how long a job of an operation waits for another one of it.
 const besides = 50 * time.Millisecond
 
-// operating keeps the jobs of one operation from working on it at once, and
-// bounds what is read to prove recoveries.
+// operating keeps the jobs of one operation from working on it at once, counts
+// the drills that run, and bounds what is read to prove recoveries.
 type operating struct {
 	mu     sync.Mutex
 	at     map[string]bool // guarded by mu
 	proofs int             // guarded by mu
+	drills int             // guarded by mu
 }
 
 func (o *operating) enter(id string) bool {

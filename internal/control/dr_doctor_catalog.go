@@ -183,6 +183,12 @@ func (e *examination) leaked(tx *catalog.Tx, p catalog.HeldPin) (why string, err
 			return "there is no such pin or hold", nil
 		}
 		return "", err
+	case drillHolder:
+		op, err := tx.Operation(strings.Split(of, "/")[0])
+		if block.Is(err, block.NotFound) || err == nil && op.Status.Ended() && !e.live[op.ID] {
+			return "there is no such drill under way", nil
+		}
+		return "", err
 	case "backup":
 		_, err := tx.Backup(block.BackupID(of))
 		if block.Is(err, block.NotFound) && !e.live[of] {

@@ -133,13 +133,18 @@ func (s *Service) callHook(ctx context.Context, p stepParams, news HookNews) (ho
 }
 
 // request posts the news.
-func (h Hook) request(ctx context.Context, news HookNews, body []byte) (e hookEvidence, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, h.URL, bytes.NewReader(body))
+func (h Hook) request(ctx context.Context, news HookNews, body []byte) (hookEvidence, error) {
+	return post(ctx, h.URL, fmt.Sprintf("%s/%d", news.Operation, news.Step), body)
+}
+
+// post sends JSON; an answer that is not 2xx is an error.
+func post(ctx context.Context, url, key string, body []byte) (e hookEvidence, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return hookEvidence{Answer: "its URL can't be used"}, err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Idempotency-Key", fmt.Sprintf("%s/%d", news.Operation, news.Step))
+	r.Header.Set("Idempotency-Key", key)
 	transport := &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}
 	answer, err := (&http.Client{Transport: transport}).Do(r)
 	if err != nil {
@@ -154,24 +159,32 @@ func (h Hook) request(ctx context.Context, news HookNews, body []byte) (e hookEv
 	return e, err
 }
 
-// run runs the command in a process group of its own, so that what it started
-// ends with it when its time is over.
+// run runs the command.
 func (h Hook) run(ctx context.Context, news HookNews, body []byte) (hookEvidence, error) {
-	cmd := exec.CommandContext(ctx, h.Command[0], h.Command[1:]...)
-	cmd.Env = append(os.Environ(), "KVOL_OPERATION="+news.Operation, "KVOL_STEP="+strconv.Itoa(news.Step),
-		"KVOL_HOOK="+news.Hook, "KVOL_WHEN="+news.When, "KVOL_WAVE="+strconv.Itoa(news.Wave))
-	cmd.Stdin = bytes.NewReader(body)
+	e, _, err := runCommand(ctx, h.Command, append(os.Environ(), "KVOL_OPERATION="+news.Operation,
+		"KVOL_STEP="+strconv.Itoa(news.Step), "KVOL_HOOK="+news.Hook, "KVOL_WHEN="+news.When,
+		"KVOL_WAVE="+strconv.Itoa(news.Wave)), body)
+	return e, err
+}
+
+// runCommand runs a command in a process group of its own, so that what it
+// started ends with it when its time is over. exit is its status, negative where
+// it has none.
+func runCommand(ctx context.Context, command, env []string, stdin []byte) (e hookEvidence, exit int, err error) {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env, cmd.Stdin = env, bytes.NewReader(stdin)
 	out := &head{most: hookOutput}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = hookGrace
-	err := cmd.Run()
-	answer := "it could not be started"
+	err = cmd.Run()
+	e, exit = hookEvidence{Answer: "it could not be started"}, -1
 	if cmd.ProcessState != nil {
-		answer = cmd.ProcessState.String()
+		e.Answer, exit = cmd.ProcessState.String(), cmd.ProcessState.ExitCode()
 	}
-	return hookEvidence{Answer: answer, Output: string(bytes.ToValidUTF8(out.text, nil))}, err
+	e.Output = string(bytes.ToValidUTF8(out.text, nil))
+	return e, exit, err
 }
 
 // head keeps the beginning of what is written to it.

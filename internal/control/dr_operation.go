@@ -180,6 +180,10 @@ func (s *Service) CancelOperation(ctx context.Context, c block.Caller, id string
 		if err := authorize(c, "kvol:cancel", membersRule, owned(op.Project, op.User)); err != nil {
 			return err
 		}
+		if op.Kind == block.OperationDrill {
+			op, err = cancelDrill(tx, c, op)
+			return err
+		}
 		steps, err := tx.OperationSteps(id)
 		if err != nil {
 			return err

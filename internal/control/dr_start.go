@@ -406,7 +406,7 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 		return err
 	}
 	if d.req.Kind == block.DRRecovery {
-		err = d.promote(tx, &v, r, p)
+		err = first(yieldDrills(tx, r), d.promote(tx, &v, r, p))
 		if err != nil {
 			return err
 		}

@@ -117,6 +117,8 @@ func (s *Service) Handlers() map[string]job.Handler {
 		jobFailover:   handler{s.runFailover, nobody},
 		jobOperation:  handler{s.runOperation, gaveUpOperation},
 		jobUndo:       handler{s.runUndo, nobody},
+		jobDrill:      drillHandler{handler{s.runDrill, s.gaveUpDrill}},
+		jobDrillClean: drillHandler{handler{s.runDrillClean, keepCleaning}},
 
 		jobBackendFailover: handler{s.runBackendFailover, gaveUpBackend},
 		jobBackendFailback: handler{s.runBackendFailback, gaveUpFailback},

@@ -89,8 +89,8 @@ func (s *Service) judgeVolume(tx *catalog.Tx, m *Manageable) error {
 	return err
 }
 
-// usedElsewise reports whether what lies in a store under an id is a replica, or
-// is about to be removed.
+// usedElsewise reports whether what lies in a store under an id is a replica or a
+// drill's, or is about to be removed.
 func usedElsewise(tx *catalog.Tx, id block.VolumeID) (bool, error) {
 	_, err := tx.Replica(id)
 	if err == nil {
@@ -101,6 +101,9 @@ func usedElsewise(tx *catalog.Tx, id block.VolumeID) (bool, error) {
 	}
 	if _, ok := block.ParseID(string(id)); !ok {
 		return true, nil // it was never a volume of the API
+	}
+	if drilled, err := tx.IsDrillClone(id); drilled || err != nil {
+		return drilled, err
 	}
 	return busy(tx, moveEnd(id), 0)
 }

@@ -184,6 +184,9 @@ func TestMethodsAreCovered(t *testing.T) {
 	for name := range planMethods(z, alice, "") {
 		covered[name] = true
 	}
+	for name := range drillMethods(z, alice, "", "") {
+		covered[name] = true
+	}
 	for _, name := range []string{"Operations", "Plans", "CreatePlan", "StartRecovery"} {
 		covered[name] = true // TestOthersOperations, TestOthersPlans; recoveries are tested with whole zones
 	}

@@ -74,7 +74,7 @@ func (h *Handler) Run(ctx context.Context, t *job.Task) error {
 			h.cfg.LeaseLeft(*o.Lease) // from now on it does not grow
 		}
 		e := Evidence{Point: row.Point.ID, At: row.Point.At, Root: row.Point.Root, Bytes: row.Point.Size, Notes: row.Notes}
-		if err := h.fill(ctx, t, o, v, &e); err != nil {
+		if err := h.fill(ctx, t.Progress, o, v, &e); err != nil {
 			return h.judge(ctx, o, v, err)
 		}
 		if err := h.awaitLease(ctx, t, o, &e); err != nil {
@@ -121,7 +121,7 @@ func (h *Handler) start(ctx context.Context, o Order) (row block.DRJob, v block.
 }
 
 // fill puts the point's bytes into the volume, and checks them.
-func (h *Handler) fill(ctx context.Context, t *job.Task, o Order, v block.Volume, e *Evidence) error {
+func (h *Handler) fill(ctx context.Context, progress Progress, o Order, v block.Volume, e *Evidence) error {
 	from, err := h.cfg.Backends.Of(o.Backup)
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (h *Handler) fill(ctx context.Context, t *job.Task, o Order, v block.Volume
 	ref, size := driver.SnapshotRef{Volume: o.Replica, Name: o.Point}, v.Size*block.GiB
 	if h.cfg.Backends.Shared(o.Backup, v.Backend) {
 		e.Way = "clone"
-		t.Progress(e.Way, 0, e.Bytes)
+		progress(e.Way, 0, e.Bytes)
 		if err := from.CloneSnapshot(ctx, v.ID, ref, size); err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func (h *Handler) fill(ctx context.Context, t *job.Task, o Order, v block.Volume
 		return first(checkSize(ctx, to, v.ID, size), func() error { return keepBeginning(ctx, to, v) })
 	}
 	e.Way, e.Verified = "copy", "every byte compared with the point, whose root hash was checked when it was committed"
-	err = copying{from: from, to: to, ref: ref, volume: v.ID, size: size}.run(ctx, t.Progress)
+	err = copying{from: from, to: to, ref: ref, volume: v.ID, size: size}.run(ctx, progress)
 	return first(err, func() error { return keepBeginning(ctx, to, v) })
 }
 

@@ -22,6 +22,13 @@ type DRConfig struct {
 	HoldClean time.Duration `yaml:"hold_clean"`
 	// Hooks are what recovery plans may name.
 	Hooks []HookConfig `yaml:"hooks"`
+	// Probes are what drills may look at their clones with.
+	Probes []ProbeConfig `yaml:"probes"`
+	// KeepDrills is how many drills a project has at most, with their reports; 200
+	// if absent. DrillScratchGiB is how much data a drill may copy below data_dir to
+	// check a file system; 64 if absent.
+	KeepDrills      int   `yaml:"keep_drills"`
+	DrillScratchGiB int64 `yaml:"drill_scratch_gib"`
 	// Audit says what of the audit log stays in the catalog; the rest goes into
 	// files.
 	Audit AuditConfig `yaml:"audit"`
@@ -41,9 +48,20 @@ type HookConfig struct {
 	Timeout time.Duration `yaml:"timeout"` // 30s if absent
 }
 
+// ProbeConfig is a probe of drills, which is a hook that tenants may use or not.
+type ProbeConfig struct {
+	HookConfig `yaml:",inline"`
+	Tenants    bool `yaml:"tenants"`
+}
+
 func (d DRConfig) check() error {
-	if d.Parallel < 0 {
+	switch {
+	case d.Parallel < 0:
 		return fmt.Errorf("dr.parallel: %d is less than 1", d.Parallel)
+	case d.KeepDrills < 0:
+		return fmt.Errorf("dr.keep_drills: %d is less than 1", d.KeepDrills)
+	case d.DrillScratchGiB < 0:
+		return fmt.Errorf("dr.drill_scratch_gib: %d is less than 1", d.DrillScratchGiB)
 	}
 	if d.RivalTimeout < 0 {
 		return fmt.Errorf("dr.rival_timeout: %s is less than 0", d.RivalTimeout)
@@ -53,26 +71,52 @@ func (d DRConfig) check() error {
 	}
 	names := map[string]bool{}
 	for _, h := range d.Hooks {
-		u, err := url.Parse(h.URL)
-		switch {
-		case h.Name == "" || names[h.Name]:
-			return fmt.Errorf("dr.hooks: a hook needs a name of its own, and %q is none", h.Name)
-		case (h.URL == "") == (len(h.Command) == 0):
-			return fmt.Errorf("dr.hooks: %s: either url or command is needed", h.Name)
-		case h.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https"):
-			return fmt.Errorf("dr.hooks: %s: %q is no URL of http or https", h.Name, h.URL)
-		case h.Timeout < 0:
-			return fmt.Errorf("dr.hooks: %s: a timeout is more than 0", h.Name)
+		if err := h.check("dr.hooks", names); err != nil {
+			return err
 		}
-		names[h.Name] = true
 	}
+	names = map[string]bool{}
+	for _, p := range d.Probes {
+		if err := p.check("dr.probes", names); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check refuses one that can't be run, or has the name of another one.
+func (h HookConfig) check(where string, names map[string]bool) error {
+	u, err := url.Parse(h.URL)
+	switch {
+	case h.Name == "" || names[h.Name]:
+		return fmt.Errorf("%s: each needs a name of its own, and %q is none", where, h.Name)
+	case (h.URL == "") == (len(h.Command) == 0):
+		return fmt.Errorf("%s: %s: either url or command is needed", where, h.Name)
+	case h.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https"):
+		return fmt.Errorf("%s: %s: %q is no URL of http or https", where, h.Name, h.URL)
+	case h.Timeout < 0:
+		return fmt.Errorf("%s: %s: a timeout is more than 0", where, h.Name)
+	}
+	names[h.Name] = true
 	return nil
 }
 
 func (d DRConfig) hooks() map[string]control.Hook {
 	all := map[string]control.Hook{}
 	for _, h := range d.Hooks {
-		all[h.Name] = control.Hook{URL: h.URL, Command: h.Command, Timeout: h.Timeout}
+		all[h.Name] = h.hook()
+	}
+	return all
+}
+
+func (h HookConfig) hook() control.Hook {
+	return control.Hook{URL: h.URL, Command: h.Command, Timeout: h.Timeout}
+}
+
+func (d DRConfig) probes() map[string]control.Probe {
+	all := map[string]control.Probe{}
+	for _, p := range d.Probes {
+		all[p.Name] = control.Probe{Hook: p.hook(), Tenants: p.Tenants}
 	}
 	return all
 }

@@ -140,6 +140,7 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(func() error { return s.control.RunHealth(ctx) })
 		g.Go(func() error { return s.control.RunLeases(ctx) })
 		g.Go(func() error { return s.control.RunKeeps(ctx) })
+		g.Go(func() error { return s.control.RunDrills(ctx) })
 	}
 	if s.placer != nil {
 		g.Go(func() error { return s.placer.Run(ctx) })

@@ -6,6 +6,7 @@ import (
 
 	"kvol/internal/api/openapi"
 	"kvol/internal/block"
+	"kvol/internal/drill"
 	"kvol/internal/pace"
 )
 
@@ -73,6 +74,16 @@ var reads = []read{
 		answer: []block.RecoveryPlan{}},
 	{path: "/plans/{plan}", summary: "a recovery plan, by its id or name", serve: (*Server).plan, member: "plan",
 		answer: block.RecoveryPlan{}},
+	{path: "/drills", summary: "drills, the newest first", serve: (*Server).drills, member: "operations",
+		answer: []durableBody{}},
+	{path: "/drills/{id}", summary: "a drill with its steps", serve: (*Server).durable, member: "operation",
+		answer: durableBody{}},
+	{path: "/drills/{id}/report", summary: "what a drill showed that ended", serve: (*Server).drillReport,
+		member: "report", answer: drill.Report{}},
+	{path: "/drill-schedules", summary: "schedules of drills", serve: (*Server).drillSchedules, member: "schedules",
+		answer: []scheduleBody{}},
+	{path: "/drill-schedules/{schedule}", summary: "a schedule of drills, by its id or name",
+		serve: (*Server).drillSchedule, member: "schedule", answer: scheduleBody{}},
 	{path: "/failovers", summary: "failovers and failbacks, the newest first", serve: (*Server).failovers,
 		member: "failovers", answer: []failoverBody{}},
 	{path: "/failovers/{id}", summary: "a failover or failback", serve: (*Server).failover, member: "failover",
@@ -119,6 +130,9 @@ type change struct {
 	answer                any
 }
 
+// drillPagePath is where the report of a drill is read by people.
+const drillPagePath = "/drills/{id}/report.html"
+
 // changes are those beside the failovers.
 var changes = []change{
 	{http.MethodPost, "/operations/{id}/cancel", "begin no further step of an operation", http.StatusAccepted,
@@ -137,6 +151,16 @@ var changes = []change{
 	},
 	{http.MethodPost, "/recoveries/{id}/cancel", "begin no further step of a recovery", http.StatusAccepted,
 		(*Server).cancelDurable, nil, "operation", durableBody{}},
+	{http.MethodPost, "/drills", "recover volumes as isolated clones, look at these and delete them",
+		http.StatusAccepted, (*Server).startDrill, block.DrillRequest{}, "operation", durableBody{}},
+	{http.MethodPost, "/drills/{id}/cancel", "end a drill; its clones are deleted", http.StatusAccepted,
+		(*Server).cancelDurable, nil, "operation", durableBody{}},
+	{http.MethodPost, "/drill-schedules", "have drills begin by themselves", http.StatusCreated,
+		(*Server).createDrillSchedule, scheduleRequest{}, "schedule", scheduleBody{}},
+	{http.MethodPut, "/drill-schedules/{schedule}", "put another schedule of drills into the place of one",
+		http.StatusOK, (*Server).updateDrillSchedule, scheduleRequest{}, "schedule", scheduleBody{}},
+	{http.MethodDelete, "/drill-schedules/{schedule}", "forget a schedule of drills", http.StatusNoContent,
+		(*Server).deleteDrillSchedule, nil, "schedules", nil},
 	{http.MethodPost, "/plans", "make a recovery plan", http.StatusCreated, (*Server).createPlan, planRequest{}, "plan",
 		block.RecoveryPlan{}},
 	{http.MethodPut, "/plans/{plan}", "put another recovery plan into the place of one", http.StatusOK,
@@ -218,5 +242,9 @@ func Document() *openapi.Document {
 	for _, c := range changes {
 		d.Add(c.method, root+c.path, c.operation())
 	}
+	d.Add(http.MethodGet, root+drillPagePath, &openapi.Operation{Summary: "the same as a page to read",
+		Tags: []string{"report"}, Responses: map[string]openapi.Response{
+			"200":     {Description: "OK", Content: map[string]openapi.Media{"text/html": {Schema: openapi.Text}}},
+			"default": {Description: "a failure", Content: openapi.JSON(openapi.Of(errorBody{}))}}})
 	return d
 }

@@ -47,6 +47,7 @@ func New(cfg Config) *Server {
 		serve := func(r *http.Request, c block.Caller) (any, error) { return ch.serve(s, r, c) }
 		s.routes.HandleFunc(ch.method, root+ch.path, s.respond(ch.status, s.noted(serve)))
 	}
+	s.routes.HandleFunc(http.MethodGet, root+drillPagePath, s.drillPage)
 	return s
 }
 
@@ -67,20 +68,11 @@ func (s *Server) accept(fn func(*http.Request, block.Caller) (any, error)) http.
 
 func (s *Server) respond(status int, fn func(*http.Request, block.Caller) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		token := r.Header.Get("X-Auth-Token")
-		if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && token == "" {
-			token = bearer
-		}
-		if token == "" {
-			s.writeError(w, r, block.Errorf(block.Unauthorized, "A token is needed."))
-			return
-		}
-		c, err := s.cfg.Auth.Authenticate(r.Context(), token)
+		c, err := s.caller(r)
 		if err != nil {
 			s.writeError(w, r, err)
 			return
 		}
-		c = s.cfg.Service.Admit(c)
 		r = r.WithContext(api.WithCaller(api.WithRemote(r.Context(), r.RemoteAddr), c))
 		out, err := fn(r, c)
 		if err != nil {
@@ -93,6 +85,22 @@ func (s *Server) respond(status int, fn func(*http.Request, block.Caller) (any, 
 		}
 		api.WriteJSON(w, status, out)
 	}
+}
+
+// caller is who asks.
+func (s *Server) caller(r *http.Request) (block.Caller, error) {
+	token := r.Header.Get("X-Auth-Token")
+	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && token == "" {
+		token = bearer
+	}
+	if token == "" {
+		return block.Caller{}, block.Errorf(block.Unauthorized, "A token is needed.")
+	}
+	c, err := s.cfg.Auth.Authenticate(r.Context(), token)
+	if err != nil {
+		return c, err
+	}
+	return s.cfg.Service.Admit(c), nil
 }
 
 func (s *Server) refuse(kind block.Kind, message string) http.Handler {
