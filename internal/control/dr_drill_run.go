@@ -126,6 +126,9 @@ func (r *drillRun) run(ctx context.Context) error {
 	looking, enough := context.WithCancel(ctx)
 	var looks sync.WaitGroup
 	defer func() { stop(nil); enough(); looks.Wait() }()
+	if _, err := r.s.assess(ctx); err != nil { // there is a gauge of each replica from now on
+		return err
+	}
 	r.meter.start(r.state.Marks)
 	looks.Go(func() { r.look(looking, stop) })
 	err := r.stages(rehearsing)
