@@ -48,7 +48,9 @@ soak: setup ## zones as processes, killed, stopped and cut off at random for SOA
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout 48h -v -run 'TestSoak$$' ./test/e2e
 
 VOLUMES ?= 1000
-bench-dr: ## VOLUMES volumes (default 1000) of a dead zone recovered in one call; takes minutes
+STREAM ?= 60s
+bench-dr: ## RPO, cost and speed of replication, each for STREAM (60s), and VOLUMES (1000) recovered in one call
+	KVOL_STREAM_BENCH=$(STREAM) $(GO) test -count=1 -timeout 1h -v -run 'TestStream' ./internal/zone/zonetest
 	KVOL_RECOVER_VOLUMES=$(VOLUMES) $(GO) test -count=1 -timeout 1h -v -run 'TestManyVolumesInOneCall' ./internal/zone/zonetest
 
 bench: build setup ## speed and size as ratios against peers in the same run

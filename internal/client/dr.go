@@ -27,6 +27,7 @@ type Point struct {
 
 // Replica is the copy of a protected volume in the session's zone.
 type Replica struct {
+	ID         string  `json:"id"`
 	SourceZone string  `json:"source_zone"`
 	VolumeID   string  `json:"volume_id"`
 	Backend    string  `json:"backend"`

@@ -30,6 +30,7 @@ import (
 	"kvol/internal/driver"
 	"kvol/internal/driver/logstore"
 	"kvol/internal/driver/mem"
+	"kvol/internal/pace"
 	"kvol/internal/zone"
 )
 
@@ -98,6 +99,11 @@ func NewWith(t *testing.T, adjust func(*zone.Config)) *Cloud { return start(t, f
 // NewEmbedded starts three zones on embedded stores, which are checked when the
 // test ends. They can be stopped, and not be killed.
 func NewEmbedded(t *testing.T) *Cloud { return start(t, true, nil, nil) }
+
+// NewEmbeddedWith is NewEmbedded for zones whose configurations adjust changes.
+func NewEmbeddedWith(t *testing.T, adjust func(*zone.Config)) *Cloud {
+	return start(t, true, nil, adjust)
+}
 
 func start(t *testing.T, embedded bool, room map[string]int64, adjust func(*zone.Config)) *Cloud {
 	t.Helper()
@@ -350,6 +356,12 @@ func (c *Cloud) Stop(name string) {
 
 // Cut breaks the network between two zones, both ways; Mend joins it again.
 func (c *Cloud) Cut(a, b string) { c.set(a, b, true) }
+
+// Shape holds what goes from one zone to another, over connections that it made,
+// to so many bytes a second; 0 for no limit.
+func (c *Cloud) Shape(from, to string, rate int64) {
+	c.links[[2]string{from, to}].shape.Set(pace.Limit{Rate: rate}, nil)
+}
 
 // Sent is how many bytes went from one zone to another over connections that it
 // made.

@@ -116,6 +116,19 @@ func (j *Journey) WriteLost(from, n int) {
 	j.content = kept
 }
 
+// Sent is how many bytes went to a zone for the volume, on the wire.
+func (j *Journey) Sent(to string) int64 {
+	j.t.Helper()
+	links, err := j.c.Session(j.Zone, Admin).Links(j.t.Context())
+	for _, l := range links {
+		if l.VolumeID == j.Volume && l.Destination == to {
+			return l.BytesSent
+		}
+	}
+	j.t.Fatalf("volume %s is not replicated to %s: %v", j.Volume, to, err)
+	return 0
+}
+
 // Block is what was written to a block.
 func (j *Journey) Block(b int) []byte { return j.content[b*BlockSize : (b+1)*BlockSize] }
 

@@ -1,11 +1,14 @@
 package zonetest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"kvol/internal/pace"
 )
 
 // link is the network between one zone and another, in the direction in which
@@ -16,6 +19,7 @@ type link struct {
 	to       string // host:port
 
 	sent  atomic.Int64 // bytes, in the direction of the connections
+	shape *pace.Shaper
 	mu    sync.Mutex
 	cut   bool                  // guarded by mu, as all below
 	conns map[net.Conn]struct{} // both halves of what is open
@@ -28,7 +32,7 @@ func newLink(to string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &link{listener: l, to: to, conns: map[net.Conn]struct{}{}}
+	k := &link{listener: l, to: to, conns: map[net.Conn]struct{}{}, shape: pace.NewShaper(nil, nil)}
 	k.wg.Go(k.accept)
 	return k, nil
 }
@@ -81,7 +85,7 @@ func (k *link) carry(a net.Conn) {
 		both.Go(func() {
 			var to io.Writer = pair[0]
 			if pair[0] == b {
-				to = io.MultiWriter(b, &counter{&k.sent})
+				to = &shaped{link: k, to: b}
 			}
 			_, _ = io.Copy(to, held{pair[1], k, pair[1] == b}) // a broken link is what it is for
 			pair[0].Close()
@@ -91,12 +95,20 @@ func (k *link) carry(a net.Conn) {
 	both.Wait()
 }
 
-// counter counts what is written to it.
-type counter struct{ n *atomic.Int64 }
+// shaped counts what goes over a link, and holds it to the link's rate.
+type shaped struct {
+	link *link
+	to   io.Writer
+}
 
-func (c *counter) Write(p []byte) (int, error) {
-	c.n.Add(int64(len(p)))
-	return len(p), nil
+func (s *shaped) Write(p []byte) (int, error) {
+	flow := s.link.shape.Flow(0, false)
+	if err := flow.Wait(context.Background(), int64(len(p))); err != nil {
+		return 0, err
+	}
+	flow.Done(int64(len(p)))
+	s.link.sent.Add(int64(len(p)))
+	return s.to.Write(p)
 }
 
 // held is an end of a connection whose bytes may be held back.
