@@ -205,7 +205,7 @@ func toldOfRivals(t *testing.T, c *zonetest.Cloud, volume string) {
 			if err != nil {
 				return false
 			}
-			audits, err := admin.Audits(t.Context())
+			audits, err := admin.Audits(t.Context(), client.AuditQuery{Limit: 1000})
 			return err == nil && slices.ContainsFunc(events, func(e client.DREvent) bool {
 				return e.Kind == "rival" && strings.Contains(e.Text, volume)
 			}) && slices.ContainsFunc(audits, func(a client.Audit) bool { return a.Call == "rivals" })

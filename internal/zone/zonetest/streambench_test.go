@@ -71,20 +71,23 @@ func heartbeats(t *testing.T, conn *nbd.Conn, done <-chan struct{}) {
 // load writes random blocks to other places of a volume, so many bytes a second.
 func load(t *testing.T, conn *nbd.Conn, rate int, done <-chan struct{}) {
 	const each = 64 << 10
-	tick := time.NewTicker(time.Second * each / time.Duration(rate))
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	rnd := rand.New(rand.NewPCG(1, 2))
 	p := make([]byte, each)
-	for n := int64(1); ; n++ {
+	began, n := time.Now(), int64(0)
+	for {
 		select {
 		case <-done:
 			return
 		case <-tick.C:
 		}
-		scribble(p, rnd)
-		if _, err := conn.WriteAt(p, n%1000*each); err != nil { // no block twice within an interval
-			t.Error(err)
-			return
+		for due := int64(time.Since(began).Seconds() * float64(rate) / each); n < due; n++ {
+			scribble(p, rnd)
+			if _, err := conn.WriteAt(p, (1+n%1000)*each); err != nil { // no block twice within an interval
+				t.Error(err)
+				return
+			}
 		}
 	}
 }
