@@ -35,6 +35,7 @@ type Replica struct {
 	Points     []Point `json:"points"`
 	// ReplicatedUpTo is the instant of which the replica is a whole copy.
 	ReplicatedUpTo time.Time  `json:"replicated_up_to"`
+	Receiving      bool       `json:"receiving"` // a point was begun and is not whole
 	Suspicion      *Suspicion `json:"suspicion"` // of ReplicasOf only
 }
 
