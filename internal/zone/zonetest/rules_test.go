@@ -152,8 +152,8 @@ func TestCopyAtTheReplicaDisturbsNothing(t *testing.T) {
 	first := bytes.Clone(j.Block(0))
 	sent := j.AwaitReplica(to).BytesSent
 	k := c.Kvol(to)
-	rowkey, err := k.Create(t.Context(), client.Elsewhere{SrcZone: source, SrcType: zonetest.TypeID(source), Snapshot: sn.ID,
-		DstZone: to, DstProject: c.Projects[zonetest.Alice], DstType: zonetest.TypeID(to)})
+	rowkey, err := k.Create(t.Context(), client.Elsewhere{SrcZone: source, SrcType: zonetest.TypeID(source),
+		Snapshot: sn.ID, DstZone: to, DstProject: c.Projects[zonetest.Alice], DstType: zonetest.TypeID(to)})
 	var job client.KvolJob
 	if err == nil {
 		job, err = k.Wait(t.Context(), "create", rowkey, nil)
