@@ -21,7 +21,8 @@ func TestBringBackOthers(t *testing.T) {
 		{Volume: came.ID, Source: "another"}, {Volume: came.ID, Source: "there"}, {Volume: "gone", Source: "x"}}}
 	states, err := z.BringBack(z.ctx, "kilo2", order)
 	must(t, err)
-	for i, want := range []string{control.ReturnRefused, control.ReturnRefused, control.ReturnRefused, control.ReturnDone} {
+	no := control.ReturnRefused
+	for i, want := range []string{no, no, no, control.ReturnDone} {
 		if states[i].State != want {
 			t.Errorf("to another zone: volume %d is %+v, want %s", i, states[i], want)
 		}
