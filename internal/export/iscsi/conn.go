@@ -20,7 +20,7 @@ import (
 // reader.
 const inlineBytes = 64 << 10
 
-// conn is a session in the full feature phase: the one connection it has.
+// conn is a connection in the full feature phase.
 type conn struct {
 	*login
 	in     *input
@@ -33,12 +33,6 @@ type conn struct {
 	gone   atomic.Bool     // revoked: nothing more may touch the device
 	heard  atomic.Bool     // something came since the last look
 	asked  bool            // the initiator was asked if it is there; the watcher's own
-
-	unit      *unit
-	nexus     string // the initiator port's name
-	attention atomic.Bool
-	attend    []uint16 // unit attentions that wait; guarded by unit.mu
-	size      int64    // of the device, as the initiator knows it; the reader's own
 
 	mu      sync.Mutex // guards below
 	changed sync.Cond  // when tasks ended
@@ -55,8 +49,7 @@ type conn struct {
 }
 
 func newConn(s *Server, l *login, log *slog.Logger) *conn {
-	c := &conn{login: l, pool: &s.pool, limits: s.limits, log: log, tasks: map[uint32]*task{},
-		nexus: l.initiator + ",i,0x" + l.isid}
+	c := &conn{login: l, pool: &s.pool, limits: s.limits, log: log, tasks: map[uint32]*task{}}
 	c.changed.L = &c.mu
 	c.crew = line.NewCrew(s.limits.Workers, s.limits.Commands+immediateCommands, c.work)
 	c.out = newOutput(s, l)
@@ -78,9 +71,8 @@ func newConn(s *Server, l *login, log *slog.Logger) *conn {
 		}}
 	if l.discovery {
 		c.in.max = loginMax
-	} else {
-		c.size = l.target.Device.Size()
 	}
+	l.member.c.Store(c)
 	return c
 }
 
@@ -90,8 +82,9 @@ var (
 	errLogout  = errors.New("logout")
 )
 
-// run serves the session until the initiator goes, the target is revoked or ctx
-// ends. When it returns, nothing uses the device any more.
+// run serves the connection until the initiator goes, the target is revoked or
+// ctx ends, and ends the session's others unless the initiator took leave of this
+// one alone. When it returns, nothing of it uses the device any more.
 func (c *conn) run(ctx context.Context) error {
 	select {
 	case <-c.target.Revoked: // during the login
@@ -103,6 +96,9 @@ func (c *conn) run(ctx context.Context) error {
 	var watcher sync.WaitGroup
 	watcher.Go(func() { c.watch(ctx, ended) })
 	err := c.read()
+	if !c.member.alone.Load() && ctx.Err() == nil {
+		c.session.kill(c.member)
+	}
 	c.crew.Hurry()
 	c.forget()
 	c.crew.Close()
@@ -117,6 +113,8 @@ func (c *conn) run(ctx context.Context) error {
 		return nil
 	case c.gone.Load():
 		return errRevoked
+	case c.member.over.Load():
+		return nil
 	}
 	return err
 }
@@ -136,7 +134,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 		case <-idle.C:
 			if !c.ask() {
 				c.log.Info("session ends", "err", errSilent)
-				c.conn.Close()
+				c.session.end(c.member, false)
 				return
 			}
 		case <-ctx.Done():
@@ -144,6 +142,9 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 	}
 	c.out.leave(c.async(asyncDropAll))         // run sends it when it has ended what is under way
 	_ = c.conn.SetReadDeadline(line.LongAgo()) // fails only where the connection is closed
+	c.member.alone.Store(true)                 // each ends by itself
+	c.member.over.Store(true)
+	c.window.wake()
 	timer := time.NewTimer(c.limits.Grace)
 	defer timer.Stop()
 	select {
@@ -159,7 +160,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 // what only waits in buffers is not begun.
 func (c *conn) revoke() {
 	c.gone.Store(true)
-	c.conn.Close()
+	c.session.end(c.member, false)
 }
 
 // ask sends a ping to an initiator that said nothing since the last call; it is
@@ -207,7 +208,7 @@ func (c *conn) take(p *pdu) error {
 	}
 	numbered := op != opDataOut && !p.immediate() && (op != opNopOut || p.tag() != noTag)
 	if numbered {
-		switch c.out.window.take(p.cmdSN()) {
+		switch c.window.take(p.cmdSN(), &c.member.over) {
 		case outside:
 			return nil
 		case gap:

@@ -52,6 +52,18 @@ type params struct {
 	initialR2T, immediate    bool
 	sendMax                  int // the initiator's MaxRecvDataSegmentLength
 	maxBurst, firstBurst     int
+	connections              int
+}
+
+// sessionKey reports whether a key is agreed on by the first connection, for all.
+func sessionKey(key string) bool {
+	switch key {
+	case "InitialR2T", "ImmediateData", "DataPDUInOrder", "DataSequenceInOrder", "MaxBurstLength", "FirstBurstLength",
+		"MaxConnections", "MaxOutstandingR2T", "ErrorRecoveryLevel", "DefaultTime2Wait", "DefaultTime2Retain",
+		"TaskReporting", "iSCSIProtocolLevel":
+		return true
+	}
+	return false
 }
 
 // What we are ready for.
@@ -63,7 +75,8 @@ const (
 )
 
 func defaultParams() params {
-	return params{initialR2T: true, immediate: true, sendMax: 8192, maxBurst: 262144, firstBurst: 65536}
+	return params{initialR2T: true, immediate: true, sendMax: 8192, maxBurst: 262144, firstBurst: 65536,
+		connections: 1}
 }
 
 // negotiate answers an offered key; the answer is "" for declarations. ok is
@@ -91,7 +104,7 @@ func (p *params) negotiate(key, value string) (answer string, ok bool) {
 	case "FirstBurstLength":
 		return least(value, 512, 1<<24-1, firstMax, &p.firstBurst)
 	case "MaxConnections":
-		return least(value, 1, 65535, 1, new(int))
+		return least(value, 1, 65535, maxConnections, &p.connections)
 	case "MaxOutstandingR2T":
 		return least(value, 1, 65535, 1, new(int))
 	case "ErrorRecoveryLevel":

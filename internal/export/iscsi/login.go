@@ -2,7 +2,6 @@ package iscsi
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
@@ -65,10 +64,20 @@ type login struct {
 	text      []byte // of requests that continue
 	statSN    uint32
 
-	target Target
-	entry  *registered
-	tsih   uint16
+	target   Target
+	*session // nil before it is opened
+	member   *member
 }
+
+// key names an initiator port's session at a target.
+func (l *login) key() string { return strings.Join([]string{l.iqn, l.initiator, l.isid}, "\x00") }
+
+// cid is the number of a connection within its session.
+func (l *login) cid() uint16 { return uint16(l.first[20])<<8 | uint16(l.first[21]) }
+
+// handle is the session that an initiator wants to add a connection to; 0 for a
+// new one.
+func (l *login) handle() uint16 { return uint16(l.first[14])<<8 | uint16(l.first[15]) }
 
 // refusal ends a login with a status.
 type refusal struct {
@@ -178,6 +187,10 @@ func (l *login) answer(ctx context.Context, keys []pair) (out []byte, err error)
 		if nameKey(k.key) {
 			continue
 		}
+		if l.handle() != 0 && sessionKey(k.key) { // said when the session began
+			out = appendText(out, pair{k.key, "Reject"})
+			continue
+		}
 		answer, ok := l.params.negotiate(k.key, k.value)
 		if !ok {
 			return nil, refuse(loginInitiatorError, "%s=%s", k.key, k.value)
@@ -283,28 +296,49 @@ func (l *login) security(keys []pair) ([]pair, error) {
 }
 
 // open makes the session: one that the same initiator port had is ended first.
+// Or it makes the connection one more of a session.
 func (l *login) open(ctx context.Context) (err error) {
-	l.params.firstBurst = min(l.params.firstBurst, l.params.maxBurst)
-	if tsih := l.first[14:16]; !bytes.Equal(tsih, []byte{0, 0}) {
-		if l.s.sessions.known(uint16(tsih[0])<<8 | uint16(tsih[1])) {
-			return refuse(loginTooMany, "a second connection to a session")
-		}
-		return refuse(loginNoSession, "no such session")
+	if l.handle() != 0 {
+		return l.joinSession(ctx)
 	}
+	l.params.firstBurst = min(l.params.firstBurst, l.params.maxBurst)
+	s, m := newSession(l, l.s.limits)
 	if l.discovery {
-		l.tsih = l.s.sessions.number()
+		s.tsih = l.s.sessions.number()
+		l.session, l.member = s, m
 		return nil
 	}
-	key := strings.Join([]string{l.iqn, l.initiator, l.isid}, "\x00")
-	if l.entry, err = l.s.sessions.enter(ctx, key, func() { l.conn.Close() }); err != nil {
+	if err = l.s.sessions.enter(ctx, s); err != nil {
 		return refused(block.Wrap(block.Unavailable, err, "An earlier session has not ended yet."))
 	}
-	l.tsih = l.entry.tsih
-	l.target, err = l.s.targets.Open(ctx, l.iqn, l.initiator)
-	if err != nil {
+	l.session, l.member = s, m // which Server.leave ends from now on
+	if s.target, err = l.s.targets.Open(ctx, l.iqn, l.initiator); err != nil {
 		return refused(err)
 	}
-	l.target.Unit = cmp.Or(l.target.Unit, l.iqn)
+	s.target.Unit = cmp.Or(s.target.Unit, l.iqn)
+	l.target = s.target
+	s.size.Store(s.target.Device.Size())
+	if err := l.s.units.join(ctx, l.s, s); err != nil {
+		return refused(block.Wrap(block.Internal, err, "The unit's reservations can't be read."))
+	}
+	return nil
+}
+
+// joinSession adds the connection to the session that it names. What was agreed
+// on for all connections holds for it too.
+func (l *login) joinSession(ctx context.Context) error {
+	s := l.s.sessions.find(l.key(), l.handle())
+	if s == nil || l.discovery {
+		return refuse(loginNoSession, "no such session")
+	}
+	m, err := s.add(ctx, l.cid(), func() { l.conn.Close() })
+	if err != nil {
+		return err
+	}
+	own := l.params
+	l.params = s.params
+	l.params.headerDigest, l.params.dataDigest, l.params.sendMax = own.headerDigest, own.dataDigest, own.sendMax
+	l.session, l.member, l.target = s, m, s.target
 	return nil
 }
 
@@ -312,11 +346,15 @@ func (l *login) respond(p *pdu, flags byte, status int, text []byte) error {
 	var h header
 	h[0], h[1] = opLoggedIn, flags
 	copy(h[8:14], p.header[8:14])
-	h[14], h[15] = byte(l.tsih>>8), byte(l.tsih)
+	expected, last := p.cmdSN(), p.cmdSN()+uint32(l.s.limits.Commands)-1
+	if l.session != nil {
+		h[14], h[15] = byte(l.tsih>>8), byte(l.tsih)
+		expected, last = l.window.expects()
+	}
 	h.put(16, p.tag())
 	h.put(24, l.statSN)
-	h.put(28, p.cmdSN())
-	h.put(32, p.cmdSN()+uint32(l.s.limits.Commands)-1)
+	h.put(28, expected)
+	h.put(32, last)
 	h[36], h[37] = byte(status>>8), byte(status)
 	h.setLength(len(text))
 	l.statSN++

@@ -38,7 +38,8 @@ func (c *conn) manage(p *pdu, numbered bool) {
 		c.out.leave(r)
 		return
 	}
-	var running []*task
+	var running []*task // of this connection
+	var all []*conn     // of which each task is aborted
 	others := false
 	switch function {
 	case manageAbortTask:
@@ -47,24 +48,32 @@ func (c *conn) manage(p *pdu, numbered bool) {
 		}
 		running = c.abort(func(t *task) bool { return t.tag == tag })
 	case manageAbortTaskSet:
-		running = c.abort(func(*task) bool { return true })
+		all = c.session.conns()
 	case manageClearTaskSet, manageLUNReset, manageWarmReset, manageColdReset:
-		running = c.abort(func(*task) bool { return true })
-		others = true
+		all, others = c.session.conns(), true
 	case manageReassign:
 		h[2] = managedNoReassign
 	default:
 		h[2] = managedUnsupported
 	}
 	if others {
-		c.unit.reset(c, function != manageClearTaskSet)
+		c.unit.reset(c.session, function != manageClearTaskSet)
 	}
-	if len(running) == 0 {
+	late := len(running) > 0
+	aborted := make([][]*task, len(all))
+	for i, o := range all {
+		aborted[i] = o.abort(func(*task) bool { return true })
+		late = late || len(aborted[i]) > 0
+	}
+	if !late {
 		c.out.leave(r)
 		return
 	}
 	c.answers.Go(func() {
 		c.await(running)
+		for i, o := range all {
+			o.await(aborted[i])
+		}
 		c.out.send(r)
 	})
 }
@@ -117,12 +126,20 @@ func (c *conn) logout(p *pdu, numbered bool) error {
 	o := &r.pdus[0]
 	o.header[0], o.header[1], o.status = opLoggedUp, finalBit, true
 	o.put(16, p.tag())
-	reason := p.header[1] & 0x7f
-	if reason > 1 || c.discovery && reason != 0 {
+	reason, cid := p.header[1]&0x7f, uint16(p.header[20])<<8|uint16(p.header[21])
+	switch {
+	case reason > 1 || c.discovery && reason != 0:
 		o.header[2] = 2 // recovery isn't supported
 		c.out.leave(r)
 		return nil
+	case reason == 1 && cid != c.member.cid:
+		if !c.session.endOther(c.member, cid) {
+			o.header[2] = 1 // there is no such connection
+		}
+		c.out.leave(r)
+		return nil
 	}
+	c.member.alone.Store(reason == 1)
 	c.await(c.abort(func(*task) bool { return true }))
 	c.out.send(r)
 	return errLogout

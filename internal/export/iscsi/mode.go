@@ -125,6 +125,6 @@ func modeSelect(x *exec) error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.tell(codeModeChanged, func(c *conn) bool { return c != x.c })
+	u.tell(codeModeChanged, func(c *session) bool { return c != x.c.session })
 	return nil
 }

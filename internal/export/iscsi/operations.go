@@ -155,15 +155,14 @@ func (c *conn) prepare(t *task) (err error) {
 		if code, ok := c.attended(); ok {
 			return &fault{status: statusCheck, key: keyAttention, code: code}
 		}
-		if size := c.target.Device.Size(); size != c.size {
-			c.size = size
+		if size := c.target.Device.Size(); c.size.Swap(size) != size {
 			return &fault{status: statusCheck, key: keyAttention, code: codeCapacity}
 		}
 	}
 	if t.cdb[len(t.op.usage)-1]&0x04 != 0 { // NACA
 		return errField
 	}
-	if c.unit.reserved.Load() && !c.unit.permits(c, t) {
+	if c.unit.reserved.Load() && !c.unit.permits(c.session, t) {
 		return errConflict
 	}
 	if t.op.access == accessWrite && (c.target.ReadOnly || c.unit.writeProtect.Load()) && t.op.medium {

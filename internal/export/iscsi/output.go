@@ -35,14 +35,12 @@ type answer struct{ *reply }
 // window leave in one order.
 type output struct {
 	*line.Output[answer, *answer]
-	window *window
+	window *window // the session's
 }
 
 func newOutput(s *Server, l *login) *output {
-	first := l.first.cmdSN()
-	w := &window{limit: s.limits.Commands, digest: l.params.headerDigest, statSN: l.statSN, expCmdSN: first,
-		maxCmdSN: first + uint32(s.limits.Commands) - 1}
-	return &output{window: w, Output: line.NewOutput[answer](line.OutputConfig{Conn: l.conn,
+	w := &numbers{window: &l.session.window, digest: l.params.headerDigest, statSN: l.statSN}
+	return &output{window: w.window, Output: line.NewOutput[answer](line.OutputConfig{Conn: l.conn,
 		Bytes: s.limits.InFlightBytes, Share: s.share, Stall: s.limits.Stall, Now: s.now},
 		func(a *answer) { w.number(a.reply) })}
 }

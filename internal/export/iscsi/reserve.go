@@ -67,7 +67,7 @@ func (p *persistent) holds(nexus string) bool {
 func (p *persistent) free() { p.kind, p.holder = 0, "" }
 
 // permits reports whether reservations let a command pass.
-func (u *unit) permits(c *conn, t *task) bool {
+func (u *unit) permits(c *session, t *task) bool {
 	if t.op.always {
 		return true
 	}
@@ -112,10 +112,10 @@ func reserve6(x *exec) error {
 	u := x.c.unit
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.pr.keys) > 0 || u.holder != nil && u.holder != x.c {
+	if len(u.pr.keys) > 0 || u.holder != nil && u.holder != x.c.session {
 		return errConflict
 	}
-	u.holder = x.c
+	u.holder = x.c.session
 	u.reserved.Store(true)
 	return nil
 }
@@ -127,7 +127,7 @@ func release6(x *exec) error {
 	if len(u.pr.keys) > 0 {
 		return errConflict
 	}
-	if u.holder == x.c {
+	if u.holder == x.c.session {
 		u.holder = nil
 		u.reserved.Store(u.pr.kind != 0)
 	}
@@ -218,15 +218,15 @@ func reserveOut(x *exec) error {
 	case action == prReserve:
 		err = p.reserve(x.c.nexus, scope, kind)
 	case action == prRelease:
-		err = u.release(x.c, scope, kind)
+		err = u.release(x.c.session, scope, kind)
 	case action == prClear:
-		u.tell(codePreempted, func(c *conn) bool { return c != x.c && p.keys[c.nexus] != 0 })
+		u.tell(codePreempted, func(c *session) bool { return c != x.c.session && p.keys[c.nexus] != 0 })
 		clear(p.keys)
 		p.free()
 		p.generation++
 		err = nil
 	default:
-		err = u.preempt(x.c, scope, kind, newKey)
+		err = u.preempt(x.c.session, scope, kind, newKey)
 	}
 	if err == nil && (p.kept || before.kept) && x.c.s.reservations != nil {
 		if err = x.save(p); err != nil {
@@ -270,12 +270,12 @@ func (u *unit) register(x *exec, key, newKey uint64, flags byte) error {
 		p.keys[nexus] = newKey
 		return nil
 	}
-	u.remove(nexus, x.c)
+	u.remove(nexus, x.c.session)
 	return nil
 }
 
 // remove takes a registration away, and a reservation that ends with it.
-func (u *unit) remove(nexus string, by *conn) {
+func (u *unit) remove(nexus string, by *session) {
 	p := &u.pr
 	held := p.holds(nexus)
 	delete(p.keys, nexus)
@@ -287,7 +287,7 @@ func (u *unit) remove(nexus string, by *conn) {
 		return
 	}
 	if p.kind >= writeExclusiveMembers {
-		u.tell(codeReleased, func(c *conn) bool { return c != by && p.keys[c.nexus] != 0 })
+		u.tell(codeReleased, func(c *session) bool { return c != by && p.keys[c.nexus] != 0 })
 	}
 	p.free()
 }
@@ -309,7 +309,7 @@ func validKind(kind byte) bool {
 	return kind == writeExclusive || kind == exclusiveAccess || kind >= writeExclusiveMembers && kind <= exclusiveAll
 }
 
-func (u *unit) release(by *conn, scope, kind byte) error {
+func (u *unit) release(by *session, scope, kind byte) error {
 	p := &u.pr
 	if !p.holds(by.nexus) {
 		return nil
@@ -318,7 +318,7 @@ func (u *unit) release(by *conn, scope, kind byte) error {
 		return illegal(codeReleaseWrong)
 	}
 	if p.kind >= writeExclusiveMembers {
-		u.tell(codeReleased, func(c *conn) bool { return c != by && p.keys[c.nexus] != 0 })
+		u.tell(codeReleased, func(c *session) bool { return c != by && p.keys[c.nexus] != 0 })
 	}
 	p.free()
 	return nil
@@ -326,7 +326,7 @@ func (u *unit) release(by *conn, scope, kind byte) error {
 
 // preempt takes registrations with a key away, and the reservation if they held
 // it. Commands of theirs that are under way end as they would have.
-func (u *unit) preempt(by *conn, scope, kind byte, victim uint64) error {
+func (u *unit) preempt(by *session, scope, kind byte, victim uint64) error {
 	p := &u.pr
 	all := p.kind == writeExclusiveAll || p.kind == exclusiveAll
 	takes := p.kind != 0 && (all && victim == 0 || !all && p.keys[p.holder] == victim)
@@ -349,7 +349,7 @@ func (u *unit) preempt(by *conn, scope, kind byte, victim uint64) error {
 		return errConflict
 	}
 	p.generation++
-	u.tell(codeRegistration, func(c *conn) bool { return slices.Contains(gone, c.nexus) })
+	u.tell(codeRegistration, func(c *session) bool { return slices.Contains(gone, c.nexus) })
 	for _, name := range gone {
 		if takes {
 			delete(p.keys, name)
@@ -359,7 +359,7 @@ func (u *unit) preempt(by *conn, scope, kind byte, victim uint64) error {
 	}
 	if takes {
 		if p.kind != kind {
-			u.tell(codeReleased, func(c *conn) bool { return c != by && p.keys[c.nexus] != 0 })
+			u.tell(codeReleased, func(c *session) bool { return c != by && p.keys[c.nexus] != 0 })
 		}
 		p.kind, p.holder = kind, by.nexus
 	}

@@ -5,8 +5,9 @@
 //
 // One goroutine of a connection reads PDUs; small reads and writes are carried
 // out in it, whatever may take long by workers. Answers of both are gathered
-// into one vectored write. A session has one connection, and error recovery is
-// by session (ErrorRecoveryLevel=0).
+// into one vectored write. A session has up to eight connections; commands begin
+// in the order of their numbers, whichever they come by. Error recovery is by
+// session (ErrorRecoveryLevel=0): a connection that fails ends all of them.
 package iscsi
 
 import (
@@ -142,7 +143,7 @@ func New(c Config) *Server {
 	}
 	s.door.Most, s.door.PerHost, s.door.Log = l.Connections, l.ClientConnections, s.log
 	s.operations = newOperations()
-	s.sessions.all = map[string]*registered{}
+	s.sessions.all = map[string]*session{}
 	s.units.all = map[string]*unit{}
 	return s
 }
@@ -161,26 +162,31 @@ func (s *Server) share() int { return s.door.Share(s.limits.ServerBytes) }
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	log := s.log.With("remote", nc.RemoteAddr())
 	l, err := s.login(ctx, nc)
-	if l.entry != nil {
-		defer s.sessions.leave(l.entry)
-	}
-	if l.target.Release != nil {
-		defer l.target.Release()
+	if l.session != nil {
+		defer s.leave(l)
 	}
 	if err != nil {
 		log.Debug("login ended", "err", err)
 		return
 	}
 	c := newConn(s, l, log)
-	if !l.discovery {
-		if err := s.units.join(ctx, s, c); err != nil {
-			log.Error("a unit's reservations can't be read", "err", err)
-			return
-		}
-		defer s.units.leave(s, c)
-	}
 	log.Debug("session begins", "discovery", l.discovery, "readonly", l.target.ReadOnly)
 	if err := c.run(ctx); err != nil {
 		log.Info("session ended", "err", err)
 	}
+}
+
+// leave ends a connection's part in its session, and with the last one the
+// session.
+func (s *Server) leave(l *login) {
+	if l.discovery || !l.session.leave(l.member) {
+		return
+	}
+	if l.unit != nil {
+		s.units.leave(s, l.session)
+	}
+	if l.session.target.Release != nil {
+		l.session.target.Release()
+	}
+	s.sessions.leave(l.session)
 }

@@ -2,7 +2,6 @@ package iscsi
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -21,8 +20,8 @@ type unit struct {
 	reserved        atomic.Bool // there is a reservation of whatever kind: look closer
 
 	mu       sync.Mutex // guards below
-	sessions map[*conn]struct{}
-	holder   *conn // of RESERVE(6)'s reservation
+	sessions map[*session]struct{}
+	holder   *session // of RESERVE(6)'s reservation
 	pr       persistent
 }
 
@@ -33,13 +32,13 @@ type shelf struct {
 }
 
 // join finds the unit of a session, and raises the first unit attention.
-func (h *shelf) join(ctx context.Context, s *Server, c *conn) error {
+func (h *shelf) join(ctx context.Context, s *Server, c *session) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	name := c.target.Unit
 	u := h.all[name]
 	if u == nil {
-		u = &unit{name: name, sessions: map[*conn]struct{}{}, pr: persistent{keys: map[string]uint64{}}}
+		u = &unit{name: name, sessions: map[*session]struct{}{}, pr: persistent{keys: map[string]uint64{}}}
 		if s.reservations != nil {
 			state, err := s.reservations.LoadReservations(ctx, name)
 			if err != nil {
@@ -61,7 +60,7 @@ func (h *shelf) join(ctx context.Context, s *Server, c *conn) error {
 // leave ends a session's part in its unit. A unit that nobody uses and nobody
 // registered at is forgotten, and one that somebody did too where there are
 // too many.
-func (h *shelf) leave(s *Server, c *conn) {
+func (h *shelf) leave(s *Server, c *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	u := c.unit
@@ -77,29 +76,8 @@ func (h *shelf) leave(s *Server, c *conn) {
 	}
 }
 
-// raise makes a unit attention wait for the session; unit.mu is held.
-func (c *conn) raise(code uint16) {
-	if len(c.attend) < maxAttentions && !slices.Contains(c.attend, code) {
-		c.attend = append(c.attend, code)
-	}
-	c.attention.Store(true)
-}
-
-// attended takes the oldest unit attention that waits.
-func (c *conn) attended() (code uint16, ok bool) {
-	if !c.attention.Load() {
-		return 0, false
-	}
-	c.unit.mu.Lock()
-	defer c.unit.mu.Unlock()
-	code = c.attend[0]
-	c.attend = c.attend[1:]
-	c.attention.Store(len(c.attend) > 0)
-	return code, true
-}
-
 // tell raises a unit attention for the sessions that are meant; u.mu is held.
-func (u *unit) tell(code uint16, meant func(*conn) bool) {
+func (u *unit) tell(code uint16, meant func(*session) bool) {
 	for c := range u.sessions {
 		if meant(c) {
 			c.raise(code)
@@ -109,7 +87,7 @@ func (u *unit) tell(code uint16, meant func(*conn) bool) {
 
 // reset is what a reset by a session does to others. Their commands end as they
 // would have.
-func (u *unit) reset(by *conn, release bool) {
+func (u *unit) reset(by *session, release bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if release {
@@ -117,7 +95,7 @@ func (u *unit) reset(by *conn, release bool) {
 		u.reserved.Store(u.pr.kind != 0)
 		u.descriptorSense.Store(false)
 		u.writeProtect.Store(false)
-		u.tell(codeReset, func(c *conn) bool { return c != by })
+		u.tell(codeReset, func(c *session) bool { return c != by })
 	}
 }
 

@@ -218,7 +218,7 @@ func TestLoginNegotiates(t *testing.T) {
 	h, data := w.receive()
 	got := strings.Join(strings.Split(strings.TrimRight(string(data), "\x00"), "\x00"), " ")
 	want := "TargetPortalGroupTag=1 HeaderDigest=CRC32C DataDigest=None MaxBurstLength=65536 FirstBurstLength=131072 " +
-		"InitialR2T=No ImmediateData=No MaxConnections=1 ErrorRecoveryLevel=0 DefaultTime2Wait=2 DefaultTime2Retain=0 " +
+		"InitialR2T=No ImmediateData=No MaxConnections=8 ErrorRecoveryLevel=0 DefaultTime2Wait=2 DefaultTime2Retain=0 " +
 		"X-com.example=NotUnderstood MaxRecvDataSegmentLength=131072"
 	if got != want || h[36] != 0 || h[1] != 0x87 {
 		t.Errorf("%x\ngot  %s\nwant %s", h, got, want)
