@@ -42,7 +42,7 @@ func ParseWhen(text string) (w When, err error) {
 	if every, ok := strings.CutPrefix(strings.TrimSpace(text), "every "); ok {
 		w.every, err = time.ParseDuration(strings.TrimSpace(every))
 		if err != nil || w.every < leastWhen || w.every > mostWhen {
-			return w, block.Wrap(block.Invalid, err, "when: %q is no duration between %s and %s.", every, leastWhen, mostWhen)
+			return w, block.Errorf(block.Invalid, "when: %q is no duration between %s and %s.", every, leastWhen, mostWhen)
 		}
 		return w, nil
 	}
@@ -53,7 +53,7 @@ func ParseWhen(text string) (w When, err error) {
 	}
 	for i, part := range parts {
 		if w.sets[i], err = parseField(part, fields[i].min, fields[i].max); err != nil {
-			return w, block.Wrap(block.Invalid, err, "when: %q is no %s.", part, fields[i].name)
+			return w, block.Errorf(block.Invalid, "when: %q is no %s.", part, fields[i].name)
 		}
 	}
 	if w.sets[4]&(1<<7) != 0 { // Sunday is 0 and 7
@@ -101,7 +101,7 @@ func parseField(text string, least, most int) (set uint64, err error) {
 func number(text string, least, most int) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < least || n > most || text[0] == '+' {
-		return 0, block.Wrap(block.Invalid, err, "%q is not between %d and %d", text, least, most)
+		return 0, block.Errorf(block.Invalid, "%q is not between %d and %d", text, least, most)
 	}
 	return n, nil
 }
