@@ -87,7 +87,7 @@ var mayImport = map[string][]string{
 	"api/dr":          {"api", "api/openapi", "audit", "block", "catalog", "control", "drill", "lag", "pace"},
 	"api/store":       {"api", "api/openapi", "block", "upkeep"},
 	"api/keymanager":  {"api", "api/openapi", "block", "keystore"},
-	"api/peer":        {"api", "block", "control", "replication", "rivals"},
+	"api/peer":        {"api", "block", "control", "proof", "replication", "rivals"},
 	"identity":        {"api", "block", "catalog"},
 	"image":           {"api", "block", "catalog", "control"},
 	"zone":            {"..."},

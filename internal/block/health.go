@@ -18,12 +18,13 @@ const (
 	HealthNoRoom      HealthState = "no-room"     // the target has no room, or soon won't have
 	HealthUnprotected HealthState = "unprotected" // nothing replicates it
 	HealthSuspect     HealthState = "suspect"     // it looks as if it had been encrypted; told by events only
+	HealthDamaged     HealthState = "damaged"     // points are not what was committed; told by events only
 	HealthStalled     HealthState = "stalled"     // further behind than it may be, and standing still
 )
 
 // healthOrder is how bad a state is.
 var healthOrder = map[HealthState]int{HealthOK: 0, HealthPaused: 1, HealthStale: 2, HealthCopying: 3,
-	HealthCannotHold: 4, HealthLate: 5, HealthNoRoom: 6, HealthUnprotected: 7, HealthStalled: 8, HealthSuspect: 9}
+	HealthCannotHold: 4, HealthLate: 5, HealthNoRoom: 6, HealthUnprotected: 7, HealthStalled: 8, HealthSuspect: 9, HealthDamaged: 10}
 
 // Worse reports whether a state is worse than another one.
 func (h HealthState) Worse(than HealthState) bool { return healthOrder[h] > healthOrder[than] }

@@ -8,6 +8,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/job"
+	"kvol/internal/proof"
 	"kvol/internal/recovery"
 	"kvol/internal/replication"
 )
@@ -47,6 +48,8 @@ type DR struct {
 	Parallel int
 	// Hooks are what recovery plans may name.
 	Hooks map[string]Hook
+	// Prover reads replicas again; nil where none are kept.
+	Prover *proof.Prover
 	// RivalTimeout is how long other zones are waited for that may have taken a
 	// volume over, before it is recovered here; 2 s if zero.
 	RivalTimeout time.Duration

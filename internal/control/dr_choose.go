@@ -15,11 +15,28 @@ type candidate struct {
 	block.Replica
 	points  []block.Point
 	suspect *block.Suspicion // nil for none
+	damaged int              // points that are not among points, since they are damaged
+}
+
+// newest is the newest point that is not known to be damaged.
+func (c candidate) newest() (block.Point, error) {
+	p, err := recovery.Newest(c.Replica)
+	if err != nil || c.damaged == 0 {
+		return p, err
+	}
+	if len(c.points) == 0 {
+		return p, block.Errorf(block.Unavailable, "All %d points of volume %s here are damaged.", c.damaged, c.Source)
+	}
+	return c.points[len(c.points)-1], nil
 }
 
 // load reads what a choice among a replica's points depends on.
 func (c *candidate) load(tx *catalog.Tx) (err error) {
-	if c.points, err = tx.Points(c.ID); err != nil {
+	all, err := tx.Points(c.ID)
+	if err == nil {
+		c.points, c.damaged, err = whole(tx, c.ID, all)
+	}
+	if err != nil {
 		return err
 	}
 	var meter json.RawMessage
@@ -50,7 +67,7 @@ func (c candidate) group() block.GroupID {
 // choosePoint finds the point that a choice means among a replica's: NotFound
 // where none is as old, or called so, Unavailable where there is none at all.
 func choosePoint(c candidate, choice block.PointChoice) (block.Point, error) {
-	newest, err := recovery.Newest(c.Replica)
+	newest, err := c.newest()
 	switch {
 	case err != nil:
 		return block.Point{}, err

@@ -242,6 +242,9 @@ func (s *Service) EndHolds(ctx context.Context, passed time.Duration) error {
 		if err := first(err, tx.SetHoldClock(clock)); err != nil {
 			return err
 		}
+		if err := tx.EndLeases(tx.Now, ""); err != nil {
+			return err
+		}
 		for _, k := range ended {
 			if err := first(tx.DeleteKeep(k), auditKeep(tx, block.Caller{}, "hold ended", k)); err != nil {
 				return err

@@ -18,6 +18,8 @@ type ReplicaPoints struct {
 	Keeps     []block.Keep // in no order
 	Stats     map[block.PointID]block.PointStats
 	Suspicion *block.Suspicion // nil for none
+	Damaged   map[block.PointID]string
+	Proof     block.Proof
 }
 
 func replicaPoints(tx *catalog.Tx, r block.Replica) (out ReplicaPoints, err error) {
@@ -25,7 +27,16 @@ func replicaPoints(tx *catalog.Tx, r block.Replica) (out ReplicaPoints, err erro
 	if err := one.load(tx); err != nil {
 		return out, err
 	}
-	out = ReplicaPoints{Replica: r, Points: one.points, Suspicion: one.suspect}
+	out = ReplicaPoints{Replica: r, Suspicion: one.suspect}
+	if out.Points, err = tx.Points(r.ID); err != nil {
+		return out, err
+	}
+	if out.Damaged, err = tx.DamagedPoints(r.ID); err != nil {
+		return out, err
+	}
+	if out.Proof, err = tx.Proof(r.ID); err != nil {
+		return out, err
+	}
 	if out.Keeps, err = tx.KeepsOf(r.ID); err != nil {
 		return out, err
 	}

@@ -296,9 +296,12 @@ func (d *drStart) choose(tx *catalog.Tx) (best block.Replica, point block.Point,
 	}
 	err = block.Errorf(block.NotFound, "This zone has no replica of it.")
 	for _, r := range candidates {
-		p, why := recovery.Newest(r)
+		p, why := newestWhole(tx, r)
 		if d.req.Kind == block.DRCreate {
 			points, err := tx.Points(r.ID)
+			if err == nil {
+				points, _, err = whole(tx, r.ID, points)
+			}
 			if err != nil {
 				return best, point, err
 			}

@@ -111,6 +111,28 @@ func SumOf(ctx context.Context, r driver.Reader) (Sum, error) {
 	return sum, nil
 }
 
+// SumRange reads a range of a snapshot; the sums of ranges that cover all of it
+// add up to its own.
+func SumRange(ctx context.Context, r driver.Reader, off, length int64) (sum Sum, err error) {
+	err = eachData(ctx, r, off, length, sum.Add)
+	return sum, err
+}
+
+// Plus is the sum of what has both.
+func (s Sum) Plus(t Sum) Sum {
+	s.add(t)
+	return s
+}
+
+// Minus is the sum of what has s and not t.
+func (s Sum) Minus(t Sum) Sum {
+	var borrow uint64
+	for i := range s {
+		s[i], borrow = bits.Sub64(s[i], t[i], borrow)
+	}
+	return s
+}
+
 // RootOf computes a snapshot's root hash from its bytes.
 func RootOf(ctx context.Context, d driver.Driver, ref driver.SnapshotRef) (block.RootHash, error) {
 	r, err := d.OpenSnapshot(ctx, ref)

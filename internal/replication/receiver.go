@@ -105,6 +105,12 @@ func (r *Receiver) claim(ctx context.Context, k linkKey, cancel func()) (release
 	}
 }
 
+// Claim keeps streams and tidying off a replica until release is called; ok is
+// false while one of them works on it.
+func (r *Receiver) Claim(rep block.Replica) (release func(), ok bool) {
+	return r.tryClaim(linkKey{rep.SourceZone, rep.Source, rep.Protection}, func() {})
+}
+
 // tryClaim claims a replica that nobody changes.
 func (r *Receiver) tryClaim(k linkKey, cancel func()) (release func(), ok bool) {
 	r.mu.Lock()

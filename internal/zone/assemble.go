@@ -106,6 +106,8 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 	}
 	if s.peers != nil {
 		c.DR.Peers, c.DR.Replicating, c.DR.Repace = s.peers, s.replicating, s.repace
+		s.prover = s.newProver()
+		c.DR.Prover = s.prover
 	}
 	if c.Backups, err = s.cfg.Backup.open(s.env.Now); err != nil {
 		return err

@@ -20,6 +20,11 @@ type DRConfig struct {
 	// HoldClean is how long the last point before something that looks like sudden
 	// encryption is held; 168h if absent, not at all if negative.
 	HoldClean time.Duration `yaml:"hold_clean"`
+	// VerifyWithin is the time in which each replica is read again; 168h if absent,
+	// never by itself if negative. VerifyMiBs is how much of them is read in a
+	// second at most; 64 MiB if absent.
+	VerifyWithin time.Duration `yaml:"verify_within"`
+	VerifyMiBs   int64         `yaml:"verify_mib_s"`
 	// Hooks are what recovery plans may name.
 	Hooks []HookConfig `yaml:"hooks"`
 	// Probes are what drills may look at their clones with.
@@ -58,6 +63,8 @@ func (d DRConfig) check() error {
 	switch {
 	case d.Parallel < 0:
 		return fmt.Errorf("dr.parallel: %d is less than 1", d.Parallel)
+	case d.VerifyMiBs < 0 || d.VerifyMiBs > 1<<20:
+		return fmt.Errorf("dr.verify_mib_s: %d is not between 0 and %d", d.VerifyMiBs, 1<<20)
 	case d.KeepDrills < 0:
 		return fmt.Errorf("dr.keep_drills: %d is less than 1", d.KeepDrills)
 	case d.DrillScratchGiB < 0:

@@ -24,6 +24,7 @@ import (
 	"kvol/internal/job"
 	"kvol/internal/keystore"
 	"kvol/internal/policy"
+	"kvol/internal/proof"
 	"kvol/internal/replication"
 	"kvol/internal/upkeep"
 )
@@ -65,6 +66,7 @@ type Server struct {
 	peers    *peer.Client // nil for a zone that is alone, as all below
 	sender   *replication.Sender
 	receiver *replication.Receiver
+	prover   *proof.Prover
 
 	credentials peer.Credentials
 	listeners   listeners
@@ -141,6 +143,7 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(func() error { return s.control.RunLeases(ctx) })
 		g.Go(func() error { return s.control.RunKeeps(ctx) })
 		g.Go(func() error { return s.control.RunDrills(ctx) })
+		g.Go(func() error { return s.prover.Run(ctx) })
 	}
 	if s.placer != nil {
 		g.Go(func() error { return s.placer.Run(ctx) })

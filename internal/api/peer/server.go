@@ -15,6 +15,7 @@ import (
 	"kvol/internal/api"
 	"kvol/internal/block"
 	"kvol/internal/control"
+	"kvol/internal/proof"
 	"kvol/internal/replication"
 	"kvol/internal/rivals"
 )
@@ -76,6 +77,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s.routes.HandleFunc(get, control.PathKnown, s.answer(s.known))
 	s.routes.HandleFunc(get, control.PathUnreplicated, s.answer(s.unreplicated))
 	s.routes.HandleFunc(post, control.PathBlock, s.answer(s.block))
+	s.routes.HandleFunc(post, control.PathProof, s.answer(s.proof))
 	s.routes.HandleFunc(post, control.PathPromote, s.answer(s.takeover(s.cfg.Service.Promote)))
 	s.routes.HandleFunc(post, control.PathLeave, s.answer(s.takeover(s.cfg.Service.Leave)))
 	s.routes.HandleFunc(post, control.PathLease, s.answer(s.lease))
@@ -135,6 +137,14 @@ func (s *Server) answer(fn func(ctx context.Context, from block.Zone, r *http.Re
 
 func read(r *http.Request, into any) error {
 	return block.Wrap(block.Invalid, json.NewDecoder(r.Body).Decode(into), "The request can't be read.")
+}
+
+func (s *Server) proof(ctx context.Context, from block.Zone, r *http.Request) (any, error) {
+	var q proof.Question
+	if err := read(r, &q); err != nil {
+		return nil, err
+	}
+	return s.cfg.Service.AnswerProof(ctx, from, q)
 }
 
 func (s *Server) document(ctx context.Context, from block.Zone, r *http.Request) (any, error) {

@@ -1,0 +1,27 @@
+package zone
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/control"
+	"kvol/internal/proof"
+)
+
+// proofCall is how long another zone is waited for that hashes some MiB.
+const proofCall = 20 * time.Second
+
+// newProver makes what reads the zone's replicas again.
+func (s *Server) newProver() *proof.Prover {
+	return proof.New(proof.Config{Catalog: s.catalog, Backends: s.stores, Within: s.cfg.DR.VerifyWithin,
+		Rate: s.cfg.DR.VerifyMiBs << 20, Now: s.env.Now, Log: s.log,
+		Claim: func(rep block.Replica) (func(), bool) { return s.receiver.Claim(rep) },
+		Ask: func(ctx context.Context, zone block.Zone, q proof.Question) (a proof.Answer, err error) {
+			ctx, cancel := context.WithTimeout(ctx, proofCall)
+			defer cancel()
+			err = s.peers.Call(ctx, zone, http.MethodPost, control.PathProof, q, &a)
+			return a, err
+		}})
+}
