@@ -24,7 +24,8 @@ const (
 
 // healthOrder is how bad a state is.
 var healthOrder = map[HealthState]int{HealthOK: 0, HealthPaused: 1, HealthStale: 2, HealthCopying: 3,
-	HealthCannotHold: 4, HealthLate: 5, HealthNoRoom: 6, HealthUnprotected: 7, HealthStalled: 8, HealthSuspect: 9, HealthDamaged: 10}
+	HealthCannotHold: 4, HealthLate: 5, HealthNoRoom: 6, HealthUnprotected: 7, HealthStalled: 8,
+	HealthSuspect: 9, HealthDamaged: 10}
 
 // Worse reports whether a state is worse than another one.
 func (h HealthState) Worse(than HealthState) bool { return healthOrder[h] > healthOrder[than] }
