@@ -6,14 +6,15 @@ import (
 	"kvol/internal/block"
 )
 
-// Rival is a volume of another zone that was made of one that this zone took
-// over as well, and which lost, since its epoch is the lower one.
+// Rival is a volume that was made of one that two zones took over, and which lost,
+// since its epoch is the lower one: a volume of another zone where this one won,
+// else of this one.
 type Rival struct {
 	SourceZone block.Zone
 	Source     block.VolumeID
 	Lost       block.Recovered // the other zone's volume
 	HeardAt    time.Time
-	SettledAt  time.Time // when that zone said that nobody writes to it any more; zero before
+	SettledAt  time.Time // when the other zone had heard; zero before
 }
 
 // PutRival notes a rival that was heard of, once.
@@ -24,7 +25,7 @@ func (tx *Tx) PutRival(r Rival) error {
 	return err
 }
 
-// SettleRival notes that a rival takes no writes any more.
+// SettleRival notes that the other zone has heard of a rival.
 func (tx *Tx) SettleRival(r Rival) error {
 	_, err := tx.exec(`UPDATE rivals SET settled_at = $5
 		WHERE source_zone = $1 AND source_id = $2 AND zone = $3 AND volume_id = $4`, string(r.SourceZone),
@@ -32,8 +33,8 @@ func (tx *Tx) SettleRival(r Rival) error {
 	return err
 }
 
-// OpenRivals lists the rivals in a zone, or in all for "", that may take writes
-// still.
+// OpenRivals lists the rivals in a zone, or in all for "", of which the other zone
+// has not heard yet.
 func (tx *Tx) OpenRivals(zone block.Zone) ([]Rival, error) {
 	return collect(tx, func(row scanner) (r Rival, err error) {
 		err = row.Scan(&r.SourceZone, &r.Source, asJSON(&r.Lost), asTime(&r.HeardAt))

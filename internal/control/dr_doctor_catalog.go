@@ -67,6 +67,9 @@ func (e *examination) stale(tx *catalog.Tx) error {
 func (e *examination) rivals(tx *catalog.Tx) error {
 	open, err := tx.OpenRivals("")
 	for _, r := range open {
+		if r.Lost.Zone == e.s.cfg.Zone {
+			continue // a stale primary by now
+		}
 		f, _, err := tx.Fence(r.SourceZone, r.Source)
 		if err != nil {
 			return err

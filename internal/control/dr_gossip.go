@@ -169,8 +169,9 @@ func (s *Service) hearForeign(tx *catalog.Tx, f block.Fence) (lost *block.Fence,
 		}
 		return nil, first(err, tx.PutRival(rival), noteRival(tx, v, f, holds, f.Recovered))
 	}
+	rival := catalog.Rival{SourceZone: f.SourceZone, Source: f.Source, Lost: known.Recovered}
 	return &block.Fence{SourceZone: s.cfg.Zone, Source: v.ID, Recovered: f.Recovered},
-		first(tx.PutFence(f), noteRival(tx, v, f, f.Recovered, known.Recovered))
+		first(tx.PutFence(f), tx.PutRival(rival), noteRival(tx, v, f, f.Recovered, known.Recovered))
 }
 
 // noteRival puts it into the audit log and among the events that two zones took
@@ -194,23 +195,28 @@ func noteRival(tx *catalog.Tx, own block.Volume, f block.Fence, wins, loses bloc
 		tx.InsertAudit(block.Audit{User: "kvol", Call: "rivals", Params: text, Code: http.StatusConflict}))
 }
 
-// tellRivals has a zone fence the volumes with which it lost against this one.
+// tellRivals tells a zone of the rivals between the two that it may not have
+// heard of: it fences those of its volumes that lost, and notes those of this
+// zone that lost against its own.
 func (s *Service) tellRivals(ctx context.Context, zone block.Zone) error {
 	var open []catalog.Rival
 	var fences []block.Fence
 	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-		fences = fences[:0]
-		if open, err = tx.OpenRivals(zone); err != nil {
-			return err
-		}
-		for _, r := range open {
+		open, fences = open[:0], fences[:0]
+		all, err := tx.OpenRivals("")
+		for _, r := range all {
 			f, _, err := tx.Fence(r.SourceZone, r.Source)
 			if err != nil {
 				return err
 			}
-			fences = append(fences, f)
+			if r.Lost.Zone == s.cfg.Zone && f.Recovered.Zone == zone {
+				f.Recovered = r.Lost
+			} else if r.Lost.Zone != zone {
+				continue
+			}
+			open, fences = append(open, r), append(fences, f)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
@@ -223,8 +229,8 @@ func (s *Service) tellRivals(ctx context.Context, zone block.Zone) error {
 		if err != nil {
 			return err
 		}
-		s.log.Warn("another zone's volume is read-only from now on, since this zone took its source over under a higher "+
-			"epoch", "peer", zone, "volume", r.Lost.Volume, "epoch", r.Lost.Epoch)
+		s.log.Warn("a zone was told that a volume was taken over twice; the one of the lower epoch is read-only", "peer",
+			zone, "volume", r.Lost.Volume, "epoch", r.Lost.Epoch)
 	}
 	return nil
 }

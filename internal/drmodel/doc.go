@@ -11,9 +11,9 @@
 // covers lost connections as well; a step of the model is a transaction of the
 // code; time-outs may strike at any time. A second recovery of a volume in the
 // same zone is left out: kvol's document has it make another volume, and so the
-// operator has two by wish. So are recoveries of a volume by force in two zones,
-// or in one while it is moved to another: zones hear of recoveries of their own
-// volumes, and not of each other's recoveries of a third one's.
+// operator has two by wish. The destination of a planned failover asks third
+// zones in one step. In scopes that are Whole a point is sent, committed and
+// heard of in one step, so that three zones and their bids can be seen at once.
 //
 // A protection's lease only takes from a zone that is cut off what it may do
 // here; the machine has none.

@@ -21,10 +21,19 @@ var stepDocs = []struct{ name, text string }{
 	{"silence", "the destination does not answer in time, or refuses"},
 	{"ask to leave", "the destination is asked to say that it did not take over and never will"},
 	{"late leave", "the same, and the answer is lost or the order came late"},
-	{"recover", "an operator recovers the volume by force; the epoch rises"},
+	{"bid", "a zone is about to recover the volume by force, and writes an epoch down above all it knows of"},
+	{"grant", "a third zone is asked: it grants the bid in writing, names a higher one, or refuses, since it took the " +
+		"volume over or is about to"},
+	{"late grant", "it is granted, and the answer is lost"},
+	{"give up", "a bid that is not granted is withdrawn"},
+	{"recover", "third zones have granted it, or an operator answers for who is silent; the epoch rises, unless a " +
+		"higher bid was granted here meanwhile"},
 	{"take over", "the destination's volume is filled and becomes available; in a planned failover the epoch rises now"},
+	{"take over untold", "the same, by force, and the volume's zone is asked in vain to stop writing: it does not answer in " +
+		"time"},
 	{"fail", "the destination's volume can't be filled"},
-	{"tell", "the destination's zone is reached by, or reaches, the zone of the old volume, which fences it"},
+	{"tell", "a zone reaches, or is reached by, one that took a volume over: its own volume is fenced; of two that " +
+		"took it over the lower epoch becomes stale; a third one refuses points of lower epochs"},
 	{"compare", "what only the stale volume has is found and kept as a snapshot"},
 	{"ask", "a zone that started asks a peer which of its volumes were recovered there"},
 	{"drill", "a drill opens a clone of the newest point"},
@@ -60,9 +69,15 @@ The right to write one volume, in two zones. Epochs are in brackets.
          v                                                  v
       stale, kept      <--- send, commit, hear ---       replicates to A: the way back
 
-      A is lost:                                         recover, by force: filling [2]
+      A is lost:                                         recover, by force: bid [2], which third
+                                                            | zones grant or refuse
+                                                            v
+                                                         filling [2]
          returns: asks B before it serves                   | A is told if it can be reached
       stale [1]        <--- tell ----------------------- primary [2]
+
+      B and C have both taken it over, since an operator answered for who was silent:
+                                                         the lower epoch hears of the higher: stale
 `
 
 // Heading begins the model's part of docs/states.md.

@@ -52,6 +52,9 @@ func (sc Scope) writers(s *State) string {
 			for _, x := range s.Volumes {
 				missed |= x.Missed
 			}
+			if a.Excused&(1<<b.Zone)|b.Excused&(1<<a.Zone) != 0 {
+				continue
+			}
 			if a.Zone == b.Zone || missed&(1<<a.Zone|1<<b.Zone) == 0 {
 				return fmt.Sprintf("volumes %d and %d take writes, and nobody was cut off at a forced recovery", i, k)
 			}

@@ -18,13 +18,19 @@ var (
 	again  = Scope{Zones: 2, Volumes: 2, Moves: 2, Writes: 1, Cuts: 0, Forced: 1}
 	back   = Scope{Zones: 2, Volumes: 3, Moves: 1, Writes: 1, Forced: 1}
 	three  = Scope{Zones: 3, Volumes: 2, Moves: 1, Writes: 1}
+	rivals = Scope{Zones: 3, Volumes: 3, Cuts: 1, Forced: 2, NoDrills: true, Narrow: true, Whole: true}
+	killed = Scope{Zones: 3, Volumes: 3, Crashes: 1, Forced: 2, NoDrills: true, Narrow: true, Whole: true}
+	died   = Scope{Zones: 3, Volumes: 3, Moves: 1, Crashes: 1, Forced: 1, NoDrills: true, Narrow: true, Whole: true}
+	moved  = Scope{Zones: 3, Volumes: 3, Moves: 1, Cuts: 1, Forced: 1, NoDrills: true, Narrow: true, Whole: true}
 )
 
 var scopes = []struct {
 	name  string
 	scope Scope
 }{{"zones die and are cut off", faults}, {"failovers one after the other", again}, {"there and back", back},
-	{"three zones", three}}
+	{"three zones", three}, {"two zones recover", rivals},
+	{"two zones recover, and one dies", killed}, {"recovered while it is moved", moved},
+	{"recovered while it is moved, and one dies", died}}
 
 // explored is what all scopes show.
 var explored = sync.OnceValue(func() (all []Found) {
@@ -96,6 +102,12 @@ func TestBrokenRuleIsCaught(t *testing.T) {
 		{"a drill promotes nobody", faults, func(r *Rules) { r.DrillPromotes = true }, "a drill changed"},
 		{"who is told nothing asks again", faults, func(r *Rules) { r.NoRetry = true }, "nothing settled"},
 		{"a stale volume is read-only", faults, func(r *Rules) { r.StaleWrites = true }, ""},
+		{"who recovers asks third zones", rivals, func(r *Rules) { r.NoBids = true }, "take writes"},
+		{"who takes over as planned asks third zones", moved, func(r *Rules) { r.NoBids = true }, "take writes"},
+		{"who grants writes it down", moved, func(r *Rules) { r.GrantForgets = true }, "take writes"},
+		{"a bid that was outdone is not used", rivals, func(r *Rules) { r.NoStanding = true }, "take writes"},
+		{"of two the lower epoch gives way", rivals, func(r *Rules) { r.NoMeeting = true }, "nothing settled"},
+		{"no two zones have one epoch", rivals, func(r *Rules) { r.EqualEpochs = true }, "under one epoch"},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			c.breaks(&c.scope.Rules)

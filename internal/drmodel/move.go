@@ -30,6 +30,8 @@ func (m *machine) source(i, n int8) {
 				case f.Row == RowSuccess:
 					s.fence(i, f.New)
 					f.Phase = Done
+				case f.Row == RowFail && s.elsewhere(i, f.To):
+					f.Phase = Back
 				case f.Row == RowFail || !taken:
 					f.Phase, f.Leaving = Returning, true
 				}
@@ -49,10 +51,24 @@ func (m *machine) source(i, n int8) {
 					f.Phase = Done
 					return
 				}
+				s.elsewhere(i, f.To)
 				f.Phase = Back
 			})
 		}
 	}
+}
+
+// elsewhere has a volume's zone hear from a destination that did not take it over
+// where it was recovered otherwise, if the destination knows.
+func (s *State) elsewhere(i, to int8) bool {
+	c := s.Copies[i][to]
+	for _, by := range []int8{c.Fence, c.Lives} {
+		if by != None && s.Volumes[by].Epoch > s.Volumes[i].Epoch {
+			s.fence(i, by)
+			return true
+		}
+	}
+	return false
 }
 
 // destination are orders whose answers nobody hears.
@@ -79,6 +95,10 @@ func (m *machine) promote(s *State, i, n int8) (taken bool) {
 	c, k := s.Copies[i][f.To], m.free()
 	if c.Have != f.Point || c.Epoch != v.Epoch || k == None {
 		return false
+	}
+	if m.Zones > 2 && !m.contest(s, i, f.To) {
+		f.Row = RowFail
+		return true
 	}
 	set := v.at(f.Point)
 	s.Volumes[k] = Volume{
@@ -125,30 +145,40 @@ func (m *machine) fill(k int8) {
 			s.Moves[i][n].Row = RowFail
 		}
 	})
+	if !v.Planned && m.from.Cuts < m.Cuts && m.from.linked(v.Zone, m.from.Volumes[i].Zone) {
+		m.add("take over untold", Fault, k, v.Zone, func(s *State) {
+			s.Cuts++
+			m.open(s, k, true)
+		})
+	}
 	m.add("take over", System, k, v.Zone, func(s *State) {
 		if !v.Planned {
-			m.open(s, k)
+			m.open(s, k, false)
 			return
 		}
 		c, f := &s.Copies[i][v.Zone], &s.Moves[i][n]
-		if (c.Epoch != s.Volumes[i].Epoch || c.Have != f.Point) && !m.Rules.NoFinishCheck {
+		outdone := m.Zones > 2 && !s.stands(i, v.Zone) && !m.Rules.NoBids && !m.Rules.NoStanding
+		if (outdone || c.Epoch != s.Volumes[i].Epoch || c.Have != f.Point) && !m.Rules.NoFinishCheck {
 			s.Volumes[k].Role, f.Row = Failed, RowFail
 			return
 		}
-		epoch := NextEpoch(c.Epoch, v.Zone)
-		c.Epoch, c.Fence = epoch, k
+		epoch := max(m.epoch(c.Epoch, v.Zone), c.Bid)
+		c.Epoch, c.Fence, c.Lives, c.Bid = epoch, k, None, 0
 		s.Volumes[k].Epoch, s.Volumes[k].Role, f.Row = epoch, Primary, RowSuccess
 	})
 }
 
 // open ends a forced recovery: the zone of the old volume is told if it can be
-// reached, and only then the new one is opened.
-func (m *machine) open(s *State, k int8) {
+// reached and answers in time, and only then the new one is opened.
+func (m *machine) open(s *State, k int8, late bool) {
 	v := &s.Volumes[k]
 	p := s.Volumes[v.From].Zone
-	if v.Role = Primary; !s.linked(v.Zone, p) {
+	if v.Role = Primary; v.To != None {
+		v.Role = Stale // of rivals it is the lower one
+	}
+	if late || !s.linked(v.Zone, p) {
 		v.Missed |= 1 << p
 	} else if !m.Rules.NoTelling {
-		s.heard(p, k)
+		m.heard(s, p, k)
 	}
 }

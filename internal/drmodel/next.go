@@ -19,6 +19,9 @@ func (sc Scope) Next(s State) []Step {
 			if z != s.Volumes[i].Zone {
 				m.replicate(i, z)
 				m.ask(i, z)
+				if m.Zones > 2 {
+					m.bids(i, z)
+				}
 				m.tell(i, z)
 			}
 		}
@@ -79,11 +82,17 @@ func (m *machine) hosts(i int8) {
 func (m *machine) replicate(i, z int8) {
 	v, c := m.from.Volumes[i], m.from.Copies[i][z]
 	sends := v.Role == Primary && m.from.linked(v.Zone, z)
+	if m.Whole {
+		if sends && (v.points() > c.Known || c.Fence != None || c.Lives != None) {
+			m.add("commit", System, i, z, func(s *State) { m.arrive(s, i, z) })
+		}
+		return
+	}
 	if n := v.points(); sends && n > c.Known {
 		m.add("send", System, i, z, func(s *State) {
 			s.Copies[i][z].Sent |= 1 << n
 			if v.From != None && s.Volumes[v.From].Zone == z {
-				s.heard(z, i) // the first offer on the way back says what the volume continues
+				m.heard(s, z, i) // the first offer on the way back says what the volume continues
 			}
 		})
 	}
@@ -91,7 +100,7 @@ func (m *machine) replicate(i, z int8) {
 		if c.Sent&(1<<n) == 0 || !m.from.Up[z] || n == c.Have || n < c.Have && !m.Rules.OldCommit {
 			continue
 		}
-		if c.Epoch > v.Epoch && !m.Rules.NoEpochCheck || m.Rules.DrillStops && m.from.Drills[z] {
+		if (c.Epoch > v.Epoch || c.Lives != None) && !m.Rules.NoEpochCheck || m.Rules.DrillStops && m.from.Drills[z] {
 			continue
 		}
 		m.add("commit", System, i, z, func(s *State) {
@@ -108,10 +117,30 @@ func (m *machine) replicate(i, z int8) {
 		switch {
 		case c.Fence != None:
 			s.fence(i, c.Fence)
+		case c.Lives != None:
+			s.fence(i, c.Lives)
 		case c.Epoch <= v.Epoch:
 			s.Copies[i][z].Known = max(c.Known, c.Have)
 		}
 	})
+}
+
+// arrive is send, commit and hear at once.
+func (m *machine) arrive(s *State, i, z int8) {
+	v, c := &s.Volumes[i], &s.Copies[i][z]
+	for _, by := range []int8{c.Fence, c.Lives} {
+		if by != None {
+			s.fence(i, by)
+			return
+		}
+	}
+	if c.Epoch > v.Epoch {
+		return
+	}
+	if v.From != None && s.Volumes[v.From].Zone == z {
+		m.heard(s, z, i)
+	}
+	c.Have, c.Known, c.Epoch = v.points(), v.points(), v.Epoch
 }
 
 // fence has a volume's own zone know of the one that lives on. A lower epoch
@@ -129,19 +158,35 @@ func (s *State) fence(i, by int8) {
 	}
 }
 
-// heard has a zone know of a promotion in another one, if it was of a volume of
-// its own.
-func (s *State) heard(p, by int8) {
+// heard has a zone know of a promotion in another one. One of its own volumes is
+// fenced; of another zone's it is written down, and if it took that over as well
+// under a lower epoch, it gives way.
+func (m *machine) heard(s *State, p, by int8) {
 	k := s.Volumes[by]
-	if k.From != None && k.Epoch > 0 && s.Volumes[k.From].Zone == p {
-		s.fence(k.From, by)
+	if k.From == None || k.Epoch == 0 {
+		return
+	}
+	i := k.From
+	if s.Volumes[i].Zone == p {
+		s.fence(i, by)
+		return
+	}
+	c := &s.Copies[i][p]
+	if c.Fence == None {
+		if c.Lives == None || s.Volumes[c.Lives].Epoch < k.Epoch {
+			c.Lives = by
+		}
+		return
+	}
+	if !m.Rules.NoMeeting {
+		s.fence(c.Fence, by)
 	}
 }
 
 // tell is how a zone hears of a promotion some time.
 func (m *machine) tell(by, p int8) {
 	if m.from.linked(m.from.Volumes[by].Zone, p) {
-		m.add("tell", System, by, p, func(s *State) { s.heard(p, by) })
+		m.add("tell", System, by, p, func(s *State) { m.heard(s, p, by) })
 	}
 }
 
@@ -161,23 +206,25 @@ func (m *machine) ask(i, z int8) {
 	for n < int8(m.Moves) && m.from.Moves[i][n].Phase != NotBegun {
 		n++
 	}
-	if v.Role == Primary && n < int8(m.Moves) && m.from.moving(int(i)) == None && m.from.linked(v.Zone, z) &&
+	if v.Role == Primary && n < int8(m.Moves) && !(m.Narrow && i > 0) && m.from.moving(int(i)) == None && m.from.linked(v.Zone, z) &&
 		c.Known != None {
 		m.add("fail over", User, i, z, func(s *State) {
 			s.Moves[i][n] = Move{Phase: Draining, To: z, Point: None, New: None}
 		})
 	}
-	k := m.free()
-	if m.from.Forced == m.Forced || k == None || !m.from.Up[z] || c.Have == None || c.Fence != None ||
-		v.Role == Failed {
-		return
+	if k := m.free(); m.Zones == 2 && m.recoverable(i, z) {
+		m.add("recover", User, i, z, func(s *State) {
+			s.force(i, z, k, m.epoch(c.Epoch, z))
+			s.Forced++
+		})
 	}
-	m.add("recover", User, i, z, func(s *State) {
-		epoch, set := NextEpoch(c.Epoch, z), v.at(c.Have)
-		s.Volumes[k] = Volume{Role: Filling, Zone: z, Epoch: epoch, From: i, Begin: set, Acked: set, Content: set, To: None}
-		s.Copies[i][z].Epoch, s.Copies[i][z].Fence = epoch, k
-		s.Forced++
-	})
+}
+
+// recoverable reports whether somebody may ask for a recovery by force.
+func (m *machine) recoverable(i, z int8) bool {
+	c := m.from.Copies[i][z]
+	return m.from.Forced < m.Forced && m.free() != None && m.from.Up[z] && c.Have != None && c.Fence == None &&
+		m.from.Volumes[i].Role != Failed
 }
 
 // zones are what befalls zones and links.
@@ -198,6 +245,9 @@ func (m *machine) zones() {
 		case m.from.Crashes < m.Crashes:
 			m.add("kill", Fault, z, z, func(s *State) {
 				s.Up[z], s.Asked[z] = false, 0
+				for i := range s.Copies {
+					s.Copies[i][z].Asks, s.Copies[i][z].Heard = false, 0
+				}
 				s.Crashes++
 			})
 		}
@@ -210,14 +260,16 @@ func (m *machine) zones() {
 					s.Asked[z] |= 1 << p
 					for k := range int8(m.Volumes) {
 						if s.Volumes[k].Zone == p {
-							s.heard(z, k)
+							m.heard(s, z, k)
 						}
 					}
 				})
 			}
 		}
 	}
-	m.drill(1)
+	if !m.NoDrills {
+		m.drill(1)
+	}
 }
 
 func (m *machine) link(a, b int8) {
@@ -225,7 +277,7 @@ func (m *machine) link(a, b int8) {
 	name, kind := "cut", Fault
 	if cut {
 		name, kind = "mend", Repair
-	} else if m.from.Cuts == m.Cuts {
+	} else if m.from.Cuts == m.Cuts || m.Narrow && a == 0 {
 		return
 	}
 	m.add(name, kind, a, b, func(s *State) {

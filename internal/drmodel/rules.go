@@ -18,13 +18,21 @@ type Rules struct {
 	DrillPromotes   bool // a drill takes the right to write
 	NoRetry         bool // a failover that is told nothing waits for ever
 	StaleWrites     bool // a stale volume can be opened for writing
+	NoBids          bool // a zone that recovers asks no third one
+	GrantForgets    bool // who grants a bid does not write it down
+	NoStanding      bool // who recovers does not look whether its bid stands still
+	NoMeeting       bool // of two zones that took a volume over none gives way
+	EqualEpochs     bool // zones count epochs alike
 }
 
 // Scope bounds an exploration.
 type Scope struct {
 	Zones, Volumes, Moves int
 	Writes, Crashes, Cuts uint8
-	Forced                uint8 // recoveries
+	Forced                uint8 // recoveries, or bids for them
+	NoDrills              bool
+	Narrow                bool // the first volume alone is moved, and the link of the last two zones alone is cut
+	Whole                 bool // a point is sent, committed and heard of in one step
 	Rules                 Rules
 }
 

@@ -50,6 +50,7 @@ type Volume struct {
 	Compared bool  // what only a stale one has was looked for
 	Undo     uint8 // what is kept of it
 	Missed   uint8 // zones that could not be told when it was made by force, one bit each
+	Excused  uint8 // zones that were silent then, and for which an operator answered
 }
 
 // Copy is what one zone has of an incarnation in another one, and what travels
@@ -60,6 +61,12 @@ type Copy struct {
 	Fence int8  // the incarnation that was recovered from it here
 	Known int8  // the newest point that the source has heard of as committed
 	Sent  uint8 // points that are or were on their way, one bit each
+
+	Lives   int8            // the incarnation of it that is heard to live on in a third zone
+	Bid     uint8           // the epoch by which this zone wants to take it over; 0 for none
+	Asks    bool            // and asks others at this moment
+	Heard   uint8           // zones that granted it, as far as was heard, one bit each
+	Granted [MaxZones]uint8 // bids of others that this zone granted
 }
 
 // Row is how the destination of a planned failover stands with it.
@@ -146,7 +153,7 @@ func Begin(zones int) State {
 	for i := range s.Volumes {
 		s.Volumes[i] = Volume{Zone: None, From: None, To: None}
 		for z := range s.Copies[i] {
-			s.Copies[i][z] = Copy{Have: None, Fence: None, Known: None}
+			s.Copies[i][z] = Copy{Have: None, Fence: None, Known: None, Lives: None}
 		}
 		for n := range s.Moves[i] {
 			s.Moves[i][n] = Move{To: None, Point: None, New: None}

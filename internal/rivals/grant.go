@@ -80,7 +80,7 @@ func Grant(tx *catalog.Tx, self, from block.Zone, b Bid, busy, live *Busy) (Answ
 }
 
 // Place writes a bid of this zone down that is above all that it knows of, and
-// above least. Others are the zones that bid for or took the volume, as far as
+// above least; the one that it made before serves if it is. Others are the zones that bid for or took the volume, as far as
 // is known here.
 func Place(tx *catalog.Tx, self block.Zone, index int, source block.Zone, volume block.VolumeID, least uint64) (
 	b Bid, others []block.Zone, err error,
@@ -95,13 +95,20 @@ func Place(tx *catalog.Tx, self block.Zone, index int, source block.Zone, volume
 		return b, nil, err
 	}
 	bids, err := tx.BidsFor(source, volume)
+	own := uint64(0)
 	for _, other := range bids {
-		seen = max(seen, other.Epoch)
+		if other.Zone == self {
+			own = other.Epoch
+		} else {
+			seen = max(seen, other.Epoch)
+		}
 	}
 	if err != nil {
 		return b, nil, err
 	}
-	b = Bid{SourceZone: source, Volume: volume, Epoch: block.NextEpoch(seen, index)}
+	if b = (Bid{SourceZone: source, Volume: volume, Epoch: own}); own <= seen {
+		b.Epoch = block.NextEpoch(seen, index)
+	}
 	return b, others, tx.PutBid(catalog.Bid{SourceZone: source, Source: volume, Zone: self, Epoch: b.Epoch})
 }
 

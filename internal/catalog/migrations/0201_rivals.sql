@@ -1,6 +1,6 @@
--- Volumes of other zones that this zone took over and another zone as well,
--- under a lower epoch: what is to be told to that zone. settled_at is when it
--- said that nobody writes to its volume any more.
+-- Volumes of other zones that two zones took over, of which this one is one:
+-- which lost, with the lower epoch. The other of the two is told; settled_at is
+-- when it has heard.
 CREATE TABLE rivals (
     source_zone TEXT   NOT NULL,
     source_id   TEXT   NOT NULL,

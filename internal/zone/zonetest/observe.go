@@ -100,13 +100,15 @@ func (o *Observer) volumes(tx *catalog.Tx, z int8, seen *drmodel.Seen) error {
 			return err
 		}
 		w := drmodel.SeenVolume{Role: drmodel.Primary, Zone: z, Epoch: drmodel.EpochOf(v.Epoch), To: drmodel.None}
-		switch {
-		case v.RecoveredTo != nil:
+		if v.RecoveredTo != nil {
 			w.Role, w.To = drmodel.Stale, int8(slices.Index(o.ids, v.RecoveredTo.Volume))
+		}
+		switch {
 		case v.Status == block.VolumeCreating:
 			if w.Role = drmodel.Filling; !promoted(tx, v) {
 				w.Epoch = 0
 			}
+		case v.RecoveredTo != nil:
 		case v.Status == block.VolumeError || v.Status == block.VolumeDeleting:
 			w.Role, w.Epoch = drmodel.Failed, 0
 		}
