@@ -234,3 +234,29 @@ func (s *Service) tellRivals(ctx context.Context, zone block.Zone) error {
 	}
 	return nil
 }
+
+// Rivals counts the volumes that two zones took over, as far as this zone is one
+// of them and something is left to do: the other one may not have heard that it
+// lost, or the stale volume of this zone is still there.
+func (s *Service) Rivals(ctx context.Context) (n int, err error) {
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		n = 0
+		open, err := tx.OpenRivals("")
+		for _, r := range open {
+			if r.Lost.Zone != s.cfg.Zone {
+				n++
+			}
+		}
+		if err != nil {
+			return err
+		}
+		stale, err := tx.Stales("")
+		for _, kept := range stale {
+			if kept.Rival {
+				n++
+			}
+		}
+		return err
+	})
+	return n, err
+}

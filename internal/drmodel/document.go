@@ -29,8 +29,8 @@ var stepDocs = []struct{ name, text string }{
 	{"recover", "third zones have granted it, or an operator answers for who is silent; the epoch rises, unless a " +
 		"higher bid was granted here meanwhile"},
 	{"take over", "the destination's volume is filled and becomes available; in a planned failover the epoch rises now"},
-	{"take over untold", "the same, by force, and the volume's zone is asked in vain to stop writing: it does not answer in " +
-		"time"},
+	{"take over untold", "the same, by force, and the volume's zone is asked in vain to stop writing: it does not " +
+		"answer in time"},
 	{"fail", "the destination's volume can't be filled"},
 	{"tell", "a zone reaches, or is reached by, one that took a volume over: its own volume is fenced; of two that " +
 		"took it over the lower epoch becomes stale; a third one refuses points of lower epochs"},

@@ -206,7 +206,8 @@ func (m *machine) ask(i, z int8) {
 	for n < int8(m.Moves) && m.from.Moves[i][n].Phase != NotBegun {
 		n++
 	}
-	if v.Role == Primary && n < int8(m.Moves) && !(m.Narrow && i > 0) && m.from.moving(int(i)) == None && m.from.linked(v.Zone, z) &&
+	if v.Role == Primary && n < int8(m.Moves) && !(m.Narrow && i > 0) && m.from.moving(int(i)) == None &&
+		m.from.linked(v.Zone, z) &&
 		c.Known != None {
 		m.add("fail over", User, i, z, func(s *State) {
 			s.Moves[i][n] = Move{Phase: Draining, To: z, Point: None, New: None}

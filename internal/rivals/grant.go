@@ -80,8 +80,8 @@ func Grant(tx *catalog.Tx, self, from block.Zone, b Bid, busy, live *Busy) (Answ
 }
 
 // Place writes a bid of this zone down that is above all that it knows of, and
-// above least; the one that it made before serves if it is. Others are the zones that bid for or took the volume, as far as
-// is known here.
+// above least; the one that it made before serves if it is. Others are the zones
+// that bid for or took the volume, as far as is known here.
 func Place(tx *catalog.Tx, self block.Zone, index int, source block.Zone, volume block.VolumeID, least uint64) (
 	b Bid, others []block.Zone, err error,
 ) {

@@ -57,6 +57,8 @@ var (
 		[]string{"volume", "destination"}, nil)
 	givenUp = prometheus.NewDesc("kvol_replication_points_given_up_total",
 		"Points that targets which were behind needed, and that were given up since a store ran out of room.", nil, nil)
+	rivalVolumes = prometheus.NewDesc("kvol_rivals",
+		"Volumes that this zone and another one took over, while either has something to do about it.", nil, nil)
 	setAside = prometheus.NewDesc("kvol_backup_set_aside_total",
 		"Damaged manifests of backups that the catalog does not know, put out of the way since the start.", nil, nil)
 )
@@ -70,7 +72,7 @@ func (c *storeCollector) Describe(to chan<- *prometheus.Desc) {
 		storeMemoryPart, storeMemoryBound, storeHeld, storeLevel, storeDamaged, storeHealed, storeScrubbed,
 		linkSent, linkFailing, volumeTo, volumePoint,
 		volumeCommit, volumeBehind, volumeTarget, volumeBudget, volumeLeft, pairTo, pairTarget, pairVolumes, pairBehind,
-		pairBurn, pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, lookedAt, setAside} {
+		pairBurn, pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, lookedAt, setAside, rivalVolumes} {
 		to <- d
 	}
 }
@@ -95,6 +97,11 @@ func (c *storeCollector) Collect(to chan<- prometheus.Metric) {
 		return
 	}
 	to <- prometheus.MustNewConstMetric(givenUp, prometheus.CounterValue, float64(s.sender.GivenUp()))
+	if n, err := s.control.Rivals(ctx); err != nil {
+		to <- prometheus.NewInvalidMetric(rivalVolumes, err)
+	} else {
+		to <- prometheus.MustNewConstMetric(rivalVolumes, prometheus.GaugeValue, float64(n))
+	}
 	links := s.sender.Status()
 	for _, l := range links[:min(len(links), maxVolumeSeries)] {
 		c.link(to, l)

@@ -123,6 +123,7 @@ type zone struct {
 	api     *httptest.Server
 	peerAPI *httptest.Server
 	lose    atomic.Bool   // the next answer to a forwarded request
+	asked   atomic.Int64  // questions of zones that are about to take volumes over
 	heard   chan struct{} // gets a token after each document of a peer
 }
 
@@ -237,6 +238,9 @@ func (w *world) start(z *zone) {
 func (z *zone) serve(credentials peer.Credentials, peers []block.Zone) {
 	zones := peer.NewServer(peer.ServerConfig{Service: z.service, Zones: peers})
 	z.peerAPI.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == control.PathBids {
+			z.asked.Add(1)
+		}
 		zones.ServeHTTP(w, r)
 		if r.URL.Path == control.PathDR && z.lose.CompareAndSwap(true, false) {
 			panic(http.ErrAbortHandler) // the answer is lost, and what it tells of is done
