@@ -63,12 +63,13 @@ func TestJudge(t *testing.T) {
 		rule     rivals.Rule
 		says     string // "" for yes
 	}{
-		"nobody to ask":   {heard: rivals.Heard{}},
-		"all grant":       {heard: rivals.Heard{"c": granted, "d": granted}},
-		"one has it":      {heard: rivals.Heard{"c": taken, "d": granted}, says: "02:03:04 UTC: it lives on there as volume y"},
-		"one is silent":   {heard: rivals.Heard{"c": nil, "d": granted}, says: "accept_rivals (--accept-rivals c)"},
-		"answered for":    {heard: rivals.Heard{"c": nil}, rule: rivals.Rule{Accept: []block.Zone{"c"}}},
-		"for another one": {heard: rivals.Heard{"c": nil}, rule: rivals.Rule{Accept: []block.Zone{"d"}}, says: "does not answer"},
+		"nobody to ask": {heard: rivals.Heard{}},
+		"all grant":     {heard: rivals.Heard{"c": granted, "d": granted}},
+		"one has it":    {heard: rivals.Heard{"c": taken, "d": granted}, says: "02:03:04 UTC: it lives on there as volume y"},
+		"one is silent": {heard: rivals.Heard{"c": nil, "d": granted}, says: "accept_rivals (--accept-rivals c)"},
+		"answered for":  {heard: rivals.Heard{"c": nil}, rule: rivals.Rule{Accept: []block.Zone{"c"}}},
+		"for another one": {heard: rivals.Heard{"c": nil}, rule: rivals.Rule{Accept: []block.Zone{"d"}},
+			says: "does not answer"},
 		"who answers is believed": {heard: rivals.Heard{"c": taken}, rule: rivals.Rule{Accept: []block.Zone{"c"}},
 			says: "Zone c has taken volume v of zone a over"},
 		"planned, nothing known": {heard: rivals.Heard{"c": nil}, rule: rivals.Rule{Unknown: true}},
