@@ -138,12 +138,15 @@ func (h handler) Retries() job.Retries {
 	return job.Retries{Attempts: 12, First: 200 * time.Millisecond, Max: 2 * time.Minute}
 }
 
-// Run implements job.Handler. What can't get better by itself is given up.
+// Run implements job.Handler. What can't get better by itself is given up, unless
+// the job said itself that it waits.
 func (h handler) Run(ctx context.Context, t *job.Task) error {
 	err := h.run(ctx, t)
 	switch {
 	case err == nil, errors.Is(err, errUnwanted):
 		return nil
+	case job.Waits(err):
+		return err
 	case hopeless(err):
 		return job.GiveUp(err)
 	}

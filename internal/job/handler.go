@@ -74,6 +74,12 @@ func (s *snooze) Unwrap() error { return s.cause }
 // nil, is shown as the job's error meanwhile.
 func Snooze(d time.Duration, cause error) error { return &snooze{d, cause} }
 
+// Waits reports whether a handler's error is one of Snooze.
+func Waits(err error) bool {
+	_, ok := asSnooze(err)
+	return ok
+}
+
 type giveUp struct{ error }
 
 func (g *giveUp) Unwrap() error { return g.error }
