@@ -20,6 +20,7 @@ type book struct {
 	id   block.VolumeID
 
 	mu     sync.Mutex // guards all below
+	cloned bool       // the volume began as a copy of another one
 	blocks []uint64   // fingerprints of what is in the store now
 	states []state    // from old to new
 	cuts   map[block.PointID]cut
@@ -38,9 +39,19 @@ type cut struct {
 	blocks []uint64
 }
 
-func newBook(zone block.Zone, id block.VolumeID, size int64) *book {
-	b := &book{zone: zone, id: id, blocks: make([]uint64, size/driver.BlockSize), cuts: map[block.PointID]cut{}}
+// watched is how many bytes of a volume are looked at: all of a small one.
+const watched = 64 * driver.BlockSize
+
+// keepBook begins a volume's book, unless there is one.
+func (c *cloud) keepBook(zone block.Zone, id block.VolumeID, blocks []uint64) *book {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b := c.books[id]; b != nil {
+		return b
+	}
+	b := &book{zone: zone, id: id, blocks: blocks, cuts: map[block.PointID]cut{}}
 	b.states = []state{{print: printOf(b.blocks), acked: time.Now()}}
+	c.books[id] = b
 	return b
 }
 
@@ -63,13 +74,9 @@ func printOf(blocks []uint64) uint64 {
 	return uint64(crc32.Checksum(p, castagnoli))<<32 | uint64(crc32.ChecksumIEEE(p))
 }
 
-// fingerprints reads a whole snapshot or volume.
-func fingerprints(r interface {
-	ReadAt(p []byte, off int64) (int, error)
-	Size() int64
-},
-) ([]uint64, error) {
-	p := make([]byte, r.Size())
+// fingerprints reads a snapshot or volume.
+func (c *cloud) fingerprints(r driver.Reader) ([]uint64, error) {
+	p := make([]byte, c.watch(r.Size()))
 	if _, err := r.ReadAt(p, 0); err != nil {
 		return nil, err
 	}
@@ -80,12 +87,20 @@ func fingerprints(r interface {
 	return all, nil
 }
 
+// watch is how much of a volume of a size is looked at, in bytes.
+func (c *cloud) watch(size int64) int64 {
+	if c.story.Whole {
+		return min(size, watched)
+	}
+	return size
+}
+
 // wrote notes a write that is in the store, and returns the number of the state
 // that it led to.
 func (b *book) wrote(off int64, p []byte, length int64) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := range length / driver.BlockSize {
+	for i := range min(length, int64(len(b.blocks))*driver.BlockSize-off) / driver.BlockSize {
 		print := uint64(0)
 		if p != nil {
 			print = fingerprint(p[i*driver.BlockSize : (i+1)*driver.BlockSize])
@@ -123,6 +138,13 @@ func (b *book) mark(name block.PointID) {
 	if _, known := b.cuts[name]; !known {
 		b.cuts[name] = cut{at: time.Now(), state: len(b.states) - 1, blocks: slices.Clone(b.blocks)}
 	}
+}
+
+// origin reports whether a snapshot is what a recovered volume began as.
+func (b *book) origin(name block.PointID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cloned && b.cuts[name].state == 0
 }
 
 func (b *book) size() int64 {

@@ -3,6 +3,7 @@ package simtest
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -27,6 +28,7 @@ type Story struct {
 	Seed     uint64
 	Sabotage Sabotage // a rule that is broken on purpose; "" for none
 	Keep     bool     // all lines of the trace
+	Whole    bool     // zones are whole but for their front ends, and volumes move
 }
 
 // Outcome is how a story ended.
@@ -49,6 +51,7 @@ type cloud struct {
 	names    []block.Zone
 	done     chan struct{} // closed when tenants are to stop
 	several  bool          // a volume has several targets
+	log      *slog.Logger
 
 	mu        sync.Mutex // guards all below; nobody waits for a turn with it
 	rnd       *rand.Rand // whoever uses it has a turn, or is the story itself
@@ -74,7 +77,11 @@ func Play(t *testing.T, s Story) (o Outcome) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud(t, s)
 		go c.schedule.run()
-		c.play(image)
+		if s.Whole {
+			c.move(image)
+		} else {
+			c.play(image)
+		}
 		close(c.schedule.stop)
 		<-c.schedule.done
 		o = Outcome{Bad: c.bad, Trace: c.schedule.sum(), Lines: c.schedule.lines, Count: c.tally.count,
@@ -89,10 +96,14 @@ func newCloud(t *testing.T, s Story) *cloud {
 		rnd: rand.New(rand.NewPCG(s.Seed, 2)), cuts: map[[2]block.Zone]bool{}, books: map[block.VolumeID]*book{},
 		fenced: map[block.VolumeID]block.Recovered{}, promoted: map[block.Zone]map[block.VolumeID]uint64{},
 		seen: map[block.Zone]map[block.VolumeID]map[block.PointID]block.Point{}}
+	c.log = slog.New(slog.DiscardHandler)
+	if s.Keep {
+		c.log = slog.New(slog.NewTextHandler(c.schedule, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	for _, name := range c.names {
 		c.promoted[name], c.seen[name] = map[block.VolumeID]uint64{}, map[block.VolumeID]map[block.PointID]block.Point{}
 		c.nodes[name] = &node{cloud: c, name: name, store: mem.New(mem.Options{}), platter: newPlatter(),
-			clock: newClock(), rich: c.rnd.IntN(3) > 0 || s.Sabotage != "", exact: c.rnd.IntN(2) == 0}
+			clock: newClock(), rich: c.rnd.IntN(3) > 0 || s.Sabotage != "" || s.Whole, exact: c.rnd.IntN(2) == 0 && !s.Whole}
 	}
 	return c
 }
@@ -212,11 +223,11 @@ func cmpText(a, b string) int {
 	return 0
 }
 
-// protect has volumes of zone a replicated to another one.
-func (c *cloud) protect(to block.Zone, keep block.Retention) {
+// protect has volumes of a zone replicated to another one.
+func (c *cloud) protect(from, to block.Zone, keep block.Retention) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.protected = append(c.protected, block.Protection{Seq: int64(len(c.protected) + 1), SourceZone: "a",
+	c.protected = append(c.protected, block.Protection{Seq: int64(len(c.protected) + 1), SourceZone: from,
 		SourceType: typeName, Source: block.Backend{Name: backend}, Destination: to, Backup: block.Backend{Name: backend},
 		Interval: time.Second, Enabled: true, Retention: keep})
 }

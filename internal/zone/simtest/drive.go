@@ -23,7 +23,9 @@ func errFull() error { return block.Errorf(block.NoSpace, "the disk is full") }
 // do carries an operation out.
 func (d drive) do(op, what string, grows bool, fn func() error) error {
 	wait := d.cloud.schedule.wait
-	if d.name == "a" && d.cloud.several {
+	if d.cloud.story.Whole {
+		wait = func(string) {} // locks of the rules are held around some operations
+	} else if d.name == "a" && d.cloud.several {
 		wait = d.cloud.schedule.waitAmong
 	}
 	wait(fmt.Sprintf("%s %s %s", d.name, op, what))
@@ -42,12 +44,30 @@ func (d drive) do(op, what string, grows bool, fn func() error) error {
 
 // CreateVolume implements driver.Driver.
 func (d drive) CreateVolume(ctx context.Context, id block.VolumeID, size int64) error {
-	return d.do("create volume", string(id), true, func() error { return d.store.CreateVolume(ctx, id, size) })
+	return d.do("create volume", string(id), true, func() error {
+		err := d.store.CreateVolume(ctx, id, size)
+		if err == nil && d.cloud.story.Whole {
+			d.cloud.keepBook(d.name, id, make([]uint64, watched/driver.BlockSize))
+		}
+		return err
+	})
 }
 
 // CloneSnapshot implements driver.Driver.
 func (d drive) CloneSnapshot(ctx context.Context, id block.VolumeID, from driver.SnapshotRef, size int64) error {
-	return d.do("clone", string(id), true, func() error { return d.store.CloneSnapshot(ctx, id, from, size) })
+	return d.do("clone", string(id), true, func() error {
+		have, err := d.pointContent(from)
+		if err == nil {
+			err = d.store.CloneSnapshot(ctx, id, from, size)
+		}
+		if err == nil && d.cloud.story.Whole {
+			b := d.cloud.keepBook(d.name, id, have)
+			b.mu.Lock()
+			b.cloned = true
+			b.mu.Unlock()
+		}
+		return err
+	})
 }
 
 // ExtendVolume implements driver.Driver.
@@ -177,7 +197,18 @@ func (d richDrive) Revert(ctx context.Context, to driver.SnapshotRef) error {
 		if d.sabotaged(NoRevert) {
 			return nil
 		}
-		return d.store.Revert(ctx, to)
+		if err := d.store.Revert(ctx, to); err != nil {
+			return err
+		}
+		b := d.cloud.book(d.name, to.Volume)
+		if b == nil {
+			return nil
+		}
+		have, err := d.content(to.Volume)
+		if err == nil {
+			b.replace(have)
+		}
+		return err
 	})
 }
 
@@ -231,7 +262,8 @@ func (s *spindle) Zero(off, length int64) error {
 func (s *spindle) change(op string, off int64, p []byte, length int64, fn func() error) error {
 	b, n := s.cloud.book(s.name, s.id), 0
 	err := s.do(op, fmt.Sprint(s.id, " ", off), true, func() error {
-		if err := s.platter.dirty(s.id, s.Device, off, length); err != nil {
+		known := max(0, min(length, s.cloud.watch(s.Device.Size())-off))
+		if err := s.platter.dirty(s.id, s.Device, off, known); err != nil {
 			return err
 		}
 		if err := fn(); err != nil {

@@ -27,7 +27,7 @@ func (c *cloud) lookAt(n *node, which func(block.Replica) bool) {
 	var all []block.Replica
 	points := map[block.VolumeID][]block.Point{}
 	err := n.catalog.View(context.Background(), func(tx *catalog.Tx) (err error) {
-		all, err = tx.Replicas("a")
+		all, err = tx.Replicas("")
 		all = slices.DeleteFunc(all, func(rep block.Replica) bool { return !which(rep) })
 		for _, rep := range all {
 			if points[rep.ID], err = tx.Points(rep.ID); err != nil {
@@ -47,7 +47,7 @@ func (c *cloud) lookAt(n *node, which func(block.Replica) bool) {
 }
 
 func (c *cloud) checkReplica(n *node, rep block.Replica, points []block.Point) error {
-	b := c.book("a", rep.Source)
+	b := c.book(rep.SourceZone, rep.Source)
 	if b == nil {
 		return nil // it is not written to yet
 	}
@@ -85,7 +85,10 @@ func (c *cloud) checkReplica(n *node, rep block.Replica, points []block.Point) e
 			return fmt.Errorf("point %s was let go, and nobody asked for that", id)
 		}
 	}
-	if err := b.covers(rep.Newest.ID, c.nodes["a"].clock.first(rep.Current)); err != nil {
+	if b.origin(rep.Newest.ID) {
+		return nil // it is dated by the clock of the zone that it was cut in
+	}
+	if err := b.covers(rep.Newest.ID, c.nodes[rep.SourceZone].clock.first(rep.Current)); err != nil {
 		return fmt.Errorf("more is lost than is reported: %w", err)
 	}
 	return nil
@@ -97,7 +100,7 @@ func (c *cloud) checkPoint(n *node, b *book, rep block.Replica, p block.Point) e
 	if err != nil {
 		return fmt.Errorf("point %s is committed and can't be read: %w", p.ID, err)
 	}
-	return b.same(p.ID, have, p.Size)
+	return b.same(p.ID, have, c.watch(p.Size))
 }
 
 // settled says what is not well when nothing goes wrong any more: what lags, and

@@ -51,15 +51,20 @@ var FailPoints = []string{"before create volume", "after create volume", "before
 	"after write", "before zero", "after zero", "before flush", "after flush", "before commit", "after commit",
 	"before dial", "before send"}
 
+// CallPoints are those that only whole zones have.
+var CallPoints = []string{"before clone", "after clone", "before call", "after call"}
+
 // life is one process of a zone. It dies at the fail-point that was drawn for
 // it: after that nothing that is left of it can do anything.
 type life struct {
 	*node
+	*whole                   // nil unless zones are whole
 	ctx      context.Context //nolint:containedctx // a life is what ends
 	cancel   context.CancelFunc
 	sender   *replication.Sender
 	receiver *replication.Receiver
 	tasks    sync.WaitGroup
+	runs     []func(context.Context) error // what works in the background
 
 	lifeMu  sync.Mutex // guards all below
 	points  int
@@ -187,6 +192,11 @@ func (n *node) open(image []byte) {
 		n.cloud.t.Fatal(err)
 	}
 	n.catalog = c
+	if n.cloud.story.Whole {
+		if err := n.configure(); err != nil {
+			n.cloud.t.Fatal(err)
+		}
+	}
 }
 
 // start starts a process; see life for when it dies.
@@ -202,14 +212,21 @@ func (n *node) start(dieAt int, dieOn string) error {
 	if err != nil {
 		return err
 	}
-	l.assemble(set)
+	if n.cloud.story.Whole {
+		err = l.assembleWhole(set)
+	} else {
+		l.assemble(set)
+	}
+	if err != nil {
+		return err
+	}
 	n.mu.Lock()
 	n.current, n.lives = l, n.lives+1
 	n.mu.Unlock()
-	for i, run := range []func(context.Context) error{l.sender.Run, l.receiver.Run} {
+	for i, run := range l.runs {
 		l.tasks.Go(func() {
 			time.Sleep(time.Duration(n.lives*1000+len(n.name)*100+i*7+int(n.name[0])) * time.Nanosecond)
-			if err := run(l.ctx); err != nil {
+			if err := run(l.ctx); err != nil && l.alive() {
 				n.cloud.violated("zone %s stopped: %w", n.name, err)
 			}
 		})
@@ -239,6 +256,7 @@ func (l *life) assemble(set *driver.Set) {
 	}
 	l.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: l.catalog, Backends: set, Zone: l.name,
 		Protections: keep, Now: l.clock.now, KeepEvery: 10 * time.Second, Observe: l.committed})
+	l.runs = []func(context.Context) error{l.sender.Run, l.receiver.Run}
 }
 
 // commit stands around each commit of the catalog. Of a dead process nothing is
@@ -344,7 +362,7 @@ func (n *node) content(id block.VolumeID) ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	have, err := fingerprints(dev)
+	have, err := n.cloud.fingerprints(dev)
 	return have, errors.Join(err, dev.Close())
 }
 
@@ -354,6 +372,6 @@ func (n *node) pointContent(ref driver.SnapshotRef) ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	have, err := fingerprints(r)
+	have, err := n.cloud.fingerprints(r)
 	return have, errors.Join(err, r.Close())
 }

@@ -79,6 +79,15 @@ func (s *schedule) note(format string, args ...any) {
 	}
 }
 
+// Write keeps a line of somebody's log beside the trace. It is no part of it,
+// since it may tell how long something took.
+func (s *schedule) Write(line []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = append(s.lines, fmt.Sprint(time.Since(s.began), " LOG ", string(line)))
+	return len(line), nil
+}
+
 // sum is the hash of the trace so far.
 func (s *schedule) sum() string {
 	s.mu.Lock()

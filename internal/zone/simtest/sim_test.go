@@ -14,6 +14,9 @@ import (
 var (
 	seeds = flag.Int("seeds", 1000, "how many seeds TestStories plays")
 	first = flag.Uint64("seed", 1, "the first of them")
+	tell  = flag.Bool("tell", false, "TestTell tells the story of -seed")
+	whole = flag.Bool("whole", false, "TestTell tells of whole zones")
+	moves = flag.Int("moves", 100, "how many seeds TestMoves plays")
 )
 
 func TestMain(m *testing.M) {
@@ -40,7 +43,7 @@ func TestStories(t *testing.T) {
 		o := simtest.Play(t, simtest.Story{Seed: seed})
 		if o.Bad != nil {
 			t.Errorf("seed %d: %v; to see it again: "+
-				"go test ./internal/zone/simtest -run TestReplay -v -seed %d", seed, o.Bad, seed)
+				"go test ./internal/zone/simtest -run TestTell -v -tell -seed %d", seed, o.Bad, seed)
 		}
 		total.Add(o.Count)
 		turns += o.Turns
@@ -69,13 +72,50 @@ func TestStories(t *testing.T) {
 	}
 }
 
+// TestMoves plays seeds of whole zones, in which a volume is recovered by force
+// or moved as planned.
+func TestMoves(t *testing.T) {
+	n := *moves
+	if testing.Short() {
+		n = min(n, 10)
+	}
+	total, began := simtest.Count{}, time.Now()
+	for i := range n {
+		seed := *first + uint64(i)
+		o := simtest.Play(t, simtest.Story{Seed: seed, Whole: true})
+		if o.Bad != nil {
+			t.Errorf("seed %d: %v; to see it again: "+
+				"go test ./internal/zone/simtest -run TestTell -v -tell -whole -seed %d", seed, o.Bad, seed)
+		}
+		total.Add(o.Count)
+	}
+	for _, name := range total.Names() {
+		t.Logf("%6d %s", total[name], name)
+	}
+	t.Logf("%d seeds in %v", n, time.Since(began).Round(time.Second))
+}
+
+// TestTell plays one seed and tells its story.
+func TestTell(t *testing.T) {
+	if !*tell {
+		t.Skip("nobody asked for it: -tell")
+	}
+	o := simtest.Play(t, simtest.Story{Seed: *first, Keep: true, Whole: *whole})
+	for _, line := range o.Lines {
+		t.Log(line)
+	}
+	if o.Bad != nil {
+		t.Error(o.Bad)
+	}
+}
+
 // TestReplay plays a seed again, and it must be the same story. The runtime may
 // take the processor away between two goroutines that were begun together, and
 // then they run in another order: three stories have to be alike of nine.
 func TestReplay(t *testing.T) {
 	alike := map[string]int{}
 	for range 9 {
-		o := simtest.Play(t, simtest.Story{Seed: *first, Keep: true})
+		o := simtest.Play(t, simtest.Story{Seed: *first, Keep: true, Whole: *whole})
 		if alike[o.Trace]++; alike[o.Trace] < 3 {
 			continue
 		}

@@ -52,10 +52,10 @@ func (t *tale) begin() {
 	if t.keepsAll = t.n(2) == 0; !t.keepsAll {
 		keep.Tiers[0] = block.RetentionTier{Step: 3 * time.Second, For: 9 * time.Second}
 	}
-	t.protect("b", keep)
+	t.protect("a", "b", keep)
 	t.targets = []*node{t.nodes["b"]}
 	if t.n(10) < 3 {
-		t.protect("c", keep)
+		t.protect("a", "c", keep)
 		t.targets, t.several = append(t.targets, t.nodes["c"]), true
 	}
 	for _, n := range append(t.targets[:len(t.targets):len(t.targets)], t.nodes["a"]) {
@@ -120,10 +120,7 @@ func (t *tale) create(id block.VolumeID, size int64, number uint64) {
 				TypeID: typeName, Backend: backend, AvailabilityZone: "az", Epoch: 1})
 		})
 	})
-	b := newBook("a", id, size)
-	t.cloud.mu.Lock()
-	t.books[id] = b
-	t.cloud.mu.Unlock()
+	b := t.keepBook("a", id, make([]uint64, size/driver.BlockSize))
 	t.tenants.Go(func() { t.tenant(b, rand.New(rand.NewPCG(t.story.Seed, 100+number))) })
 }
 
