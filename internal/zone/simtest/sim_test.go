@@ -16,7 +16,7 @@ var (
 	first = flag.Uint64("seed", 1, "the first of them")
 	tell  = flag.Bool("tell", false, "TestTell tells the story of -seed")
 	whole = flag.Bool("whole", false, "TestTell tells of whole zones")
-	moves = flag.Int("moves", 100, "how many seeds TestMoves plays")
+	moves = flag.Int("moves", 40, "how many seeds TestMoves plays")
 )
 
 func TestMain(m *testing.M) {
