@@ -69,9 +69,19 @@ func (s *Service) protocolFor(connector map[string]any) string {
 
 // secret is what the initiator of a connection proves itself with: nobody can
 // make it without the zone's key.
-func (e *Exports) secret(connection string) string {
+func (e *Exports) secret(connection string) string { return e.chapSecret("chap " + connection) }
+
+// targetSecret is what the target of a connection proves itself with to an
+// initiator that asks for it (two-way CHAP), under the name targetUser.
+func (e *Exports) targetSecret(connection string) string {
+	return e.chapSecret("chap of target " + connection)
+}
+
+func targetUser(connection string) string { return connection + "-target" }
+
+func (e *Exports) chapSecret(of string) string {
 	mac := hmac.New(sha256.New, e.key[:])
-	mac.Write([]byte("chap " + connection))
+	mac.Write([]byte(of))
 	return strings.ToLower(nameEncoding.EncodeToString(mac.Sum(nil)))[:chapLetters]
 }
 
@@ -84,6 +94,7 @@ func (s *Service) targetInfo(v block.Volume, conn block.Connection) (ConnectionI
 		"target_discovered": false, "target_portal": s.cfg.ISCSIAddress(), "target_iqn": targetPrefix + conn.ID,
 		"target_lun": targetLUN, "volume_id": string(v.ID), "auth_method": "CHAP", "auth_username": conn.ID,
 		"auth_password": s.exports.secret(conn.ID), "access_mode": readWrite,
+		"target_auth_username": targetUser(conn.ID), "target_auth_password": s.exports.targetSecret(conn.ID),
 		"encrypted": v.Encrypted && !v.Encryption.ByZone(), "discard": true,
 	}
 	if exportedReadOnly(v, conn) {
@@ -113,7 +124,8 @@ func (t targets) Credentials(ctx context.Context, iqn, initiator string) (iscsi.
 	if err != nil {
 		return iscsi.Credentials{}, err
 	}
-	return iscsi.Credentials{User: conn.ID, Secret: t.e.secret(conn.ID)}, nil
+	return iscsi.Credentials{User: conn.ID, Secret: t.e.secret(conn.ID), TargetUser: targetUser(conn.ID),
+		TargetSecret: t.e.targetSecret(conn.ID)}, nil
 }
 
 // Open opens a target's volume for one session, as Exports.Open does.

@@ -135,6 +135,36 @@ func TestReservationsSurviveTheZone(t *testing.T) {
 	}
 }
 
+// TestTwoWayCHAP has libiscsi's initiator ask a target to prove itself, with the
+// secret that connection_info tells, and with another.
+func TestTwoWayCHAP(t *testing.T) {
+	exporttest.Tool(t, "iscsi-ls") // its package brings the library
+	z := newZone(t)
+	l := exporttest.Listen(t)
+	z.iscsi = l.Addr().String()
+	z.serveTargets(l)
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	info, err := z.InitializeConnection(z.ctx, alice, v.ID, map[string]any{"initiator": host1, "host": "h"})
+	must(t, err)
+	d := info.Data
+	its := d["target_auth_password"].(string)
+	if its == d["auth_password"] || len(its) != 24 {
+		t.Fatalf("the target's secret is %q", its)
+	}
+	script, err := filepath.Abs("testdata/reserve.py")
+	must(t, err)
+	play := func(its string) (string, error) {
+		return exporttest.Try(t, "python3", script, z.iscsi, d["target_iqn"].(string), "1",
+			d["auth_username"].(string)+","+d["target_auth_username"].(string), d["auth_password"].(string)+","+its, host1, "write")
+	}
+	if out, err := play(its); err != nil || strings.TrimSpace(out) != "write 0" {
+		t.Errorf("both proved: %q, %v", out, err)
+	}
+	if out, err := play(strings.Repeat("x", 24)); err == nil {
+		t.Errorf("a target that does not prove itself: %q", out)
+	}
+}
+
 // TestInitiator has qemu's initiator use what connection_info says.
 func TestInitiator(t *testing.T) {
 	if _, err := exec.LookPath("qemu-io"); err != nil {

@@ -1,6 +1,7 @@
 """Reserves a volume persistently through libiscsi, an initiator of others.
 
-reserve.py PORTAL TARGET LUN USER PASSWORD INITIATOR STEP... carries out the
+reserve.py PORTAL TARGET LUN USER[,TARGET-USER] PASSWORD[,TARGET-PASSWORD] INITIATOR STEP... has the target prove itself
+if it is given a name for it (two-way CHAP), carries out the
 steps in one session and prints the SCSI status of each: register KEY (asking to
 keep it over a loss of power), reserve KEY (for exclusive access), clear KEY,
 read, write.
@@ -23,7 +24,11 @@ portal, target, lun, user, password, initiator = (a.encode() for a in sys.argv[1
 lun = int(lun)
 session = ctypes.c_void_p(lib.iscsi_create_context(initiator))
 lib.iscsi_set_isid_oui(session, 0x1234, 5)  # the same port each time
+user, _, its_user = user.partition(b",")
+password, _, its_password = password.partition(b",")
 lib.iscsi_set_initiator_username_pwd(session, user, password)
+if its_user:
+    lib.iscsi_set_target_username_pwd(session, its_user, its_password)
 lib.iscsi_set_targetname(session, target)
 lib.iscsi_set_session_type(session, 2)
 if lib.iscsi_full_connect_sync(session, portal, lun) != 0:
