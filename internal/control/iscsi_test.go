@@ -155,7 +155,8 @@ func TestTwoWayCHAP(t *testing.T) {
 	must(t, err)
 	play := func(its string) (string, error) {
 		return exporttest.Try(t, "python3", script, z.iscsi, d["target_iqn"].(string), "1",
-			d["auth_username"].(string)+","+d["target_auth_username"].(string), d["auth_password"].(string)+","+its, host1, "write")
+			d["auth_username"].(string)+","+d["target_auth_username"].(string), d["auth_password"].(string)+","+its,
+			host1, "write")
 	}
 	if out, err := play(its); err != nil || strings.TrimSpace(out) != "write 0" {
 		t.Errorf("both proved: %q, %v", out, err)
