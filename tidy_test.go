@@ -95,6 +95,7 @@ var mayImport = map[string][]string{
 	"kvol/cmd/kvol": {
 		"audit",
 		"block",
+		"catalog",
 		"client",
 		"client/...",
 		"driver/logstore",

@@ -130,8 +130,8 @@ func (tx *Tx) ResetBackupStatus(id block.BackupID, to block.BackupStatus) error 
 // backupUsage adds what a project's backups come to.
 func (tx *Tx) backupUsage(u block.Usage, project block.ProjectID) error {
 	var n, size int64
-	err := tx.queryRow("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM backups WHERE project_id = $1", project).
-		Scan(&n, &size)
+	err := tx.queryRow("SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM backups "+
+		"WHERE project_id = $1", project).Scan(&n, &size)
 	u["backups"], u["backup_gigabytes"] = n, size
 	return err
 }

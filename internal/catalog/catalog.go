@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"kvol/internal/block"
@@ -30,6 +31,7 @@ type Catalog struct {
 // Options say where a catalog lies.
 type Options struct {
 	Path string           // of the database file, which is made if it is missing; "" for one in memory
+	URL  string           // of a PostgreSQL database, "postgres://..."; then Path is of no meaning
 	Now  func() time.Time // the clock; nil for the system's
 	// Image is what a catalog in memory begins with: what another one's Image
 	// returned. nil for an empty one.
@@ -38,6 +40,20 @@ type Options struct {
 	// calling commit, or not. An error that it returns is what the Updates of the
 	// transaction return. It is for tests of crashes.
 	Commit func(commit func() error) error
+	// Alone lets no other process open the catalog alone, for as long as this one
+	// has it: a Conflict. A zone's process opens it so.
+	Alone bool
+}
+
+// where names the catalog without its secrets.
+func (o Options) where() string {
+	if o.URL == "" {
+		return o.Path
+	}
+	if u, err := url.Parse(o.URL); err == nil {
+		return u.Redacted()
+	}
+	return "of PostgreSQL"
 }
 
 // Open opens a catalog and brings its tables up to date. A catalog that was
@@ -46,10 +62,13 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	c := &Catalog{now: o.Now, jobs: make(chan struct{}, 1)}
+	c := &Catalog{now: o.Now, jobs: make(chan struct{}, 1), dialect: &sqlite{path: o.Path, alone: o.Alone}}
+	if o.URL != "" {
+		c.dialect = &postgres{url: o.URL, alone: o.Alone}
+	}
 	var err error
-	if c.writer, c.readers, err = c.connect(o.Path); err != nil {
-		return nil, fmt.Errorf("open catalog %s: %w", o.Path, err)
+	if c.writer, c.readers, err = c.connect(ctx); err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", o.where(), err)
 	}
 	if o.Image != nil {
 		if err := c.writer.conn.load(o.Image); err != nil {
@@ -59,8 +78,12 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 	if o.Commit != nil {
 		c.writer.commit = o.Commit
 	}
-	if err := c.migrate(ctx, migrationFiles, "migrations"); err != nil {
-		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", o.Path, err), c.Close())
+	err = c.migrate(ctx, migrationFiles, "migrations")
+	if err == nil && o.Alone {
+		err = c.View(ctx, (*Tx).notMoved)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", o.where(), err), c.Close())
 	}
 	if err := c.adoptCalls(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open catalog %s: audit log: %w", o.Path, err), c.Close())
@@ -72,9 +95,9 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 // kept.
 func (c *Catalog) Close() error {
 	if c.readers == nil {
-		return c.writer.close()
+		return errors.Join(c.writer.close(), c.release())
 	}
-	return errors.Join(c.readers.close(), c.writer.close())
+	return errors.Join(c.readers.close(), c.writer.close(), c.release())
 }
 
 // Image returns all that is committed in a catalog in memory, for Options.Image.
@@ -96,11 +119,16 @@ func (c *Catalog) JobsChanged() <-chan struct{} { return c.jobs }
 func (c *Catalog) View(ctx context.Context, fn func(*Tx) error) error {
 	look := func(db *conn) error { return c.look(ctx, db, fn) }
 	if c.readers == nil {
-		return c.writer.view(ctx, look)
+		return c.writer.view(ctx, func(db *conn) error {
+			if _, err := db.exec(context.Background(), c.viewing()); err != nil {
+				return fmt.Errorf("begin: %w", err)
+			}
+			return look(db)
+		})
 	}
-	db, err := c.readers.take(ctx)
+	db, err := c.begin(ctx)
 	if err != nil {
-		return fmt.Errorf("begin: %w", err)
+		return err
 	}
 	sound := false
 	defer func() { _ = c.readers.give(db, sound) }() // its end changes nothing that was read
@@ -109,17 +137,40 @@ func (c *Catalog) View(ctx context.Context, fn func(*Tx) error) error {
 	return err
 }
 
+// begin takes a connection on which a transaction that reads has begun. The
+// database may have ended connections that were kept: it tries others then, at
+// last a new one.
+func (c *Catalog) begin(ctx context.Context) (*conn, error) {
+	for kept := maxReaders; ; kept-- {
+		db, err := c.readers.take(ctx)
+		if err == nil {
+			if _, err = db.exec(context.Background(), c.viewing()); err == nil {
+				return db, nil
+			}
+			_ = c.readers.give(db, false) // it is broken
+		}
+		if kept == 0 || !c.lost(err) {
+			return nil, fmt.Errorf("begin: %w", c.reachable(err))
+		}
+	}
+}
+
+// reachable gives the errors that are about the way to the database a sentence.
+func (c *Catalog) reachable(err error) error {
+	if c.lost(err) {
+		return block.Wrap(block.Unavailable, err, "The zone's catalog can't be reached, try again later.")
+	}
+	return err
+}
+
 // errUnsound says that a connection is of no more use.
 var errUnsound = errors.New("a transaction could not be ended")
 
-// look runs fn in a transaction of a connection and ends it, whatever fn does.
+// look runs fn in a connection's transaction and ends it, whatever fn does.
 func (c *Catalog) look(ctx context.Context, db *conn, fn func(*Tx) error) (err error) {
-	if _, err := db.exec(context.Background(), "BEGIN"); err != nil {
-		return fmt.Errorf("begin: %w", errors.Join(err, errUnsound))
-	}
 	defer func() {
 		if _, failed := db.exec(context.Background(), "ROLLBACK"); failed != nil {
-			err = errors.Join(err, failed, errUnsound)
+			err = errors.Join(c.reachable(err), failed, errUnsound)
 		}
 	}()
 	return fn(&Tx{Now: c.moment(), ctx: ctx, run: ctx, db: db, dialect: c.dialect})
@@ -138,7 +189,7 @@ func (c *Catalog) Update(ctx context.Context, fn func(*Tx) error) error {
 	for try := 1; ; try++ {
 		err := c.update(ctx, fn)
 		if err == nil || !c.refused(err) && !errors.Is(err, errAgain) {
-			return err
+			return c.reachable(err)
 		}
 		if try == maxTries {
 			return block.Wrap(block.Unavailable, err, "The catalog is busy, try again.")

@@ -17,6 +17,7 @@ const statementsKept = 128
 // locks, goroutines and conversions cost more than our statements do.
 type conn struct {
 	driver driver.Conn
+	direct bool                     // statements without parameters are not prepared, and may be several in one text
 	kept   map[string]*list.Element // of *statementOf, those not in use
 	order  *list.List               // most recently used first
 }
@@ -62,6 +63,9 @@ func (c *conn) give(p *prepared) error {
 
 // exec runs a statement that returns no rows, or passes over them.
 func (c *conn) exec(ctx context.Context, query string, args ...any) (driver.Result, error) {
+	if direct, ok := c.driver.(driver.ExecerContext); ok && c.direct && len(args) == 0 {
+		return direct.ExecContext(ctx, query, nil)
+	}
 	values, err := arguments(args)
 	if err != nil {
 		return nil, err
@@ -95,6 +99,11 @@ func (c *conn) query(ctx context.Context, query string, args ...any) (*rows, err
 	found, err := run.QueryContext(ctx, values)
 	if err != nil {
 		return nil, errors.Join(err, c.give(p))
+	}
+	if c.direct {
+		if found, err = readWhole(found); err != nil {
+			return nil, errors.Join(err, c.give(p))
+		}
 	}
 	return &rows{ctx: ctx, conn: c, of: p, found: found, at: make([]driver.Value, len(found.Columns()))}, nil
 }

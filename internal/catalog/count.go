@@ -33,7 +33,8 @@ func plain(q block.ListQuery) bool {
 // counted is how many there are of a project, of all for "", and their GiB, as
 // it is kept for quotas.
 func (tx *Tx) counted(n, size string, project block.ProjectID) (count, gib int64, err error) {
-	query, args := "SELECT COALESCE(SUM("+n+"), 0), COALESCE(SUM("+size+"), 0) FROM usage", []any{}
+	var args []any
+	query := "SELECT CAST(COALESCE(SUM(" + n + "), 0) AS BIGINT), CAST(COALESCE(SUM(" + size + "), 0) AS BIGINT) FROM usage"
 	if project != "" {
 		query, args = query+" WHERE project_id = $1", []any{project}
 	}
@@ -79,7 +80,7 @@ func (tx *Tx) VolumeTotals(q block.ListQuery) (t VolumeTotals, err error) {
 	if plain(q) {
 		t.Count, t.GiB, err = tx.counted("volumes", "volume_size", q.Project)
 	} else {
-		err = volumeList.total(tx, q, "COUNT(*), COALESCE(SUM(size), 0)").Scan(&t.Count, &t.GiB)
+		err = volumeList.total(tx, q, "COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT)").Scan(&t.Count, &t.GiB)
 	}
 	if err != nil {
 		return t, err

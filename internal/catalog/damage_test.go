@@ -13,7 +13,7 @@ import (
 func TestDamages(t *testing.T) {
 	ctx := context.Background()
 	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
-	c, err := Open(ctx, Options{Now: func() time.Time { return now }})
+	c, err := Open(ctx, optionsAt(t, func() time.Time { return now }))
 	if err != nil {
 		t.Fatal(err)
 	}

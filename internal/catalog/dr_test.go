@@ -11,7 +11,7 @@ import (
 func openDR(t *testing.T) *Catalog {
 	t.Helper()
 	now := time.Date(2018, 9, 11, 2, 37, 41, 0, time.UTC)
-	c, err := Open(context.Background(), Options{Now: func() time.Time { return now }})
+	c, err := Open(context.Background(), optionsAt(t, func() time.Time { return now }))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,8 +53,8 @@ func (tx *Tx) Unmoved(backend string, types []block.TypeID, since time.Time) ([]
 // CountFailovers says of the planned failovers of a backend's volumes that began
 // since then how many ended in the other zone and how many here.
 func (tx *Tx) CountFailovers(backend string, since time.Time) (there, here int, err error) {
-	return there, here, tx.queryRow(`SELECT COALESCE(SUM(failover ->> '$.phase' = $3), 0),
-			COALESCE(SUM(failover ->> '$.phase' = $4), 0) FROM failovers
+	return there, here, tx.queryRow(`SELECT COUNT(CASE WHEN failover ->> '$.phase' = $3 THEN 1 END),
+			COUNT(CASE WHEN failover ->> '$.phase' = $4 THEN 1 END) FROM failovers
 		JOIN volumes ON volumes.id = failovers.volume_id AND volumes.backend = $1 WHERE started_at >= $2`,
 		backend, micros(since), string(block.FailoverDone), string(block.FailoverBack)).Scan(&there, &here)
 }

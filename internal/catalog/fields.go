@@ -79,7 +79,15 @@ func (f *fields) whole() int64 {
 	}
 }
 
-func (f *fields) flag() bool { return f.whole() != 0 }
+func (f *fields) flag() bool {
+	if len(f.at) > 0 {
+		if v, ok := f.at[0].(bool); ok { // as PostgreSQL keeps it
+			f.at = f.at[1:]
+			return v
+		}
+	}
+	return f.whole() != 0
+}
 
 // time reads what micros wrote.
 func (f *fields) time() time.Time {

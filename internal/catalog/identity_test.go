@@ -11,7 +11,7 @@ import (
 func identities(t *testing.T) (*Catalog, *time.Time) {
 	t.Helper()
 	now := time.Date(2026, 4, 29, 3, 32, 28, 0, time.UTC)
-	c, err := Open(t.Context(), Options{Now: func() time.Time { return now }})
+	c, err := Open(t.Context(), optionsAt(t, func() time.Time { return now }))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,7 @@ func (tx *Tx) DeleteImage(id block.ImageID) error {
 
 // ImageBytes is how many bytes the images of a project have together.
 func (tx *Tx) ImageBytes(owner block.ProjectID) (sum int64, err error) {
-	err = tx.queryRow(`SELECT COALESCE(SUM(size), 0) FROM images WHERE owner = $1`, owner).Scan(&sum)
+	err = tx.queryRow(`SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM images WHERE owner = $1`, owner).Scan(&sum)
 	return sum, err
 }
 

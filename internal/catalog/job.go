@@ -44,7 +44,7 @@ func (tx *Tx) ClaimJob(owner string, lease time.Duration, kinds []string) (j blo
 	j, err = scanJob(tx.queryRow(`UPDATE jobs SET state = $1, owner = $2, due_at = $3, started_at = $4,
 			attempts = attempts + 1
 		WHERE id = (SELECT id FROM jobs WHERE ended_at IS NULL AND due_at <= $4 AND `+tx.oneOf("kind", "$5")+`
-			ORDER BY due_at, id LIMIT 1`+claimLock+`)
+			ORDER BY due_at, id LIMIT 1)
 		RETURNING `+jobColumns,
 		block.JobRunning, owner, micros(tx.Now.Add(lease)), micros(tx.Now), jsonText(kinds)))
 	if errors.Is(err, sql.ErrNoRows) {

@@ -14,7 +14,7 @@ import (
 // clocked is a catalog in memory with a clock that the test sets.
 func clocked(t *testing.T) (c *Catalog, pass func(time.Duration)) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	c, err := Open(t.Context(), Options{Now: func() time.Time { return now }})
+	c, err := Open(t.Context(), optionsAt(t, func() time.Time { return now }))
 	if err != nil {
 		t.Fatal(err)
 	}

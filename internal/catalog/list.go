@@ -169,7 +169,7 @@ func (l lister) filter(s *statement, q block.ListQuery) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.Like)) {
 		if c, ok := l.columns[name]; ok && c.sql != "" && c.kind == textColumn {
-			s.and(c.sql + " LIKE '%' || " + s.arg(likeEscaper.Replace(q.Like[name])) + " || '%' ESCAPE '\\'")
+			s.and(s.like(c.sql, s.arg(likeEscaper.Replace(q.Like[name]))))
 		}
 	}
 	for _, bound := range q.Times {

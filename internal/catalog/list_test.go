@@ -99,8 +99,9 @@ func ids(all []block.Volume) []block.VolumeID {
 // a sorted slice. Columns have few values, so that pages end amid equal ones.
 func TestListPages(t *testing.T) {
 	names := []string{"id", "size", "status", "created_at", "updated_at", "name", "bootable", "snapshot_id"}
+	outer := t
 	rapid.Check(t, func(t *rapid.T) {
-		c, err := Open(t.Context(), Options{})
+		c, err := Open(t.Context(), options(outer, ""))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,6 +250,7 @@ func TestVolumeFilters(t *testing.T) {
 // TestPlans asks SQLite how it answers the common questions: none may look at
 // all rows, or sort.
 func TestPlans(t *testing.T) {
+	sqliteOnly(t)
 	c := memory(t)
 	commit(t, c, func(tx *Tx) error {
 		return tx.InsertVolume(block.Volume{ID: "m", Project: "p", CreatedAt: time.UnixMicro(5)})
@@ -287,7 +289,7 @@ func wantPlan(t *testing.T, tx *Tx, name, index, query string, args []any) {
 	plan, err := collect(tx, func(row scanner) (detail string, err error) {
 		var n int
 		return detail, row.Scan(&n, &n, &n, &detail)
-	}, "EXPLAIN QUERY PLAN "+query, args...)
+	}, tx.explain()+query, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,8 +61,12 @@ func (c *Catalog) apply(ctx context.Context, files fs.FS, m migration) error {
 	if err != nil {
 		return err
 	}
+	statements, err := c.migration(path.Base(m.file), string(text))
+	if err != nil {
+		return err
+	}
 	return c.Update(ctx, func(tx *Tx) error {
-		if _, err := tx.exec(string(text)); err != nil {
+		if _, err := tx.exec(statements); err != nil {
 			return err
 		}
 		_, err := tx.exec("INSERT INTO schema_migrations (number, file, applied_at) VALUES ($1, $2, $3)",

@@ -89,6 +89,7 @@ func TestOperations(t *testing.T) {
 // TestOperationsAreFoundByIndexes: an operation of ten thousand steps is not
 // read through to find its next one.
 func TestOperationsAreFoundByIndexes(t *testing.T) {
+	sqliteOnly(t)
 	c := openDR(t)
 	update(t, c, func(tx *Tx) error {
 		for query, index := range map[string]string{
@@ -104,7 +105,7 @@ func TestOperationsAreFoundByIndexes(t *testing.T) {
 				var n int
 				err = row.Scan(&n, &n, &n, &step)
 				return step, err
-			}, "EXPLAIN QUERY PLAN "+query)
+			}, tx.explain()+query)
 			plan := strings.Join(steps, "; ")
 			if err != nil || !strings.Contains(plan, index) || strings.Contains(plan, "TEMP") {
 				t.Errorf("%s: %s, %v", query, plan, err)

@@ -69,7 +69,7 @@ func (l listedTable) plan(t *testing.T, tx *Tx, q block.ListQuery) string {
 	steps, err := collect(tx, func(row scanner) (step string, err error) {
 		var n int
 		return step, row.Scan(&n, &n, &n, &step)
-	}, "EXPLAIN QUERY PLAN "+query, args...)
+	}, tx.explain()+query, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +91,7 @@ func (l listedTable) bounded(plan string, q block.ListQuery) bool {
 // TestListPlans: lists walk an index in order, whatever of what they offer they
 // are sorted by, from the start and from a marker, for a tenant and for all.
 func TestListPlans(t *testing.T) {
+	sqliteOnly(t)
 	c := open(t, "")
 	look(t, c, func(tx *Tx) error {
 		for name, l := range listedTables {
@@ -129,6 +130,7 @@ func TestListPlans(t *testing.T) {
 // TestFilterPlans: what tenants look for goes by an index, not through all that
 // they have.
 func TestFilterPlans(t *testing.T) {
+	sqliteOnly(t)
 	c := open(t, "")
 	at := []block.TimeBound{{Column: "updated_at", Operator: "gt", At: time.UnixMicro(5)}}
 	created := []block.TimeBound{{Column: "created_at", Operator: "lte", At: time.UnixMicro(5)}}

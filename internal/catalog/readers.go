@@ -12,7 +12,7 @@ var errClosed = errors.New("the catalog is closed")
 // first, since its pages and statements are warm. Its methods may be called at
 // once.
 type readers struct {
-	open  func() (*conn, error)
+	open  func(context.Context) (*conn, error)
 	slots chan struct{} // holds a token for each connection that is in use
 
 	mu     sync.Mutex // guards the rest
@@ -20,7 +20,7 @@ type readers struct {
 	closed bool
 }
 
-func newReaders(limit int, open func() (*conn, error)) *readers {
+func newReaders(limit int, open func(context.Context) (*conn, error)) *readers {
 	return &readers{open: open, slots: make(chan struct{}, limit)}
 }
 
@@ -31,14 +31,14 @@ func (r *readers) take(ctx context.Context) (*conn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	c, err := r.find()
+	c, err := r.find(ctx)
 	if err != nil {
 		<-r.slots
 	}
 	return c, err
 }
 
-func (r *readers) find() (*conn, error) {
+func (r *readers) find(ctx context.Context) (*conn, error) {
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()
@@ -51,7 +51,7 @@ func (r *readers) find() (*conn, error) {
 		return c, nil
 	}
 	r.mu.Unlock()
-	return r.open()
+	return r.open(ctx)
 }
 
 // give takes a connection back, if it is sound.

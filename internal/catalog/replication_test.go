@@ -11,7 +11,7 @@ import (
 )
 
 func openForReplication(t *testing.T, now *time.Time) *Catalog {
-	c, err := Open(t.Context(), Options{Now: func() time.Time { return *now }})
+	c, err := Open(t.Context(), optionsAt(t, func() time.Time { return *now }))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,8 +102,12 @@ func assign(into any, value driver.Value) error {
 			return nil
 		}
 	case *bool:
-		if n, ok := value.(int64); ok {
-			*into = n != 0
+		switch v := value.(type) {
+		case int64:
+			*into = v != 0
+			return nil
+		case bool:
+			*into = v
 			return nil
 		}
 	case **string:

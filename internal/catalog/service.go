@@ -47,7 +47,8 @@ type BackendUse struct {
 func (tx *Tx) BackendUses() ([]BackendUse, error) {
 	return collect(tx, func(row scanner) (u BackendUse, err error) {
 		return u, row.Scan(&u.Backend, &u.Project, &u.Volumes, &u.VolumeGiB, &u.Snapshots, &u.SnapshotGiB)
-	}, `SELECT backend, project_id, SUM(volumes), SUM(gib), SUM(snapshots), SUM(snapshot_gib) FROM (
+	}, `SELECT backend, project_id, CAST(SUM(volumes) AS BIGINT), CAST(SUM(gib) AS BIGINT),
+			CAST(SUM(snapshots) AS BIGINT), CAST(SUM(snapshot_gib) AS BIGINT) FROM (
 			SELECT backend, project_id, 1 AS volumes, size AS gib, 0 AS snapshots, 0 AS snapshot_gib FROM volumes
 			UNION ALL
 			SELECT volumes.backend, snapshots.project_id, 0, 0, 1, snapshots.size

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"kvol/internal/block"
@@ -29,7 +30,25 @@ type Tx struct {
 type scanner interface{ Scan(into ...any) error }
 
 func (tx *Tx) exec(query string, args ...any) (sql.Result, error) {
+	if tx.db.direct && strings.HasPrefix(query, "INSERT") {
+		return tx.insert(query, args...)
+	}
 	return tx.db.exec(tx.run, query, args...)
+}
+
+// insert runs a statement so that the transaction goes on when it is refused, as
+// with SQLite: PostgreSQL would end the transaction.
+func (tx *Tx) insert(query string, args ...any) (sql.Result, error) {
+	if _, err := tx.db.exec(tx.run, "SAVEPOINT statement"); err != nil {
+		return nil, err
+	}
+	res, err := tx.db.exec(tx.run, query, args...)
+	if err != nil {
+		_, undone := tx.db.exec(tx.run, "ROLLBACK TO statement")
+		return nil, errors.Join(err, undone)
+	}
+	_, err = tx.db.exec(tx.run, "RELEASE statement")
+	return res, err
 }
 
 func (tx *Tx) query(query string, args ...any) (*rows, error) {

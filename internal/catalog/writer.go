@@ -20,12 +20,14 @@ var errAgain = errors.New("the transaction was given up with another one's")
 // commit, and none is undone by another's error. Each runs in its caller's
 // goroutine; the last one that waits commits for all.
 type writer struct {
-	conn    *conn
-	commit  func(func() error) error // see Options
-	turn    chan struct{}            // holds a token while somebody uses the connection
-	waiting atomic.Int64             // Updates that want the turn
+	begin   string                               // the statement that begins a transaction
+	reopen  func(context.Context) (*conn, error) // nil where the connection can't break
+	commit  func(func() error) error             // see Options
+	turn    chan struct{}                        // holds a token while somebody uses the connection
+	waiting atomic.Int64                         // Updates that want the turn
 
 	// guarded by turn
+	conn   *conn // nil: it broke
 	open   *batch
 	closed bool
 }
@@ -37,8 +39,9 @@ type batch struct {
 	err     error
 }
 
-func newWriter(c *conn) *writer {
-	return &writer{conn: c, turn: make(chan struct{}, 1), commit: func(commit func() error) error { return commit() }}
+func newWriter(c *conn, begin string, reopen func(context.Context) (*conn, error)) *writer {
+	return &writer{conn: c, begin: begin, reopen: reopen, turn: make(chan struct{}, 1),
+		commit: func(commit func() error) error { return commit() }}
 }
 
 // update runs fn with the connection in a transaction, and returns when what fn
@@ -74,7 +77,7 @@ func (w *writer) join(ctx context.Context, fn func(*conn) error) (*batch, error)
 		return nil, err
 	}
 	if w.open == nil {
-		if err := w.do("BEGIN IMMEDIATE"); err != nil {
+		if err := w.start(ctx); err != nil {
 			return nil, fmt.Errorf("begin: %w", err)
 		}
 		w.open = &batch{done: make(chan struct{})}
@@ -85,6 +88,31 @@ func (w *writer) join(ctx context.Context, fn func(*conn) error) (*batch, error)
 		return nil, err
 	}
 	return b, err
+}
+
+// start begins a transaction, on a new connection where the old one broke.
+func (w *writer) start(ctx context.Context) (err error) {
+	if w.conn != nil {
+		if err = w.do(w.begin); err == nil || w.reopen == nil {
+			return err
+		}
+		_ = w.do("ROLLBACK") // it may have begun, and not got what it waits for
+		if w.do("SELECT 1") == nil {
+			return err
+		}
+		w.drop()
+	}
+	if w.conn, err = w.reopen(ctx); err != nil {
+		w.conn = nil
+		return err
+	}
+	return w.do(w.begin)
+}
+
+// drop gives a connection up that broke.
+func (w *writer) drop() {
+	_ = w.conn.close() // it is broken
+	w.conn = nil
 }
 
 // member runs fn in a savepoint. What it did is undone after an error, and when
@@ -120,16 +148,23 @@ func (w *writer) settle(now bool) {
 	}
 	w.open = nil
 	if err := w.commit(func() error { return w.do("COMMIT") }); err != nil {
-		_ = w.do("ROLLBACK") // the database may have done so
+		w.undo()
 		b.err = fmt.Errorf("commit: %w", err)
 	}
 	close(b.done)
 }
 
+// undo ends a transaction that failed. The database may have done so.
+func (w *writer) undo() {
+	if err := w.do("ROLLBACK"); err != nil && w.reopen != nil && w.conn != nil {
+		w.drop()
+	}
+}
+
 // giveUp ends the batch for all of its members but the one at work, which knows
 // why.
 func (w *writer) giveUp() {
-	_ = w.do("ROLLBACK") // the database may have done so
+	w.undo()
 	w.open.err = errAgain
 	close(w.open.done)
 	w.open = nil
@@ -157,10 +192,16 @@ func (w *writer) close() error {
 	}
 	w.settle(true)
 	w.closed = true
+	if w.conn == nil {
+		return nil
+	}
 	return w.conn.close()
 }
 
 func (w *writer) do(statement string) error {
+	if w.conn == nil {
+		return errClosed
+	}
 	_, err := w.conn.exec(context.Background(), statement)
 	return err
 }

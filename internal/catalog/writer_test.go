@@ -201,7 +201,7 @@ func TestStatementsAreKept(t *testing.T) {
 			t.Errorf("it was prepared again: %v", again)
 		}
 		for i := range 3 * statementsKept {
-			if _, err := tx.exec(fmt.Sprintf("DELETE FROM settings WHERE name = 'x%d'", i)); err != nil {
+			if _, err := tx.exec(fmt.Sprintf("DELETE FROM settings WHERE name = $1 AND name <> 'x%d'", i), "x"); err != nil {
 				return err
 			}
 		}

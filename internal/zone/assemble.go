@@ -20,8 +20,13 @@ import (
 )
 
 func (s *Server) openCatalog(ctx context.Context) (err error) {
-	path := filepath.Join(s.cfg.DataDir, "catalog.db")
-	if s.catalog, err = catalog.Open(ctx, catalog.Options{Path: path, Now: s.env.Now}); err != nil {
+	o := catalog.Options{
+		Path:  filepath.Join(s.cfg.DataDir, "catalog.db"),
+		URL:   s.cfg.Catalog.URL,
+		Now:   s.env.Now,
+		Alone: true,
+	}
+	if s.catalog, err = catalog.Open(ctx, o); err != nil {
 		return fmt.Errorf("catalog: %w", err)
 	}
 	types, limits := s.cfg.types()

@@ -25,6 +25,8 @@ type Config struct {
 	AvailabilityZones []string   `yaml:"availability_zones"`
 	DefaultVolumeType string     `yaml:"default_volume_type"` // a name
 
+	Catalog CatalogConfig `yaml:"catalog"`
+
 	Peer    PeerConfig   `yaml:"peer"`
 	Peers   []PeerZone   `yaml:"peers"`
 	Exports ExportConfig `yaml:"exports"`
@@ -54,6 +56,12 @@ type Config struct {
 	DR       DRConfig      `yaml:"dr"`
 	// MetricsToken, if set, must be given as Bearer token to read /metrics.
 	MetricsToken string `yaml:"metrics_token"`
+}
+
+// CatalogConfig says where what exists is written down: in a file of the data
+// directory, unless a database is named.
+type CatalogConfig struct {
+	URL string `yaml:"url"` // of a PostgreSQL database, "postgres://user:password@host/name"
 }
 
 // TLSFiles are PEM files. ClientCA, if set, makes client certificates needed.

@@ -9,8 +9,10 @@ import (
 	"kvol/internal/driver"
 	"kvol/internal/driver/logstore"
 	"kvol/internal/driver/rbd"
+	"kvol/internal/zone"
 	"kvol/internal/zone/zonetest"
 	"kvol/test/ceph"
+	"kvol/test/postgres"
 )
 
 // store opens an empty store on a cluster.
@@ -48,13 +50,15 @@ func embedded(t *testing.T) driver.Driver {
 }
 
 // TestJourney takes a volume through zones of which two lie on Ceph and one on
-// the embedded engine: planned failovers from Ceph to Ceph, from there to the
+// the embedded engine, and one writes its catalog to PostgreSQL: planned failovers from Ceph to Ceph, from there to the
 // embedded store and back to Ceph, each with all that was written; then the zone
 // and its cluster die at once, and the volume is recovered in each of the
 // others' kinds.
 func TestJourney(t *testing.T) {
 	a, b := ceph.Start(t), ceph.Start(t)
+	database := postgres.Start(t).Database(t)
 	c := zonetest.NewOn(t, map[string]driver.Driver{"mitaka1": store(t, a), "kilo1": store(t, b), "kilo2": embedded(t)})
+	c.Configure("kilo1", func(cfg *zone.Config) { cfg.Catalog.URL = database })
 	const blocks = 64
 	j := zonetest.NewJourney(t, c, "mitaka1", blocks, 1)
 	j.WriteHere(0, blocks)
