@@ -58,6 +58,7 @@ Any zone that is alive answers for all zones (KVOL_URL).`}
 		drUnpin(),
 		drKeeps(out),
 		drDismiss(),
+		drVerify(out),
 		drDoctor(out),
 		drEvents(out),
 		drAudit(out),

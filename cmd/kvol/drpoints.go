@@ -50,6 +50,8 @@ func changeText(p client.Point) (changed, ratio string) {
 // cleanText marks the last clean point and those after it.
 func cleanText(r client.Replica, p client.Point) string {
 	switch {
+	case p.Damaged != "":
+		return "damaged"
 	case r.Suspicion == nil:
 		return ""
 	case p.ID == r.Suspicion.LastClean:

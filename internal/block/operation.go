@@ -12,6 +12,7 @@ type OperationKind string
 const (
 	OperationRecover OperationKind = "recover" // volumes out of points
 	OperationDrill   OperationKind = "drill"   // the same on isolated clones
+	OperationVerify  OperationKind = "verify"  // replicas are read and compared
 )
 
 // OperationStatus says where an Operation stands.
@@ -67,6 +68,7 @@ const (
 	StepRecover StepKind = "recover"
 	StepHook    StepKind = "hook" // what the operator's configuration has under a name
 	StepWait    StepKind = "wait"
+	StepVerify  StepKind = "verify"
 )
 
 // StepStatus says where an OperationStep stands.

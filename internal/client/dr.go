@@ -23,6 +23,8 @@ type Point struct {
 	// Of ReplicasOf only: what pins or holds it, and what changed.
 	Keeps []Keep      `json:"keeps"`
 	Stats *PointStats `json:"stats"`
+	// Damaged is why its bytes are not what was committed; "" if they are.
+	Damaged string `json:"damaged"`
 }
 
 // Replica is the copy of a protected volume in the session's zone.

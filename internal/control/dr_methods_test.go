@@ -11,4 +11,5 @@ var auditMethods = []string{"Audits", "AuditRecords", "VerifyAudit", "AuditHeads
 
 // keepMethods pin and hold points of replicas, and look at them; TestOthersKeeps
 // and the tests of whole zones look at them.
-var keepMethods = []string{"KeepPoint", "ChangeKeep", "ReleaseKeep", "Keeps", "DismissSuspicion"}
+var keepMethods = []string{"KeepPoint", "ChangeKeep", "ReleaseKeep", "Keeps", "DismissSuspicion",
+	"StartVerify"}

@@ -116,6 +116,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 		jobServerTell: handler{s.runTell, nobody},
 		jobFailover:   handler{s.runFailover, nobody},
 		jobOperation:  handler{s.runOperation, gaveUpOperation},
+		jobVerify:     handler{s.runVerify, gaveUpVerify},
 		jobUndo:       handler{s.runUndo, nobody},
 		jobDrill:      drillHandler{handler{s.runDrill, s.gaveUpDrill}},
 		jobDrillClean: drillHandler{handler{s.runDrillClean, keepCleaning}},

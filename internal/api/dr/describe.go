@@ -6,6 +6,7 @@ import (
 
 	"kvol/internal/api/openapi"
 	"kvol/internal/block"
+	"kvol/internal/control"
 	"kvol/internal/drill"
 	"kvol/internal/pace"
 )
@@ -179,6 +180,8 @@ var changes = []change{
 		http.StatusCreated, (*Server).keepPoint, keepRequest{}, "keep", keepBody{}},
 	{http.MethodPost, "/replicas/{source_zone}/{volume_id}/dismiss", "say that a volume was not encrypted suddenly",
 		http.StatusNoContent, (*Server).dismiss, nil, "replicas", nil},
+	{http.MethodPost, "/verifications", "read the replicas of a volume here, and compare all bytes", http.StatusAccepted,
+		(*Server).verify, control.VerifyRequest{}, "operation", durableBody{}},
 	{http.MethodPut, "/keeps/{id}", "rename a pin or hold, or lengthen a hold", http.StatusOK, (*Server).changeKeep,
 		keepRequest{}, "keep", keepBody{}},
 	{http.MethodDelete, "/keeps/{id}", "take a pin off", http.StatusNoContent, (*Server).releaseKeep, nil, "keeps", nil},

@@ -74,10 +74,12 @@ type pointBody struct {
 	// In the list of a volume's points only:
 	Keeps []keepBody `json:"keeps,omitempty"`
 	Stats *statsBody `json:"stats,omitempty"` // what changed since the point before
+	// Damaged is why its bytes are not what was committed; nothing recovers from it.
+	Damaged string `json:"damaged,omitempty"`
 }
 
 func pointView(p block.Point, newest block.PointID) pointBody {
-	return pointBody{p.ID, p.Name, p.At.UTC(), p.Sequence, p.Epoch, p.Size, p.Root, p.ID == newest, p.Cut, nil, nil}
+	return pointBody{p.ID, p.Name, p.At.UTC(), p.Sequence, p.Epoch, p.Size, p.Root, p.ID == newest, p.Cut, nil, nil, ""}
 }
 
 type replicaBody struct {
@@ -94,6 +96,7 @@ type replicaBody struct {
 	Receiving    bool            `json:"receiving"` // a point was begun and is not committed
 	DeletedAt    *time.Time      `json:"source_deleted_at"`
 	Points       []pointBody     `json:"points,omitempty"`
+	Proof        *proofBody      `json:"verification,omitempty"`
 	Suspicion    *suspicionBody  `json:"suspicion,omitempty"` // with points, where it looks encrypted
 }
 
@@ -122,8 +125,10 @@ func replicaPointsView(r control.ReplicaPoints) replicaBody {
 		if st, ok := r.Stats[p.ID]; ok {
 			one.Stats = statsView(st)
 		}
+		one.Damaged = r.Damaged[p.ID]
 		return one
 	})
+	b.Proof = proofView(r.Proof)
 	if r.Suspicion != nil {
 		b.Suspicion = suspicionView(*r.Suspicion)
 	}
