@@ -27,13 +27,15 @@ func TestOtherZonesCompare(t *testing.T) {
 		t.Fatal(err)
 	}
 	hold := proof.Question{Verb: proof.Hold, Volume: ownVolume, Protection: 7}
-	for name, ask := range map[string]func() error{
-		"another zone":       func() error { _, err := z.AnswerProof(ctx, "c", hold); return err },
-		"another protection": func() error { q := hold; q.Protection = 2; _, err := z.AnswerProof(ctx, "a", q); return err },
-		"another volume":     func() error { q := hold; q.Volume = theirVolume; _, err := z.AnswerProof(ctx, "a", q); return err },
-	} {
-		if err := ask(); !block.Is(err, block.NotFound) {
-			t.Errorf("%s: %v", name, err)
+	otherwise, stranger := hold, hold
+	otherwise.Protection, stranger.Volume = 2, theirVolume
+	for i, q := range []proof.Question{hold, otherwise, stranger} {
+		from := block.Zone("a")
+		if i == 0 {
+			from = "c"
+		}
+		if _, err := z.AnswerProof(ctx, from, q); !block.Is(err, block.NotFound) {
+			t.Errorf("%s asks %+v: %v", from, q, err)
 		}
 	}
 	pinned := func() (n bool) {
@@ -62,8 +64,8 @@ func TestOtherZonesCompare(t *testing.T) {
 	if _, err := z.AnswerProof(ctx, "a", q); err == nil {
 		t.Error("a GiB is read at once")
 	}
-	if _, err := z.AnswerProof(ctx, "a", proof.Question{Verb: proof.Release, Volume: ownVolume, Protection: 7}); err != nil ||
-		pinned() {
+	q = proof.Question{Verb: proof.Release, Volume: ownVolume, Protection: 7}
+	if _, err := z.AnswerProof(ctx, "a", q); err != nil || pinned() {
 		t.Errorf("kept after the end: %v", err)
 	}
 	if _, err := z.AnswerProof(ctx, "a", hold); err != nil {

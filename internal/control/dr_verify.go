@@ -184,7 +184,8 @@ func (s *Service) verifyStep(ctx context.Context, step block.OperationStep) erro
 	if err != nil {
 		return err
 	}
-	e := VerifyEvidence{Damaged: res.Damaged, Blocks: res.Repaired, Note: res.Proof.Note, Seconds: s.now().Sub(began).Seconds()}
+	e := VerifyEvidence{Damaged: res.Damaged, Blocks: res.Repaired, Note: res.Proof.Note,
+		Seconds: s.now().Sub(began).Seconds()}
 	if last := res.Proof.Last; !last.At.Before(step.StartedAt) && !last.At.IsZero() {
 		e.Point, e.PointAt, e.Root, e.Bytes, e.Points = last.Point, last.PointAt, last.Root, last.Bytes, last.Points
 	}
