@@ -373,17 +373,30 @@ func (s *saga) host(p place, rnd *rand.Rand) {
 			continue
 		}
 		if name == "" {
-			server := "server"
-			a, err := l.control.CreateAttachment(l.ctx, tenant, control.NewAttachment{VolumeID: p.volume, ServerID: &server,
-				Connector: map[string]any{"host": "host"}, Mode: "rw"})
-			if err != nil || a.Info == nil {
-				continue
-			}
-			name, _ = a.Info.Data["export"].(string)
-			_ = l.control.CompleteAttachment(l.ctx, tenant, a.ID) // the host writes all the same
+			name = s.attach(l, p)
 		}
-		s.session(l, p, b, name, rnd)
+		if name != "" {
+			s.session(l, p, b, name, rnd)
+		}
 	}
+}
+
+// attach gives the host a path to the volume, and returns the export's name; ""
+// for not now. What an attempt left that was interrupted goes first.
+func (s *saga) attach(l *life, p place) string {
+	server := "server"
+	for _, a := range s.volume(p).Attachments {
+		if _, err := l.control.DeleteAttachment(l.ctx, tenant, a.ID); err != nil {
+			return ""
+		}
+	}
+	a, err := l.control.CreateAttachment(l.ctx, tenant, control.NewAttachment{VolumeID: p.volume, ServerID: &server,
+		Connector: map[string]any{"host": "host"}, Mode: "rw"})
+	if err != nil || l.control.CompleteAttachment(l.ctx, tenant, a.ID) != nil {
+		return ""
+	}
+	name, _ := a.Info.Data["export"].(string)
+	return name
 }
 
 // session writes until the export ends.

@@ -93,6 +93,11 @@ func TestMoves(t *testing.T) {
 		t.Logf("%6d %s", total[name], name)
 	}
 	t.Logf("%d seeds in %v", n, time.Since(began).Round(time.Second))
+	for _, some := range []string{"recoveries succeeded", "failovers done", "writes", "points"} {
+		if n >= 40 && total[some] < n/5 {
+			t.Errorf("%d %s in %d stories", total[some], some, n)
+		}
+	}
 }
 
 // TestTell plays one seed and tells its story.
@@ -113,21 +118,20 @@ func TestTell(t *testing.T) {
 // take the processor away between two goroutines that were begun together, and
 // then they run in another order: three stories have to be alike of nine.
 func TestReplay(t *testing.T) {
-	alike := map[string]int{}
-	for range 9 {
-		o := simtest.Play(t, simtest.Story{Seed: *first, Keep: true, Whole: *whole})
-		if alike[o.Trace]++; alike[o.Trace] < 3 {
-			continue
+	for _, whole := range []bool{false, true} {
+		alike, same := map[string]int{}, false
+		for i := 0; i < 9 && !same; i++ {
+			o := simtest.Play(t, simtest.Story{Seed: *first, Whole: whole})
+			alike[o.Trace]++
+			same = alike[o.Trace] == 3
 		}
-		for _, line := range o.Lines {
-			t.Log(line)
+		if !same {
+			t.Errorf("no three of nine stories of seed %d, whole zones %v, are alike: %v", *first, whole, alike)
 		}
-		if o.Bad != nil {
-			t.Error(o.Bad)
+		if other := simtest.Play(t, simtest.Story{Seed: *first + 1, Whole: whole}); alike[other.Trace] > 0 {
+			t.Errorf("seeds %d and %d tell one story", *first, *first+1)
 		}
-		return
 	}
-	t.Errorf("no three of nine stories of seed %d are alike: %v", *first, alike)
 }
 
 // TestSabotagesAreNoticed breaks one rule after the other, and each must be
