@@ -49,8 +49,9 @@ soak: setup ## zones as processes, killed, stopped and cut off at random for SOA
 
 VOLUMES ?= 1000
 STREAM ?= 60s
-bench-dr: ## RPO, cost and speed of replication, each for STREAM (60s), and VOLUMES (1000) recovered in one call
+bench-dr: ## RPO, cost and speed of replication, each for STREAM (60s), what a drill does to it, and VOLUMES (1000) recovered in one call
 	KVOL_STREAM_BENCH=$(STREAM) $(GO) test -count=1 -timeout 1h -v -run 'TestStream' ./internal/zone/zonetest
+	KVOL_BENCH_DRILL=30 $(GO) test -count=1 -timeout 1h -v -run 'TestBenchDrill' ./internal/zone/zonetest
 	KVOL_RECOVER_VOLUMES=$(VOLUMES) $(GO) test -count=1 -timeout 1h -v -run 'TestManyVolumesInOneCall' ./internal/zone/zonetest
 
 bench: build setup ## speed and size as ratios against peers in the same run

@@ -72,7 +72,8 @@ func (c *storeCollector) Describe(to chan<- *prometheus.Desc) {
 		storeMemoryPart, storeMemoryBound, storeHeld, storeLevel, storeDamaged, storeHealed, storeScrubbed,
 		linkSent, linkFailing, volumeTo, volumePoint,
 		volumeCommit, volumeBehind, volumeTarget, volumeBudget, volumeLeft, pairTo, pairTarget, pairVolumes, pairBehind,
-		pairBurn, pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, lookedAt,
+		pairBurn, pairHeard, pairHolds, pairFull, clockAhead, rtoSeconds, drillPassed, drillEvery, drillFailed,
+		drillsRunning, drillClones, lookedAt,
 		proofVerified, proofDue, proofDamaged, suspectSince, setAside, rivalVolumes} {
 		to <- d
 	}
@@ -109,6 +110,7 @@ func (c *storeCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	c.health(ctx, to)
 	c.replicas(ctx, to)
+	c.drills(ctx, to)
 }
 
 // store tells what a store says of itself, where it says something.

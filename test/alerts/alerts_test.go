@@ -40,7 +40,8 @@ func TestAlertsNameSeriesThatExist(t *testing.T) {
 		return string(text)
 	}
 	told := read("../../internal/zone/health_metrics.go") + read("../../internal/zone/metrics.go") +
-		read("../../internal/zone/proof_metrics.go")
+		read("../../internal/zone/proof_metrics.go") +
+		read("../../internal/zone/drill_metrics.go")
 	named := regexp.MustCompile(`kvol_[a-z0-9_]+`).FindAllString(read(dir+"/kvol-alerts.yaml"), -1)
 	if len(named) < 10 {
 		t.Errorf("only %d series are named", len(named))

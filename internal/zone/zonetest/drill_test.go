@@ -451,6 +451,18 @@ func TestDrillsBeginBySchedule(t *testing.T) {
 	if r := drilled(t, s, last.LastDrill); r.Verdict != "fail" || !strings.Contains(r.Reasons[0], "is not replicated") {
 		t.Errorf("%+v", r)
 	}
+	answer, err := http.Get(c.URL(to) + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	told, err := io.ReadAll(answer.Body)
+	for _, want := range []string{`kvol_drill_failed{project="` + c.Projects[zonetest.Alice] + `",schedule="` + last.ID +
+		`"} 1`, "kvol_drill_clones 0", "kvol_drills_running 0", `kvol_drill_interval_seconds{`} {
+		if !strings.Contains(string(told), want) {
+			t.Errorf("%q is not in the metrics, %v", want, err)
+		}
+	}
 	if drills, err := s.Durables(t.Context(), "drill"); err != nil || len(drills) != 2 {
 		t.Errorf("%d drills are kept, %v", len(drills), err)
 	}
