@@ -141,3 +141,34 @@ func TestHostsOpenImages(t *testing.T) {
 		}
 	}
 }
+
+// TestBackupsNeedTheKey: what the repository has of an encrypted volume nobody
+// reads who has all of it and the backup's record, and not the zone's key.
+func TestBackupsNeedTheKey(t *testing.T) {
+	z := newZone(t)
+	vt := z.encryptedType("hushed", block.BackEnd)
+	v := z.make(control.NewVolume{Size: ptr(int64(1)), VolumeType: &vt.Name})
+	z.atHost(v, hushed, 1)
+	b := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	url, err := z.ExportBackup(z.ctx, operator, b.ID)
+	must(t, err)
+	thief := newZone(t)
+	thief.vault, thief.otherKey = z.vault, 1
+	thief.restart()
+	imported, err := thief.ImportBackup(thief.ctx, operator, control.BackupService, url)
+	if err == nil {
+		thief.work(thief.ctx)
+		t.Fatalf("the record is taken without its key: %+v", imported)
+	}
+	if message, ok := block.UserMessage(err); !ok || message == "" {
+		t.Errorf("the refusal says nothing: %v", err)
+	}
+	if len(thief.secrets(operator)) != 0 {
+		t.Error("a key of nothing stays")
+	}
+	same := newZone(t) // and with the zone's key it is
+	same.vault = z.vault
+	same.restart()
+	_, err = same.ImportBackup(same.ctx, operator, control.BackupService, url)
+	must(t, err)
+}

@@ -34,18 +34,19 @@ var (
 // zone is a Service with all that it works on, small: backends "fast" and
 // "twin" on one store, "slow" on another.
 type zone struct {
-	t       *testing.T
-	ctx     context.Context
-	catalog *catalog.Catalog
-	fast    *drivertest.Faults
-	slow    *drivertest.Faults
-	closer  *closer // in front of the fast store
-	images  *memoryImages
-	vault   *storetest.Faults // where backups are kept
-	temp    string
-	qemu    string                              // of control.Config
-	qos     map[block.VolumeID]map[string]int64 // limits on single volumes
-	now     func() time.Time                    // of control.Config
+	t        *testing.T
+	ctx      context.Context
+	catalog  *catalog.Catalog
+	fast     *drivertest.Faults
+	slow     *drivertest.Faults
+	closer   *closer // in front of the fast store
+	images   *memoryImages
+	vault    *storetest.Faults // where backups are kept
+	temp     string
+	qemu     string                              // of control.Config
+	otherKey byte                                // not 0 for a zone with another key
+	qos      map[block.VolumeID]map[string]int64 // limits on single volumes
+	now      func() time.Time                    // of control.Config
 	*control.Service
 
 	mu      sync.Mutex
@@ -135,7 +136,7 @@ func (z *zone) restart() {
 	must(z.t, err)
 	z.Service, err = control.New(control.Config{
 		Catalog: z.catalog, Backends: set, Zone: "mitaka1", Region: "kr", DefaultType: "fast",
-		AvailabilityZones: []string{"kr-a", "kr-b"}, Images: z.images, Key: [32]byte{1, 2, 3},
+		AvailabilityZones: []string{"kr-a", "kr-b"}, Images: z.images, Key: [32]byte{1, 2, 3, z.otherKey},
 		ExportAddress: func() string { return cmp.Or(z.nbd, "[::1]:10809") }, UnixSocket: func() string { return "/run/nbd" },
 		ISCSIAddress: func() string { return z.iscsi },
 		Backups:      repository,
