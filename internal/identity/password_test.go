@@ -20,7 +20,7 @@ func TestHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if one == two || !strings.HasPrefix(one, "$argon2id$v=19$m=19456,t=2,p=1$") {
+	if one == two || !strings.HasPrefix(one, "$argon2id$v=19$m=9216,t=4,p=1$") {
 		t.Errorf("hashes are %s and %s", one, two)
 	}
 	for password, want := range map[string]bool{"secret": true, "Secret": false, "": false,

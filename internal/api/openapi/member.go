@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -25,7 +26,9 @@ func members(s Schema) []member {
 		panic(err) // schemas hold nothing that has no JSON form
 	}
 	var plain map[string]any
-	if err := json.Unmarshal(text, &plain); err != nil {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber() // bounds are shown as they are written
+	if err := d.Decode(&plain); err != nil {
 		panic(err)
 	}
 	var all []member
@@ -72,16 +75,32 @@ func partsOf(s map[string]any) (all []part) {
 	return all
 }
 
+// alternatives are what something may be. Those that only say which member has to
+// be there are none: see anyOfMembers.
 func alternatives(s map[string]any) (all []map[string]any) {
 	for _, keyword := range []string{"anyOf", "oneOf"} {
 		list, _ := s[keyword].([]any)
 		for _, of := range list {
-			if of, ok := of.(map[string]any); ok {
+			if of, ok := of.(map[string]any); ok && (len(of) > 1 || of["required"] == nil) {
 				all = append(all, of)
 			}
 		}
 	}
 	return all
+}
+
+// anyOfMembers are the members of which at least one has to be there.
+func anyOfMembers(s map[string]any) (names []string) {
+	list, _ := s["anyOf"].([]any)
+	for _, of := range list {
+		of, _ := of.(map[string]any)
+		required, _ := of["required"].([]any)
+		if len(of) != 1 || len(required) != 1 {
+			return nil
+		}
+		names = append(names, fmt.Sprint(required[0]))
+	}
+	return names
 }
 
 // typeOf is a schema's type in a few words.
@@ -94,6 +113,9 @@ func typeOf(s map[string]any) string {
 		for _, k := range kind {
 			kinds = append(kinds, fmt.Sprint(k))
 		}
+	}
+	if list, ok := s["enum"].([]any); ok && len(kinds) == 0 {
+		kinds = kindsOf(list)
 	}
 	for i, kind := range kinds {
 		if items, ok := s["items"].(map[string]any); ok && kind == "array" {
@@ -112,6 +134,23 @@ func typeOf(s map[string]any) string {
 		return "any"
 	}
 	return strings.Join(kinds, " or ")
+}
+
+// kindsOf are the types of values, as far as they are texts and null.
+func kindsOf(values []any) (kinds []string) {
+	for _, v := range values {
+		kind := "any"
+		switch v.(type) {
+		case string:
+			kind = "string"
+		case nil:
+			kind = "null"
+		}
+		if !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
 }
 
 // bounds are keywords that pages put into words.
@@ -141,6 +180,9 @@ func noteOf(s map[string]any) string {
 			values = append(values, indented(v))
 		}
 		notes = append(notes, "one of "+strings.Join(values, ", "))
+	}
+	if names := anyOfMembers(s); names != nil {
+		notes = append(notes, "with at least one of "+strings.Join(names, ", "))
 	}
 	for _, b := range bounds {
 		if v, ok := s[b.keyword]; ok {
