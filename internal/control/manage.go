@@ -59,7 +59,10 @@ func (s *Service) ManageableVolumes(ctx context.Context, c block.Caller, backend
 		}
 		all = append(all, Manageable{Name: string(info.ID), Size: gibs(info.Size), Safe: info.Size%block.GiB == 0})
 	}
-	page := p.of(all)
+	page, err := p.of(all)
+	if err != nil {
+		return nil, err
+	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		for i := range page {
 			if err := s.judgeVolume(tx, &page[i]); err != nil {
@@ -214,10 +217,11 @@ type ManagePage struct {
 	Offset, Limit int
 	BySize        bool // else by name
 	Ascending     bool
+	Marker        string // the name after which it begins; "" for the first
 }
 
-// of sorts and cuts.
-func (p ManagePage) of(all []Manageable) []Manageable {
+// of sorts and cuts (cinder/volume/volume_utils.py, paginate_entries_list).
+func (p ManagePage) of(all []Manageable) ([]Manageable, error) {
 	slices.SortFunc(all, func(a, b Manageable) int {
 		order := strings.Compare(a.Name, b.Name)
 		if p.BySize {
@@ -228,8 +232,15 @@ func (p ManagePage) of(all []Manageable) []Manageable {
 		}
 		return order
 	})
+	if p.Marker != "" {
+		at := slices.IndexFunc(all, func(m Manageable) bool { return m.Name == p.Marker })
+		if at < 0 {
+			return nil, invalidInput("marker not found: {'source-name': '%s'}", p.Marker)
+		}
+		all = all[at+1:]
+	}
 	all = all[min(p.Offset, len(all)):]
-	return all[:min(p.Limit, len(all))]
+	return all[:min(p.Limit, len(all))], nil
 }
 
 // ManageableSnapshots lists the snapshots in a backend's store of the volumes
@@ -262,7 +273,10 @@ func (s *Service) ManageableSnapshots(ctx context.Context, c block.Caller, backe
 			all = append(all, manageable(v.ID, sn))
 		}
 	}
-	page := p.of(all)
+	page, err := p.of(all)
+	if err != nil {
+		return nil, err
+	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		for i := range page {
 			if err := judgeSnapshot(tx, &page[i]); err != nil {

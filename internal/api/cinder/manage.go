@@ -154,6 +154,9 @@ func managePage(ps params) (p control.ManagePage, none bool, err error) {
 	if p.Offset, err = ps.offset(); err != nil {
 		return p, false, err
 	}
+	if p.Marker, err = manageMarker(ps); err != nil {
+		return p, false, err
+	}
 	_, modern := ps.get("sort")
 	if _, older := ps.get("sort_key"); modern || older {
 		keys, err := ps.order([]string{"size", "reference"})
@@ -163,6 +166,23 @@ func managePage(ps params) (p control.ManagePage, none bool, err error) {
 		p.BySize, p.Ascending = keys[0].Column == "size", !keys[0].Desc
 	}
 	return p, given && p.Limit == 0, nil
+}
+
+// manageMarker reads the reference after which a page begins: an object, of which
+// the name is what counts here.
+func manageMarker(ps params) (string, error) {
+	text, given := ps.get("marker")
+	if !given || text == "" {
+		return "", nil
+	}
+	o, err := decode([]byte(text))
+	if err != nil {
+		return "", invalid("Invalid input received: marker %s can not be analysed, please use json like format", text)
+	}
+	if name := o.text("source-name"); name != nil && *name != "" {
+		return *name, nil
+	}
+	return "", invalid("Invalid input received: marker not found: %s", pyStr(o))
 }
 
 func listManageable(of managing, detailed bool) func(*call) error {

@@ -1,6 +1,7 @@
 package cinder_test
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -136,6 +137,25 @@ func TestManageRoutes(t *testing.T) {
 		if len(list) != 1 || list[0].(map[string]any)["size"] != 1.0 ||
 			list[0].(map[string]any)["reference"].(map[string]any)["source-name"] != id {
 			t.Fatalf("the volumes are %v", list)
+		}
+		for marker, left := range map[string]int{`{"source-name":"` + id + `"}`: 0, "": 1} {
+			list = f.wantAt(minor, "admin", 200, "GET", path[0]+host+"&marker="+url.QueryEscape(marker), "").
+				get(t, "manageable-volumes").([]any)
+			if len(list) != left {
+				t.Errorf("after %q: %v", marker, list)
+			}
+		}
+		for marker, sentence := range map[string]string{"x": "Invalid input received: marker x can not be analysed, " +
+			"please use json like format", `{"source-name":"x"}`: "Invalid input received: marker not found: " +
+			"{'source-name': 'x'}", `{}`: "Invalid input received: marker not found: {}"} {
+			a := f.wantAt(minor, "admin", 400, "GET", path[0]+host+"&marker="+url.QueryEscape(marker), "")
+			a.wantMessage(t, marker, sentence)
+		}
+		for body, sentence := range map[string]string{`{"ref":{"source-name":"x"}}`: "Invalid input received: Host field is " +
+			"missing.", `{"host":"kvol@hdd_general","ref":"x"}`: "Manage existing volume failed due to invalid backend " +
+			"reference x: Reference must contain source-name element."} {
+			a := f.wantAt(0, "admin", 400, "POST", "os-volume-manage", `{"volume":`+body+`}`)
+			a.wantMessage(t, body, sentence)
 		}
 		f.wantAt(minor, "admin", 400, "POST", path[0], `{"volume":{"host":"kvol@hdd_general","ref":{}}}`)
 		a := f.wantAt(minor, "admin", 202, "POST", path[0],
