@@ -130,17 +130,23 @@ func TestCheckIsNeverFalselyOK(t *testing.T) {
 		passed bool
 		says   string
 	}{
-		"whole":       {make(disk, mib).ext(0), map[string]answer{"e2fsck": whole}, true, "The ext on the volume is whole."},
-		"damaged":     {make(disk, mib).ext(0), map[string]answer{"e2fsck": {exit: 4}}, false, "ended with status 4"},
-		"no tool":     {make(disk, mib).ext(0), nil, false, "e2fsck is not installed in this zone"},
-		"no fs":       {make(disk, mib), nil, false, "holds no file system (nothing)"},
-		"not known":   {make(disk, mib).put(0, "data"), nil, false, "holds nothing that is known"},
-		"encrypted":   {make(disk, mib).put(0, "LUKS\xba\xbe"), nil, false, "is encrypted by its hosts"},
-		"unsure":      {make(disk, mib).put(0, "XFSB"), map[string]answer{"xfs_repair": {exit: 1, said: "ALERT: The filesystem has valuable metadata changes in a log which is being ignored"}}, false, "only mounting it replays its log"},
-		"one of two":  {mbr().ext(2048*512).put(8192*512, "LUKS\xba\xbe"), map[string]answer{"e2fsck": whole}, false, "look into it"},
-		"both":        {mbr().ext(2048 * 512).ext(8192 * 512), map[string]answer{"e2fsck": whole}, true, "partition 2 is whole"},
-		"swap beside": {mbr().ext(2048*512).put(8192*512+0xff6, "SWAPSPACE2"), map[string]answer{"e2fsck": whole}, true, "(swap)"},
-		"beyond":      {mbr()[:4*mib], nil, false, "ends beyond the volume"},
+		"whole": {make(disk, mib).ext(0),
+			map[string]answer{"e2fsck": whole}, true, "The ext on the volume is whole."},
+		"damaged":   {make(disk, mib).ext(0), map[string]answer{"e2fsck": {exit: 4}}, false, "ended with status 4"},
+		"no tool":   {make(disk, mib).ext(0), nil, false, "e2fsck is not installed in this zone"},
+		"no fs":     {make(disk, mib), nil, false, "holds no file system (nothing)"},
+		"not known": {make(disk, mib).put(0, "data"), nil, false, "holds nothing that is known"},
+		"encrypted": {make(disk, mib).put(0, "LUKS\xba\xbe"), nil, false, "is encrypted by its hosts"},
+		"unsure": {make(disk, mib).put(0, "XFSB"), map[string]answer{"xfs_repair": {exit: 1,
+			said: "ALERT: The filesystem has valuable metadata changes in a log which is being ignored"}}, false,
+			"only mounting it replays its log"},
+		"one of two": {mbr().ext(2048*512).put(8192*512, "LUKS\xba\xbe"),
+			map[string]answer{"e2fsck": whole}, false, "look into it"},
+		"both": {mbr().ext(2048 * 512).ext(8192 * 512),
+			map[string]answer{"e2fsck": whole}, true, "partition 2 is whole"},
+		"swap beside": {mbr().ext(2048*512).put(8192*512+0xff6, "SWAPSPACE2"),
+			map[string]answer{"e2fsck": whole}, true, "(swap)"},
+		"beyond": {mbr()[:4*mib], nil, false, "ends beyond the volume"},
 	} {
 		var asked []string
 		checker := Checker{Most: 4 * mib, Run: func(_ context.Context, command []string) (int, string, error) {

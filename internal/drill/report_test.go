@@ -43,12 +43,20 @@ func TestSamplesAreBounded(t *testing.T) {
 // TestPage: what tenants wrote is text on it, and everything is there.
 func TestPage(t *testing.T) {
 	at, rto := time.Date(2026, 11, 22, 3, 30, 0, 0, time.UTC), 0.0123
-	r := Report{ID: "11111111", Zone: "kilo1", Verdict: block.DrillFailed, Reasons: []string{"volume <b>shop</b>: broken"},
-		RTO: &rto, EndedAt: at, CreatedAt: at, Volumes: []Subject{{Name: "<script>alert(1)</script>", At: &at, Size: 3 << 30,
+	r := Report{
+		ID:        "11111111",
+		Zone:      "kilo1",
+		Verdict:   block.DrillFailed,
+		Reasons:   []string{"volume <b>shop</b>: broken"},
+		RTO:       &rto,
+		EndedAt:   at,
+		CreatedAt: at,
+		Volumes: []Subject{{Name: "<script>alert(1)</script>", At: &at, Size: 3 << 30,
 			Served: &rto, Probes: []Probe{{Kind: block.ProbeFsck, Status: block.StepFailed, Text: "is damaged",
 				Output: "Pass 1 & 2"}}}},
 		Pairs: []Pair{{SourceZone: "mitaka1", Protection: 2, Before: Figures{P99: 2}, During: Figures{P99: 2.1}}},
-		Steps: []Step{{Name: "delete the clones", Status: block.StepSucceeded}}}
+		Steps: []Step{{Name: "delete the clones", Status: block.StepSucceeded}},
+	}
 	var page bytes.Buffer
 	if err := Page(&page, r); err != nil {
 		t.Fatal(err)

@@ -34,8 +34,8 @@ func TestWhen(t *testing.T) {
 			t.Errorf("%q comes at %s, want %s", text, got, want)
 		}
 	}
-	for _, text := range []string{"", "every", "every 59s", "every 9000h", "every x", "* * * *", "* * * * * *", "60 * * * *",
-		"* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "5-1 * * * *", "*/0 * * * *", "+1 * * * *", "1,, * * * *",
+	for _, text := range []string{"", "every", "every 59s", "every 9000h", "every x", "* * * *", "* * * * * *",
+		"60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "5-1 * * * *", "*/0 * * * *", "+1 * * * *", "1,, * * * *",
 		"a * * * *", "0 0 30 2 *", "-1 * * * *"} {
 		if w, err := ParseWhen(text); !block.Is(err, block.Invalid) {
 			t.Errorf("%q: %+v, %v", text, w, err)
