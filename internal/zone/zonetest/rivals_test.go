@@ -274,3 +274,24 @@ func TestKvolRecoveryWhileAThirdZoneIsCutOff(t *testing.T) {
 	j.WriteHere(3, 3)
 	j.Check()
 }
+
+// TestCutOffZoneHearsOfARecoveryByAThirdOne: the zone that recovered a volume
+// can't be reached any more, and the volume's own zone hears of it from who
+// granted that, without a restart.
+func TestCutOffZoneHearsOfARecoveryByAThirdOne(t *testing.T) {
+	t.Parallel()
+	c := zonetest.New(t)
+	j := contested(t, c, 36)
+	c.Cut(source, "kilo1")
+	was := *j
+	j.Recover("kilo1")
+	home := c.Session(source, zonetest.Alice)
+	eventually(t, "the volume's zone hears of it", func() bool {
+		list, err := home.Stale(t.Context())
+		return err == nil && len(list) == 1 && list[0].Zone == "kilo1" && list[0].NewVolume == j.Volume
+	})
+	if writable(c, source, was.Volume) {
+		t.Error("both take writes")
+	}
+	j.Check()
+}
