@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +22,7 @@ func (n errIll) Error() string {
 }
 
 func drDoctor(out *output) *cobra.Command {
-	var fix bool
+	var fix, last bool
 	c := &cobra.Command{Use: "doctor", Args: cobra.NoArgs,
 		Short: "Look for what is not as it should be in this zone, say what to do, and mend it if asked to",
 		Long: `Looks for volumes that nothing replicates, pairs without recent points, zones that are silent, clocks that are
@@ -30,13 +31,24 @@ that no pair needs, snapshots and volumes that nobody knows, copies that a move 
 
 With --fix it mends what can be mended without losing anything that anybody wrote (administrators). The exit status is 1
 if something is left that is not mended.`}
+	c.Flags().BoolVar(&last, "last", false, "only show what it found when it last looked by itself")
 	c.Flags().BoolVar(&fix, "fix", false, "mend what can be mended")
 	c.RunE = with(func(ctx context.Context, c *cobra.Command, s *client.Session, _ []string) error {
-		d, err := s.Doctor(ctx, fix)
-		if err != nil {
+		before, err := s.LastVisit(ctx)
+		if err != nil && (last || !client.IsStatus(err, http.StatusNotFound)) {
 			return err
 		}
+		d := before
+		if !last {
+			if d, err = s.Doctor(ctx, fix); err != nil {
+				return err
+			}
+		}
 		if out.format == "table" {
+			if !before.AsOf.IsZero() {
+				fmt.Fprintf(c.OutOrStdout(), "It last looked by itself at %s (UTC), and found %d.\n\n",
+					before.AsOf.UTC().Format("2006-01-02 15:04:05"), len(before.Findings)+before.LeftOut)
+			}
 			tellFindings(c.OutOrStdout(), d, fix)
 		} else if err := out.rows(c.OutOrStdout(), d, nil, nil); err != nil {
 			return err

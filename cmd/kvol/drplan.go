@@ -53,6 +53,19 @@ func drPlan(out *output) *cobra.Command {
 				return err
 			}
 			return showPlan(c, out, p)
+		})}, &cobra.Command{Use: "update PLAN FILE", Args: cobra.ExactArgs(2),
+		Short: "Put the plan of a file into the place of one (- for standard input)",
+		Long: `Puts the plan of a file, as kvol dr plan show -o json prints it and kvol dr plan create takes it, into the place
+of the plan with this id or name. Recoveries that were begun or wait for consent keep what the plan was.`,
+		RunE: with(func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error {
+			p, err := readPlan(c.InOrStdin(), args[1])
+			if err == nil {
+				p, err = s.UpdatePlan(ctx, args[0], p)
+			}
+			if err != nil {
+				return err
+			}
+			return showPlan(c, out, p)
 		})}, &cobra.Command{Use: "delete PLAN", Short: "Forget a recovery plan", Args: cobra.ExactArgs(1),
 		RunE: with(func(ctx context.Context, _ *cobra.Command, s *client.Session, args []string) error {
 			return s.DeletePlan(ctx, args[0])

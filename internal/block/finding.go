@@ -11,6 +11,7 @@ const (
 	FindPeerSilent    FindingKind = "peer-silent"      // a zone that was not heard of for long
 	FindClocksApart   FindingKind = "clocks-apart"     // two zones' clocks differ
 	FindRival         FindingKind = "rival"            // a volume that two zones took over
+	FindAuditBroken   FindingKind = "audit-broken"     // an audit log that is not what was written
 	FindStalePrimary  FindingKind = "stale-primary"    // a volume that lives on in another zone
 	FindOrphanReplica FindingKind = "orphan-replica"   // a replica of no protection
 	FindOrphanVolume  FindingKind = "orphan-volume"    // bytes in a store that belong to nothing in the catalog
@@ -36,4 +37,22 @@ type Finding struct {
 	Point      PointID     `json:"point"`
 	Holder     string      `json:"holder"` // of a pin
 	Store      string      `json:"store"`
+}
+
+// FindingKinds are all kinds.
+var FindingKinds = []FindingKind{
+	FindUnprotected,
+	FindNoRecentPoint,
+	FindPeerSilent,
+	FindClocksApart,
+	FindRival,
+	FindAuditBroken,
+	FindStalePrimary,
+	FindOrphanReplica,
+	FindOrphanVolume,
+	FindTemporary,
+	FindUnknown,
+	FindLeakedPin,
+	FindLeakedCut,
+	FindLeakedLink,
 }

@@ -29,6 +29,16 @@ type Doctor struct {
 	LeftOut  int       `json:"left_out"`
 }
 
+// LastVisit is what the doctor found when it last looked by itself; 404 before the
+// first time.
+func (s *Session) LastVisit(ctx context.Context) (Doctor, error) {
+	var out struct {
+		Doctor Doctor `json:"doctor"`
+	}
+	err := s.dr(ctx, "/doctor?last=1", &out)
+	return out.Doctor, err
+}
+
 // Doctor looks for what is not as it should be in the zone, and with mend mends
 // what can be mended without losing anything.
 func (s *Session) Doctor(ctx context.Context, mend bool) (Doctor, error) {

@@ -277,6 +277,16 @@ func (s *Session) CreatePlan(ctx context.Context, p RecoveryPlan) (RecoveryPlan,
 	return out.Plan, err
 }
 
+// UpdatePlan puts another plan into the place of one, by its id or name.
+func (s *Session) UpdatePlan(ctx context.Context, id string, p RecoveryPlan) (RecoveryPlan, error) {
+	var out struct {
+		Plan RecoveryPlan `json:"plan"`
+	}
+	in := map[string]any{"name": p.Name, "description": p.Description, "waves": p.Waves, "mapping": p.Mapping}
+	err := s.drCall(ctx, http.MethodPut, "/plans/"+url.PathEscape(id), in, &out)
+	return out.Plan, err
+}
+
 // DeletePlan forgets a recovery plan.
 func (s *Session) DeletePlan(ctx context.Context, id string) error {
 	return s.drCall(ctx, http.MethodDelete, "/plans/"+url.PathEscape(id), nil, nil)

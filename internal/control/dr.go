@@ -41,6 +41,12 @@ type DR struct {
 	// KeepUndo is how long what only a stale volume has is kept as a snapshot; 7
 	// days if zero.
 	KeepUndo time.Duration
+	// DoctorEvery is how often the doctor looks by itself; 10 minutes if zero, never
+	// if negative.
+	DoctorEvery time.Duration
+	// ConsentFor is how long an operation waits for a second administrator; a day if
+	// zero.
+	ConsentFor time.Duration
 	// SecondConsent has another administrator agree to recoveries by which writes
 	// may be lost.
 	SecondConsent bool
@@ -189,6 +195,9 @@ func (s *Service) runKeeping(ctx context.Context) error {
 	for {
 		if err := s.sealAudit(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("old records of the audit log could not be sealed", "err", err)
+		}
+		if err := s.expireConsents(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("operations that nobody agreed to could not be ended", "err", err)
 		}
 		if err := s.expireUndo(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("what is kept of stale volumes could not be let go", "err", err)

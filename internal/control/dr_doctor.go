@@ -48,6 +48,13 @@ func (s *Service) Doctor(ctx context.Context, c block.Caller) (Findings, error) 
 	if err != nil {
 		return Findings{}, err
 	}
+	short, err := e.shortAudit(ctx)
+	if err == nil && short && c.Admin() {
+		err = e.ownAudit(ctx)
+	}
+	if err != nil {
+		return Findings{}, err
+	}
 	out := Findings{At: s.now(), LeftOut: e.left}
 	for _, a := range e.found {
 		if c.Admin() || a.forTenants() && sees(c, a.Project) {
@@ -112,7 +119,7 @@ func (s *Service) mendOne(ctx context.Context, c block.Caller, a ailment) error 
 func (a ailment) leftover() bool {
 	switch a.Kind {
 	case block.FindUnprotected, block.FindNoRecentPoint, block.FindPeerSilent, block.FindClocksApart,
-		block.FindStalePrimary, block.FindRival, block.FindOrphanReplica:
+		block.FindStalePrimary, block.FindRival, block.FindAuditBroken, block.FindOrphanReplica:
 		return false
 	}
 	return true
@@ -169,7 +176,7 @@ func (s *Service) examine(ctx context.Context) (*examination, error) {
 		}
 		kept := len(e.found)
 		for _, look := range []func(*catalog.Tx) error{
-			e.stale, e.rivals, func(tx *catalog.Tx) error { return e.replicas(ctx, tx) },
+			e.foreignAudits, e.stale, e.rivals, func(tx *catalog.Tx) error { return e.replicas(ctx, tx) },
 			func(tx *catalog.Tx) error { return e.strangers(tx, stored) }, e.pins, e.cuts, e.links,
 		} {
 			if err := look(tx); err != nil {

@@ -286,6 +286,8 @@ func (s *Service) ConsentOperation(ctx context.Context, c block.Caller, id strin
 		switch {
 		case op.Status != block.OperationConsent:
 			return block.Errorf(block.Conflict, "Operation %s does not wait for consent; it is %s.", id, op.Status)
+		case !tx.Now.Before(op.CreatedAt.Add(s.cfg.DR.consentFor())):
+			return errConsentLate(id)
 		case c.User == op.User:
 			return block.Errorf(block.Forbidden, "Another person than who asked for it must agree.")
 		}

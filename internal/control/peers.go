@@ -226,7 +226,6 @@ func (s *Service) RunPeers(ctx context.Context) error {
 	for _, zone := range s.otherZones() {
 		g.Go(func() error { return s.runPeer(ctx, zone) })
 	}
-	g.Go(func() error { return s.runKeeping(ctx) })
 	return g.Wait()
 }
 

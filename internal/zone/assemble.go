@@ -105,6 +105,7 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		DR: control.DR{URL: s.URL(), KeepUndo: s.cfg.KeepUndo, SecondConsent: s.cfg.DR.SecondConsent,
 			Parallel: s.cfg.DR.Parallel, Hooks: s.cfg.DR.hooks(), RivalTimeout: s.cfg.DR.RivalTimeout,
 			AcceptSilent: s.cfg.KvolAPI.SilentRivals == "accept", KeepAudit: s.cfg.DR.Audit.Keep,
+			DoctorEvery: s.cfg.DR.Doctor, ConsentFor: s.cfg.DR.ConsentFor,
 			KeepAudits: s.cfg.DR.Audit.Records, AuditFile: auditFiles(filepath.Join(s.cfg.DataDir, "audit")),
 			Probes:     s.cfg.DR.probes(),
 			KeepDrills: s.cfg.DR.KeepDrills, DrillScratch: s.cfg.DR.DrillScratchGiB << 30},

@@ -34,6 +34,12 @@ type DRConfig struct {
 	// check a file system; 64 if absent.
 	KeepDrills      int   `yaml:"keep_drills"`
 	DrillScratchGiB int64 `yaml:"drill_scratch_gib"`
+	// Doctor is how often the doctor looks by itself; 10m if absent, never if below
+	// 0.
+	Doctor time.Duration `yaml:"doctor"`
+	// ConsentFor is how long a recovery waits for a second administrator; 24h if
+	// absent.
+	ConsentFor time.Duration `yaml:"consent_for"`
 	// Audit says what of the audit log stays in the catalog; the rest goes into
 	// files.
 	Audit AuditConfig `yaml:"audit"`
@@ -75,6 +81,9 @@ func (d DRConfig) check() error {
 	}
 	if d.Audit.Keep < 0 || d.Audit.Records < 0 {
 		return fmt.Errorf("dr.audit: keep and records are not negative")
+	}
+	if d.ConsentFor < 0 {
+		return fmt.Errorf("dr.consent_for: %s is less than 0", d.ConsentFor)
 	}
 	names := map[string]bool{}
 	for _, h := range d.Hooks {

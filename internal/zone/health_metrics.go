@@ -70,6 +70,10 @@ var (
 		[]string{"peer"}, nil)
 	rtoSeconds = prometheus.NewDesc("kvol_rto_seconds", "How long the newest recovery of a kind took.",
 		[]string{"kind", "way"}, nil)
+	doctorFound = prometheus.NewDesc("kvol_doctor_findings",
+		"What the doctor found of a kind when it last looked by itself.", []string{"kind"}, nil)
+	doctorAt = prometheus.NewDesc("kvol_doctor_visited_timestamp_seconds",
+		"When the doctor last looked by itself; absent before the first time.", nil, nil)
 	lookedAt = prometheus.NewDesc("kvol_health_assessed_timestamp_seconds",
 		"When the health of replication was last assessed.", nil, nil)
 )
@@ -112,6 +116,33 @@ func (c *storeCollector) health(ctx context.Context, to chan<- prometheus.Metric
 		}
 	}
 	c.rtos(ctx, to, gauge)
+	c.doctor(ctx, to, gauge)
+}
+
+// doctor tells what the doctor found, each kind also where that is nothing.
+func (c *storeCollector) doctor(
+	ctx context.Context,
+	to chan<- prometheus.Metric,
+	gauge func(*prometheus.Desc, float64, ...string),
+) {
+	f, ok, err := c.server.control.LastVisit(ctx, observer)
+	if err != nil {
+		to <- prometheus.NewInvalidMetric(doctorAt, err)
+	}
+	if !ok || err != nil {
+		return
+	}
+	counts := map[block.FindingKind]int{}
+	for _, kind := range block.FindingKinds {
+		counts[kind] = 0
+	}
+	for _, one := range f.All {
+		counts[one.Kind]++
+	}
+	for kind, n := range counts {
+		gauge(doctorFound, float64(n), string(kind))
+	}
+	gauge(doctorAt, seconds(f.At))
 }
 
 func volumeSeries(gauge func(*prometheus.Desc, float64, ...string), v control.VolumeState) {

@@ -135,6 +135,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.policy.Run(ctx, s.env.Reload) })
 	g.Go(func() error { return s.ledger.Run(ctx) })
 	g.Go(func() error { return s.upkeep.Run(ctx) })
+	g.Go(func() error { return s.control.RunDoctor(ctx) })
 	if s.peers != nil {
 		g.Go(func() error { return s.control.RunPeers(ctx) })
 		g.Go(func() error { return s.sender.Run(ctx) })

@@ -99,7 +99,7 @@ var reads = []read{
 	{path: "/keeps", summary: "pins and holds of recovery points", serve: (*Server).keeps, member: "keeps",
 		answer: []keepBody{}},
 	{path: "/doctor", summary: "what is not as it should be, and what to do", serve: (*Server).doctor,
-		member: "doctor", answer: doctorBody{}},
+		member: "doctor", answer: doctorBody{}, query: []string{"last"}},
 	{path: "/audit", summary: "the newest records of the audit log", serve: (*Server).audit, member: "audit",
 		answer: []auditBody{}, query: []string{"limit", "before"}, words: []string{"operation_id", "call"}},
 	{path: "/audit/records", summary: "the audit log as it is kept, from old to new", serve: (*Server).auditRecords,

@@ -19,6 +19,17 @@ func doctorView(f control.Findings) doctorBody {
 }
 
 func (s *Server) doctor(r *http.Request, c block.Caller) (any, error) {
+	var last int64
+	if err := wholes(r.URL.Query(), map[string]*int64{"last": &last}); err != nil {
+		return nil, err
+	}
+	if last != 0 {
+		found, ok, err := s.cfg.Service.LastVisit(r.Context(), c)
+		if err == nil && !ok {
+			err = block.Errorf(block.NotFound, "The doctor has not looked by itself yet.")
+		}
+		return map[string]any{"doctor": doctorView(found)}, err
+	}
 	found, err := s.cfg.Service.Doctor(r.Context(), c)
 	return map[string]any{"doctor": doctorView(found)}, err
 }

@@ -191,6 +191,7 @@ func TestWhoSeesWhat(t *testing.T) {
 		{"rtos", 200, 403, 403, `"rtos":[]`},
 		{"limits", 200, 403, 403, `"limits":[]`},
 		{"doctor", 200, 200, 200, `"kind":"leaked-pin"`},
+		{"doctor?last=1", 404, 404, 404, "has not looked by itself yet"},
 		{"nothing", 404, 404, 404, "no such path"},
 	} {
 		for token, want := range map[string]int{"admin": c.admin, "owner": c.owner, "other": c.other} {

@@ -97,6 +97,10 @@ func TestWavesHooksAndFailures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plan.Description = "in their order"
+	if got, err := s.UpdatePlan(t.Context(), "shop", plan); err != nil || got.ID != p.ID || got.Description == "" {
+		t.Errorf("%+v, %v", got, err)
+	}
 	h.fails = "after 2: 1 succeeded"
 	op, _, err := s.Recover(t.Context(), client.Recovery{Scope: client.RecoveryScope{Plan: "shop"}, AcceptLoss: true})
 	if err != nil {
