@@ -55,8 +55,8 @@ func drPlan(out *output) *cobra.Command {
 			return showPlan(c, out, p)
 		})}, &cobra.Command{Use: "update PLAN FILE", Args: cobra.ExactArgs(2),
 		Short: "Put the plan of a file into the place of one (- for standard input)",
-		Long: `Puts the plan of a file, as kvol dr plan show -o json prints it and kvol dr plan create takes it, into the place
-of the plan with this id or name. Recoveries that were begun or wait for consent keep what the plan was.`,
+		Long: `Puts the plan of a file, as kvol dr plan show -o json prints it and kvol dr plan create takes it, into the
+place of the plan with this id or name. Recoveries that were begun or wait for consent keep what the plan was.`,
 		RunE: with(func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error {
 			p, err := readPlan(c.InOrStdin(), args[1])
 			if err == nil {

@@ -118,8 +118,10 @@ func (e *examination) foreignAudits(tx *catalog.Tx) error {
 	for _, b := range broken {
 		e.add(ailment{Finding: block.Finding{Kind: block.FindAuditBroken, Peer: b.Zone,
 			Text: fmt.Sprintf("The audit log of zone %s is not what that zone told before: %s", b.Zone, b.Why),
-			Advice: "Ask who works on that zone's catalog, and compare it with an export. If the zone was restored from a copy, " +
-				"say `kvol dr audit accept " + string(b.Zone) + "`."}})
+			Advice: "Ask who works on that zone's catalog, and compare it with an export. If the zone was restored from a " +
+				"copy, say `kvol dr audit accept " + string(
+				b.Zone,
+			) + "`."}})
 	}
 	return err
 }
@@ -130,8 +132,8 @@ func (e *examination) ownAudit(ctx context.Context) error {
 	for _, p := range r.Problems {
 		e.add(ailment{Finding: block.Finding{Kind: block.FindAuditBroken, SourceZone: e.s.cfg.Zone,
 			Holder: fmt.Sprintf("record %d", p.Record), Text: "The audit log of this zone is not what was written: " + p.Text,
-			Advice: "Look at `kvol dr audit verify` and at exports from before; somebody changed catalog.db by hand, or it was " +
-				"restored from a copy."}})
+			Advice: "Look at `kvol dr audit verify` and at exports from before; somebody changed catalog.db by hand, or it " +
+				"was restored from a copy."}})
 	}
 	return err
 }
