@@ -115,7 +115,9 @@ func TestConsentThatComesTooLate(t *testing.T) {
 	if err := z.expireConsents(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for id, want := range map[string]block.OperationStatus{"late": block.OperationCanceled, "soon": block.OperationConsent} {
+	for id, want := range map[string]block.OperationStatus{
+		"late": block.OperationCanceled, "soon": block.OperationConsent,
+	} {
 		v, err := z.Operation(t.Context(), erin, id)
 		if err != nil || v.Status != want || want == block.OperationCanceled && v.Steps[0].Status != block.StepCanceled {
 			t.Errorf("%s: %+v, %v", id, v, err)
