@@ -32,7 +32,8 @@ set), and first copies take what the others leave.`}
 				return err
 			}
 			return out.rows(c.OutOrStdout(), all, limitHeader, limitRows(all))
-		})}, drLinkLimit(out), drLinkUnlimit(), drLinkProgress(out))
+		})}, drLinkLimit(out), drLinkUnlimit(), drLinkProgress(out),
+		drLinkRelays(out))
 	return c
 }
 
@@ -141,6 +142,25 @@ func drLinkProgress(out *output) *cobra.Command {
 			return out.rows(c.OutOrStdout(), all, table.Row{"Volume", "Backup zone", "What", "Done", "Of", "Ready (UTC)"}, rows)
 		}),
 	}
+}
+
+func drLinkRelays(out *output) *cobra.Command {
+	return &cobra.Command{Use: "relays", Short: "List how far replicas were sent on to third zones", Args: cobra.NoArgs,
+		RunE: with(func(ctx context.Context, c *cobra.Command, s *client.Session, _ []string) error {
+			all, err := s.Relays(ctx)
+			if err != nil {
+				return err
+			}
+			var rows []table.Row
+			for _, r := range all {
+				upTo := ""
+				if r.ReplicatedUpTo != nil {
+					upTo = r.ReplicatedUpTo.Format("2006-01-02 15:04:05.000")
+				}
+				rows = append(rows, table.Row{r.SourceZone, r.VolumeID, r.Destination, upTo, r.LastError})
+			}
+			return out.rows(c.OutOrStdout(), all, table.Row{"Of", "Volume", "To", "Replicated up to (UTC)", "Error"}, rows)
+		})}
 }
 
 // parseSize reads a number of bytes as people write it: 4096, 500KiB, 1.5MiB.

@@ -19,6 +19,10 @@ type Protection struct {
 	Enabled     bool
 	// RPOTarget is how far the replica may be behind; see RPO for 0.
 	RPOTarget time.Duration
+	// Via, if not "", is the zone that sends its replicas of the protection Follows
+	// on to Destination: the points of SourceZone's volumes, by the same names.
+	Via     Zone  `json:",omitempty"`
+	Follows int64 `json:",omitempty"`
 	// Lease, if not 0, is how long hosts in the source zone may write without the
 	// destination's word that it does not take the volume over; MaxLease at most.
 	Lease time.Duration
@@ -29,6 +33,14 @@ const (
 	MinLease = 200 * time.Millisecond
 	MaxLease = 10 * time.Minute
 )
+
+// Sender is the zone from which the destination gets the points.
+func (p Protection) Sender() Zone {
+	if p.Via != "" {
+		return p.Via
+	}
+	return p.SourceZone
+}
 
 // RPO is how far a replica may be behind: RPOTarget, else three intervals and
 // at least the 15 s in which an idle volume is heard of three times.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 )
 
 // Limit is how much replication may send to a zone.
@@ -55,6 +56,26 @@ func (s *Session) SetLimit(ctx context.Context, l Limit) (Limit, error) {
 // DeleteLimit takes a limit off.
 func (s *Session) DeleteLimit(ctx context.Context, zone string, protection int64) error {
 	return s.drCall(ctx, http.MethodDelete, limitPath(zone, protection), nil, nil)
+}
+
+// Relay is how far a replica was sent on to a third zone.
+type Relay struct {
+	SourceZone     string     `json:"source_zone"`
+	VolumeID       string     `json:"volume_id"`
+	Destination    string     `json:"destination"`
+	Confirmed      *Point     `json:"confirmed"`
+	ReplicatedUpTo *time.Time `json:"replicated_up_to"`
+	LastError      string     `json:"last_error"`
+	BytesSent      int64      `json:"bytes_sent"`
+}
+
+// Relays lists how far the zone sent its replicas on.
+func (s *Session) Relays(ctx context.Context) ([]Relay, error) {
+	var out struct {
+		Relays []Relay `json:"relays"`
+	}
+	err := s.dr(ctx, "/relays", &out)
+	return out.Relays, err
 }
 
 func limitPath(zone string, protection int64) string {

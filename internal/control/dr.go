@@ -27,6 +27,8 @@ type DR struct {
 	// replication.Sender.Status does; nil where nothing is sent. What it tells is
 	// newer than what the catalog keeps, which is not written for each heartbeat.
 	Replicating func() []replication.LinkStatus
+	// Relays are the policies by which replicas of this zone are sent on.
+	Relays []block.Protection
 	// Repace, if set, is called after a change of what LimitsTo answers. It must not
 	// block.
 	Repace func()
@@ -154,9 +156,32 @@ func (s *Service) KnownProtections() []block.Protection {
 				all = append(all, p.Protection)
 			}
 		}
+		for _, p := range d.Relays {
+			if p.Destination == s.cfg.Zone && p.Via == d.Zone && p.SourceZone != s.cfg.Zone {
+				s.fillBackends(&p, copies)
+				all = append(all, p)
+			}
+		}
 	}
 	slices.SortFunc(all, func(a, b block.Protection) int { return int(a.Seq - b.Seq) })
 	return all
+}
+
+// Relays are the policies by which this zone sends replicas on, with the types of
+// the volumes as far as they are known.
+func (s *Service) Relays() []block.Protection {
+	relays := slices.Clone(s.cfg.DR.Relays)
+	if len(relays) == 0 {
+		return nil
+	}
+	for _, p := range s.KnownProtections() {
+		for i := range relays {
+			if relays[i].SourceZone == p.SourceZone && relays[i].Follows == p.Seq {
+				relays[i].SourceType, relays[i].Source = p.SourceType, p.Source
+			}
+		}
+	}
+	return relays
 }
 
 func (s *Service) ownProtections() []block.Protection {

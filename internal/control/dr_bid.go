@@ -221,6 +221,19 @@ func (s *Service) destinations(zone block.Zone, t block.TypeID) (zones []block.Z
 			zones = append(zones, p.Protection.Destination)
 		}
 	}
+	for _, d := range s.peers.copies {
+		zones = append(zones, relayedTo(d.Relays, zone)...)
+	}
+	return append(zones, relayedTo(s.cfg.DR.Relays, zone)...)
+}
+
+// relayedTo are the zones to which another zone's volumes are sent on.
+func relayedTo(relays []block.Protection, zone block.Zone) (zones []block.Zone) {
+	for _, p := range relays {
+		if p.SourceZone == zone {
+			zones = append(zones, p.Destination)
+		}
+	}
 	return zones
 }
 

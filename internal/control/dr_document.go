@@ -40,7 +40,7 @@ func (s *Service) Document(ctx context.Context) (Document, error) {
 	if err != nil {
 		return Document{}, err
 	}
-	d.Rooms = s.ownRooms()
+	d.Rooms, d.Relays = s.ownRooms(), s.Relays()
 	d.Protections, err = s.OwnProtections(ctx)
 	return d, err
 }

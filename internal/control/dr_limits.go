@@ -79,7 +79,7 @@ func (s *Service) SetLinkLimit(ctx context.Context, c block.Caller, to block.Zon
 // limitable reports NotFound unless this zone sends to another one under a policy,
 // or under any for 0.
 func (s *Service) limitable(to block.Zone, seq int64) error {
-	sends := slices.ContainsFunc(s.ownProtections(), func(p block.Protection) bool {
+	sends := slices.ContainsFunc(append(s.ownProtections(), s.cfg.DR.Relays...), func(p block.Protection) bool {
 		return p.Destination == to && (seq == 0 || p.Seq == seq)
 	})
 	if sends {

@@ -252,6 +252,16 @@ func (s *Service) SealKey(ctx context.Context, v block.Volume, box []byte) ([]by
 	return keystore.SealFor(box, v.ID, key)
 }
 
+// Reseal seals a key that came sealed for this zone with a replica for another
+// one.
+func (s *Service) Reseal(source block.VolumeID, sealed, box []byte) ([]byte, error) {
+	key, err := s.sealer.OpenFor(source, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return keystore.SealFor(box, source, key)
+}
+
 // adoptKey encrypts a volume that is made of a replica as the replica is: the
 // key came with its entry, sealed for this zone.
 func (s *Service) adoptKey(tx *catalog.Tx, v *block.Volume, t block.VolumeType, r block.Replica) error {

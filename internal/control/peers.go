@@ -38,8 +38,9 @@ type Document struct {
 	At          time.Time            `json:"at"`  // when it was written, on the zone's own clock
 	Types       []DocumentType       `json:"types"`
 	Backends    []block.Backend      `json:"backends"`
-	Protections []DocumentProtection `json:"protections"` // those of which the zone is the source
-	Jobs        []block.DRJob        `json:"jobs"`        // the newest of both kinds
+	Protections []DocumentProtection `json:"protections"`      // those of which the zone is the source
+	Relays      []block.Protection   `json:"relays,omitempty"` // by which it sends other zones' volumes on
+	Jobs        []block.DRJob        `json:"jobs"`             // the newest of both kinds
 	Rooms       []DocumentRoom       `json:"rooms,omitempty"`
 	Fences      int64                `json:"fences"`         // revision of what it knows to live on elsewhere
 	Audit       audit.Head           `json:"audit,omitzero"` // the last record of its audit log

@@ -31,6 +31,11 @@ type SenderConfig struct {
 	// SealKey seals the key of a volume, if it is encrypted, for the zone whose
 	// Have.Box it is given; nil where no volume is.
 	SealKey func(ctx context.Context, v block.Volume, box []byte) ([]byte, error)
+	// Relays lists the policies by which replicas of this zone are sent on to third
+	// ones, for good; nil for none. Reseal seals the key of an encrypted volume that
+	// came sealed for this zone for the one whose Have.Box it is given.
+	Relays func() []block.Protection
+	Reseal func(source block.VolumeID, sealed, box []byte) ([]byte, error)
 	// Fenced is told that a volume of this zone was recovered in another one. It
 	// marks the volume as a stale primary; it may be told again.
 	Fenced func(ctx context.Context, f block.Fence) error

@@ -48,7 +48,7 @@ func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
 	if err != nil {
 		return Have{}, err
 	}
-	k := linkKey{i.from, o.Volume, o.Protection}
+	k := linkKey{p.SourceZone, o.Volume, o.Protection}
 	release, err := i.receiver.claim(ctx, k, i.cancel)
 	if err != nil {
 		return Have{}, err
@@ -165,13 +165,17 @@ func (i *inbound) check(s block.Step) error {
 	switch {
 	case i.release == nil:
 		return block.Errorf(block.Invalid, "a step began before a volume was offered")
-	case s.Epoch != i.epoch || t.Epoch != i.epoch || t.Volume != i.key.volume:
+	case s.Epoch != i.epoch || t.Epoch != i.epoch && !i.older(t) || t.Volume != i.key.volume:
 		return block.Errorf(block.Invalid, "a step is of another volume or epoch than was offered")
 	case t.ID == "" || t.ID == s.Base.ID || t.Size <= 0 || t.Size%driver.BlockSize != 0 || t.Size < s.Base.Size:
 		return block.Errorf(block.Invalid, "the step to point %q makes no sense", t.ID)
 	}
 	return nil
 }
+
+// older reports whether a point is of an epoch that is over, and may come still:
+// who sends replicas on has such.
+func (i *inbound) older(p block.Point) bool { return i.protection.Via != "" && p.Epoch < i.epoch }
 
 // begin writes the step down and says where it goes on.
 func (i *inbound) begin(tx *catalog.Tx, s block.Step) (rep block.Replica, p catalog.Progress, err error) {
@@ -180,7 +184,7 @@ func (i *inbound) begin(tx *catalog.Tx, s block.Step) (rep block.Replica, p cata
 		return rep, p, err
 	}
 	if !found {
-		rep = block.Replica{ID: block.VolumeID(block.NewID()), SourceZone: i.from, Source: i.key.volume,
+		rep = block.Replica{ID: block.VolumeID(block.NewID()), SourceZone: i.key.zone, Source: i.key.volume,
 			Protection: i.key.protection, Backend: i.protection.Backup.Name, Epoch: s.Epoch, Holders: i.holders}
 		if err := tx.InsertReplica(rep); err != nil {
 			return rep, p, err

@@ -19,11 +19,18 @@ func (i *inbound) beginWithOwn(ctx context.Context, o Offer) (whole string, err 
 	if done, err := b.begun(ctx); done || err != nil {
 		return "", err
 	}
-	if whole, err = b.lookUp(ctx); whole != "" || err != nil {
-		return whole, err
-	}
-	if whole, err = b.prove(ctx); whole != "" || err != nil {
-		return whole, err
+	if b.origin.Zone != i.receiver.cfg.Zone {
+		if found, err := b.fromReplica(ctx); !found || err != nil {
+			return "", err // a first copy like any other
+		}
+	} else {
+		if whole, err = b.lookUp(ctx); whole != "" || err != nil {
+			return whole, err
+		}
+		if whole, err = b.prove(ctx); whole != "" || err != nil {
+			return whole, err
+		}
+		b.entry = block.Entry{Volume: b.stale, TypeName: b.stale.TypeName}
 	}
 	if err := b.insert(ctx); err != nil {
 		return "", err
@@ -40,7 +47,8 @@ type beginning struct {
 	offer  Offer
 	origin block.Origin
 
-	stale   block.Volume // of this zone
+	stale   block.Volume // of this zone; or the replica of the volume that is continued
+	entry   block.Entry  // until the first point comes
 	links   []catalog.Link
 	replica block.Replica
 	store   driver.Driver // of the stale volume
@@ -57,13 +65,36 @@ func (b *beginning) begun(ctx context.Context) (done bool, err error) {
 	return done, err
 }
 
+// fromReplica finds the point in a replica of the volume that is continued, which
+// is in a third zone: there the new volume goes on where the lost one ended.
+func (b *beginning) fromReplica(ctx context.Context) (found bool, err error) {
+	p := b.origin.Point
+	err = b.catalog().View(ctx, func(tx *catalog.Tx) error {
+		all, err := tx.ReplicasOf(b.origin.Zone, b.origin.Volume)
+		for _, r := range all {
+			have, sum, err := tx.Point(r.ID, p.ID)
+			if block.Is(err, block.NotFound) || err == nil && (have.Root != p.Root || have.Size != p.Size) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			b.stale, b.entry, b.sum, found = r.Entry.Volume, r.Entry, sum, true
+			b.stale.ID, b.stale.Backend, b.entry.Key = r.ID, r.Backend, nil
+		}
+		return err
+	})
+	if err != nil || !found {
+		return false, err
+	}
+	b.store, err = b.receiver.cfg.Backends.Of(b.stale.Backend)
+	return true, err
+}
+
 // lookUp finds the stale volume. That the other zone continues it is that
 // zone's to tell, so it is fenced here if it was not.
 func (b *beginning) lookUp(ctx context.Context) (whole string, err error) {
 	zone := b.receiver.cfg.Zone
-	if b.origin.Zone != zone {
-		return fmt.Sprintf("it continues a volume of zone %s, and this is zone %s", b.origin.Zone, zone), nil
-	}
 	if tell := b.receiver.cfg.Fenced; tell != nil {
 		err := tell(ctx, block.Fence{SourceZone: zone, Source: b.origin.Volume, Recovered: block.Recovered{
 			Zone: b.from, Volume: b.offer.Volume, Epoch: b.origin.Epoch, At: b.receiver.cfg.Now().UTC(),
@@ -199,7 +230,7 @@ func (b *beginning) commit(ctx context.Context) error {
 			return err
 		}
 		rep.Newest, rep.Current = p, p.At
-		rep.Entry = block.Entry{Volume: b.stale, TypeName: b.stale.TypeName}
+		rep.Entry = b.entry
 		rep.Entry.Volume.Attachments = nil
 		return tx.UpdateReplica(rep)
 	})

@@ -257,13 +257,9 @@ func (v *visit) confirm(ctx context.Context, p block.Point, sum Sum) error {
 	return v.tidy(ctx)
 }
 
-// origin is what the volume continues, if the link leads back to its zone.
-func (v *visit) origin() *block.Origin {
-	if o := v.volume.RecoveredFrom; o != nil && o.Zone == v.policy.Destination {
-		return o
-	}
-	return nil
-}
+// origin is what the volume continues. The zone that had it may have the point
+// still, and others may have got it.
+func (v *visit) origin() *block.Origin { return v.volume.RecoveredFrom }
 
 func (v *visit) originID() block.PointID {
 	if o := v.origin(); o != nil {
@@ -276,7 +272,7 @@ func (v *visit) originID() block.PointID {
 // has a newer point.
 func (v *visit) outgrow(tx *catalog.Tx, p block.Point) error {
 	id := v.originID()
-	if id == "" || p.ID == id {
+	if id == "" || p.ID == id || v.origin().Zone != v.policy.Destination {
 		return nil
 	}
 	_, err := tx.Unpin(v.volume.ID, id, block.OriginHolder)

@@ -31,9 +31,9 @@ type paced struct {
 	remote *Remote
 	shaper *pace.Shaper
 	flow   *pace.Flow
-	part   int64 // the protection's seq
-	visit  *visit
-	told   int64 // bytes of remote that were accounted for
+	part   int64  // the protection's seq
+	visit  *visit // nil for a relay
+	told   int64  // bytes of remote that were accounted for
 }
 
 // Unwrap returns the Target behind.
@@ -50,7 +50,9 @@ func (p *paced) rest() {
 func (p *paced) Write(ctx context.Context, r Run) error {
 	p.rest()
 	for _, part := range r.chunks(p.chunk()) {
-		p.visit.outgrown()
+		if p.visit != nil {
+			p.visit.outgrown()
+		}
 		if err := p.flow.Wait(ctx, int64(len(part.Data))+32); err != nil {
 			return err
 		}
@@ -61,7 +63,9 @@ func (p *paced) Write(ctx context.Context, r Run) error {
 		if err != nil {
 			return err
 		}
-		p.visit.moved(int64(len(part.Data)))
+		if p.visit != nil {
+			p.visit.moved(int64(len(part.Data)))
+		}
 	}
 	return nil
 }
@@ -105,7 +109,7 @@ func (v *visit) pace(t Target) Target {
 	s := v.sender
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := v.link.Confirmed.ID == "" && v.originID() == ""
+	first := v.link.Confirmed.ID == "" && (v.origin() == nil || v.origin().Zone != v.policy.Destination)
 	if v.track.flow == nil || v.track.first != first {
 		v.track.flow, v.track.first = v.lane.shaper.Flow(v.link.Protection, first), first
 	}

@@ -141,7 +141,7 @@ func (r *Receiver) noteError(k linkKey, err error) {
 // protection returns the policy under which zone from may send to this one.
 func (r *Receiver) protection(from block.Zone, seq int64) (block.Protection, error) {
 	for _, p := range r.cfg.Protections() {
-		if p.Seq == seq && p.SourceZone == from && p.Destination == r.cfg.Zone && p.Enabled {
+		if p.Seq == seq && p.Sender() == from && p.Destination == r.cfg.Zone && p.Enabled {
 			return p, nil
 		}
 	}

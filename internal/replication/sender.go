@@ -80,6 +80,7 @@ func NewSender(cfg SenderConfig) *Sender {
 // with the next Run.
 func (s *Sender) Run(ctx context.Context) error {
 	defer s.stop()
+	s.runRelays(ctx)
 	for {
 		if err := s.scan(ctx); err != nil && ctx.Err() == nil {
 			s.cfg.Log.Error("looking for volumes to replicate failed", "err", err)

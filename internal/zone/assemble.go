@@ -103,7 +103,7 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		VolumeQoS: s.cfg.Exports.VolumeQoS, Key: key, Protections: s.cfg.protections,
 		TempDir: filepath.Join(s.cfg.DataDir, "tmp"), OnChange: s.kick, Now: s.env.Now, Log: s.log,
 		DR: control.DR{URL: s.URL(), KeepUndo: s.cfg.KeepUndo, SecondConsent: s.cfg.DR.SecondConsent,
-			Parallel: s.cfg.DR.Parallel, Hooks: s.cfg.DR.hooks(), RivalTimeout: s.cfg.DR.RivalTimeout,
+			Relays: s.cfg.relays(), Parallel: s.cfg.DR.Parallel, Hooks: s.cfg.DR.hooks(), RivalTimeout: s.cfg.DR.RivalTimeout,
 			AcceptSilent: s.cfg.KvolAPI.SilentRivals == "accept", KeepAudit: s.cfg.DR.Audit.Keep,
 			DoctorEvery: s.cfg.DR.Doctor, ConsentFor: s.cfg.DR.ConsentFor,
 			KeepAudits: s.cfg.DR.Audit.Records, AuditFile: auditFiles(filepath.Join(s.cfg.DataDir, "audit")),
@@ -146,7 +146,7 @@ func (s *Server) openMovers() error {
 	}
 	s.sender = replication.NewSender(replication.SenderConfig{Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone,
 		Protections: s.control.KnownProtections, Dialer: s.peers, Fenced: s.control.Fence,
-		SealKey: s.control.SealKey, Limits: s.control.LimitsTo, Observe: s.control.ObserveSource, Now: s.env.Now, Log: s.log})
+		SealKey: s.control.SealKey, Limits: s.control.LimitsTo, Relays: s.control.Relays, Reseal: s.control.Reseal, Observe: s.control.ObserveSource, Now: s.env.Now, Log: s.log})
 	s.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: s.catalog, Backends: s.stores,
 		Box:  s.control.Sealer().Box(),
 		Zone: s.cfg.Zone, Protections: s.control.KnownProtections, Fenced: s.control.Fence,

@@ -35,6 +35,7 @@ type Config struct {
 	Backends    []BackendConfig    `yaml:"backends"`
 	VolumeTypes []TypeConfig       `yaml:"volume_types"`
 	Protections []ProtectionConfig `yaml:"protections"`
+	Relays      []RelayConfig      `yaml:"relays"`
 	Backup      *BackupConfig      `yaml:"backup"` // where backups are kept; there are none if absent
 
 	Identity IdentityConfig `yaml:"identity"`

@@ -135,7 +135,7 @@ func (c *Config) checkProtections() error {
 		}
 		seqs[p.Seq] = true
 	}
-	return nil
+	return c.checkRelays(peers, seqs)
 }
 
 // typeNamed finds a volume type by name or id.
@@ -153,17 +153,10 @@ func (c *Config) protections() []block.Protection {
 	out := make([]block.Protection, 0, len(c.Protections))
 	for _, p := range c.Protections {
 		t, _ := c.typeNamed(p.VolumeType)
-		retention := block.Retention{}
-		for _, tier := range p.Retention {
-			retention.Tiers = append(retention.Tiers, block.RetentionTier{Step: tier.Step, For: tier.For})
-		}
-		if len(retention.Tiers) == 0 {
-			retention = DefaultRetention
-		}
 		out = append(out, block.Protection{
 			Seq: p.Seq, SourceZone: c.Zone, SourceType: t.ID, Source: c.backend(t.ExtraSpecs["volume_backend_name"]),
 			Destination: p.Destination, Backup: p.BackupBackend.backend(), Interval: p.Interval,
-			Retention: retention, Enabled: !p.Disabled, RPOTarget: p.RPOTarget, Lease: p.Lease,
+			Retention: retentionOf(p.Retention), Enabled: !p.Disabled, RPOTarget: p.RPOTarget, Lease: p.Lease,
 		})
 	}
 	return out

@@ -59,6 +59,8 @@ var reads = []read{
 		serve: (*Server).replica, member: "replicas", answer: []replicaBody{}},
 	{path: "/links", summary: "how far this zone's volumes are replicated", serve: (*Server).links, member: "links",
 		answer: []linkBody{}},
+	{path: "/relays", summary: "how far replicas were sent on to third zones", serve: (*Server).relays, member: "relays",
+		answer: []relayBody{}},
 	{path: "/limits", summary: "how much this zone may send to others", serve: (*Server).limits, member: "limits",
 		answer: []limitBody{}},
 	{path: "/operations/{kind}/{rowkey}", summary: "a creation or a recovery, with its evidence",

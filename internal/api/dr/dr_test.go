@@ -189,6 +189,7 @@ func TestWhoSeesWhat(t *testing.T) {
 		{"events?limit=0", 400, 400, 400, "limit must be"},
 		{"events?limit=x", 400, 400, 400, "limit is a number"},
 		{"rtos", 200, 403, 403, `"rtos":[]`},
+		{"relays", 200, 403, 403, `"relays":[]`},
 		{"limits", 200, 403, 403, `"limits":[]`},
 		{"doctor", 200, 200, 200, `"kind":"leaked-pin"`},
 		{"nothing", 404, 404, 404, "no such path"},
