@@ -146,7 +146,8 @@ func (s *Server) openMovers() error {
 	}
 	s.sender = replication.NewSender(replication.SenderConfig{Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone,
 		Protections: s.control.KnownProtections, Dialer: s.peers, Fenced: s.control.Fence,
-		SealKey: s.control.SealKey, Limits: s.control.LimitsTo, Relays: s.control.Relays, Reseal: s.control.Reseal, Observe: s.control.ObserveSource, Now: s.env.Now, Log: s.log})
+		SealKey: s.control.SealKey, Limits: s.control.LimitsTo, Relays: s.control.Relays,
+		Reseal: s.control.Reseal, Observe: s.control.ObserveSource, Now: s.env.Now, Log: s.log})
 	s.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: s.catalog, Backends: s.stores,
 		Box:  s.control.Sealer().Box(),
 		Zone: s.cfg.Zone, Protections: s.control.KnownProtections, Fenced: s.control.Fence,
