@@ -34,7 +34,8 @@ func plain(q block.ListQuery) bool {
 // it is kept for quotas.
 func (tx *Tx) counted(n, size string, project block.ProjectID) (count, gib int64, err error) {
 	var args []any
-	query := "SELECT CAST(COALESCE(SUM(" + n + "), 0) AS BIGINT), CAST(COALESCE(SUM(" + size + "), 0) AS BIGINT) FROM usage"
+	query := "SELECT CAST(COALESCE(SUM(" + n + "), 0) AS BIGINT), " +
+		"CAST(COALESCE(SUM(" + size + "), 0) AS BIGINT) FROM usage"
 	if project != "" {
 		query, args = query+" WHERE project_id = $1", []any{project}
 	}

@@ -151,7 +151,8 @@ func TestManageRoutes(t *testing.T) {
 			a := f.wantAt(minor, "admin", 400, "GET", path[0]+host+"&marker="+url.QueryEscape(marker), "")
 			a.wantMessage(t, marker, sentence)
 		}
-		for body, sentence := range map[string]string{`{"ref":{"source-name":"x"}}`: "Invalid input received: Host field is " +
+		for body, sentence := range map[string]string{`{"ref":{"source-name":"x"}}`: "Invalid input received: " +
+			"Host field is " +
 			"missing.", `{"host":"kvol@hdd_general","ref":"x"}`: "Manage existing volume failed due to invalid backend " +
 			"reference x: Reference must contain source-name element."} {
 			a := f.wantAt(0, "admin", 400, "POST", "os-volume-manage", `{"volume":`+body+`}`)
