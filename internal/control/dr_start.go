@@ -98,6 +98,11 @@ func checkDR(req block.DRRequest) error {
 // of may be too new to be replicated: then its zone is asked, and if that knows
 // it, there is a job, which fails.
 func (s *Service) startHere(ctx context.Context, req block.DRRequest, user string) (int64, error) {
+	if s.cfg.DR.SecondConsent && req.Kind == block.DRRecovery {
+		// The document has no words for consent, and its recoveries don't ask what is lost.
+		return 0, block.Errorf(block.Conflict, "In zone %s a second administrator has to agree to recoveries: "+
+			"begin them with kvol dr recover, or POST /api/dr/v1/recoveries.", s.cfg.Zone)
+	}
 	return s.start(ctx, drStart{s: s, req: req}, user)
 }
 

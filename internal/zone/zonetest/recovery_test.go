@@ -287,6 +287,9 @@ func TestSecondPersonAgrees(t *testing.T) {
 	c.Projects["second"] = c.Projects[zonetest.Admin]
 	c.Kill(source)
 	admin, second := c.Session(to, zonetest.Admin), c.Session(to, "second")
+	_, err := c.Kvol(to).Recovery(t.Context(), client.Elsewhere{SrcZone: source, SrcType: zonetest.TypeID(source),
+		Volume: all[0].Volume, DstZone: to, DstProject: c.Projects[zonetest.Alice], DstType: zonetest.TypeID(to)})
+	wantRefused(t, err, http.StatusBadRequest, "second administrator") // nor a way around it
 	req := client.Recovery{Scope: client.RecoveryScope{Zone: source}, AcceptLoss: true}
 	for range 2 { // the first one is canceled
 		op, _, err := admin.Recover(t.Context(), req)
