@@ -85,6 +85,9 @@ func (t *tale) raise() {
 			dieAt = 1 + t.n(1<<(3+t.n(8)))
 		} else if t.chance(25) {
 			dieOn = FailPoints[(t.story.Seed+uint64(t.n(2)))%uint64(len(FailPoints))]
+		} else if name != "a" && t.story.Seed%8 == 0 {
+			// Few lives begin with a step to take back: those of some stories wait for it.
+			dieOn = []string{"before revert", "after revert"}[t.story.Seed/8%2]
 		}
 		n.mu.Lock()
 		died := n.current != nil
