@@ -472,15 +472,6 @@ func (c *Cloud) check(name string) {
 	}
 }
 
-func freeAddress(t *testing.T) string {
-	k, err := newLink("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.close()
-	return k.address()
-}
-
 func hexID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails
