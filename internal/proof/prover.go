@@ -69,10 +69,13 @@ func New(cfg Config) *Prover {
 // Within is the time in which each replica is read; negative for none.
 func (p *Prover) Within() time.Duration { return p.cfg.Within }
 
-// Doubt has a replica read soon. It does not block.
+// Doubt has a replica read soon, unless it was within the time after which damage
+// is looked at again. It does not block.
 func (p *Prover) Doubt(replica block.VolumeID) {
 	p.mu.Lock()
-	p.doubt[replica] = true
+	if p.cfg.Now().Sub(p.tried[replica]) >= p.cfg.Retry {
+		p.doubt[replica] = true
+	}
 	p.mu.Unlock()
 	select {
 	case p.kicked <- struct{}{}:

@@ -77,6 +77,9 @@ type ReceiverConfig struct {
 	// Observe is told whenever something was committed; nil for nobody. It must
 	// not block.
 	Observe func(Advance)
+	// Doubt is told of a replica out of which a point with a wrong root came: its
+	// bytes may have been wrong before. nil for nobody. It must not block.
+	Doubt func(replica block.VolumeID)
 
 	Now func() time.Time // the system's clock if nil
 	Log *slog.Logger     // discarded if nil

@@ -301,6 +301,9 @@ func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 		return p, err
 	}
 	if p.Root != c.Root && !i.receiver.broken.rootCheck {
+		if doubt := i.receiver.cfg.Doubt; doubt != nil {
+			doubt(i.replica.ID)
+		}
 		return p, errors.Join(block.Errorf(block.Corrupt,
 			"point %s came out with root %s, and %s was meant; it is taken back", p.ID, p.Root, c.Root),
 			i.takeBack(ctx, s))

@@ -162,3 +162,43 @@ func strayBlock(t *testing.T, a, b *zone, whole bool) {
 
 // stray is where strayBlock's step writes nothing.
 const stray = 9 * driver.BlockSize
+
+// TestWrongPointRaisesDoubt: a point that comes out with another root than was
+// meant is taken back, and the replica's bytes are to be looked at.
+func TestWrongPointRaisesDoubt(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world, a, b *zone) {
+		b.start(0)
+		id := a.volume("gold", 4)
+		a.write(id, 0, noise(4*driver.BlockSize))
+		a.later(0)
+		base := b.replica(id).Newest
+		p := block.Point{ID: block.PointID(block.NewID()), Volume: id, Epoch: 1, Sequence: base.Sequence + 1, At: base.At,
+			Size: base.Size, Parent: base.ID}
+		target := b.receiver.Target("a", func() {})
+		_, err := target.Offer(t.Context(), Offer{Volume: id, Protection: 1, Epoch: 1})
+		if err == nil {
+			_, err = target.Begin(t.Context(), block.Step{Base: base, Target: p, Epoch: 1})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b.doubted) != 0 {
+			t.Fatalf("%v were doubted before", b.doubted)
+		}
+		if _, err := target.Commit(t.Context(), Commit{Root: base.Root}); err != nil {
+			t.Fatalf("a point that changes nothing: %v", err)
+		}
+		p.ID, p.Sequence = block.PointID(block.NewID()), p.Sequence+1
+		p.Parent = b.replica(id).Newest.ID
+		if _, err := target.Begin(t.Context(), block.Step{Base: b.replica(id).Newest, Target: p, Epoch: 1}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = target.Commit(t.Context(), Commit{Root: [32]byte{1}})
+		if !block.Is(err, block.Corrupt) || len(b.doubted) != 1 || b.doubted[0] != b.replica(id).ID {
+			t.Errorf("%v, %v doubted", err, b.doubted)
+		}
+		if err := target.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

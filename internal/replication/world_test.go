@@ -206,6 +206,7 @@ type zone struct {
 	proc     *process
 	sender   *Sender
 	receiver *Receiver
+	doubted  []block.VolumeID // replicas out of which a wrong point came
 	wrap     func(Target) Target
 	broken   broke
 	fenced   map[block.VolumeID]block.Recovered
@@ -284,7 +285,12 @@ func (z *zone) start(dieAt int) {
 			return nil
 		}})
 	z.sender.wrap = z.wrap
-	z.receiver = NewReceiver(ReceiverConfig{Catalog: z.catalog, Backends: set, Zone: z.name, Protections: all,
+	z.receiver = NewReceiver(ReceiverConfig{Catalog: z.catalog, Backends: set, Zone: z.name,
+		Doubt: func(replica block.VolumeID) {
+			z.w.mu.Lock()
+			defer z.w.mu.Unlock()
+			z.doubted = append(z.doubted, replica)
+		}, Protections: all,
 		Now: z.w.clock})
 	z.receiver.markEvery, z.receiver.broken = 8*driver.BlockSize, z.broken
 }

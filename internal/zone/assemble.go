@@ -149,8 +149,9 @@ func (s *Server) openMovers() error {
 		SealKey: s.control.SealKey, Limits: s.control.LimitsTo, Relays: s.control.Relays,
 		Reseal: s.control.Reseal, Observe: s.control.ObserveSource, Now: s.env.Now, Log: s.log})
 	s.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: s.catalog, Backends: s.stores,
-		Box:  s.control.Sealer().Box(),
-		Zone: s.cfg.Zone, Protections: s.control.KnownProtections, Fenced: s.control.Fence,
+		Doubt: s.prover.Doubt,
+		Box:   s.control.Sealer().Box(),
+		Zone:  s.cfg.Zone, Protections: s.control.KnownProtections, Fenced: s.control.Fence,
 		Observe: s.control.ObserveTarget, HoldClean: s.cfg.DR.HoldClean, Now: s.env.Now, Log: s.log})
 	return nil
 }
