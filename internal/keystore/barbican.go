@@ -125,7 +125,11 @@ func (b *Barbican) Find(ctx context.Context, project block.ProjectID, name strin
 
 // Payload fetches a key.
 func (b *Barbican) Payload(ctx context.Context, project block.ProjectID, id block.SecretID) (key []byte, err error) {
-	return key, b.call(ctx, project, http.MethodGet, "/v1/secrets/"+string(id)+"/payload", nil, &key)
+	err = b.call(ctx, project, http.MethodGet, "/v1/secrets/"+string(id)+"/payload", nil, &key)
+	if err == nil && len(key) == 0 { // as with an answer that has no body, whatever it says
+		err = block.Errorf(block.Unavailable, "The key manager gave no key.")
+	}
+	return key, err
 }
 
 // Permit lets a key be read by the user whose volume it is where it lies in a
