@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"kvol/internal/client"
@@ -58,6 +59,9 @@ func (b *bench) targets(ctx context.Context) error {
 		return err
 	}
 	for _, w := range initiatorWorks {
+		if !strings.HasPrefix(w.name, b.work) {
+			continue
+		}
 		rates, costs := make([][]float64, len(all)), make([][]float64, len(all))
 		ratios := make([]float64, 0, b.rounds)
 		for range b.rounds {
@@ -101,7 +105,8 @@ func (b *bench) startTargets(ctx context.Context) (all []server, err error) {
 		if err != nil {
 			return all, err
 		}
-		args := []string{self, "-serve", address, "-protocol", "iscsi", "-dir", filepath.Join(b.dir, "targets")}
+		args := []string{self, "-serve", address, "-protocol", "iscsi", "-dir", filepath.Join(b.dir, "targets"),
+			"-profile", b.profile}
 		if name == "tgtd" {
 			args = []string{"tgtd", "-f", "-C", tgtControl, "--iscsi", "portal=" + address}
 		}
@@ -219,7 +224,7 @@ func (t onlyTarget) Open(context.Context, string, string) (iscsi.Target, error) 
 }
 
 // serveTarget is what this program does in a process that serves iSCSI.
-func serveTarget(ctx context.Context, dir, address string) error {
+func serveTarget(ctx context.Context, dir, address, profile string) error {
 	store, err := logstore.Open(ctx, logstore.Options{Dir: dir})
 	if err != nil {
 		return err
@@ -232,6 +237,11 @@ func serveTarget(ctx context.Context, dir, address string) error {
 	if err != nil {
 		return err
 	}
+	stop, err := profiled(profile)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	_ = iscsi.New(iscsi.Config{Targets: onlyTarget{d}}).Serve(ctx, l) // ends with ctx
 	return errors.Join(d.Close(), store.Close())
 }

@@ -151,19 +151,31 @@ func serveStore(ctx context.Context, dir, socket, profile string) error {
 	if err != nil {
 		return err
 	}
-	if profile != "" {
-		f, err := os.Create(profile)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
+	stop, err := profiled(profile)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	_ = nbd.New(nbd.Config{Exports: single{d}}).Serve(ctx, l) // ends with ctx
 	return errors.Join(d.Close(), store.Close())
+}
+
+// profiled takes a CPU profile into a file until stop is called; none into "".
+func profiled(file string) (stop func(), err error) {
+	if file == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close() // a profile that is cut says so where it is read
+	}, nil
 }
 
 func fullVolume(ctx context.Context, store driver.Driver) (driver.Device, error) {
