@@ -47,12 +47,15 @@ SOAK ?= 10m
 soak: setup ## zones as processes, killed, stopped and cut off at random for SOAK (10m) under load, each byte checked
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout 48h -v -run 'TestSoak$$' ./test/e2e
 
-VOLUMES ?= 1000
+VOLUMES ?= 1 100 1000
 STREAM ?= 60s
-bench-dr: ## RPO, cost and speed of replication, each for STREAM (60s), what a drill does to it, and VOLUMES (1000) recovered in one call
+bench-dr: build ## RPO, cost and speed of replication, each for STREAM (60s), drills, failback, recovery by size and of VOLUMES (1 100 1000) in one call
 	KVOL_STREAM_BENCH=$(STREAM) $(GO) test -count=1 -timeout 1h -v -run 'TestStream' ./internal/zone/zonetest
 	KVOL_BENCH_DRILL=30 $(GO) test -count=1 -timeout 1h -v -run 'TestBenchDrill' ./internal/zone/zonetest
-	KVOL_RECOVER_VOLUMES=$(VOLUMES) $(GO) test -count=1 -timeout 1h -v -run 'TestManyVolumesInOneCall' ./internal/zone/zonetest
+	$(GO) test -count=1 -timeout 1h -v -run 'TestReturnedZoneIsSentOnlyTheDifference' ./internal/zone/zonetest
+	for n in $(VOLUMES); do KVOL_RECOVER_VOLUMES=$$n \
+		$(GO) test -count=1 -timeout 1h -v -run 'TestManyVolumesInOneCall' ./internal/zone/zonetest || exit 1; done
+	$(GO) run ./test/bench -kvol ./kvol -only zones
 
 bench: build setup ## speed and size as ratios against peers in the same run
 	test/bench.sh

@@ -33,7 +33,7 @@ func (b *bench) zones(ctx context.Context) error {
 	for _, c := range []struct {
 		name string
 		size int64
-	}{{"1 GiB", 1}, {"1 TiB", 1024}} {
+	}{{"1 GiB", 1}, {"1 TiB", 1 << 10}, {"16 TiB", 16 << 10}} {
 		took, err := b.recoveries(ctx, t, c.size)
 		if err != nil {
 			return err

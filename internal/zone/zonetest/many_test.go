@@ -47,7 +47,7 @@ func TestManyVolumesInOneCall(t *testing.T) {
 		}
 	}
 	s := c.Session(source, zonetest.Alice)
-	written := protect(t, c, 2)
+	written := protect(t, c, min(n, 2))
 	var making sync.WaitGroup
 	left := make(chan int)
 	for range 8 {
