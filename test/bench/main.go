@@ -48,7 +48,12 @@ func main() {
 	flag.Int64Var(&b.level, "full", 0, "of the steady loads only the one in a store that is full to so many percent")
 	flag.StringVar(&b.only, "only", "", "measure only works whose name begins so")
 	flag.Int64Var(&b.sparse, "sparse", 200000, "writes all over 16 TiB while memory is measured; 5000000 says more")
-	flag.StringVar(&b.work, "work", "", "of the works on servers, targets and the API measure only those whose name begins so")
+	flag.StringVar(
+		&b.work,
+		"work",
+		"",
+		"of the works on servers, targets and the API measure only those whose name begins so",
+	)
 	flag.StringVar(&b.profile, "profile", "", "write a CPU profile of our server under these works to this file")
 	memory := flag.String("memory-of", "", "fill a store in -dir and print its memory; used by the program itself")
 	socket := flag.String("serve", "", "serve a store in -dir on this socket; used by the program itself")
