@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"driver":            {"block"},
 	"driver/...":        {"block", "driver"},
 	"driver/rbd":        {"block", "client/nbd", "driver"},
+	"driver/nfs":        {"block", "client/nbd", "driver"},
 	"luks":              {"block", "driver"},
 	"keystore":          {"block", "catalog"},
 	"driver/logstore":   {"block", "driver", "vfs"},

@@ -6,7 +6,8 @@ packages=(curl jq qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xf
   python3-libnbd qemu-system-x86 busybox-static python3-openstackclient python3-cinderclient
   python3-openstacksdk prometheus libkmod2 libmount1
   cryptsetup-bin python3-barbicanclient python3-castellan python3-barbican
-  postgresql ceph-mon ceph-mgr ceph-osd ceph-common)
+  postgresql ceph-mon ceph-mgr ceph-osd ceph-common
+  nfs-ganesha nfs-ganesha-vfs libnfs-utils rpcbind iproute2)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")
@@ -37,6 +38,12 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 fi
 echo "installing ${missing[*]:-a kernel for test/guest}"
 export DEBIAN_FRONTEND=noninteractive
+scratch='' policy=''
+trap 'rm -rf "$scratch" "$policy"' EXIT
+if [ ! -e /usr/sbin/policy-rc.d ]; then # services are started by the tests that need them, and by nobody else
+  policy=/usr/sbin/policy-rc.d
+  printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+fi
 apt-get update -q >/dev/null || true
 if [ ${#missing[@]} -gt 0 ]; then
   apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null || {
@@ -47,7 +54,6 @@ fi
 if ! have_guest; then
   kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ {print $2; exit}')
   scratch=$(mktemp -d)
-  trap 'rm -rf "$scratch"' EXIT
   if ! (cd "$scratch" && apt-get download -q "$kernel" >/dev/null && dpkg -x ./*.deb tree && rm ./*.deb &&
     mkdir -p "$guest" && cp -r tree/lib tree/boot "$guest" &&
     apt-get download -q open-iscsi libisns0 libopeniscsiusr >/dev/null &&

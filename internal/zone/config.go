@@ -113,7 +113,7 @@ type ExportLimits struct {
 // StoreConfig is a place where one driver keeps bytes.
 type StoreConfig struct {
 	Name       string `yaml:"name"`
-	Driver     string `yaml:"driver"` // logstore, rbd, or mem for trials
+	Driver     string `yaml:"driver"` // logstore, rbd, nfs, or mem for trials
 	Dir        string `yaml:"dir"`
 	SegmentMiB int64  `yaml:"segment_mib"`
 	CacheMiB   int64  `yaml:"cache_mib"`
@@ -121,6 +121,7 @@ type StoreConfig struct {
 	ScrubMiB   int64  `yaml:"scrub_mib_s"` // MiB read and checked each second; 0: never
 
 	RBD RBDConfig `yaml:"rbd"` // where driver is rbd
+	NFS NFSConfig `yaml:"nfs"` // where driver is nfs; the directory is dir
 }
 
 // RBDConfig says where a store of Ceph keeps its images.

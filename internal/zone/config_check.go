@@ -94,7 +94,7 @@ func (c *Config) checkTypes() error {
 
 func (c *StoreConfig) check() error {
 	switch {
-	case c.Driver != "logstore" && c.Driver != "rbd" && c.Driver != "mem":
+	case !slices.Contains([]string{"logstore", "rbd", "nfs", "mem"}, c.Driver):
 		return fmt.Errorf("stores: %s: there is no driver %q", c.Name, c.Driver)
 	case c.Driver == "rbd" && c.RBD.Conf == "":
 		return fmt.Errorf("stores: %s: rbd.conf, the path of the cluster's ceph.conf, is missing", c.Name)
@@ -102,6 +102,11 @@ func (c *StoreConfig) check() error {
 		return fmt.Errorf("stores: %s: rbd is for stores whose driver is rbd", c.Name)
 	case c.RBD.Timeout < 0 || c.RBD.IOTimeout < 0:
 		return fmt.Errorf("stores: %s: rbd: a time-out is negative", c.Name)
+	case c.Driver != "nfs" && c.NFS != (NFSConfig{}):
+		return fmt.Errorf("stores: %s: nfs is for stores whose driver is nfs", c.Name)
+	}
+	if err := c.NFS.check(); err != nil {
+		return fmt.Errorf("stores: %s: %w", c.Name, err)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"kvol/internal/driver"
 	"kvol/internal/driver/logstore"
 	"kvol/internal/driver/mem"
+	"kvol/internal/driver/nfs"
 	"kvol/internal/driver/rbd"
 	"kvol/internal/upkeep"
 )
@@ -74,6 +75,14 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 		store, err := rbd.Open(ctx, rbd.Options{Conf: c.RBD.Conf, User: c.RBD.User, Pool: c.RBD.Pool,
 			Namespace: c.RBD.Namespace, Timeout: c.RBD.Timeout, IOTimeout: c.RBD.IOTimeout,
 			Log: s.env.Log.With("store", c.Name), Now: s.env.Now})
+		if err != nil {
+			return nil, err
+		}
+		return store, nil
+	case "nfs":
+		o := c.NFS.options(c.Dir)
+		o.Log, o.Now = s.env.Log.With("store", c.Name), s.env.Now
+		store, err := nfs.Open(ctx, o)
 		if err != nil {
 			return nil, err
 		}
