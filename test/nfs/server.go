@@ -34,7 +34,8 @@ func Serve(t testing.TB, share string) *Server {
 NFS_CORE_PARAM { Protocols = 3, 4; mount_path_pseudo = true; Enable_RQUOTA = false; }
 NFSV4 { Graceless = true; RecoveryRoot = %[1]q; Only_Numeric_Owners = true; Minor_Versions = 0, 1, 2; }
 MDCACHE { Use_Getattr_Directory_Invalidation = true; }
-EXPORT { Export_Id = 1; Attr_Expiration_Time = 0; Path = %[2]q; Pseudo = %[3]q; Access_Type = RW; Squash = No_Root_Squash; SecType = sys;
+EXPORT { Export_Id = 1; Attr_Expiration_Time = 0; Path = %[2]q; Pseudo = %[3]q; Access_Type = RW;
+  Squash = No_Root_Squash; SecType = sys;
   Protocols = 3, 4; Transports = TCP; FSAL { Name = VFS; } }
 `, s.dir, share, Export)
 	conf := filepath.Join(s.dir, "ganesha.conf")
