@@ -1,9 +1,12 @@
 package nfs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -94,6 +97,67 @@ func TestUnsureSpansDiffer(t *testing.T) {
 	if !slices.Equal(got, []driver.Extent{{Len: kib4}}) {
 		t.Errorf("got %v", got)
 	}
+}
+
+// TestReadDiff compares files with holes by reading them, as where nobody says
+// where they lie.
+func TestReadDiff(t *testing.T) {
+	const blocks = 700 // more than are read at once
+	for seed := range uint64(20) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		older, was := sparse(t, rnd, blocks-rnd.IntN(blocks))
+		newer, is := sparse(t, rnd, blocks)
+		for b := range was { // most of it is the same
+			if rnd.IntN(8) > 0 {
+				is[b] = was[b]
+				if _, err := newer.WriteAt(bytes.Repeat([]byte{was[b]}, kib4), int64(b)*kib4); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		named := map[int64]bool{} // whether it is zero
+		err := readDiff(t.Context(), older, int64(len(was))*kib4, newer, blocks*kib4, func(e driver.Extent) bool {
+			for off := e.Off; off < e.End(); off += kib4 {
+				named[off/kib4] = e.Zero
+			}
+			return true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for b, value := range is {
+			before := byte(0)
+			if b < len(was) {
+				before = was[b]
+			}
+			if zero, differs := named[int64(b)]; differs != (before != value) || differs && zero != (value == 0) {
+				t.Fatalf("seed %d, block %d: %d became %d, but it is told %t (zero %t)", seed, b, before, value, differs, zero)
+			}
+		}
+	}
+}
+
+// sparse makes a file of blocks that have one value each, with holes.
+func sparse(t *testing.T, rnd *rand.Rand, blocks int) (*os.File, []byte) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err == nil {
+		err = f.Truncate(int64(blocks) * kib4)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	values := make([]byte, blocks)
+	for b := 0; b < blocks; b += 1 + rnd.IntN(90) {
+		for n := rnd.IntN(20); n > 0 && b < blocks; n, b = n-1, b+1 {
+			values[b] = byte(rnd.IntN(3))
+			if _, err := f.WriteAt(bytes.Repeat([]byte{values[b]}, kib4), int64(b)*kib4); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return f, values
 }
 
 func FuzzEntry(f *testing.F) {

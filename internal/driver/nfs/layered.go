@@ -3,7 +3,6 @@ package nfs
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path"
 	"strconv"
@@ -313,8 +312,8 @@ type forest struct {
 	named   map[string]bool
 }
 
-// plant reads what is there. A layer that is a volume's file at the same time is
-// what an interrupted cut left, and goes.
+// plant reads what is there. The second name of a volume's file, which an
+// interrupted cut left, is a layer on which nothing stands.
 func (t *forest) plant(d *Driver) error {
 	if t.planted {
 		return nil
@@ -324,7 +323,6 @@ func (t *forest) plant(d *Driver) error {
 	if err != nil {
 		return err
 	}
-	var lives, layers []fs.FileInfo
 	for _, name := range names {
 		_, live := liveID(name)
 		layer, below := strings.CutPrefix(name, layerPrefix)
@@ -336,26 +334,10 @@ func (t *forest) plant(d *Driver) error {
 			return err
 		}
 		h, err := readHeader(f)
-		info, statErr := f.Stat()
-		if err := errors.Join(err, failed(statErr), f.Close()); err != nil {
+		if err := errors.Join(err, failed(f.Close())); err != nil {
 			return err
 		}
 		t.on[place(name)] = h.layer
-		if live {
-			lives = append(lives, info)
-		} else {
-			layers = append(layers, info)
-		}
-	}
-	for _, layer := range layers {
-		for _, live := range lives {
-			if os.SameFile(layer, live) {
-				if err := d.remove(place(layer.Name())); err != nil {
-					return err
-				}
-				delete(t.on, place(layer.Name()))
-			}
-		}
 	}
 	dirs, err := d.list(volumesDir)
 	if err != nil {

@@ -80,6 +80,9 @@ func TestHostWrites(t *testing.T) {
 		last = n
 	}
 	holds(t, dev, 19, 1)
+	if n := changes(t, d, id); n == last {
+		t.Error("a second write within a tick would not be counted")
+	}
 	now = now.Add(time.Minute)
 	last = changes(t, d, id) // it looks settled, and counts for the last time
 	must(t, d.CreateSnapshot(t.Context(), driver.SnapshotRef{Volume: id, Name: "s"}))
@@ -247,7 +250,9 @@ func TestLentImage(t *testing.T) {
 		t.Errorf("lending what is open: %v", err)
 	}
 	write(t, dev, 1, 0)
-	must(t, d.CreateSnapshot(t.Context(), driver.SnapshotRef{Volume: id, Name: "before"}))
+	for _, name := range []block.PointID{"earlier", "before"} {
+		must(t, d.CreateSnapshot(t.Context(), driver.SnapshotRef{Volume: id, Name: name}))
+	}
 	must(t, dev.Close())
 	must(t, d.Lend(t.Context(), id))
 	_, openErr := d.OpenVolume(t.Context(), id)
@@ -259,13 +264,15 @@ func TestLentImage(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	must(t, d.DeleteSnapshot(t.Context(), driver.SnapshotRef{Volume: id, Name: "before"})) // its layer stays
+	for _, name := range []block.PointID{"earlier", "before"} { // their layers stay
+		must(t, d.DeleteSnapshot(t.Context(), driver.SnapshotRef{Volume: id, Name: name}))
+	}
 	h := host(t, dir, d, id)
 	if _, err := h.Stat(); err != nil {
 		t.Fatal(err)
 	}
 	layers, err := filepath.Glob(filepath.Join(dir, "layer-*"))
-	if err != nil || len(layers) != 1 {
+	if err != nil || len(layers) != 2 {
 		t.Errorf("the host's file stands on %q, %v", layers, err)
 	}
 	must(t, d.Reclaim(t.Context(), id))

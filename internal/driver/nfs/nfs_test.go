@@ -301,6 +301,24 @@ func TestForeignBacking(t *testing.T) {
 	}
 }
 
+// TestLinkedLayer: nor is what somebody put in the place of a layer.
+func TestLinkedLayer(t *testing.T) {
+	needQemu(t)
+	dir := t.TempDir()
+	d := open(t, nfs.Options{Dir: dir, Format: nfs.QCOW2})
+	id, other := volume(t, d, 4), volume(t, d, 4)
+	must(t, d.CreateSnapshot(t.Context(), driver.SnapshotRef{Volume: id, Name: "s"}))
+	layers, err := filepath.Glob(filepath.Join(dir, "layer-*"))
+	if err != nil || len(layers) != 1 {
+		t.Fatalf("the layers are %q, %v", layers, err)
+	}
+	must(t, os.Remove(layers[0]))
+	must(t, os.Symlink("volume-"+string(other), layers[0]))
+	if _, err := d.OpenVolume(t.Context(), id); !block.Is(err, block.Corrupt) {
+		t.Errorf("opening: %v", err)
+	}
+}
+
 // TestOneProcess: a share that is open is not opened again.
 func TestOneProcess(t *testing.T) {
 	needQemu(t)
