@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"driver/rbd":        {"block", "client/nbd", "driver"},
 	"driver/nfs":        {"block", "client/nbd", "driver"},
 	"luks":              {"block", "driver"},
+	"duty":              {"block", "catalog"},
 	"keystore":          {"block", "catalog"},
 	"driver/logstore":   {"block", "driver", "vfs"},
 	"upkeep":            {"block", "catalog", "driver", "driver/logstore"},

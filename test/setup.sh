@@ -7,7 +7,8 @@ packages=(curl jq qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xf
   python3-openstacksdk prometheus libkmod2 libmount1
   cryptsetup-bin python3-barbicanclient python3-castellan python3-barbican
   postgresql ceph-mon ceph-mgr ceph-osd ceph-common
-  nfs-ganesha nfs-ganesha-vfs libnfs-utils rpcbind iproute2)
+  nfs-ganesha nfs-ganesha-vfs libnfs-utils rpcbind iproute2
+  haproxy)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")

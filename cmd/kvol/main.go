@@ -43,6 +43,7 @@ kvol API behind "kvol dr" also wants KVOL_URL, KVOL_USER and KVOL_PASSWORD.`,
 	var out output
 	c.PersistentFlags().StringVarP(&out.format, "output", "o", "table", "how to print: table or json")
 	c.AddCommand(serveCommand(), demoCommand(), versionCommand(), userCommand(&out), tokenCommand(&out), typeCommand(&out),
-		volumeCommand(&out), snapshotCommand(&out), imageCommand(&out), drCommand(&out), storeCommand(&out), catalogCommand())
+		volumeCommand(&out), snapshotCommand(&out), imageCommand(&out), drCommand(&out), storeCommand(&out), catalogCommand(),
+		processesCommand(&out))
 	return c
 }

@@ -36,7 +36,15 @@ read). SIGTERM ends it cleanly; kill -9 at any time loses nothing.`,
 		if err != nil {
 			return err
 		}
-		server, err := zone.Open(c.Context(), cfg, zone.Environment{Log: log, Now: time.Now, Reload: hangups(c.Context())})
+		env := zone.Environment{Log: log, Now: time.Now, Reload: hangups(c.Context())}
+		if cfg.Process.Name != "" {
+			member, err := zone.OpenMember(c.Context(), cfg, env, version())
+			if err != nil {
+				return err
+			}
+			return member.Run(c.Context())
+		}
+		server, err := zone.Open(c.Context(), cfg, env)
 		if err != nil {
 			return err
 		}
@@ -107,16 +115,21 @@ every comparison held. It needs no root, no server and no other program.`,
 func versionCommand() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			version, revision := "(devel)", ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						revision = " " + s.Value
-					}
-				}
-			}
-			fmt.Fprintln(c.OutOrStdout(), "kvol "+version+revision)
+			fmt.Fprintln(c.OutOrStdout(), "kvol "+version())
 			return nil
 		}}
+}
+
+// version is the program's, with the revision where it is known.
+func version() string {
+	version, revision := "(devel)", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = " " + s.Value
+			}
+		}
+	}
+	return version + revision
 }

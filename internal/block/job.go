@@ -36,4 +36,6 @@ type Job struct {
 	Ended    time.Time
 	// RequestID is the request that asked for it; "" for none.
 	RequestID string
+	// Token is the number of the claim, for who runs it.
+	Token int64
 }

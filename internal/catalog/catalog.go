@@ -25,6 +25,7 @@ type Catalog struct {
 	readers *readers // nil where the catalog is in memory: then the writer's connection reads too
 	now     func() time.Time
 	jobs    chan struct{}
+	stirred *bell
 	dialect
 }
 
@@ -43,6 +44,9 @@ type Options struct {
 	// Alone lets no other process open the catalog alone, for as long as this one
 	// has it: a Conflict. A zone's process opens it so.
 	Alone bool
+	// Shared is in the place of Alone for processes that serve a zone together on
+	// PostgreSQL: each may have it open, and nobody alone.
+	Shared bool
 }
 
 // where names the catalog without its secrets.
@@ -62,9 +66,10 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	c := &Catalog{now: o.Now, jobs: make(chan struct{}, 1), dialect: &sqlite{path: o.Path, alone: o.Alone}}
+	c := &Catalog{now: o.Now, jobs: make(chan struct{}, 1), stirred: newBell(),
+		dialect: &sqlite{path: o.Path, alone: o.Alone}}
 	if o.URL != "" {
-		c.dialect = &postgres{url: o.URL, alone: o.Alone}
+		c.dialect = &postgres{url: o.URL, alone: o.Alone, shared: o.Shared}
 	}
 	var err error
 	if c.writer, c.readers, err = c.connect(ctx); err != nil {
@@ -79,7 +84,7 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 		c.writer.commit = o.Commit
 	}
 	err = c.migrate(ctx, migrationFiles, "migrations")
-	if err == nil && o.Alone {
+	if err == nil && (o.Alone || o.Shared) {
 		err = c.View(ctx, (*Tx).notMoved)
 	}
 	if err != nil {
@@ -205,15 +210,31 @@ func (c *Catalog) update(ctx context.Context, fn func(*Tx) error) error {
 	t := &Tx{ctx: ctx, run: context.Background(), dialect: c.dialect}
 	err := c.writer.update(ctx, func(db *conn) error {
 		t.Now, t.db = c.moment(), db
-		return fn(t)
+		return c.apart(t, fn)
 	})
 	if err == nil && t.jobs {
-		select {
-		case c.jobs <- struct{}{}:
-		default: // a token is waiting already
-		}
+		c.wakeJobs()
+	}
+	if err == nil && (t.jobs || t.stirs) {
+		c.stirred.ring()
 	}
 	return err
+}
+
+// apart runs fn if the transaction's context still has its rights, and lets other
+// processes hear of it.
+func (c *Catalog) apart(t *Tx, fn func(*Tx) error) error {
+	if err := t.mustHold(); err != nil {
+		return err
+	}
+	if err := fn(t); err != nil {
+		return err
+	}
+	if tell := c.notify(); tell != "" && (t.jobs || t.stirs) {
+		_, err := t.db.exec(t.run, tell)
+		return err
+	}
+	return nil
 }
 
 // sleep waits for d or until ctx ends.

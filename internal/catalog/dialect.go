@@ -18,6 +18,14 @@ type dialect interface {
 	viewing() string
 	// migration is the text of a migration, of which text is the portable one.
 	migration(file, text string) (string, error)
+	// time asks for the database's clock, in microseconds since 1970; "" where the
+	// process's own is as good.
+	time() string
+	// notify tells the other processes, once the transaction commits; "" for none.
+	notify() string
+	// listen calls heard at each notify of any process, until ctx ends or the
+	// database is lost.
+	listen(ctx context.Context, heard func()) error
 	// explain is what goes before a query to ask how it would be run.
 	explain() string
 

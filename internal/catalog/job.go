@@ -13,7 +13,7 @@ const (
 	noJob = "Job %d could not be found."
 
 	jobColumns = `id, kind, subject, args, state, step, done, total, attempts, error, evidence, run_at, created_at,
-		started_at, ended_at, request_id`
+		started_at, ended_at, request_id, token`
 )
 
 // EnqueueJob adds a job, to run at RunAt or at once. It exists if and only if
@@ -38,11 +38,11 @@ func (tx *Tx) EnqueueJob(j block.Job) (block.JobID, error) {
 
 // ClaimJob takes the job that is due longest, of the given kinds: one that is
 // ready, or one that runs and whose lease is over. It is then running and held
-// by owner until the lease ends, and the attempt is counted. ok is false if
-// none is due.
+// by owner until the lease ends, the attempt is counted, and the job has a token
+// that nobody had before, for Holding. ok is false if none is due.
 func (tx *Tx) ClaimJob(owner string, lease time.Duration, kinds []string) (j block.Job, ok bool, err error) {
 	j, err = scanJob(tx.queryRow(`UPDATE jobs SET state = $1, owner = $2, due_at = $3, started_at = $4,
-			attempts = attempts + 1
+			attempts = attempts + 1, token = token + 1
 		WHERE id = (SELECT id FROM jobs WHERE ended_at IS NULL AND due_at <= $4 AND `+tx.oneOf("kind", "$5")+`
 			ORDER BY due_at, id LIMIT 1)
 		RETURNING `+jobColumns,
@@ -166,7 +166,7 @@ func scanJob(row scanner) (block.Job, error) {
 	var j block.Job
 	var args, evidence []byte
 	err := row.Scan(&j.ID, &j.Kind, &j.Subject, &args, &j.State, &j.Step, &j.Done, &j.Total, &j.Attempts, &j.Error,
-		&evidence, asTime(&j.RunAt), asTime(&j.Created), asTime(&j.Started), asTime(&j.Ended), &j.RequestID)
+		&evidence, asTime(&j.RunAt), asTime(&j.Created), asTime(&j.Started), asTime(&j.Ended), &j.RequestID, &j.Token)
 	j.Args, j.Evidence = args, evidence
 	return j, err
 }

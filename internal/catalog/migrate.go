@@ -2,7 +2,9 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -66,10 +68,15 @@ func (c *Catalog) apply(ctx context.Context, files fs.FS, m migration) error {
 		return err
 	}
 	return c.Update(ctx, func(tx *Tx) error {
+		var one int64
+		err := tx.queryRow("SELECT 1 FROM schema_migrations WHERE number = $1", m.number).Scan(&one)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err // another process that starts now was faster
+		}
 		if _, err := tx.exec(statements); err != nil {
 			return err
 		}
-		_, err := tx.exec("INSERT INTO schema_migrations (number, file, applied_at) VALUES ($1, $2, $3)",
+		_, err = tx.exec("INSERT INTO schema_migrations (number, file, applied_at) VALUES ($1, $2, $3)",
 			m.number, path.Base(m.file), tx.Now.UnixMicro())
 		return err
 	})

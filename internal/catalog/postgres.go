@@ -24,8 +24,9 @@ import (
 // Updates come one after another, as in one process, since each takes a lock of
 // the whole catalog.
 type postgres struct {
-	url   string
-	alone bool
+	url    string
+	alone  bool
+	shared bool
 }
 
 // settings are those of a session that the URL does not name. The lock of a
@@ -45,14 +46,9 @@ func (*postgres) viewing() string { return "BEGIN ISOLATION LEVEL REPEATABLE REA
 func (*postgres) explain() string { return "EXPLAIN " }
 
 func (p *postgres) connect(ctx context.Context) (*writer, *readers, error) {
-	c, err := pgx.ParseConfig(p.url)
+	c, err := p.config()
 	if err != nil {
-		return nil, nil, block.Errorf(block.Invalid, "the URL of the catalog can't be read") // the cause may hold a password
-	}
-	for name, value := range settings {
-		if _, given := c.RuntimeParams[name]; !given {
-			c.RuntimeParams[name] = value
-		}
+		return nil, nil, err
 	}
 	open := func(ctx context.Context) (*conn, error) {
 		d, err := stdlib.GetConnector(*c).Connect(ctx)
@@ -64,8 +60,8 @@ func (p *postgres) connect(ctx context.Context) (*writer, *readers, error) {
 		return opened, nil
 	}
 	opening := open
-	if p.alone {
-		opening = func(ctx context.Context) (*conn, error) { return lockedConn(ctx, open) }
+	if p.alone || p.shared {
+		opening = func(ctx context.Context) (*conn, error) { return p.lockedConn(ctx, open) }
 	}
 	write, err := opening(ctx)
 	if err != nil {
@@ -77,17 +73,34 @@ func (p *postgres) connect(ctx context.Context) (*writer, *readers, error) {
 	return newWriter(write, updating, opening), newReaders(maxReaders, open), nil
 }
 
+// config is how to connect.
+func (p *postgres) config() (*pgx.ConnConfig, error) {
+	c, err := pgx.ParseConfig(p.url)
+	if err != nil {
+		return nil, block.Errorf(block.Invalid, "the URL of the catalog can't be read") // the cause may hold a password
+	}
+	for name, value := range settings {
+		if _, given := c.RuntimeParams[name]; !given {
+			c.RuntimeParams[name] = value
+		}
+	}
+	return c, nil
+}
+
 // lockedConn opens a connection that holds the lock of the one process that may
-// write. The server keeps it for as long as the connection lives; when that
+// write, or of those that share the catalog. The server keeps it for as long as the connection lives; when that
 // breaks, another process may have it before this one is back, and this one
 // writes no more.
-func lockedConn(ctx context.Context, open func(context.Context) (*conn, error)) (*conn, error) {
+func (p *postgres) lockedConn(ctx context.Context, open func(context.Context) (*conn, error)) (*conn, error) {
 	c, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	held := false
-	found, err := c.query(ctx, "SELECT pg_try_advisory_lock(7309170, hashtext(current_schema()))")
+	held, try := false, "SELECT pg_try_advisory_lock(7309170, hashtext(current_schema()))"
+	if p.shared {
+		try = "SELECT pg_try_advisory_lock_shared(7309170, hashtext(current_schema()))"
+	}
+	found, err := c.query(ctx, try)
 	if err == nil {
 		err = (&row{rows: found}).Scan(&held)
 	}

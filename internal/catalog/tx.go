@@ -23,6 +23,8 @@ type Tx struct {
 	run  context.Context //nolint:containedctx // which ends statements
 	db   *conn
 	jobs bool // a job was enqueued or made due
+	// stirs: something was changed that other processes wait for
+	stirs bool
 	dialect
 }
 

@@ -73,6 +73,11 @@ type StoreDamage struct {
 // storeAPI sends a request to the store API, which lies beside the block
 // storage API at the zone's address.
 func (s *Session) storeAPI(ctx context.Context, method, path string, in, out any) error {
+	return s.storesAPI(ctx, method, "stores"+path, in, out)
+}
+
+// storesAPI is storeAPI for what is about no single store.
+func (s *Session) storesAPI(ctx context.Context, method, path string, in, out any) error {
 	base, err := s.URL(blockStorage)
 	if err != nil {
 		return err
@@ -81,7 +86,7 @@ func (s *Session) storeAPI(ctx context.Context, method, path string, in, out any
 	if !found {
 		return fmt.Errorf("the block storage endpoint %s has no /v2/ in it", base)
 	}
-	_, _, err = exchange{http: s.http, method: method, url: root + "/api/store/v1/stores" + path, in: in, out: out,
+	_, _, err = exchange{http: s.http, method: method, url: root + "/api/store/v1/" + path, in: in, out: out,
 		header: http.Header{"X-Auth-Token": {s.Token}}}.do(ctx)
 	return err
 }

@@ -117,6 +117,9 @@ func (p pausedExports) use(d driver.Device) {
 
 // use runs fn on the device unless the export is over.
 func (x *exported) use(fn func(driver.Device) error) error {
+	if err := x.mayServe(); err != nil { // before anything is held that who ends it waits for
+		return err
+	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if x.over {
@@ -129,7 +132,7 @@ func (x *exported) use(fn func(driver.Device) error) error {
 // did is not acknowledged: who took the volume over may not have it.
 func (x *exported) write(off, length int64, fn func(driver.Device) error) error {
 	x.exports.keepPace(x.volume, off, length, x.revoked) // before anything is held that a move waits for
-	return x.use(func(d driver.Device) error {
+	err := x.use(func(d driver.Device) error {
 		if !x.writable {
 			return block.Errorf(block.Forbidden, "The export of volume %s is read-only.", x.volume)
 		}
@@ -141,6 +144,10 @@ func (x *exported) write(off, length int64, fn func(driver.Device) error) error 
 		}
 		return x.leaseHeld()
 	})
+	if err != nil {
+		return err
+	}
+	return x.mayServe()
 }
 
 // device is what the client gets; it knows where data is if the shared one

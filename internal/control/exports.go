@@ -208,11 +208,13 @@ func (e *Exports) leave(x *exported) {
 // way and none will be taken.
 func (e *Exports) revoke(id block.VolumeID) {
 	e.revokeIf(func(x *exported) bool { return x.volume == id })
+	e.tell()
 }
 
 // revokeWritable is revoke for those exports that may write.
 func (e *Exports) revokeWritable(id block.VolumeID) {
 	e.revokeIf(func(x *exported) bool { return x.volume == id && x.mayWrite() })
+	e.tell()
 }
 
 // revokeSnapshot is revoke for those exports that read a snapshot.
@@ -224,6 +226,9 @@ func (e *Exports) revokeSnapshot(id block.SnapshotID) {
 func (e *Exports) revokeConnections(ids []string) {
 	for _, id := range ids {
 		e.revokeIf(func(x *exported) bool { return x.connection == id })
+	}
+	if len(ids) > 0 {
+		e.tell()
 	}
 }
 

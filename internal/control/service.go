@@ -62,6 +62,15 @@ type Config struct {
 	// uses has grown; nil where there is none to tell. See compute.Nova.
 	VolumeExtended func(ctx context.Context, server string, volume block.VolumeID) error
 
+	// Elsewhere, where another process of the zone serves its exports, has that one
+	// look at them again (LookAgain), and waits until it has; nil for none. It is
+	// called after a commit that ends exports.
+	Elsewhere func()
+	// Leash, where other processes may take the exports over, waits until this one
+	// surely has them, and is an error if another has; nil for none. Each use of an
+	// export asks it.
+	Leash func() error
+
 	DR  DR               // what it knows of other zones
 	Now func() time.Time // time.Now if nil
 	Log *slog.Logger     // discarded if nil

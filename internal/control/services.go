@@ -27,7 +27,8 @@ const capacityTimeout = 5 * time.Second
 type ServiceInfo struct {
 	catalog.ServiceState
 	Zone      string // availability zone
-	Up        bool   // its store answers now
+	Up        bool   // its store answers now, or its process shows itself
+	Process   string // of which it is, where several serve the zone; "" for all of them
 	UpdatedAt time.Time
 }
 
@@ -42,11 +43,15 @@ func (s *Service) Services(ctx context.Context, c block.Caller) ([]ServiceInfo, 
 
 func (s *Service) services(ctx context.Context) ([]ServiceInfo, error) {
 	var states []catalog.ServiceState
+	var processes []catalog.Process
 	var types []block.VolumeType
 	var now time.Time
 	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
 		now = tx.Now
 		if states, err = tx.Services(); err != nil {
+			return err
+		}
+		if processes, err = tx.Processes(); err != nil {
 			return err
 		}
 		types, err = tx.Types(block.ListQuery{Limit: -1}, true)
@@ -61,7 +66,7 @@ func (s *Service) services(ctx context.Context) ([]ServiceInfo, error) {
 	}
 	var all []ServiceInfo
 	if s.cfg.Backups != nil {
-		all = append(all, ServiceInfo{stateOf(states, BackupsService, ""), zone, true, now})
+		all = append(all, ServiceInfo{stateOf(states, BackupsService, ""), zone, true, "", now})
 	}
 	for _, b := range s.sortedBackends() {
 		ask, cancel := context.WithTimeout(ctx, capacityTimeout)
@@ -69,9 +74,16 @@ func (s *Service) services(ctx context.Context) ([]ServiceInfo, error) {
 		cancel()
 		st := stateOf(states, VolumeService, b.Name)
 		st.Replication = s.replicationOf(st, types)
-		all = append(all, ServiceInfo{st, zone, err == nil, now})
+		all = append(all, ServiceInfo{st, zone, err == nil, "", now})
 	}
-	return append(all, ServiceInfo{stateOf(states, SchedulerService, ""), zone, true, now}), nil
+	schedules := stateOf(states, SchedulerService, "")
+	for _, p := range processes { // each of them takes requests
+		all = append(all, ServiceInfo{schedules, zone, p.Live, p.Name, p.Seen})
+	}
+	if len(processes) == 0 {
+		all = append(all, ServiceInfo{schedules, zone, true, "", now})
+	}
+	return all, nil
 }
 
 // sortedBackends are the backends by name.

@@ -26,6 +26,10 @@ type Config struct {
 	Authenticator api.Authenticator // tells Handler whose token it is
 	Unauthorized  http.Handler      // answers requests without a good token; a bare 401 if nil
 
+	// Elsewhere says that another process of the zone has the directory: this one
+	// knows the images and leaves their bytes alone.
+	Elsewhere bool
+
 	Log *slog.Logger // discarded if nil
 }
 
@@ -64,10 +68,13 @@ func New(ctx context.Context, c *catalog.Catalog, config Config) (*Service, erro
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
+	s := &Service{catalog: c, config: config, log: config.Log}
+	if config.Elsewhere {
+		return s, nil
+	}
 	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("image: %w", err)
 	}
-	s := &Service{catalog: c, config: config, log: config.Log}
 	if err := s.sweep(ctx); err != nil {
 		return nil, fmt.Errorf("image: clear away what a crash left: %w", err)
 	}

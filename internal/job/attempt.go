@@ -26,6 +26,8 @@ var errLost = errors.New("the lease of the job was lost")
 func (r *Runner) attempt(ctx context.Context, j block.Job) {
 	log := r.Log.With("job", j.ID, "kind", j.Kind, "subject", j.Subject)
 	h := r.Handlers[j.Kind]
+	// What the attempt writes is written only while the job is held by this claim.
+	ctx = catalog.Holding(ctx, catalog.Hold{Job: j.ID, Holder: r.Owner, Token: j.Token})
 	began := r.Now()
 	t := newTask(j)
 	var err error

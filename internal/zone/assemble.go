@@ -3,6 +3,7 @@ package zone
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -20,20 +21,35 @@ import (
 )
 
 func (s *Server) openCatalog(ctx context.Context) (err error) {
-	o := catalog.Options{
-		Path:  filepath.Join(s.cfg.DataDir, "catalog.db"),
-		URL:   s.cfg.Catalog.URL,
-		Now:   s.env.Now,
-		Alone: true,
+	if s.of != nil {
+		s.catalog = s.of.catalog
+		return nil
 	}
-	if s.catalog, err = catalog.Open(ctx, o); err != nil {
-		return fmt.Errorf("catalog: %w", err)
+	s.catalog, err = openCatalog(ctx, s.cfg, s.env.Now)
+	return err
+}
+
+// openCatalog opens the catalog that a configuration names, alone or with the other
+// processes of the zone, and writes down what the configuration says.
+func openCatalog(ctx context.Context, cfg Config, now func() time.Time) (*catalog.Catalog, error) {
+	several := cfg.Process.Name != ""
+	c, err := catalog.Open(ctx, catalog.Options{Path: filepath.Join(cfg.DataDir, "catalog.db"), URL: cfg.Catalog.URL,
+		Now: now, Alone: !several, Shared: several})
+	if err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
 	}
-	types, limits := s.cfg.types()
-	return s.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.Configure(types, limits) })
+	types, limits := cfg.types()
+	if err := c.Update(ctx, func(tx *catalog.Tx) error { return tx.Configure(types, limits) }); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }
 
 func (s *Server) openIdentity(ctx context.Context) (err error) {
+	if s.of != nil && s.of.api != nil {
+		s.identity, s.kvol = s.of.api.identity, s.of.api.kvol
+		return nil
+	}
 	c := identity.Config{Region: s.cfg.Region, PublicURL: s.cfg.PublicURL, TokenTTL: s.cfg.Identity.TokenTTL,
 		Now: s.env.Now, Log: s.log,
 		Catalog: []identity.Endpoint{
@@ -71,7 +87,7 @@ func (s *Server) openIdentity(ctx context.Context) (err error) {
 }
 
 func (s *Server) openPeers() (err error) {
-	if len(s.cfg.Peers) == 0 {
+	if len(s.cfg.Peers) == 0 || s.follows() {
 		return nil
 	}
 	s.credentials, err = peer.LoadCredentials(s.cfg.Peer.Cert, s.cfg.Peer.Key, s.cfg.Peer.CA)
@@ -90,7 +106,8 @@ func (s *Server) openPeers() (err error) {
 }
 
 func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
-	s.images, err = image.New(ctx, s.catalog, image.Config{Dir: filepath.Join(s.cfg.DataDir, "images"),
+	s.images, err = image.New(ctx, s.catalog, image.Config{Dir: filepath.Join(s.cfg.SharedDir, "images"),
+		Elsewhere: s.follows(),
 		PublicURL: s.cfg.PublicURL, Authenticator: s.identity, Unauthorized: s.identity.Unauthorized(), Log: s.log})
 	if err != nil {
 		return err
@@ -101,15 +118,16 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		ExportAddress: s.exportAddress, UnixSocket: func() string { return s.cfg.Exports.NBDSocket },
 		ISCSIAddress: s.targetAddress, Policy: s.policy, ExportTLS: s.cfg.Exports.TLS != nil,
 		VolumeQoS: s.cfg.Exports.VolumeQoS, Key: key, Protections: s.cfg.protections,
-		TempDir: filepath.Join(s.cfg.DataDir, "tmp"), OnChange: s.kick, Now: s.env.Now, Log: s.log,
+		TempDir: s.scratch(), OnChange: s.kick, Now: s.env.Now, Log: s.log,
 		DR: control.DR{URL: s.URL(), KeepUndo: s.cfg.KeepUndo, SecondConsent: s.cfg.DR.SecondConsent,
 			Relays: s.cfg.relays(), Parallel: s.cfg.DR.Parallel, Hooks: s.cfg.DR.hooks(), RivalTimeout: s.cfg.DR.RivalTimeout,
 			AcceptSilent: s.cfg.KvolAPI.SilentRivals == "accept", KeepAudit: s.cfg.DR.Audit.Keep,
 			DoctorEvery: s.cfg.DR.Doctor, ConsentFor: s.cfg.DR.ConsentFor,
-			KeepAudits: s.cfg.DR.Audit.Records, AuditFile: auditFiles(filepath.Join(s.cfg.DataDir, "audit")),
+			KeepAudits: s.cfg.DR.Audit.Records, AuditFile: auditFiles(filepath.Join(s.cfg.SharedDir, "audit")),
 			Probes:     s.cfg.DR.probes(),
 			KeepDrills: s.cfg.DR.KeepDrills, DrillScratch: s.cfg.DR.DrillScratchGiB << 30},
 	}
+	s.share(&c)
 	if s.peers != nil {
 		c.DR.Peers, c.DR.Replicating, c.DR.Repace = s.peers, s.replicating, s.repace
 		s.prover = s.newProver()
@@ -131,7 +149,11 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 
 // openMovers makes what works in the background: jobs, exports, replication.
 func (s *Server) openMovers() error {
-	s.jobs = job.New(job.Config{Catalog: s.catalog, Handlers: s.control.Handlers(), Log: s.log, Owner: string(s.cfg.Zone),
+	if s.follows() {
+		s.ready.Store(true)
+		return nil
+	}
+	s.jobs = job.New(job.Config{Catalog: s.catalog, Handlers: s.control.Handlers(), Log: s.log, Owner: s.owner(),
 		Now: s.env.Now, Observe: s.observeJobs()})
 	tls, err := s.cfg.Exports.TLS.server()
 	if err != nil {

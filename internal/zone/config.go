@@ -26,6 +26,10 @@ type Config struct {
 	DefaultVolumeType string     `yaml:"default_volume_type"` // a name
 
 	Catalog CatalogConfig `yaml:"catalog"`
+	Process ProcessConfig `yaml:"process"` // where several serve the zone
+	// SharedDir is what all processes of the zone have: the zone's key, images,
+	// the audit log's files. The data directory if empty.
+	SharedDir string `yaml:"shared_dir"`
 
 	Peer    PeerConfig   `yaml:"peer"`
 	Peers   []PeerZone   `yaml:"peers"`
@@ -285,10 +289,12 @@ func (c *Config) defaults(dir string) {
 	or(&c.KvolAPI.TimeZone, "UTC")
 	or(&c.KvolAPI.SilentRivals, "refuse")
 	or(&c.Block.V2UploadTypeFormat, "rows")
+	or(&c.SharedDir, c.DataDir)
 	abs(&c.DataDir)
+	abs(&c.SharedDir)
 	abs(&c.Exports.NBDSocket)
 	abs(&c.Policy.File)
-	files := []*string{&c.Peer.Cert, &c.Peer.Key, &c.Peer.CA, &c.KeyManager.CA}
+	files := []*string{&c.Peer.Cert, &c.Peer.Key, &c.Peer.CA, &c.KeyManager.CA, &c.Process.CA}
 	for _, t := range []*TLSFiles{c.TLS, c.Exports.TLS} {
 		if t != nil {
 			files = append(files, &t.Cert, &t.Key, &t.ClientCA)

@@ -41,7 +41,9 @@ func (c *Config) check() error {
 	if _, err := time.LoadLocation(c.KvolAPI.TimeZone); err != nil {
 		return fmt.Errorf("kvol_api.time_zone: %w", err)
 	}
-	if err := cmp.Or(c.Nova.check(), c.KeyManager.check(), c.DR.check(), c.Backup.check(), c.checkTypes()); err != nil {
+	err := cmp.Or(c.Process.check(c.Catalog.URL), c.Nova.check(), c.KeyManager.check(), c.DR.check(), c.Backup.check(),
+		c.checkTypes())
+	if err != nil {
 		return err
 	}
 	return c.checkProtections()
@@ -182,6 +184,16 @@ func (c *Config) backend(name string) block.Backend {
 		}
 	}
 	return block.Backend{}
+}
+
+// backendNamed finds a backend by name.
+func (c *Config) backendNamed(name string) (BackendConfig, bool) {
+	for _, b := range c.Backends {
+		if b.Name == name {
+			return b, true
+		}
+	}
+	return BackendConfig{}, false
 }
 
 func (b BackendConfig) backend() block.Backend {

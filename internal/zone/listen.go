@@ -40,6 +40,9 @@ func (l *listeners) close() error {
 // openListeners opens all of them before anything is served, so that a port
 // that is taken ends the start with a clear error.
 func (s *Server) openListeners(context.Context) error {
+	if s.follows() {
+		return nil
+	}
 	open := func(to *net.Listener, network, address, what string) error {
 		if address == "" {
 			return nil
@@ -58,7 +61,7 @@ func (s *Server) openListeners(context.Context) error {
 		}
 	}
 	return errors.Join(
-		open(&s.listeners.api, "tcp", s.cfg.Listen, "listen"),
+		open(&s.listeners.api, "tcp", s.apiAddress(), "listen"),
 		open(&s.listeners.peer, "tcp", s.cfg.Peer.Listen, "peer.listen"),
 		open(&s.listeners.nbd, "tcp", s.cfg.Exports.NBD, "exports.nbd"),
 		open(&s.listeners.iscsi, "tcp", s.cfg.Exports.ISCSI, "exports.iscsi"),
@@ -67,10 +70,20 @@ func (s *Server) openListeners(context.Context) error {
 }
 
 // exportAddress is where hosts reach the NBD exports.
-func (s *Server) exportAddress() string { return s.publicAddress(s.listeners.nbd) }
+func (s *Server) exportAddress() string {
+	if s.follows() {
+		return s.of.exportAddress()
+	}
+	return s.publicAddress(s.listeners.nbd)
+}
 
 // targetAddress is where hosts reach the iSCSI targets.
-func (s *Server) targetAddress() string { return s.publicAddress(s.listeners.iscsi) }
+func (s *Server) targetAddress() string {
+	if s.follows() {
+		return s.of.targetAddress()
+	}
+	return s.publicAddress(s.listeners.iscsi)
+}
 
 func (s *Server) publicAddress(l net.Listener) string {
 	if l == nil {
@@ -97,13 +110,15 @@ const (
 
 // serveListeners starts serving on all listeners in g; they end with ctx.
 func (s *Server) serveListeners(ctx context.Context, g *errgroup.Group) {
-	g.Go(func() error {
-		config, err := s.cfg.TLS.server()
-		if err != nil {
-			return fmt.Errorf("tls: %w", err)
-		}
-		return s.serveHTTP(ctx, s.listeners.api, s.routes(), config)
-	})
+	if s.listeners.api != nil {
+		g.Go(func() error {
+			config, err := s.cfg.TLS.server()
+			if err != nil {
+				return fmt.Errorf("tls: %w", err)
+			}
+			return s.serveHTTP(ctx, s.listeners.api, s.routes(), config)
+		})
+	}
 	if s.peers != nil {
 		h := peer.NewServer(peer.ServerConfig{Service: s.control, Receiver: s.receiver, Zones: s.peers.Zones(), Log: s.log})
 		g.Go(func() error { return s.serveHTTP(ctx, s.listeners.peer, h, s.credentials.Server()) })

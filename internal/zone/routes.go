@@ -38,11 +38,9 @@ func (s *Server) routes() http.Handler {
 	if s.placer != nil {
 		blocks.KeyName = s.placer.Name
 	}
-	mux.Handle("/", api.Wrap(cinder.New(blocks), blockAPI))
+	mux.Handle("/", s.led(api.Wrap(cinder.New(blocks), blockAPI)))
 	mux.Handle("/identity", plain(s.identity.Handler()))
 	mux.Handle("/identity/", plain(s.identity.Handler()))
-	mux.Handle("/image", api.Wrap(s.images.Handler(), streaming))
-	mux.Handle("/image/", api.Wrap(s.images.Handler(), streaming))
 	location, err := time.LoadLocation(s.cfg.KvolAPI.TimeZone)
 	if err != nil {
 		location = time.UTC // checked when the configuration was read
@@ -54,10 +52,18 @@ func (s *Server) routes() http.Handler {
 	documents := plain(documents(blocks))
 	keyManager := plain(keymanager.New(keymanager.Config{Service: keystore.NewService(s.catalog, s.control.Sealer()),
 		Auth: s.identity, PublicURL: s.cfg.PublicURL, Log: s.log}))
+	images := api.Wrap(s.images.Handler(), streaming)
+	kvolTokens, processes := kvolAPI, storeAPI
+	if s.follows() { // what is known only where the zone's work is done
+		relay := s.of.relay()
+		kvolAPI, drAPI, storeAPI, images = relay, relay, relay, relay
+	}
+	mux.Handle("/image", images)
+	mux.Handle("/image/", images)
 	for path, h := range map[string]http.Handler{"/api/openapi": documents,
 		"/api/openapi/": documents, "/key-manager": keyManager, "/key-manager/": keyManager,
-		"/api/store": storeAPI, "/api/store/": storeAPI,
-		"/api/token": kvolAPI, "/api/kvol": kvolAPI, "/api/kvol/": kvolAPI,
+		"/api/store/v1/processes": processes, "/api/store": storeAPI, "/api/store/": storeAPI,
+		"/api/token": kvolTokens, "/api/kvol": kvolAPI, "/api/kvol/": kvolAPI,
 		"/api/dr": drAPI, "/api/dr/": drAPI} {
 		mux.Handle(path, h)
 	}

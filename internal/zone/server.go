@@ -18,6 +18,7 @@ import (
 	"kvol/internal/catalog"
 	"kvol/internal/control"
 	"kvol/internal/driver"
+	"kvol/internal/duty"
 	"kvol/internal/export/nbd"
 	"kvol/internal/identity"
 	"kvol/internal/image"
@@ -41,6 +42,18 @@ type Environment struct {
 	Reload <-chan struct{}
 	// Listen opens a listener; net.Listen if nil.
 	Listen func(network, address string) (net.Listener, error)
+}
+
+func (e *Environment) defaults() {
+	if e.Log == nil {
+		e.Log = slog.New(slog.DiscardHandler)
+	}
+	if e.Now == nil {
+		e.Now = time.Now
+	}
+	if e.Listen == nil {
+		e.Listen = net.Listen
+	}
 }
 
 // Server is all that one zone runs.
@@ -68,6 +81,13 @@ type Server struct {
 	receiver *replication.Receiver
 	prover   *proof.Prover
 
+	of   *Member    // nil where one process serves the zone
+	turn *duty.Turn // nil unless this process leads the zone's others
+	// leash waits until this process surely leads; nil where nobody else can.
+	leash func() error
+	// policyMetrics are those of the policy file.
+	policyMetrics []prometheus.Collector
+
 	credentials peer.Credentials
 	listeners   listeners
 	started     time.Time
@@ -77,17 +97,13 @@ type Server struct {
 // Open opens a zone's catalog and stores and all its listeners. It serves
 // nothing before Run. ctx bounds the opening only.
 func Open(ctx context.Context, cfg Config, env Environment) (*Server, error) {
-	if env.Log == nil {
-		env.Log = slog.New(slog.DiscardHandler)
-	}
-	if env.Now == nil {
-		env.Now = time.Now
-	}
-	if env.Listen == nil {
-		env.Listen = net.Listen
-	}
-	s := &Server{cfg: cfg, env: env, log: env.Log.With("zone", string(cfg.Zone)), registry: prometheus.NewRegistry()}
-	s.env.Log, s.started = s.log, s.env.Now().UTC()
+	env.defaults()
+	env.Log = env.Log.With("zone", string(cfg.Zone))
+	return open(ctx, &Server{cfg: cfg, env: env})
+}
+
+func open(ctx context.Context, s *Server) (*Server, error) {
+	s.log, s.started, s.registry = s.env.Log, s.env.Now().UTC(), prometheus.NewRegistry()
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -96,12 +112,17 @@ func Open(ctx context.Context, cfg Config, env Environment) (*Server, error) {
 
 // open goes from the ground up; what it opened is closed by close.
 func (s *Server) open(ctx context.Context) error {
-	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(s.cfg.DataDir, 0o700), os.MkdirAll(s.cfg.SharedDir, 0o700)); err != nil {
 		return err
 	}
-	key, err := zoneKey(s.cfg.DataDir)
+	key, err := zoneKey(s.cfg.SharedDir)
 	if err != nil {
 		return fmt.Errorf("zone key: %w", err)
+	}
+	if s.of != nil {
+		if err := s.of.sameKey(ctx, key); err != nil {
+			return err
+		}
 	}
 	if s.policy, err = s.openPolicy(); err != nil {
 		return err
@@ -131,8 +152,10 @@ func (s *Server) Run(ctx context.Context) error {
 	s.holdExports()
 	s.serveListeners(ctx, g)
 	g.Go(func() error { return s.jobs.Run(ctx) })
-	g.Go(func() error { return s.identity.Run(ctx) })
-	g.Go(func() error { return s.policy.Run(ctx, s.env.Reload) })
+	if s.of == nil { // with several processes these are done beside
+		g.Go(func() error { return s.identity.Run(ctx) })
+		g.Go(func() error { return s.policy.Run(ctx, s.env.Reload) })
+	}
 	g.Go(func() error { return s.ledger.Run(ctx) })
 	g.Go(func() error { return s.upkeep.Run(ctx) })
 	g.Go(func() error { return s.control.RunDoctor(ctx) })
@@ -161,6 +184,9 @@ func (s *Server) URL() string {
 	if s.cfg.PublicURL != "" {
 		return s.cfg.PublicURL
 	}
+	if s.of != nil {
+		return s.of.url()
+	}
 	scheme := "http"
 	if s.cfg.TLS != nil {
 		scheme = "https"
@@ -178,7 +204,7 @@ func (s *Server) close() error {
 		errs = append(errs, s.stores.Close())
 		s.stores = nil
 	}
-	if s.catalog != nil {
+	if s.catalog != nil && s.of == nil {
 		errs = append(errs, s.catalog.Close())
 		s.catalog = nil
 	}

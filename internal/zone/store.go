@@ -11,6 +11,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
+	"kvol/internal/driver/elsewhere"
 	"kvol/internal/driver/logstore"
 	"kvol/internal/driver/mem"
 	"kvol/internal/driver/nfs"
@@ -31,6 +32,10 @@ func (s *Server) openStores(ctx context.Context) error {
 	for _, sc := range c.Stores {
 		if d, ok := s.env.Stores[sc.Name]; ok {
 			stores[sc.Name] = d
+			continue
+		}
+		if s.follows() {
+			stores[sc.Name] = elsewhere.Store{Name: sc.Name, Room: s.of.room}
 			continue
 		}
 		d, err := s.openStore(ctx, sc)
@@ -60,6 +65,9 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 		return mem.New(mem.Options{}), nil
 	case "logstore":
 		known, err := s.ledger.Known(ctx, c.Name)
+		if err == nil && s.of != nil {
+			err = s.marked(ctx, c)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -93,6 +101,10 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 
 // holder says who has a store open, for whoever finds it locked.
 func (s *Server) holder(store string) string {
+	if s.of != nil {
+		return fmt.Sprintf("zone %s, process %s (pid %d), as store %q; ask it at %s", s.cfg.Zone, s.cfg.Process.Name,
+			os.Getpid(), store, s.URL())
+	}
 	return fmt.Sprintf("zone %s, as store %q; ask it at %s", s.cfg.Zone, store, s.URL())
 }
 
@@ -125,7 +137,17 @@ func zoneKey(dataDir string) (key [32]byte, err error) {
 		return key, err
 	}
 	rand.Read(key[:]) // never fails
-	return key, writeDurably(path, key[:])
+	own := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := writeDurably(own, key[:]); err != nil {
+		return key, err
+	}
+	defer os.Remove(own)
+	if err := os.Link(own, path); errors.Is(err, fs.ErrExist) {
+		return zoneKey(dataDir) // another process of the zone was faster
+	} else if err != nil {
+		return key, err
+	}
+	return key, syncDir(dataDir)
 }
 
 // writeDurably writes a small secret file so that it is whole or absent after
@@ -143,7 +165,11 @@ func writeDurably(path string, text []byte) error {
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}

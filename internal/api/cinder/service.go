@@ -35,6 +35,15 @@ func (c *call) host(backend string) string {
 	return c.s.cfg.Host + "@" + backend
 }
 
+// hostOf is how the API calls a listed service: one of a single process of several
+// by that.
+func (c *call) hostOf(s control.ServiceInfo) string {
+	if s.Process != "" {
+		return c.s.cfg.Host + "." + s.Process
+	}
+	return c.host(s.Backend)
+}
+
 // backend is the other way. What is no host of this process is no backend.
 func (c *call) backend(host string) string {
 	if host == c.s.cfg.Host {
@@ -63,7 +72,7 @@ func listServices(c *call) error {
 		e.open('[')
 		for _, s := range list {
 			// A host without a backend means all that it has.
-			if own := c.host(s.Backend); byHost && host != own && !strings.HasPrefix(own, host+"@") ||
+			if own := c.hostOf(s); byHost && host != own && !strings.HasPrefix(own, host+"@") ||
 				byBinary && binary != s.Kind {
 				continue
 			}
@@ -77,7 +86,7 @@ func listServices(c *call) error {
 func (c *call) service(e *encoder, s control.ServiceInfo) {
 	e.open('{')
 	e.stringMember("binary", s.Kind)
-	e.stringMember("host", c.host(s.Backend))
+	e.stringMember("host", c.hostOf(s))
 	e.stringMember("zone", s.Zone)
 	e.stringMember("status", enabled(s.Disabled))
 	e.stringMember("state", upOrDown(s.Up))

@@ -34,6 +34,8 @@ var routes = []route{
 	{http.MethodGet, one + "/runs/{run}", "how a run stands", http.StatusOK, (*Server).run, "run", runBody{}},
 	{http.MethodDelete, one + "/runs/{run}", "cancel a run; answered when it has ended", http.StatusOK,
 		(*Server).cancel, "run", runBody{}},
+	{http.MethodGet, "/api/store/v1/processes", "the processes that serve the zone together; none where one does",
+		http.StatusOK, (*Server).processes, "processes", []processBody{}},
 }
 
 // Document describes the API.

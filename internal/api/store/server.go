@@ -131,6 +131,11 @@ func (s *Server) store(r *http.Request, c block.Caller) (any, error) {
 	return map[string]any{"store": storeView(one)}, err
 }
 
+func (s *Server) processes(r *http.Request, c block.Caller) (any, error) {
+	all, err := s.cfg.Service.Processes(r.Context(), c)
+	return map[string]any{"processes": each(all, processView)}, err
+}
+
 func (s *Server) damages(r *http.Request, c block.Caller) (any, error) {
 	var over bool
 	switch r.URL.Query().Get("state") {

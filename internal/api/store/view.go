@@ -22,6 +22,28 @@ func storeView(s upkeep.Store) storeBody {
 	return b
 }
 
+// processBody is a process of the zone.
+type processBody struct {
+	ID      string    `json:"id"` // of this run
+	Name    string    `json:"name"`
+	Host    string    `json:"host"`
+	PID     int       `json:"pid"`
+	URL     string    `json:"url"`
+	Version string    `json:"version"`
+	State   string    `json:"state"`  // serving, stopping, or dead: it does not show itself
+	Duties  []string  `json:"duties"` // what it does for all
+	Started time.Time `json:"started"`
+	Seen    time.Time `json:"seen"` // when it last showed itself
+}
+
+func processView(p upkeep.Process) processBody {
+	b := processBody{p.ID, p.Name, p.Host, p.PID, p.URL, p.Version, p.State, p.Duties, p.Started.UTC(), p.Seen.UTC()}
+	if !p.Live {
+		b.State = "dead"
+	}
+	return b
+}
+
 type runBody struct {
 	ID       int64            `json:"id"`
 	Store    string           `json:"store"`

@@ -1,0 +1,278 @@
+package zone
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/control"
+	"kvol/internal/driver"
+	"kvol/internal/duty"
+)
+
+// leader is what the process that leads tells the others.
+type leader struct {
+	URL   string                     `json:"url"`
+	NBD   string                     `json:"nbd,omitempty"`   // where its exports are reached
+	ISCSI string                     `json:"iscsi,omitempty"` // and its targets
+	Room  map[string]driver.Capacity `json:"room"`            // of its stores that answer
+
+	live bool
+}
+
+// follows reports whether a Server answers requests while another process leads.
+func (s *Server) follows() bool { return s.of != nil && s.turn == nil }
+
+// apiAddress is where a Server listens by itself for requests to its APIs.
+func (s *Server) apiAddress() string {
+	if s.of != nil {
+		return ""
+	}
+	return s.cfg.Listen
+}
+
+// owner names who holds the jobs that a Server runs.
+func (s *Server) owner() string {
+	if s.of != nil {
+		return s.of.keeper.ID()
+	}
+	return string(s.cfg.Zone)
+}
+
+// scratch is the directory for conversions. What answers requests makes none.
+func (s *Server) scratch() string {
+	if s.follows() {
+		return ""
+	}
+	return filepath.Join(s.cfg.DataDir, "tmp")
+}
+
+// share lets the rules know of the zone's other processes.
+func (s *Server) share(c *control.Config) {
+	switch {
+	case s.of == nil:
+	case s.follows():
+		c.Elsewhere = s.of.askLead
+	default:
+		c.Leash = s.leash
+	}
+}
+
+// lead does the zone's work whenever no other process does. An error ends the
+// process: its work was taken over, and what it has in memory is of the past.
+func (m *Member) lead(ctx context.Context) error {
+	var said string
+	for ctx.Err() == nil {
+		err := m.keeper.Do(ctx, leadDuty, m.takeLead)
+		if errors.Is(err, duty.ErrLost) {
+			return err
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		if err.Error() != said {
+			said = err.Error()
+			m.log.Error("this process can't lead the zone now; it answers requests, and tries again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(m.cfg.Process.Lease / 4): // others may be able to
+		}
+	}
+	return nil
+}
+
+// takeLead opens the stores and does the zone's work until ctx ends.
+func (m *Member) takeLead(ctx context.Context, turn *duty.Turn) error {
+	s, err := open(ctx, &Server{cfg: m.cfg, env: m.env, of: m, turn: turn,
+		leash: func() error { return turn.Await(ctx) }})
+	if err != nil {
+		return err
+	}
+	m.front.Store(&facade{Handler: s.routes(), leads: true})
+	defer m.front.Store(m.still)
+	m.log.Info("process leads the zone", "token", turn.Hold().Token)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.Run(ctx) })
+	g.Go(func() error { return m.announce(ctx, s) })
+	g.Go(func() error { return m.lookAgain(ctx, s) })
+	return g.Wait()
+}
+
+// announce tells the other processes where exports are, and how much room there is.
+func (m *Member) announce(ctx context.Context, s *Server) error {
+	for {
+		l := leader{URL: m.url(), NBD: s.exportAddress(), ISCSI: s.targetAddress(), Room: map[string]driver.Capacity{}}
+		for _, b := range s.stores.Backends() {
+			if _, known := l.Room[b.Store]; known {
+				continue
+			}
+			ask, cancel := context.WithTimeout(ctx, scrapeTimeout)
+			if room, err := s.stores.Capacity(ask, b.Name); err == nil { // others see that it has none
+				l.Room[b.Store] = room
+			}
+			cancel()
+		}
+		text, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		s.turn.Say(string(text))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(m.cfg.Process.Lease / 2):
+		}
+	}
+}
+
+// lookAgain has the exports looked at whenever another process ended some, and now
+// and then: that one may have died before it asked.
+func (m *Member) lookAgain(ctx context.Context, s *Server) error {
+	for {
+		stirred := m.catalog.Stirred()
+		if err := m.lookOnce(ctx, s); err != nil && ctx.Err() == nil {
+			m.log.Warn("exports can't be looked at again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-stirred:
+		case <-time.After(m.cfg.Process.Lease / 3):
+		}
+	}
+}
+
+func (m *Member) lookOnce(ctx context.Context, s *Server) error {
+	var d catalog.Duty
+	err := m.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		d, err = tx.Duty(leadDuty)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.control.LookAgain(ctx); err != nil || d.Done >= d.Asked {
+		return err
+	}
+	return m.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.AnswerDuty(s.turn.Hold(), d.Asked) })
+}
+
+// askLead has the process that leads look at its exports again, and waits until it
+// has, or is surely no leader any more: then it serves none.
+func (m *Member) askLead() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*m.cfg.Process.Lease)
+	defer cancel()
+	var asked catalog.Duty
+	err := m.catalog.Update(ctx, func(tx *catalog.Tx) (err error) {
+		asked, err = tx.AskDuty(leadDuty)
+		return err
+	})
+	for now := asked; err == nil && now.Live && now.Token == asked.Token && now.Done < asked.Asked; {
+		stirred := m.catalog.Stirred()
+		err = m.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+			now, err = tx.Duty(leadDuty)
+			return err
+		})
+		if err != nil || now.Done >= asked.Asked {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-stirred:
+		case <-time.After(m.cfg.Process.Lease / 20):
+		}
+	}
+	if err != nil {
+		m.log.Error("the process that leads could not be asked to look at its exports", "err", err)
+	}
+}
+
+// watch sees who leads, until ctx ends.
+func (m *Member) watch(ctx context.Context) error {
+	for {
+		stirred := m.catalog.Stirred()
+		var d catalog.Duty
+		err := m.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+			d, err = tx.Duty(leadDuty)
+			return err
+		})
+		if err == nil {
+			m.see(d)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-stirred:
+		case <-time.After(m.cfg.Process.Lease / 10):
+		}
+	}
+}
+
+// see notes who leads. Where exports were last is kept until they are elsewhere.
+func (m *Member) see(d catalog.Duty) {
+	l := *m.seen.Load()
+	l.live = d.Live
+	if d.Said != "" {
+		var now leader
+		if err := json.Unmarshal([]byte(d.Said), &now); err != nil {
+			m.log.Error("what the process that leads says is unreadable", "err", err)
+			return
+		}
+		l, l.live = now, d.Live
+	} else {
+		l.URL = "" // nobody leads, or who does is not ready
+	}
+	m.seen.Store(&l)
+}
+
+// room is the capacity of a store that the process which leads has open.
+func (m *Member) room(_ context.Context, store string) (driver.Capacity, error) {
+	l := m.seen.Load()
+	c, ok := l.Room[store]
+	if !ok || !l.live {
+		return driver.Capacity{}, block.Errorf(block.Unavailable, "No process of the zone has store %s open.", store)
+	}
+	return c, nil
+}
+
+// exportAddress is where hosts reach exports: where they were last seen, or where
+// this process would serve them.
+func (m *Member) exportAddress() string {
+	if l := m.seen.Load(); l.NBD != "" {
+		return l.NBD
+	}
+	return m.configured(m.cfg.Exports.NBD)
+}
+
+func (m *Member) targetAddress() string {
+	if l := m.seen.Load(); l.ISCSI != "" {
+		return l.ISCSI
+	}
+	return m.configured(m.cfg.Exports.ISCSI)
+}
+
+func (m *Member) configured(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port == "0" {
+		return ""
+	}
+	if m.cfg.Exports.PublicHost != "" {
+		host = m.cfg.Exports.PublicHost
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// errOther is for a store that lies with another process.
+func errOther(c StoreConfig) error {
+	return block.Errorf(block.Conflict, "store %s: the directory %s is not the one that the zone has used until now; "+
+		"only a process that has that one can lead the zone", c.Name, c.Dir)
+}

@@ -1,0 +1,218 @@
+package processes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"kvol/internal/client"
+)
+
+// proxySettings are haproxy's: its address and the processes' lines. It is the
+// example of docs/operating.md.
+const proxySettings = `
+global
+  maxconn 200
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 120s
+  timeout server 120s
+  option redispatch
+  retries 3
+frontend kvol
+  bind %s
+  default_backend processes
+backend processes
+  balance roundrobin
+  option httpchk GET /healthz
+  default-server inter 250ms fall 1 rise 1
+%s`
+
+// haproxy starts it before the zone's processes and returns its URL.
+func haproxy(t *testing.T, z *zone) string {
+	t.Helper()
+	path, err := exec.LookPath("haproxy")
+	if err != nil {
+		path = "/usr/sbin/haproxy"
+		if _, err := os.Stat(path); err != nil {
+			if os.Getenv("KVOL_REQUIRE_TOOLS") != "" {
+				t.Fatal("haproxy is missing; test/setup.sh installs it")
+			}
+			t.Skip("SKIPPED: haproxy is not installed")
+		}
+	}
+	var lines strings.Builder
+	for _, p := range z.processes {
+		fmt.Fprintf(&lines, "  server %s %s check\n", p.name, strings.TrimPrefix(p.url, "http://"))
+	}
+	address := freeAddresses(t, 1)[0]
+	config := filepath.Join(z.dir, "haproxy.cfg")
+	if err := os.WriteFile(config, fmt.Appendf(nil, proxySettings, address, lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said := &logbook{}
+	cmd := exec.Command(path, "-db", "-f", config)
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()         // by the kill
+		if t.Failed() {
+			t.Logf("haproxy:\n%s", said)
+		}
+	})
+	url := "http://" + address
+	z.await("haproxy answers", func() error {
+		answer, err := http.Get(url + "/healthz")
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return errors.New(answer.Status)
+		}
+		return nil
+	})
+	return url
+}
+
+// load makes, lists, shows and deletes volumes until ctx ends; failed hears of each
+// request that failed.
+func (z *zone) load(ctx context.Context, url string, failed func(error)) (rounds *atomic.Int64, wait func()) {
+	rounds = &atomic.Int64{}
+	var workers sync.WaitGroup
+	for i := range 3 {
+		s := z.login(url, "alice")
+		workers.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if err := round(ctx, s, fmt.Sprintf("load-%d-%d", i, n)); err != nil && ctx.Err() == nil {
+					failed(err)
+				}
+				rounds.Add(1)
+			}
+		})
+	}
+	return rounds, workers.Wait
+}
+
+// round is a volume's life, as a tenant's client sees it.
+func round(ctx context.Context, s *client.Session, name string) error {
+	v, err := s.CreateVolume(ctx, client.NewVolume{Name: name, Size: 1})
+	if err != nil {
+		return fmt.Errorf("create: %w", err)
+	}
+	for v.Status == "creating" {
+		if _, err := s.Volumes(ctx, false); err != nil {
+			return fmt.Errorf("list: %w", err)
+		}
+		if v, err = s.Volume(ctx, v.ID); err != nil {
+			return fmt.Errorf("show: %w", err)
+		}
+		time.Sleep(20 * time.Millisecond) // between two questions, as clients do
+	}
+	if v.Status != "available" {
+		return fmt.Errorf("volume %s is %s", v.ID, v.Status)
+	}
+	if err := s.DeleteVolume(ctx, v.ID); err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	return nil
+}
+
+// awaitRounds waits until the load has gone on by some volumes.
+func (z *zone) awaitRounds(rounds *atomic.Int64, n int64) {
+	z.t.Helper()
+	until := rounds.Load() + n
+	z.await("the load goes on", func() error {
+		if rounds.Load() < until {
+			return fmt.Errorf("%d of %d rounds", rounds.Load(), until)
+		}
+		return nil
+	})
+}
+
+// TestRollingRestart ends each process of a zone by SIGTERM and starts it again,
+// while clients work through haproxy. No request of theirs fails.
+func TestRollingRestart(t *testing.T) {
+	z := newZone(t, "10s", embedded, "a", "b")
+	url := haproxy(t, z)
+	z.leader()
+	ctx, stop := context.WithCancel(t.Context())
+	var failures atomic.Int64
+	rounds, wait := z.load(ctx, url, func(err error) {
+		failures.Add(1)
+		t.Errorf("a request failed: %v", err)
+	})
+	defer func() { stop(); wait() }()
+	z.awaitRounds(rounds, 5)
+	for range 2 {
+		for _, p := range z.processes {
+			p.signal(syscall.SIGTERM)
+			if err := p.awaitEnd(); err != nil {
+				t.Errorf("process %s ended with %v", p.name, err)
+			}
+			z.awaitRounds(rounds, 3) // the other one does it all
+			p.start()
+			p.awaitHealth()
+			z.awaitRounds(rounds, 3)
+		}
+	}
+	stop()
+	wait()
+	t.Logf("%d volumes made and deleted during 4 restarts, %d requests failed", rounds.Load(), failures.Load())
+}
+
+// TestDatabaseRestart kills PostgreSQL under load and starts it again: requests
+// fail with 503 meanwhile and nothing else, and the processes go on by themselves.
+func TestDatabaseRestart(t *testing.T) {
+	z := newZone(t, "10s", embedded, "a", "b")
+	leads, others := z.leader()
+	volume := z.make(leads, "kept")
+	c := z.open(leads, volume)
+	defer c.Close()
+	if _, err := c.WriteAt(pattern(6), 0); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	rounds, wait := z.load(ctx, others[0].url, func(err error) {
+		if !client.IsStatus(errors.Unwrap(err), http.StatusServiceUnavailable) {
+			t.Errorf("a request failed, not with 503: %v", err)
+		}
+	})
+	defer func() { stop(); wait() }()
+	z.awaitRounds(rounds, 3)
+	for range 2 {
+		z.server.Kill()
+		z.server.Resume(t)
+		z.awaitRounds(rounds, 3)
+	}
+	stop()
+	wait()
+	if now, rest := z.leader(); now != leads || len(rest) != 1 {
+		t.Errorf("process %s leads beside %d: a restart of the database is no reason", now.name, len(rest))
+	}
+	z.holds(others[0], volume, pattern(6))
+	s := z.login(leads.url, "alice")
+	z.await("every volume is settled", func() error {
+		all, err := s.Volumes(t.Context(), false)
+		for _, v := range all {
+			if v.Status != "available" {
+				err = errors.Join(err, fmt.Errorf("volume %s is %s", v.ID, v.Status))
+			}
+		}
+		return err
+	})
+}

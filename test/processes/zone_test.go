@@ -1,0 +1,331 @@
+// Package processes runs the program as several processes that serve one zone
+// together on a real PostgreSQL, and kills, stops and restarts them and the
+// database.
+package processes
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"kvol/internal/client"
+	"kvol/test/postgres"
+)
+
+// patience is for what has to happen, on a machine however busy.
+const patience = 3 * time.Minute
+
+// program is the path of the built program.
+var program string
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "processes:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (int, error) {
+	dir, err := os.MkdirTemp("", "kvol-processes-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "kvol")
+	build := exec.Command("go", "build", "-o", program, "kvol/cmd/kvol")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return m.Run(), nil
+}
+
+// settings are a process's configuration: its name, addresses of its APIs and
+// exports, the shared directory, the catalog, the lease, and the stores.
+const settings = `
+zone: mitaka1
+listen: %[2]s
+data_dir: data-%[1]s
+shared_dir: shared
+catalog: {url: "%[4]s"}
+process: {name: %[1]s, lease: %[5]s, drain: 2s}
+exports: {nbd: "%[3]s"}
+availability_zones: [a]
+default_volume_type: ssd
+stores: [%[6]s]
+backends: [{name: fast, store: main}]
+volume_types: [{id: 6a21db69-dc6b-4423-834c-679ae153a638, name: ssd, extra_specs: {volume_backend_name: fast}}]
+identity:
+  projects: [{id: 523b3c98e9bb2ef79d057633b0ba6c91, name: blue}]
+  users:
+    - {name: alice, password: a long password, roles: [{project: blue, role: member}]}
+    - {name: root, password: a long password, roles: [{project: blue, role: admin}]}
+`
+
+// zone is several processes that serve one zone.
+type zone struct {
+	t         *testing.T
+	dir       string
+	server    *postgres.Server
+	processes []*process
+}
+
+// process is one of them. Its fields but log belong to the test's goroutine.
+type process struct {
+	z      *zone
+	name   string
+	url    string
+	config string
+	cmd    *exec.Cmd
+	ended  chan struct{}
+	exit   error // once ended is closed
+	log    *logbook
+}
+
+// logbook is what a process wrote, of all its runs.
+type logbook struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// newZone starts PostgreSQL and processes of the given names on a store; "%s" in
+// its description is the zone's directory.
+func newZone(t *testing.T, lease, store string, names ...string) *zone {
+	t.Helper()
+	z := &zone{t: t, dir: t.TempDir(), server: postgres.Start(t)}
+	database := z.server.Database(t)
+	if strings.Contains(store, "%s") {
+		store = fmt.Sprintf(store, z.dir)
+	}
+	ports := freeAddresses(t, 2*len(names))
+	for i, name := range names {
+		p := &process{z: z, name: name, url: "http://" + ports[2*i], log: &logbook{},
+			config: filepath.Join(z.dir, name+".yaml")}
+		text := fmt.Sprintf(settings, name, ports[2*i], ports[2*i+1], database, lease, store)
+		if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		z.processes = append(z.processes, p)
+	}
+	t.Cleanup(func() {
+		for _, p := range z.processes {
+			p.kill()
+			if t.Failed() {
+				t.Logf("log of %s:\n%s", p.name, p.log)
+			}
+		}
+	})
+	for _, p := range z.processes {
+		p.start()
+	}
+	for _, p := range z.processes {
+		p.awaitHealth()
+	}
+	return z
+}
+
+// embedded is a store that the process which leads has open.
+const embedded = `{name: main, driver: logstore, dir: "%s/main", segment_mib: 8, max_gib: 4, cache_mib: 16}`
+
+func freeAddresses(t *testing.T, n int) (all []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		all = append(all, l.Addr().String())
+	}
+	return all
+}
+
+func (p *process) start() {
+	p.z.t.Helper()
+	p.cmd = exec.Command(program, "serve", "--config", p.config, "--log-level", "debug")
+	p.cmd.Stderr = p.log
+	p.ended = make(chan struct{})
+	if err := p.cmd.Start(); err != nil {
+		p.z.t.Fatal(err)
+	}
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		p.exit = cmd.Wait()
+		close(ended)
+	}(p.cmd, p.ended)
+}
+
+// signal sends a signal to the process alone.
+func (p *process) signal(s syscall.Signal) {
+	p.z.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.z.t.Fatal(err)
+	}
+}
+
+// kill ends it at once.
+func (p *process) kill() {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGKILL) // it may have ended
+	<-p.ended
+	p.cmd = nil
+}
+
+// awaitEnd waits until it ended by itself, and returns how.
+func (p *process) awaitEnd() error {
+	p.z.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.z.t.Fatalf("process %s does not end", p.name)
+	}
+	p.cmd = nil
+	return p.exit
+}
+
+func (p *process) awaitHealth() {
+	p.z.t.Helper()
+	p.z.await("process "+p.name+" answers", func() error {
+		answer, err := http.Get(p.url + "/healthz")
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return errors.New(answer.Status)
+		}
+		return nil
+	})
+}
+
+// await waits until a condition holds.
+func (z *zone) await(what string, check func() error) {
+	z.t.Helper()
+	var last error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if last = check(); last == nil {
+			return
+		}
+	}
+	z.t.Fatalf("not yet: %s: %v", what, last)
+}
+
+// login logs a user in at an address.
+func (z *zone) login(url, user string) *client.Session {
+	z.t.Helper()
+	var s *client.Session
+	z.await(user+" logs in at "+url, func() (err error) {
+		s, err = client.Login(z.t.Context(), client.Auth{URL: url + "/identity/v3", User: user,
+			Password: "a long password", Project: "blue", Region: "mitaka1"})
+		return err
+	})
+	return s
+}
+
+// leader waits until one of the processes leads, as another one tells, and returns
+// it and the others. Those that do not run are not asked.
+func (z *zone) leader() (leads *process, others []*process) {
+	z.t.Helper()
+	z.await("a process leads", func() error {
+		var asked *process
+		for _, p := range z.processes {
+			if p.cmd != nil {
+				asked = p
+			}
+		}
+		all, err := z.login(asked.url, "root").Processes(z.t.Context())
+		if err != nil {
+			return err
+		}
+		leads, others = nil, nil
+		for _, p := range z.processes {
+			i := slices.IndexFunc(all, func(c client.Process) bool { return c.Name == p.name && c.State == "serving" })
+			switch {
+			case i < 0 || p.cmd == nil || all[i].PID != p.cmd.Process.Pid:
+			case slices.Contains(all[i].Duties, "lead"):
+				leads = p
+			default:
+				others = append(others, p)
+			}
+		}
+		if leads == nil {
+			return fmt.Errorf("nobody leads: %+v", all)
+		}
+		return nil
+	})
+	return leads, others
+}
+
+// make makes a volume of 1 GiB at a process and waits until it is there.
+func (z *zone) make(p *process, name string) string {
+	z.t.Helper()
+	s := z.login(p.url, "alice")
+	v, err := s.CreateVolume(z.t.Context(), client.NewVolume{Name: name, Size: 1})
+	if err != nil {
+		z.t.Fatal(err)
+	}
+	z.available(s, v.ID)
+	return v.ID
+}
+
+func (z *zone) available(s *client.Session, id string) {
+	z.t.Helper()
+	z.await("volume "+id+" is available", func() error {
+		v, err := s.Volume(z.t.Context(), id)
+		if err == nil && v.Status != "available" {
+			err = errors.New(v.Status)
+		}
+		return err
+	})
+}
+
+// pattern is what a test writes.
+func pattern(seed byte) []byte {
+	p := make([]byte, 64<<10)
+	for i := range p {
+		p[i] = seed + byte(i*7) + byte(i>>8)
+	}
+	return p
+}
+
+// command runs a client command of the program and returns what it printed.
+func (z *zone) command(p *process, user string, args ...string) string {
+	z.t.Helper()
+	ctx, cancel := context.WithTimeout(z.t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), "OS_AUTH_URL="+p.url+"/identity/v3", "OS_USERNAME="+user,
+		"OS_PASSWORD=a long password", "OS_PROJECT_NAME=blue", "OS_REGION_NAME=mitaka1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		z.t.Fatalf("kvol %q: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
