@@ -8,8 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+
+	"kvol/test/afterwards"
 )
 
 // Cluster is a running cluster. It belongs to one goroutine.
@@ -38,6 +41,11 @@ func Start(t testing.TB) *Cluster {
 		t.Fatal(err)
 	}
 	c := &Cluster{dir: filepath.Join(base, "c")}
+	path, err := script(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	afterwards.Run(t, path, "wipe", c.dir)
 	t.Cleanup(func() {
 		if err := c.do(context.WithoutCancel(t.Context()), "wipe"); err != nil {
 			t.Error(err)
@@ -54,7 +62,7 @@ func (c *Cluster) Conf() string { return filepath.Join(c.dir, "ceph.conf") }
 // Kill ends all its daemons at once.
 func (c *Cluster) Kill(t testing.TB) { t.Helper(); c.must(t, "kill") }
 
-// Restart starts them again after Kill.
+// Restart starts those of its daemons again that do not run.
 func (c *Cluster) Restart(t testing.TB) { t.Helper(); c.must(t, "start") }
 
 // Pause makes it hang.
@@ -62,6 +70,15 @@ func (c *Cluster) Pause(t testing.TB) { t.Helper(); c.must(t, "pause") }
 
 // Resume ends a Pause.
 func (c *Cluster) Resume(t testing.TB) { t.Helper(); c.must(t, "resume") }
+
+// KillOne ends one of its daemons at once: "mon", "osd" or "mgr".
+func (c *Cluster) KillOne(t testing.TB, daemon string) { t.Helper(); c.must(t, "kill", daemon) }
+
+// PauseOne makes one of its daemons hang.
+func (c *Cluster) PauseOne(t testing.TB, daemon string) { t.Helper(); c.must(t, "pause", daemon) }
+
+// Mirror starts an rbd-mirror that fetches images from the cluster's peers.
+func (c *Cluster) Mirror(t testing.TB) { t.Helper(); c.must(t, "mirror") }
 
 // Run runs a command of Ceph's on the cluster, as client.admin, and returns
 // what it printed.
@@ -77,25 +94,36 @@ func (c *Cluster) Run(t testing.TB, program string, args ...string) string {
 	return string(out)
 }
 
-func (c *Cluster) must(t testing.TB, do string) {
+func (c *Cluster) must(t testing.TB, do ...string) {
 	t.Helper()
-	if err := c.do(t.Context(), do); err != nil {
+	if err := c.do(t.Context(), do...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (c *Cluster) do(ctx context.Context, do string) error {
-	_, here, _, _ := runtime.Caller(0)
-	script := filepath.Join(filepath.Dir(here), "cluster.sh")
-	if !filepath.IsAbs(script) { // built with -trimpath
-		root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
-		if err != nil {
-			return fmt.Errorf("where the module is: %w", err)
-		}
-		script = filepath.Join(strings.TrimSpace(string(root)), "test", "ceph", "cluster.sh")
+func (c *Cluster) do(ctx context.Context, do ...string) error {
+	path, err := script(ctx)
+	if err != nil {
+		return err
 	}
-	if out, err := exec.CommandContext(ctx, script, do, c.dir).CombinedOutput(); err != nil {
+	args := slices.Insert(slices.Clone(do), 1, c.dir)
+	if out, err := exec.CommandContext(ctx, path, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("cluster.sh %s: %w\n%s", do, err, out)
 	}
 	return nil
+}
+
+// script is the path of cluster.sh.
+func script(ctx context.Context) (string, error) {
+	_, here, _, _ := runtime.Caller(0)
+	path := filepath.Join(filepath.Dir(here), "cluster.sh")
+	if filepath.IsAbs(path) {
+		return path, nil
+	}
+	// It was built with -trimpath.
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("where the module is: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(root)), "test", "ceph", "cluster.sh"), nil
 }

@@ -2,18 +2,19 @@
 # Small Ceph clusters for tests: one monitor, one manager and one OSD on
 # loopback, all files in one directory, nothing of the system's touched.
 #   cluster.sh up DIR        make a cluster in DIR, which must not be there, and start it
-#   cluster.sh start DIR     start its daemons again, on the bytes that are there
-#   cluster.sh kill DIR      kill -9 of all its daemons
-#   cluster.sh pause DIR     SIGSTOP of all its daemons: a cluster that hangs
+#   cluster.sh start DIR     start again those of its daemons that don't run, on the bytes that are there
+#   cluster.sh kill DIR [D]  kill -9 of all its daemons, or of one: mon, osd, mgr
+#   cluster.sh pause DIR [D] SIGSTOP of all its daemons, or of one: a cluster that hangs
 #   cluster.sh resume DIR    SIGCONT
+#   cluster.sh mirror DIR    start rbd-mirror, which fetches from the peers that were told to it
 #   cluster.sh wipe DIR      stop it and remove DIR
 # DIR/ceph.conf is what clients need; the pool is called rbd.
 set -euo pipefail
 export PYTHONDONTWRITEBYTECODE=1 CEPH_ARGS=
 do=${1:-} dir=${2:-}
-[ -n "$dir" ] || { sed -n '2,11p' "$0" >&2; exit 2; }
+[ -n "$dir" ] || { sed -n '2,13p' "$0" >&2; exit 2; }
 conf=$dir/ceph.conf
-daemons="mgr osd mon"
+daemons=${3:-mirror mgr osd mon}
 
 ceph_() { ceph --connect-timeout 20 -c "$conf" "$@"; }
 fail() { echo "cluster.sh: $*" >&2; exit 1; }
@@ -115,6 +116,11 @@ osd op num shards = 2
 [client]
 admin socket =
 log file =
+rbd mirror pool replayers refresh interval = 2
+rbd mirror image state check interval = 2
+rbd mirror leader heartbeat interval = 1
+rbd mirror leader max missed heartbeats = 2
+rbd mirror leader max acquire attempts before break = 2
 CONF
 }
 
@@ -128,6 +134,7 @@ make_keys() {
 up() {
   [ ! -e "$dir" ] || fail "$dir is there already"
   mkdir -p "$dir"/{mon,mgr,osd,run,log,crash}
+  echo $$ >"$dir/run/up.pid" # who wipes it meanwhile ends this first
   write_conf
   make_keys
   local host uuid
@@ -145,17 +152,28 @@ up() {
   ceph_ osd pool create rbd 8 8 replicated >/dev/null 2>&1
   rbd -c "$conf" pool init rbd
   await 120 "the manager" figures
+  rm "$dir/run/up.pid"
+}
+
+runs() {
+  local pid
+  pid=$(pid_of "$1") && running "$pid"
 }
 
 start() {
-  launch mon ceph-mon -f -c "$conf" -i a
-  # The OSD that died held a lease on reads, for which the next one would wait.
-  ceph_ osd down 0 --definitely-dead >/dev/null 2>&1 || true
-  launch osd ceph-osd -f -c "$conf" -i 0
-  launch mgr ceph-mgr -f -c "$conf" -i x
+  runs mon || launch mon ceph-mon -f -c "$conf" -i a
+  if ! runs osd; then
+    # The OSD that died held a lease on reads, for which the next one would wait.
+    ceph_ osd down 0 --definitely-dead >/dev/null 2>&1 || true
+    launch osd ceph-osd -f -c "$conf" -i 0
+  fi
+  runs mgr || launch mgr ceph-mgr -f -c "$conf" -i x
   await 120 "the OSD" osd_up
   await 120 "the pool" timeout 20 rbd -c "$conf" ls rbd
 }
+
+# It connects by what is in its environment, whatever it is told.
+mirror() { launch mirror env CEPH_CONF="$conf" rbd-mirror -f -c "$conf" --id admin; }
 
 each() { # SIGNAL
   local name pid
@@ -167,6 +185,7 @@ each() { # SIGNAL
 
 stop() {
   local name pid
+  if pid=$(pid_of up) && running "$pid"; then kill -KILL "$pid"; fi
   each CONT
   each "$1"
   for name in $daemons; do
@@ -189,6 +208,7 @@ case $do in
   kill) stop KILL ;;
   pause) each STOP ;;
   resume) resume ;;
+  mirror) mirror ;;
   wipe) stop KILL; rm -rf "$dir" ;;
   *) fail "no command $do" ;;
 esac

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"kvol/test/afterwards"
 )
 
 // Server is a running server. It belongs to one goroutine.
@@ -43,6 +45,7 @@ func Start(t testing.TB) *Server {
 	if s.dir, err = os.MkdirTemp("", "kvol-pg-"); err != nil { // short: a socket's name has little room
 		t.Fatal(err)
 	}
+	afterwards.Run(t, "/bin/sh", "-c", `kill -QUIT "$(head -n 1 "$0/data/postmaster.pid")"; rm -rf "$0"`, s.dir)
 	t.Cleanup(func() {
 		s.Kill()
 		os.RemoveAll(s.dir)
