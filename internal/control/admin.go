@@ -49,6 +49,9 @@ func (s *Service) ResetVolumeStatus(ctx context.Context, c block.Caller, id bloc
 		if err != nil {
 			return err
 		}
+		if err := notGivenUp(tx, id); err != nil && to != block.VolumeError {
+			return err
+		}
 		if to == block.VolumeInUse && !v.Attached() {
 			return invalidVolume("Cannot reset volume %s to in-use when it has no attachments.", id)
 		}
@@ -56,6 +59,17 @@ func (s *Service) ResetVolumeStatus(ctx context.Context, c block.Caller, id bloc
 	})
 	if err == nil && detach {
 		s.exports.revoke(id)
+	}
+	return err
+}
+
+// notGivenUp refuses what would open a volume that a recovery was to make and
+// gave up: nobody knows what it holds, and another zone may have recovered its
+// source since.
+func notGivenUp(tx *catalog.Tx, id block.VolumeID) error {
+	failed, err := tx.FailedRecovery(id)
+	if err == nil && failed {
+		err = invalidVolume("Volume %s is what is left of a recovery that failed; it can only be deleted.", id)
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/rivals"
 )
 
 // PathFencesSince is where a zone asks what lives on elsewhere.
@@ -145,13 +146,17 @@ func (s *Service) hearForeign(tx *catalog.Tx, f block.Fence) (lost *block.Fence,
 		}
 		return nil, tx.PutFence(f)
 	}
-	v, err := tx.Volume(known.Recovered.Volume)
-	if block.Is(err, block.NotFound) { // it was deleted: whoever has it now is alone
+	gone, err := rivals.Gone(tx, known.Recovered.Volume)
+	if err != nil {
+		return nil, err
+	}
+	if gone { // whoever has it now is alone
 		if known.Recovered.Epoch < f.Recovered.Epoch {
 			return nil, tx.PutFence(f)
 		}
 		return nil, nil
 	}
+	v, err := tx.Volume(known.Recovered.Volume)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func (s *Service) ReimageVolume(ctx context.Context, c block.Caller, id block.Vo
 		return err
 	}
 	return s.changeVolume(ctx, c, id, rule, func(tx *catalog.Tx, v block.Volume) error {
-		if err := first(notStale(v), checkImageFits(img, v.Size), mayReimage(v, img)); err != nil {
+		if err := first(notStale(v), notGivenUp(tx, id), checkImageFits(img, v.Size), mayReimage(v, img)); err != nil {
 			return err
 		}
 		was := v.Status

@@ -77,7 +77,7 @@ func (m *machine) note(s *State, i, z, p int8, bid uint8) {
 // epoch it would, or neither.
 func (s *State) decide(i, z, p int8, bid uint8) (granted bool, above uint8) {
 	c := s.Copies[i][p]
-	if c.Fence != None && s.Volumes[c.Fence].Role != Deleted || c.Lives != None && s.Volumes[c.Lives].Zone != z {
+	if c.Fence != None && !s.Volumes[c.Fence].gone() || c.Lives != None && s.Volumes[c.Lives].Zone != z {
 		return false, 0
 	}
 	for _, f := range s.Moves[i] {

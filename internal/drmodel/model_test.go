@@ -107,6 +107,7 @@ func TestBrokenRuleIsCaught(t *testing.T) {
 		{"who grants writes it down", moved, func(r *Rules) { r.GrantForgets = true }, "take writes"},
 		{"a bid that was outdone is not used", rivals, func(r *Rules) { r.NoStanding = true }, "take writes"},
 		{"of two the lower epoch gives way", rivals, func(r *Rules) { r.NoMeeting = true }, "nothing settled"},
+		{"what a failed recovery left is never opened", rivals, func(r *Rules) { r.FailedOpens = true }, "take writes"},
 		{"no two zones have one epoch", rivals, func(r *Rules) { r.EqualEpochs = true }, "under one epoch"},
 	} {
 		t.Run(c.rule, func(t *testing.T) {

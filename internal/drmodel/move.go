@@ -130,6 +130,9 @@ func (m *machine) leave(s *State, i, n int8) {
 // fill are the ends of a job that fills an incarnation.
 func (m *machine) fill(k int8) {
 	v := m.from.Volumes[k]
+	if m.Rules.FailedOpens && v.Role == Failed && v.Epoch > 0 {
+		m.add("reset", User, k, v.Zone, func(s *State) { s.Volumes[k].Role = Primary })
+	}
 	if v.Role != Filling || !m.from.Up[v.Zone] {
 		return
 	}
@@ -143,6 +146,7 @@ func (m *machine) fill(k int8) {
 		s.Volumes[k].Role = Failed
 		if n != None {
 			s.Moves[i][n].Row = RowFail
+			s.Copies[i][v.Zone].Bid = 0
 		}
 	})
 	if !v.Planned && m.from.Cuts < m.Cuts && m.from.linked(v.Zone, m.from.Volumes[i].Zone) {
@@ -159,7 +163,7 @@ func (m *machine) fill(k int8) {
 		c, f := &s.Copies[i][v.Zone], &s.Moves[i][n]
 		outdone := m.Zones > 2 && !s.stands(i, v.Zone) && !m.Rules.NoBids && !m.Rules.NoStanding
 		if (outdone || c.Epoch != s.Volumes[i].Epoch || c.Have != f.Point) && !m.Rules.NoFinishCheck {
-			s.Volumes[k].Role, f.Row = Failed, RowFail
+			s.Volumes[k].Role, f.Row, c.Bid = Failed, RowFail, 0
 			return
 		}
 		epoch := max(m.epoch(c.Epoch, v.Zone), c.Bid)

@@ -22,6 +22,7 @@ type Rules struct {
 	GrantForgets    bool // who grants a bid does not write it down
 	NoStanding      bool // who recovers does not look whether its bid stands still
 	NoMeeting       bool // of two zones that took a volume over none gives way
+	FailedOpens     bool // what is left of a forced recovery that failed can be opened
 	EqualEpochs     bool // zones count epochs alike
 }
 

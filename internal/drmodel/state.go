@@ -196,6 +196,10 @@ func (s *State) moving(i int) int {
 	return None
 }
 
+// gone reports whether an incarnation is no hindrance to taking over anew what
+// it was made of.
+func (v *Volume) gone() bool { return v.Role == Deleted || v.Role == Failed }
+
 // String is the state on a few lines, for people.
 func (s State) String() string {
 	var b strings.Builder

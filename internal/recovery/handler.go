@@ -339,12 +339,29 @@ func (h *Handler) GaveUp(tx *catalog.Tx, j block.Job, cause error) error {
 	if err := h.ended(tx, o, row, nil); err != nil {
 		return err
 	}
+	if err := letGo(tx, o, row); err != nil {
+		return err
+	}
 	_, err = tx.MoveVolume(o.Volume, block.Fail)
 	if err != nil && !block.Is(err, block.NotFound) && !block.Is(err, block.Conflict) {
 		return err
 	}
 	_, err = tx.EnqueueJob(block.Job{Kind: JobKind, Subject: j.Subject, Args: j.Args, Step: ReleaseStep})
 	return err
+}
+
+// letGo has other zones take the volume over that this one could not: what was
+// to be made of it is given up for good, and the bid for it is over. Where the
+// epoch rose already, it stays risen.
+func letGo(tx *catalog.Tx, o Order, row block.DRJob) error {
+	if o.Kind != block.DRRecovery {
+		return nil
+	}
+	if err := tx.PutFailedRecovery(o.Volume); err != nil {
+		return err
+	}
+	return tx.DropBid(catalog.Bid{SourceZone: row.Request.SourceZone, Source: row.Request.SourceVolume,
+		Zone: row.Request.Destination, Epoch: o.Bid})
 }
 
 func (h *Handler) ended(tx *catalog.Tx, o Order, row block.DRJob, e *Evidence) error {

@@ -58,7 +58,7 @@ func KeepOrigin(tx *catalog.Tx, v *block.Volume, r block.Replica, p block.Point)
 	if err != nil {
 		return err
 	}
-	v.RecoveredFrom = &block.Origin{Zone: r.SourceZone, Volume: r.Source, Point: p, Sum: sum}
+	v.RecoveredFrom = &block.Origin{Zone: r.SourceZone, Volume: r.Source, Point: p, Sum: sum, Began: tx.Now}
 	if err := tx.InsertCut(v.ID, p.ID); err != nil {
 		return err
 	}

@@ -239,6 +239,9 @@ func TestGaveUp(t *testing.T) {
 		if err != nil || v.Status != block.VolumeError {
 			t.Errorf("volume %+v, %v", v, err)
 		}
+		if failed, err := tx.FailedRecovery(o.Volume); !failed || err != nil {
+			t.Errorf("nobody knows that it was given up: %v", err)
+		}
 		release, ok, err := tx.ClaimJob("me", time.Minute, []string{recovery.JobKind})
 		if !ok || err != nil {
 			t.Fatalf("no job takes the pin off: %v", err)

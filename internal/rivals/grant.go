@@ -48,11 +48,12 @@ func Grant(tx *catalog.Tx, self, from block.Zone, b Bid, busy, live *Busy) (Answ
 	if taken {
 		k.Taken = &f.Recovered
 		if f.Recovered.Zone == self {
-			_, err := tx.Volume(f.Recovered.Volume)
-			if block.Is(err, block.NotFound) {
-				k.Taken = nil // it was deleted
-			} else if err != nil {
+			gone, err := Gone(tx, f.Recovered.Volume)
+			if err != nil {
 				return Answer{}, err
+			}
+			if gone {
+				k.Taken = nil
 			}
 		}
 	}
@@ -77,6 +78,21 @@ func Grant(tx *catalog.Tx, self, from block.Zone, b Bid, busy, live *Busy) (Answ
 		return a, nil
 	}
 	return a, tx.PutBid(catalog.Bid{SourceZone: b.SourceZone, Source: b.Volume, Zone: from, Epoch: b.Epoch})
+}
+
+// Gone reports whether a volume of this zone that took another one over is no
+// hindrance any more: it was deleted, or the recovery that was to make it failed
+// for good. Then nobody ever wrote to it, and nobody may. Its epoch stays known,
+// so that whoever takes the volume over next has a higher one.
+func Gone(tx *catalog.Tx, id block.VolumeID) (bool, error) {
+	_, err := tx.Volume(id)
+	if block.Is(err, block.NotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return tx.FailedRecovery(id)
 }
 
 // Place writes a bid of this zone down that is above all that it knows of, and

@@ -102,39 +102,6 @@ func TestOfTwoZonesThatRecoverOneWins(t *testing.T) {
 	j.Check()
 }
 
-// TestForcedRecoveryDuringAPlannedFailover recovers a volume by force in a third
-// zone while it is moved to a second one. Exactly one of the three takes writes
-// when all has ended, and it has all that was acknowledged before.
-func TestForcedRecoveryDuringAPlannedFailover(t *testing.T) {
-	t.Parallel()
-	c := zonetest.New(t)
-	j := contested(t, c, 32)
-	s := c.Session(source, zonetest.Alice)
-	f, err := s.Failover(t.Context(), j.Volume, client.FailoverTo{Destination: "kilo1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	job := kvolRecovery(t, c, j, "kilo2")
-	eventually(t, "the failover ends", func() bool {
-		f, err = s.FailoverByID(t.Context(), f.ID)
-		return err == nil && f.Status != "running"
-	})
-	t.Logf("failover: %s, %s; recovery: %s, %s", f.Status, f.Error, job.Status, job.ResultMsg)
-	if (f.Status == "success") == (job.Status == "SUCCESS") {
-		t.Fatalf("not exactly one has it: %+v; %+v", f, job)
-	}
-	if writable(c, source, j.Volume) {
-		t.Error("the volume takes writes where it was")
-	}
-	if f.Status == "success" {
-		j.Zone, j.Volume = "kilo1", f.NewVolume
-	} else {
-		j.Zone, j.Volume = "kilo2", *job.NewVolumeID
-	}
-	j.WriteHere(3, 3)
-	j.Check()
-}
-
 // TestRivalsMeetAgain: both backup zones are cut off from each other, and an
 // operator on each side says of the other that it is lost. When they meet again
 // the lower epoch stops writing, and nothing of what it has is lost.
