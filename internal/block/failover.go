@@ -20,9 +20,24 @@ const (
 // Ended reports whether nothing more will happen.
 func (p FailoverPhase) Ended() bool { return p == FailoverDone || p == FailoverBack }
 
+// FailoverAsk is what somebody asks for who wants a planned failover. It can be
+// compared.
+type FailoverAsk struct {
+	Volume          VolumeID `json:"volume"`
+	Destination     Zone     `json:"destination,omitempty"`
+	DestinationType TypeID   `json:"destination_type,omitempty"`
+	Back            bool     `json:"back,omitempty"` // to the zone from which the volume was recovered
+}
+
 // Failover is a planned move of the right to write a volume to another zone,
 // without loss.
 type Failover struct {
+	// Asker is the project of who asked, Key the idempotency key, and Request what
+	// was asked for, by which it is told from another request of the same key.
+	Asker   ProjectID   `json:"asker,omitempty"`
+	Key     string      `json:"key,omitempty"`
+	Request FailoverAsk `json:"request,omitzero"`
+
 	ID              string        `json:"id"`
 	Volume          VolumeID      `json:"volume"`
 	Project         ProjectID     `json:"project"`

@@ -8,9 +8,18 @@ import (
 
 // PutFailover writes a planned failover, new or not.
 func (tx *Tx) PutFailover(f block.Failover) error {
-	_, err := tx.exec(`INSERT INTO failovers (id, volume_id, started_at, failover) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (id) DO UPDATE SET failover = $4`, f.ID, string(f.Volume), micros(f.Started), jsonText(f))
+	_, err := tx.exec(`INSERT INTO failovers (id, volume_id, started_at, failover, asker, idempotency_key)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET failover = $4`,
+		f.ID, string(f.Volume), micros(f.Started), jsonText(f), string(f.Asker), f.Key)
 	return err
+}
+
+// FailoverWithKey returns the planned failover that somebody of a project asked
+// for with an idempotency key, NotFound if there is none.
+func (tx *Tx) FailoverWithKey(asker block.ProjectID, key string) (block.Failover, error) {
+	f, err := scanFailover(tx.queryRow(`SELECT failover FROM failovers
+		WHERE asker = $1 AND idempotency_key = $2 AND idempotency_key <> ''`, string(asker), key))
+	return f, notFound(err, "No failover was asked for with this idempotency key.")
 }
 
 // Failover returns a planned failover.

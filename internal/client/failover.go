@@ -38,6 +38,8 @@ type FailoverStep struct {
 type FailoverTo struct {
 	Destination     string `json:"destination,omitempty"`
 	DestinationType string `json:"destination_type,omitempty"`
+	// IdempotencyKey makes it one failover however often it is asked for.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
 }
 
 // Failover begins to move a volume of the session's zone to another zone.

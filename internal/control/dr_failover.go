@@ -19,6 +19,13 @@ type FailoverRequest struct {
 	Destination     block.Zone
 	DestinationType block.TypeID
 	Back            bool // to the zone from which the volume was recovered
+	// Key is an idempotency key: one failover begins however often it is asked for.
+	Key string
+}
+
+func (r FailoverRequest) asked() block.FailoverAsk {
+	return block.FailoverAsk{Volume: r.Volume, Destination: r.Destination, DestinationType: r.DestinationType,
+		Back: r.Back}
 }
 
 // drainLimit is how long the last point may take before a planned failover
@@ -36,7 +43,19 @@ const MaxFailovers = 1000
 // the intent. From then on no host writes to the volume here. What can't be
 // planned is refused: Unavailable where the destination does not answer or has
 // no whole copy yet, Conflict while another one is under way.
+//
+// With an idempotency key the failover that the caller's project began with it
+// is returned, however it stands; another request with that key is a Conflict.
 func (s *Service) Failover(ctx context.Context, c block.Caller, req FailoverRequest) (f block.Failover, err error) {
+	again := false
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		f, again, err = failoverAgain(tx, c, req)
+		return err
+	})
+	if again || err != nil {
+		return f, err
+	}
+	asked := req.asked()
 	v, err := s.Volume(ctx, c, req.Volume)
 	if err == nil {
 		err = authorize(c, "kvol:failover", membersRule, volumeTarget(v))
@@ -60,15 +79,47 @@ func (s *Service) Failover(ctx context.Context, c block.Caller, req FailoverRequ
 	if f, err = s.planFailover(ctx, v, req); err != nil {
 		return f, err
 	}
+	f.Asker, f.Key, f.Request = c.Project, req.Key, asked
 	err = s.changeVolume(ctx, c, v.ID, "kvol:failover", func(tx *catalog.Tx, v block.Volume) error {
+		found, begun, err := failoverAgain(tx, c, FailoverRequest{asked.Volume, asked.Destination, asked.DestinationType,
+			asked.Back, req.Key})
+		if again = begun; again || err != nil {
+			f = found
+			return err
+		}
 		return s.beginFailover(tx, c, v, &f)
 	})
-	if err == nil {
+	if err == nil && !again {
 		s.log.Info("a planned failover began", "volume", v.ID, "peer", f.Destination, "failover", f.ID)
 		s.exports.revokeWritable(v.ID)
 		s.changed(v.ID)
 	}
 	return f, err
+}
+
+// failoverAgain finds the failover that the caller's project began with the same
+// idempotency key.
+func failoverAgain(tx *catalog.Tx, c block.Caller, req FailoverRequest) (f block.Failover, again bool, err error) {
+	if len(req.Key) > maxKey {
+		return f, false, block.Errorf(block.Invalid, "An idempotency key has at most %d bytes.", maxKey)
+	}
+	if req.Key == "" {
+		return f, false, nil
+	}
+	f, err = tx.FailoverWithKey(c.Project, req.Key)
+	if block.Is(err, block.NotFound) {
+		return block.Failover{}, false, nil
+	}
+	if err == nil && (f.Request != req.asked() || !sees(c, f.Project)) {
+		err = errKeyUsed()
+	}
+	if err == nil {
+		err = authorize(c, "kvol:failover", membersRule, owned(f.Project, ""))
+	}
+	if err != nil {
+		return block.Failover{}, false, err
+	}
+	return f, true, nil
 }
 
 // reached makes sure that a zone answers, and that what is known of it is new.

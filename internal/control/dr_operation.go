@@ -21,7 +21,7 @@ const maxKey = 255
 // out (its subject is the operation's id), or no job for one that waits for
 // consent. Where the project began one with the same idempotency key already,
 // op becomes that one, again is true and nothing is written; another request
-// with that key is Invalid.
+// with that key is a Conflict.
 func startOperation(tx *catalog.Tx, op *block.Operation, steps []block.OperationStep, jobKind string) (
 	again bool, err error,
 ) {
@@ -41,6 +41,12 @@ func startOperation(tx *catalog.Tx, op *block.Operation, steps []block.Operation
 	return false, err
 }
 
+// errKeyUsed is said of an idempotency key that comes with another request than
+// the first time.
+func errKeyUsed() error {
+	return block.Errorf(block.Conflict, "The idempotency key was used for another request.")
+}
+
 // operationAgain is the part of startOperation that finds what was begun
 // already.
 func operationAgain(tx *catalog.Tx, op *block.Operation) (again bool, err error) {
@@ -55,7 +61,7 @@ func operationAgain(tx *catalog.Tx, op *block.Operation) (again bool, err error)
 		return false, nil
 	}
 	if err == nil && (found.Kind != op.Kind || string(found.Request) != string(op.Request)) {
-		err = block.Errorf(block.Invalid, "The idempotency key was used for another request.")
+		err = errKeyUsed()
 	}
 	if err == nil {
 		*op = found

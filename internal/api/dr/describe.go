@@ -2,6 +2,7 @@ package dr
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 
 	"kvol/internal/api/openapi"
@@ -201,6 +202,13 @@ var changes = []change{
 		nil, "doctor", doctorBody{}},
 }
 
+// keyed are the paths of changes that take an idempotency key.
+var keyed = []string{"/recoveries", "/drills", "/verifications"}
+
+var keyParameter = openapi.Parameter{Name: "Idempotency-Key", In: "header", Schema: openapi.Text,
+	Description: "one of the caller's project, 255 bytes at most, instead of idempotency_key: the same request with it " +
+		"begins one thing however often it is made, and another request with it is refused with 409"}
+
 // operation describes a change.
 func (c change) operation() *openapi.Operation {
 	status := strconv.Itoa(c.status)
@@ -214,6 +222,9 @@ func (c change) operation() *openapi.Operation {
 	} else if c.answer != nil {
 		op.Responses[status] = openapi.Response{Description: http.StatusText(c.status), Content: openapi.JSON(openapi.Object(
 			map[string]openapi.Schema{c.member: openapi.Of(c.answer)}))}
+	}
+	if slices.Contains(keyed, c.path) {
+		op.Parameters = []openapi.Parameter{keyParameter}
 	}
 	if c.takes != nil {
 		op.RequestBody = &openapi.Body{Content: openapi.JSON(openapi.Of(c.takes))}
@@ -237,8 +248,9 @@ func Document() *openapi.Document {
 	}
 	for _, b := range begins {
 		d.Add(http.MethodPost, root+b.path, &openapi.Operation{Summary: b.summary, Tags: []string{"failovers"},
+			Parameters: []openapi.Parameter{keyParameter},
 			RequestBody: &openapi.Body{Content: openapi.JSON(openapi.Schema{"type": "object", "properties": openapi.Schema{
-				"destination": openapi.Text, "destination_type": openapi.Text}})},
+				"destination": openapi.Text, "destination_type": openapi.Text, "idempotency_key": openapi.Text}})},
 			Responses: map[string]openapi.Response{
 				"202": {Description: "Accepted", Content: openapi.JSON(openapi.Object(
 					map[string]openapi.Schema{"failover": openapi.Of(failoverBody{})}))},

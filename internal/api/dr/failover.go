@@ -17,6 +17,7 @@ const maxBody = 64 << 10
 type failoverRequest struct {
 	Destination     block.Zone   `json:"destination"`
 	DestinationType block.TypeID `json:"destination_type"`
+	IdempotencyKey  string       `json:"idempotency_key,omitempty"`
 }
 
 // beginFailover is the handler of a planned failover or, back, failback.
@@ -33,7 +34,8 @@ func (s *Server) beginFailover(back bool) func(*http.Request, block.Caller) (any
 			return nil, block.Wrap(block.Invalid, err, "The request must be JSON with destination and destination_type.")
 		}
 		f, err := s.cfg.Service.Failover(r.Context(), c, control.FailoverRequest{Volume: block.VolumeID(id),
-			Destination: in.Destination, DestinationType: in.DestinationType, Back: back})
+			Destination: in.Destination, DestinationType: in.DestinationType, Back: back,
+			Key: keyOf(r, in.IdempotencyKey)})
 		return map[string]any{"failover": failoverView(f)}, err
 	}
 }
@@ -50,6 +52,7 @@ func (s *Server) failover(r *http.Request, c block.Caller) (any, error) {
 
 type failoverBody struct {
 	ID              string              `json:"id"`
+	Key             string              `json:"idempotency_key"`
 	Kind            string              `json:"kind"`
 	Status          string              `json:"status"` // running, success or fail
 	Phase           block.FailoverPhase `json:"phase"`
@@ -74,7 +77,7 @@ type stepBody struct {
 }
 
 func failoverView(f block.Failover) failoverBody {
-	b := failoverBody{ID: f.ID, Kind: "failover", Status: "running", Phase: f.Phase, VolumeID: f.Volume,
+	b := failoverBody{ID: f.ID, Key: f.Key, Kind: "failover", Status: "running", Phase: f.Phase, VolumeID: f.Volume,
 		Project: f.Project, Destination: f.Destination, DestinationType: f.DestinationType, Epoch: f.Epoch,
 		Error: f.Message, CreatedAt: when(f.Started), EndedAt: when(f.Ended)}
 	switch f.Phase {

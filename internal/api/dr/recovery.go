@@ -1,6 +1,7 @@
 package dr
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -26,15 +27,17 @@ func decode(r *http.Request, into any) error {
 	return nil
 }
 
+// keyOf is the idempotency key of a request: that of its body, or else that of
+// its header.
+func keyOf(r *http.Request, body string) string { return cmp.Or(body, r.Header.Get("Idempotency-Key")) }
+
 // recover begins a recovery, or tells what it would do.
 func (s *Server) recover(r *http.Request, c block.Caller) (any, error) {
 	var req block.RecoveryRequest
 	if err := decode(r, &req); err != nil {
 		return nil, err
 	}
-	if key := r.Header.Get("Idempotency-Key"); req.IdempotencyKey == "" {
-		req.IdempotencyKey = key
-	}
+	req.IdempotencyKey = keyOf(r, req.IdempotencyKey)
 	op, f, err := s.cfg.Service.StartRecovery(r.Context(), c, req)
 	out := recoveryAnswer{}
 	if req.DryRun {

@@ -18,9 +18,7 @@ func (s *Server) verify(r *http.Request, c block.Caller) (any, error) {
 		return nil, block.Errorf(block.Invalid, "volume_id must be a UUID.")
 	}
 	in.Volume = block.VolumeID(id)
-	if in.Key == "" {
-		in.Key = r.Header.Get("Idempotency-Key")
-	}
+	in.Key = keyOf(r, in.Key)
 	op, err := s.cfg.Service.StartVerify(r.Context(), c, in)
 	return map[string]any{"operation": durableView(op)}, err
 }
