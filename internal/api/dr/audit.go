@@ -1,8 +1,6 @@
 package dr
 
 import (
-	"bytes"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -11,13 +9,6 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/control"
-)
-
-const (
-	// Refused requests are written to the audit log at this rate at most, so that a
-	// flood of them does not fill it.
-	refusedPerSecond, refusedBurst = 10, 100
-	maxRefusedBody                 = 2 << 10 // bytes of a refused request that are kept
 )
 
 type auditBody struct {
@@ -160,54 +151,4 @@ func wholes(q map[string][]string, into map[string]*int64) error {
 		*at = n
 	}
 	return nil
-}
-
-// noted has a request that changes something in the audit log also where it is
-// refused. What succeeds is noted in the transaction of the change.
-func (s *Server) noted(
-	fn func(*http.Request, block.Caller) (any, error),
-) func(*http.Request, block.Caller) (any, error) {
-	return func(r *http.Request, c block.Caller) (any, error) {
-		var asked bytes.Buffer
-		r.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.TeeReader(r.Body, &limited{&asked, maxRefusedBody}), r.Body}
-		out, err := fn(r, c)
-		if err != nil {
-			s.noteRefused(r, c, asked.String(), err)
-		}
-		return out, err
-	}
-}
-
-func (s *Server) noteRefused(r *http.Request, c block.Caller, asked string, why error) {
-	if !s.refused.Allow() {
-		return
-	}
-	message, ok := block.UserMessage(why)
-	if !ok {
-		message = "a fault of the zone"
-	}
-	err := s.cfg.Service.Audit(
-		r.Context(),
-		block.Audit{User: string(c.User), Call: "refused " + r.Method + " " + r.URL.Path,
-			Params: asked, Code: statusOf(why), Outcome: message},
-	)
-	if err != nil {
-		s.cfg.Log.Error("a refused request could not be written to the audit log", "path", r.URL.Path, "err", err)
-	}
-}
-
-// limited keeps the beginning of what is written.
-type limited struct {
-	to   *bytes.Buffer
-	left int
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	n := min(l.left, len(p))
-	l.left -= n
-	l.to.Write(p[:n])
-	return len(p), nil
 }

@@ -21,6 +21,7 @@ import (
 	"kvol/internal/control"
 	"kvol/internal/driver"
 	"kvol/internal/driver/mem"
+	"kvol/internal/proof"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,10 +44,29 @@ func (p people) Authenticate(_ context.Context, token string) (block.Caller, err
 	return c, nil
 }
 
-// serve runs a zone that is a source of one volume and has a replica of another.
-func serve(t *testing.T) *httptest.Server {
+// everybody is who may ask: an administrator, a member and a reader of project p,
+// and a member of another one.
+var everybody = people{
+	"admin": {Project: "ops", Roles: []string{"admin"}}, "owner": {Project: "p", Roles: []string{"member"}},
+	"other": {Project: "q", Roles: []string{"member"}}, "reader": {Project: "p", Roles: []string{"reader"}},
+}
+
+// silence is other zones that don't answer.
+type silence struct{}
+
+func (silence) Call(_ context.Context, zone block.Zone, _, _ string, _, _ any) error {
+	return block.Errorf(block.Unavailable, "Zone %s does not answer.", zone)
+}
+
+func (silence) Zones() []block.Zone { return []block.Zone{"kilo2", "mitaka1"} }
+
+func clock() time.Time { return now }
+
+// service is a zone that is a source of one volume and has a replica of another,
+// with what also writes.
+func service(t testing.TB, also ...func(*catalog.Tx) error) (s *control.Service, tidy func()) {
 	t.Helper()
-	c, err := catalog.Open(context.Background(), catalog.Options{Now: func() time.Time { return now }})
+	c, err := catalog.Open(context.Background(), catalog.Options{Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +75,8 @@ func serve(t *testing.T) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := control.New(control.Config{Catalog: c, Backends: set, Zone: "kilo1", ZoneIndex: 24, Region: "r",
-		Now: func() time.Time { return now }, DR: control.DR{URL: "http://kilo1"},
+	s, err = control.New(control.Config{Catalog: c, Backends: set, Zone: "kilo1", ZoneIndex: 24, Region: "r",
+		Now: clock, DR: control.DR{URL: "http://kilo1", Peers: silence{}, Prover: proof.New(proof.Config{Catalog: c, Backends: set, Now: clock})},
 		Protections: func() []block.Protection {
 			return []block.Protection{{Seq: 7, SourceZone: "kilo1", SourceType: "t", Source: block.Backend{Name: "b"},
 				Destination: "kilo2", Backup: block.Backend{Name: "bak"}, Interval: time.Second, Enabled: true}}
@@ -71,18 +91,27 @@ func serve(t *testing.T) *httptest.Server {
 	if _, err := s.ExchangeDocument(context.Background(), "mitaka1", from); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Update(context.Background(), fill); err != nil {
-		t.Fatal(err)
+	for _, fn := range append([]func(*catalog.Tx) error{fill}, also...) {
+		if err := c.Update(context.Background(), fn); err != nil {
+			t.Fatal(err)
+		}
 	}
-	srv := httptest.NewServer(openapitest.Hold(t, dr.Document(), dr.New(dr.Config{Service: s, Auth: people{
-		"admin": {Project: "ops", Roles: []string{"admin"}}, "owner": {Project: "p", Roles: []string{"member"}},
-		"other": {Project: "q", Roles: []string{"member"}},
-	}})))
-	t.Cleanup(func() {
-		srv.Close()
+	return s, func() {
 		if err := errors.Join(c.Close(), store.Close()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// serve runs a service's API, and holds what it says to its document.
+func serve(t *testing.T, also ...func(*catalog.Tx) error) *httptest.Server {
+	t.Helper()
+	s, tidy := service(t, also...)
+	srv := httptest.NewServer(openapitest.Hold(t, dr.Document(), dr.New(dr.Config{Service: s, Auth: everybody,
+		Now: clock})))
+	t.Cleanup(func() {
+		srv.Close()
+		tidy()
 	})
 	return srv
 }
@@ -121,9 +150,22 @@ func fill(tx *catalog.Tx) error {
 
 func get(t *testing.T, srv *httptest.Server, method, path, token string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequest(method, srv.URL+"/api/dr/v1/"+path, nil)
+	code, body := send(t, srv, method, "/"+path, token, "")
+	if method != http.MethodHead && !json.Valid([]byte(body)) {
+		t.Errorf("%s: %s", path, body)
+	}
+	return code, body
+}
+
+// send makes a request with a body; "" for none.
+func send(t *testing.T, srv *httptest.Server, method, path, token, content string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, srv.URL+"/api/dr/v1"+path, strings.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if content != "" {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	if token != "" {
 		req.Header.Set("X-Auth-Token", token)
@@ -136,9 +178,6 @@ func get(t *testing.T, srv *httptest.Server, method, path, token string) (int, s
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if method != http.MethodHead && !json.Valid(body) {
-		t.Errorf("%s: %s", path, body)
 	}
 	return res.StatusCode, string(body)
 }

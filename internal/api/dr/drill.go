@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"time"
 
-	"kvol/internal/api"
 	"kvol/internal/block"
 	"kvol/internal/drill"
 )
@@ -15,9 +14,7 @@ func (s *Server) startDrill(r *http.Request, c block.Caller) (any, error) {
 	if err := decode(r, &req); err != nil {
 		return nil, err
 	}
-	if key := r.Header.Get("Idempotency-Key"); req.IdempotencyKey == "" {
-		req.IdempotencyKey = key
-	}
+	req.IdempotencyKey = keyOf(r, req.IdempotencyKey)
 	op, err := s.cfg.Service.StartDrill(r.Context(), c, req)
 	return map[string]any{"operation": durableView(op)}, err
 }
@@ -34,10 +31,10 @@ func (s *Server) drillReport(r *http.Request, c block.Caller) (any, error) {
 
 // drillPage is the report as a page to read.
 func (s *Server) drillPage(w http.ResponseWriter, r *http.Request) {
-	c, err := s.caller(r)
+	r, c, err := s.admit(r)
 	var report drill.Report
 	if err == nil {
-		report, err = s.cfg.Service.DrillReport(api.WithCaller(r.Context(), c), c, r.PathValue("id"))
+		report, err = s.cfg.Service.DrillReport(r.Context(), c, r.PathValue("id"))
 	}
 	if err != nil {
 		s.writeError(w, r, err)

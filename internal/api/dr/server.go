@@ -5,8 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-
-	"golang.org/x/time/rate"
+	"time"
 
 	"kvol/internal/api"
 	"kvol/internal/block"
@@ -17,14 +16,16 @@ import (
 type Config struct {
 	Service *control.Service
 	Auth    api.Authenticator
-	Log     *slog.Logger // discarded if nil
+	Log     *slog.Logger     // discarded if nil
+	Now     func() time.Time // time.Now if nil; of what limits the audit log's growth
 }
 
 // Server is the front end: an http.Handler for /api/dr/v1/.
 type Server struct {
-	cfg     Config
-	routes  *api.Router
-	refused *rate.Limiter
+	cfg    Config
+	routes *api.Router
+	// Refused requests that may be written down: with no valid token, and others.
+	strangers, refused *refusals
 }
 
 // New makes a Server.
@@ -32,20 +33,23 @@ func New(cfg Config) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, refused: rate.NewLimiter(refusedPerSecond, refusedBurst)}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Server{cfg: cfg, strangers: newRefusals(strangersBurst, strangersEvery, cfg.Now),
+		refused: newRefusals(refusedBurst, refusedEvery, cfg.Now)}
 	s.routes = api.NewRouter(s.refuse(block.NotFound, "There is no such path."),
 		s.refuse(block.Unsupported, "This path can only be read."))
 	for _, rd := range reads {
-		s.routes.HandleFunc(http.MethodGet, root+rd.path, s.answer(func(r *http.Request, c block.Caller) (any, error) {
-			return rd.serve(s, r, c)
-		}))
+		s.routes.HandleFunc(http.MethodGet, root+rd.path, s.answer(s.noted(false,
+			func(r *http.Request, c block.Caller) (any, error) { return rd.serve(s, r, c) })))
 	}
 	for _, b := range begins {
-		s.routes.HandleFunc(http.MethodPost, root+b.path, s.accept(s.noted(s.beginFailover(b.back))))
+		s.routes.HandleFunc(http.MethodPost, root+b.path, s.accept(s.noted(true, s.beginFailover(b.back))))
 	}
 	for _, ch := range changes {
 		serve := func(r *http.Request, c block.Caller) (any, error) { return ch.serve(s, r, c) }
-		s.routes.HandleFunc(ch.method, root+ch.path, s.respond(ch.status, s.noted(serve)))
+		s.routes.HandleFunc(ch.method, root+ch.path, s.respond(ch.status, s.noted(true, serve)))
 	}
 	s.routes.HandleFunc(http.MethodGet, root+drillPagePath, s.drillPage)
 	return s
@@ -68,12 +72,11 @@ func (s *Server) accept(fn func(*http.Request, block.Caller) (any, error)) http.
 
 func (s *Server) respond(status int, fn func(*http.Request, block.Caller) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c, err := s.caller(r)
+		r, c, err := s.admit(r)
 		if err != nil {
 			s.writeError(w, r, err)
 			return
 		}
-		r = r.WithContext(api.WithCaller(api.WithRemote(r.Context(), r.RemoteAddr), c))
 		out, err := fn(r, c)
 		if err != nil {
 			s.writeError(w, r, err)
@@ -85,6 +88,19 @@ func (s *Server) respond(status int, fn func(*http.Request, block.Caller) (any, 
 		}
 		api.WriteJSON(w, status, out)
 	}
+}
+
+// admit finds out who asks. Of who may not even ask the audit log tells.
+func (s *Server) admit(r *http.Request) (*http.Request, block.Caller, error) {
+	r = r.WithContext(api.WithRemote(r.Context(), r.RemoteAddr))
+	c, err := s.caller(r)
+	if err != nil {
+		if block.Is(err, block.Unauthorized) || block.Is(err, block.Forbidden) {
+			s.noteRefused(r, c, "", err)
+		}
+		return r, c, err
+	}
+	return r.WithContext(api.WithCaller(r.Context(), c)), c, nil
 }
 
 // caller is who asks.
