@@ -25,6 +25,18 @@ type Proof struct {
 	Began  time.Time `json:"began,omitzero"`
 	Note   string    `json:"note,omitempty"` // what is wrong, or stands in the way; "" for nothing
 	Last   Verified  `json:"last"`
+	// Source is what was wrong in the volume's own zone when it was last compared;
+	// nil for nothing.
+	Source *WrongSource `json:"source,omitempty"`
+}
+
+// WrongSource is a point that is another one in the volume's own zone than was
+// committed.
+type WrongSource struct {
+	At      time.Time `json:"at"` // when it was found
+	Point   PointID   `json:"point"`
+	PointAt time.Time `json:"point_at"`
+	Root    RootHash  `json:"root"` // as that zone has it
 }
 
 // Verified is how the newest reading of a replica that found it whole went.

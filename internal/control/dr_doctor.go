@@ -69,7 +69,8 @@ func (s *Service) Doctor(ctx context.Context, c block.Caller) (Findings, error) 
 
 // forTenants reports whether a finding is told to the owner of the volume.
 func (a ailment) forTenants() bool {
-	return a.Kind == block.FindUnprotected || a.Kind == block.FindStalePrimary ||
+	return a.Kind == block.FindDamagedSource || a.Kind == block.FindDamagedReplica || a.Kind == block.FindUnprotected ||
+		a.Kind == block.FindStalePrimary ||
 		a.Kind == block.FindRival && a.Project != ""
 }
 
@@ -118,7 +119,8 @@ func (s *Service) mendOne(ctx context.Context, c block.Caller, a ailment) error 
 // way.
 func (a ailment) leftover() bool {
 	switch a.Kind {
-	case block.FindUnprotected, block.FindNoRecentPoint, block.FindPeerSilent, block.FindClocksApart,
+	case block.FindDamagedSource, block.FindDamagedReplica, block.FindUnverified, block.FindUnprotected,
+		block.FindNoRecentPoint, block.FindPeerSilent, block.FindClocksApart,
 		block.FindStalePrimary, block.FindRival, block.FindAuditBroken, block.FindOrphanReplica:
 		return false
 	}
@@ -176,7 +178,7 @@ func (s *Service) examine(ctx context.Context) (*examination, error) {
 		}
 		kept := len(e.found)
 		for _, look := range []func(*catalog.Tx) error{
-			e.foreignAudits, e.stale, e.rivals, func(tx *catalog.Tx) error { return e.replicas(ctx, tx) },
+			e.proofs, e.foreignAudits, e.stale, e.rivals, func(tx *catalog.Tx) error { return e.replicas(ctx, tx) },
 			func(tx *catalog.Tx) error { return e.strangers(tx, stored) }, e.pins, e.cuts, e.links,
 		} {
 			if err := look(tx); err != nil {

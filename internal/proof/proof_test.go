@@ -471,3 +471,31 @@ func FuzzQuestion(f *testing.F) {
 		}
 	})
 }
+
+// TestAnotherSourceIsNoted: that the volume's own zone has something else than
+// was committed is in the replica's account until it is compared again.
+func TestAnotherSourceIsNoted(t *testing.T) {
+	p := newPair(t)
+	p.replicate(0, []byte("right"))
+	p.lie = func(a *proof.Answer) {
+		if len(a.Sums) > 0 {
+			a.Sums[0] = block.RootHash{9}
+		}
+	}
+	for _, lies := range []bool{true, false} {
+		c, err := p.prover.Compare(t.Context(), "r", func(int64, int64) {})
+		if err != nil || c.Equal() == lies {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		var noted block.Proof
+		p.update(func(tx *catalog.Tx) (err error) {
+			noted, err = tx.Proof("r")
+			return err
+		})
+		if lies != (noted.Source != nil) || lies && (noted.Source.Point != p.point(p.n) || noted.Source.Root != c.Source ||
+			!noted.Source.At.Equal(p.now)) {
+			t.Errorf("the source lies: %v, and noted is %+v", lies, noted.Source)
+		}
+		p.lie = nil
+	}
+}

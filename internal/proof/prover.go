@@ -77,6 +77,19 @@ func (p *Prover) Doubt(replica block.VolumeID) {
 		p.doubt[replica] = true
 	}
 	p.mu.Unlock()
+	p.kick()
+}
+
+// Again has a replica read as soon as it is its turn, however long ago it was
+// read. It does not block.
+func (p *Prover) Again(replica block.VolumeID) {
+	p.mu.Lock()
+	p.doubt[replica] = true
+	p.mu.Unlock()
+	p.kick()
+}
+
+func (p *Prover) kick() {
 	select {
 	case p.kicked <- struct{}{}:
 	default:
@@ -217,7 +230,8 @@ func (p *Prover) prove(ctx context.Context, turn chan struct{}, id block.VolumeI
 }
 
 // Compare has the volume's zone read all of the newest point that both zones
-// have. Its hash counts as that of a point which Prove found whole here.
+// have. Its hash counts as that of a point which Prove found whole here. Another
+// one is noted in the replica's account, until it is compared again.
 // Unavailable where that zone does not answer.
 func (p *Prover) Compare(ctx context.Context, id block.VolumeID, progress func(done, total int64)) (*Compared, error) {
 	leave, err := p.enter(ctx, p.asked, id)
@@ -230,5 +244,16 @@ func (p *Prover) Compare(ctx context.Context, id block.VolumeID, progress func(d
 	if err := l.load(ctx); err != nil {
 		return nil, err
 	}
-	return l.compare(ctx)
+	c, err := l.compare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.proof.Source = nil
+	if !c.Equal() {
+		l.proof.Source = &block.WrongSource{At: p.cfg.Now().UTC(), Point: c.Point, PointAt: c.PointAt, Root: c.Source}
+	}
+	return c, l.update(ctx, func(tx *catalog.Tx) error {
+		_, err := tx.Replica(id)
+		return err
+	})
 }
