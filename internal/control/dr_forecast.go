@@ -12,6 +12,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
+	"kvol/internal/rivals"
 )
 
 // Forecast is what a recovery would do, found out without changing anything.
@@ -225,7 +226,7 @@ func (g *forecasting) volume(c candidate, instants map[block.VolumeID]block.Poin
 		v.named = !g.req.Point.Newest()
 	}
 	if err == nil {
-		v.at(p, g.tx.Now, c.Replica, g.lost)
+		v.at(p, g.tx.Now.Add(g.s.clockOf(c.SourceZone).Certain()), c.Replica, g.lost)
 	}
 	v.Size = (cmp.Or(p.Size, from.Size*block.GiB) + block.GiB - 1) / block.GiB
 	if err := g.fit(&v, c); err != nil {
@@ -246,8 +247,13 @@ func (v *ForecastVolume) blame(kind string, err error) {
 	v.Problems = append(v.Problems, Problem{kind, text})
 }
 
+// leastLoss is how much time is lost at least.
+const leastLoss = time.Millisecond
+
 // at notes the point and what it loses. The newest point has all up to the last
-// instant at which the source said that nothing had changed since.
+// instant at which the source said that nothing had changed since. now is on the
+// source's clock, as far as that is known. Nobody can know that nothing is lost,
+// whatever the clocks say.
 func (v *ForecastVolume) at(p block.Point, now time.Time, r block.Replica, lost map[block.VolumeID]Unreplicated) {
 	v.Point = &p
 	l := block.Loss{Since: p.At}
@@ -262,7 +268,7 @@ func (v *ForecastVolume) at(p block.Point, now time.Time, r block.Replica, lost 
 			l.Since = u.UpTo
 		}
 	}
-	l.Seconds = max(0, now.Sub(l.Since).Seconds())
+	l.Seconds = max(leastLoss, now.Sub(l.Since)).Seconds()
 	v.Loss = &l
 }
 
@@ -329,11 +335,12 @@ func recoveredAlready(tx *catalog.Tx, r block.Replica, again bool, blame func(er
 	if err != nil || !found || again {
 		return err
 	}
-	if _, err = tx.Volume(f.Recovered.Volume); err == nil {
+	gone, err := rivals.Gone(tx, f.Recovered.Volume)
+	if err == nil && !gone {
 		blame(block.Errorf(block.Conflict, "Volume %s was recovered already: it lives on as volume %s in zone %s.", r.Source,
 			f.Recovered.Volume, f.Recovered.Zone))
 	}
-	return ignoring(block.NotFound, err)
+	return err
 }
 
 // quotas adds what all volumes together take of each project's quota.
@@ -417,7 +424,7 @@ func (s *Service) later(ctx context.Context, f *Forecast) error {
 		if v.Loss.Unreplicated != nil {
 			f.Loss.Unreplicated = sum(f.Loss.Unreplicated, *v.Loss.Unreplicated)
 		}
-		if f.Loss.Since.IsZero() || v.Loss.Since.Before(f.Loss.Since) {
+		if f.Loss.Since.IsZero() || v.Loss.Seconds > f.Loss.Seconds {
 			f.Loss.Since, f.Loss.Seconds = v.Loss.Since, v.Loss.Seconds
 		}
 	}

@@ -229,7 +229,7 @@ func (b *beginning) commit(ctx context.Context) error {
 		if err := tx.InsertPoint(rep.ID, p, b.sum); err != nil {
 			return err
 		}
-		rep.Newest, rep.Current = p, p.At
+		rep.Newest, rep.Current = p, b.origin.UpTo()
 		rep.Entry = b.entry
 		rep.Entry.Volume.Attachments = nil
 		return tx.UpdateReplica(rep)

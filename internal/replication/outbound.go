@@ -235,8 +235,12 @@ func (v *visit) confirm(ctx context.Context, p block.Point, sum Sum) error {
 	v.countBytes()
 	l, old := v.link, v.link.Confirmed
 	l.Confirmed, l.Sum = p, sum.Bytes()
-	if p.At.After(l.Current) {
-		l.Current = p.At
+	at := p.At
+	if from := v.volume.RecoveredFrom; from != nil && from.Point.ID == p.ID {
+		at = from.UpTo()
+	}
+	if at.After(l.Current) {
+		l.Current = at
 	}
 	if l.Target != nil && l.Target.ID == p.ID {
 		v.lacks(0)

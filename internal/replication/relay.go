@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"kvol/internal/block"
@@ -14,7 +16,7 @@ import (
 
 // runRelays sends replicas of this zone on to third ones, until ctx ends: the
 // same points by the same names, as soon as they are committed here. Each relay
-// sends one volume at a time.
+// sends as many volumes at a time as a source does.
 func (s *Sender) runRelays(ctx context.Context) {
 	if s.cfg.Relays == nil {
 		return
@@ -28,30 +30,74 @@ func (s *Sender) runRelays(ctx context.Context) {
 
 // relay is the loop of one relay.
 func (s *Sender) relay(ctx context.Context, p block.Protection) {
-	for failures := 0; ctx.Err() == nil; {
-		wait := max(p.Interval, minInterval)
-		if err := s.relayAll(ctx, p); err != nil && ctx.Err() == nil {
-			failures++
-			wait = s.backOff(failures)
-			s.cfg.Log.Warn("replicas could not be sent on", "peer", p.Destination, "protection", p.Seq, "err", err)
-		} else {
-			failures = 0
-		}
-		timer := time.NewTimer(wait)
+	r := relaying{sender: s, policy: p, turns: make(chan struct{}, s.cfg.Sessions), busy: map[block.VolumeID]bool{}}
+	for ctx.Err() == nil {
+		r.note(ctx, r.look(ctx))
+		timer := time.NewTimer(r.rest())
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
+	r.running.Wait()
 }
 
-// relayAll takes a look at all replicas that a relay sends on. It ends at once
-// where the third zone can't be reached.
-func (s *Sender) relayAll(ctx context.Context, p block.Protection) error {
+// relaying is what a relay sends on at the moment: some volumes at a time, so that
+// one that takes long holds up no other.
+type relaying struct {
+	sender  *Sender
+	policy  block.Protection
+	turns   chan struct{} // holds a token for each volume that is sent
+	running sync.WaitGroup
+
+	mu       sync.Mutex // guards all below
+	busy     map[block.VolumeID]bool
+	failures int // in a row
+
+	unreached bool // the third zone could not be reached the last time
+}
+
+// note counts failures, and ends that with what succeeds.
+func (r *relaying) note(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		return
+	}
+	r.failures++
+	r.sender.cfg.Log.Warn("replicas could not be sent on", "peer", r.policy.Destination, "protection", r.policy.Seq,
+		"err", err)
+}
+
+// rest is how long nothing is begun.
+func (r *relaying) rest() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failures > 0 {
+		return r.sender.backOff(r.failures)
+	}
+	return max(r.policy.Interval, minInterval)
+}
+
+// underWay are the replicas that are being sent on. Only look begins with one, so
+// what it finds in the catalog afterwards of the others is how they stand.
+func (r *relaying) underWay() map[block.VolumeID]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.busy)
+}
+
+// look begins to send on what the third zone lacks.
+func (r *relaying) look(ctx context.Context) error {
+	s, p, busy := r.sender, r.policy, r.underWay()
 	var replicas []block.Replica
 	far := map[block.VolumeID]catalog.Relay{}
 	err := s.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		clear(far)
 		if replicas, err = tx.Replicas(p.SourceZone); err != nil {
 			return err
 		}
@@ -66,7 +112,6 @@ func (s *Sender) relayAll(ctx context.Context, p block.Protection) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
 	for _, rep := range replicas {
 		if rep.Protection != p.Follows || rep.Newest.ID == "" {
 			continue
@@ -74,23 +119,59 @@ func (s *Sender) relayAll(ctx context.Context, p block.Protection) error {
 		row := far[rep.ID]
 		delete(far, rep.ID)
 		row.Replica, row.Protection = rep.ID, p.Seq
-		v := relayed{sender: s, policy: p, rep: rep, row: row}
-		if !v.news() {
-			continue
-		}
-		err := v.run(ctx)
-		if block.Is(err, block.Stale) { // it lives on elsewhere
-			v.row.Seen = rep.UpdatedAt
-			errs = append(errs, v.failed(ctx, fmt.Errorf("%s%w", relayFenced, err)))
-		} else if err != nil && ctx.Err() == nil {
-			errs = append(errs, err, v.failed(ctx, err))
-			var down *unreachable
-			if errors.As(err, &down) {
-				break
-			}
+		v := &relayed{sender: s, policy: p, rep: rep, row: row}
+		if !busy[rep.ID] && v.news() && !r.begin(ctx, v) {
+			break
 		}
 	}
-	return errors.Join(append(errs, s.forgetRelays(ctx, p, replicas, far))...)
+	return s.forgetRelays(ctx, p, replicas, far)
+}
+
+// begin sends a replica on when it is its turn; false where the third zone could
+// not be reached meanwhile.
+func (r *relaying) begin(ctx context.Context, v *relayed) bool {
+	select {
+	case r.turns <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unreached {
+		r.unreached = false // it is tried again after a rest
+		<-r.turns
+		return false
+	}
+	r.busy[v.rep.ID] = true
+	r.running.Go(func() { r.end(ctx, v, v.sendOn(ctx)) })
+	return true
+}
+
+// end takes in how sending a replica on ended.
+func (r *relaying) end(ctx context.Context, v *relayed, err error) {
+	r.note(ctx, err)
+	var down *unreachable
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unreached = errors.As(err, &down); err == nil {
+		r.failures = 0
+	}
+	delete(r.busy, v.rep.ID)
+	<-r.turns
+}
+
+// sendOn brings the third zone up to date, and notes what stands in the way.
+func (v *relayed) sendOn(ctx context.Context) error {
+	seen := v.rep.UpdatedAt
+	err := v.run(ctx)
+	switch {
+	case block.Is(err, block.Stale): // it lives on elsewhere
+		v.row.Seen = seen
+		return v.failed(ctx, fmt.Errorf("%s%w", relayFenced, err))
+	case err != nil && ctx.Err() == nil:
+		return errors.Join(err, v.failed(ctx, err))
+	}
+	return nil
 }
 
 // forgetRelays removes the rows of replicas that are gone here.

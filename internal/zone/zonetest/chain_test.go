@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"kvol/internal/client"
+	"kvol/internal/driver"
+	"kvol/internal/driver/mem"
 	"kvol/internal/zone"
 	"kvol/internal/zone/zonetest"
 )
@@ -132,5 +134,32 @@ func TestChainGoesOnAfterAPromotion(t *testing.T) {
 	j.WriteHere(3, 5)
 	if link := j.AwaitReplica(last); link.BytesSent > 32*zonetest.BlockSize {
 		t.Errorf("%d bytes were sent to the last zone for 5 blocks that are new: %q", link.BytesSent, link.WholeReason)
+	}
+}
+
+// TestRelaysGoSideBySide: a volume that the last zone is slow to take holds up no
+// other one.
+func TestRelaysGoSideBySide(t *testing.T) {
+	t.Parallel()
+	gate := zonetest.NewGate(mem.New(mem.Options{}))
+	c := zonetest.NewOn(t, map[string]driver.Driver{last: gate}, chained)
+	came, open := gate.Catch(zonetest.BeforeSnapshot)
+	var journeys []*zonetest.Journey
+	for seed := range uint64(2) {
+		j := zonetest.NewJourney(t, c, source, 4, 50+seed)
+		j.WriteHere(0, 4)
+		journeys = append(journeys, j)
+	}
+	select {
+	case <-came:
+	case <-time.After(long):
+		t.Fatal("nothing comes to the last zone")
+	}
+	eventually(t, "the other one comes through", func() bool {
+		return len(pointsIn(t, c, last, journeys[0].Volume))+len(pointsIn(t, c, last, journeys[1].Volume)) > 0
+	})
+	open(nil)
+	for _, j := range journeys {
+		arrived(t, c, j)
 	}
 }

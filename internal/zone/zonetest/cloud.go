@@ -80,14 +80,18 @@ type life struct {
 func New(t *testing.T) *Cloud { return start(t, false, nil, nil) }
 
 // NewOn starts three zones on stores that are given, by zone, and in memory where
-// none is. They outlive the Cloud.
-func NewOn(t *testing.T, stores map[string]driver.Driver) *Cloud {
+// none is. They outlive the Cloud. adjust changes their configurations.
+func NewOn(t *testing.T, stores map[string]driver.Driver, adjust ...func(*zone.Config)) *Cloud {
 	return startOn(t, false, func(name string) driver.Driver {
 		if d, ok := stores[name]; ok {
 			return d
 		}
 		return mem.New(mem.Options{})
-	}, nil)
+	}, func(cfg *zone.Config) {
+		for _, change := range adjust {
+			change(cfg)
+		}
+	})
 }
 
 // NewSmall is New with stores of a bounded number of bytes, by zone.
