@@ -76,7 +76,8 @@ func service(t testing.TB, also ...func(*catalog.Tx) error) (s *control.Service,
 		t.Fatal(err)
 	}
 	s, err = control.New(control.Config{Catalog: c, Backends: set, Zone: "kilo1", ZoneIndex: 24, Region: "r",
-		Now: clock, DR: control.DR{URL: "http://kilo1", Peers: silence{}, Prover: proof.New(proof.Config{Catalog: c, Backends: set, Now: clock})},
+		Now: clock, DR: control.DR{URL: "http://kilo1", Peers: silence{},
+			Prover: proof.New(proof.Config{Catalog: c, Backends: set, Now: clock})},
 		Protections: func() []block.Protection {
 			return []block.Protection{{Seq: 7, SourceZone: "kilo1", SourceType: "t", Source: block.Backend{Name: "b"},
 				Destination: "kilo2", Backup: block.Backend{Name: "bak"}, Interval: time.Second, Enabled: true}}
@@ -120,10 +121,19 @@ func fill(tx *catalog.Tx) error {
 	point := block.Point{ID: "point", Epoch: 1, Sequence: 3, At: now, Size: 4096, Root: block.RootHash{0xab}}
 	named := block.Point{ID: "snap", Epoch: 1, Sequence: 2, At: now, Size: 4096, Name: "snap"}
 	name := "data"
-	j := block.DRJob{Rowkey: 88, Status: block.DRSuccess, Message: "OK", Point: &point, BytesDone: 4096, BytesTotal: 4096,
-		Start: now, End: now.Add(1500 * time.Millisecond), NewVolume: mine,
+	j := block.DRJob{
+		Rowkey:     88,
+		Status:     block.DRSuccess,
+		Message:    "OK",
+		Point:      &point,
+		BytesDone:  4096,
+		BytesTotal: 4096,
+		Start:      now,
+		End:        now.Add(1500 * time.Millisecond),
+		NewVolume:  mine,
 		Request: block.DRRequest{Kind: block.DRRecovery, SourceZone: "mitaka1", SourceVolume: source, Destination: "kilo1",
-			Project: "p"}}
+			Project: "p"},
+	}
 	op := block.Operation{ID: "op1", Kind: block.OperationRecover, Project: "p", Status: block.OperationRunning}
 	steps := []block.OperationStep{{Kind: block.StepRecover, Status: block.StepSucceeded, Source: source, Point: &point,
 		Loss: &block.Loss{Since: now, Seconds: 2, Later: 4096}, BytesDone: 4096, BytesTotal: 4096},

@@ -162,7 +162,8 @@ func (row allowed) ask(t *testing.T, srv *httptest.Server) {
 	for _, one := range []struct {
 		token string
 		want  int
-	}{{"", 401}, {"guess", 401}, {"reader", row.reader}, {"other", row.other}, {"owner", row.member}, {"admin", row.admin}} {
+	}{{"", 401}, {"guess", 401}, {"reader", row.reader}, {"other", row.other}, {"owner", row.member},
+		{"admin", row.admin}} {
 		who := "owner"
 		if one.token == "admin" {
 			who = "admin"
