@@ -81,6 +81,7 @@ type zone struct {
 	t         *testing.T
 	dir       string
 	server    *postgres.Server
+	database  string // its URL
 	processes []*process
 }
 
@@ -119,7 +120,7 @@ func (l *logbook) String() string {
 func newZone(t *testing.T, lease, store string, names ...string) *zone {
 	t.Helper()
 	z := &zone{t: t, dir: t.TempDir(), server: postgres.Start(t)}
-	database := z.server.Database(t)
+	z.database = z.server.Database(t)
 	if strings.Contains(store, "%s") {
 		store = fmt.Sprintf(store, z.dir)
 	}
@@ -127,7 +128,7 @@ func newZone(t *testing.T, lease, store string, names ...string) *zone {
 	for i, name := range names {
 		p := &process{z: z, name: name, url: "http://" + ports[2*i], log: &logbook{},
 			config: filepath.Join(z.dir, name+".yaml")}
-		text := fmt.Sprintf(settings, name, ports[2*i], ports[2*i+1], database, lease, store)
+		text := fmt.Sprintf(settings, name, ports[2*i], ports[2*i+1], z.database, lease, store)
 		if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
