@@ -180,7 +180,7 @@ func (c *Cloud) config(index int, name string, ports map[string]string) zone.Con
 	}
 	c.certificates(dir, name)
 	cfg := zone.Config{
-		Zone: block.Zone(name), Index: index, Region: name, Listen: "127.0.0.1:0", DataDir: dir,
+		Zone: block.Zone(name), Index: index, Region: name, Listen: "127.0.0.1:0", DataDir: dir, SharedDir: dir,
 		AvailabilityZones: []string{name + "-a"}, DefaultVolumeType: TypeName, IsolatedStart: "any",
 		Peer: zone.PeerConfig{Listen: ports[name], Cert: filepath.Join(dir, "zone.crt"),
 			Key: filepath.Join(dir, "peer.key"), CA: filepath.Join(dir, "ca.crt")},
