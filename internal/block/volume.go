@@ -139,7 +139,7 @@ type Connection struct {
 	ID        string
 	VolumeID  VolumeID
 	Connector map[string]any // as the host sent it, unknown keys included
-	Protocol  string         // "nbd", "iscsi"
+	Protocol  string         // "nbd", "iscsi", or the store's own: "rbd"
 	Readonly  bool
 	CreatedAt time.Time
 }
@@ -150,3 +150,15 @@ func (c Connection) Initiator() string {
 	name, _ := c.Connector["initiator"].(string)
 	return strings.ToLower(name)
 }
+
+// Host is the IP address of the connector's host, as os-brick says it; "" if it
+// does not.
+func (c Connection) Host() string {
+	ip, _ := c.Connector["ip"].(string)
+	return ip
+}
+
+// Lent is how it stands with a volume that hosts use by its store's own
+// protocol: Wanted counts the hosts that were to be cut off from it, and Done is
+// up to which of them that was done.
+type Lent struct{ Wanted, Done int64 }

@@ -138,7 +138,7 @@ func forgetConnections(tx *catalog.Tx, id block.VolumeID) error {
 		return err
 	}
 	for _, conn := range connections {
-		if err := tx.DeleteConnection(conn.ID); err != nil {
+		if err := dropConnection(tx, conn); err != nil {
 			return err
 		}
 	}

@@ -107,8 +107,8 @@ func (s *Service) Attach(ctx context.Context, c block.Caller, id block.VolumeID,
 		}
 		after, err := tx.MoveVolume(id, block.Attach)
 		onlyRead = exportedReadOnly(after, block.Connection{})
-		return refusal(err, invalidVolume("Volume %s status must be available or attaching to attach, "+
-			"but the current status is: %s.", id, v.Status))
+		return first(refusal(err, invalidVolume("Volume %s status must be available or attaching to attach, "+
+			"but the current status is: %s.", id, v.Status)), settleLater(tx, id))
 	})
 	if err == nil && onlyRead {
 		s.exports.revokeWritable(id)

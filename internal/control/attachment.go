@@ -71,6 +71,9 @@ func (s *Service) CreateAttachment(ctx context.Context, c block.Caller, req NewA
 		out, _, err = s.connect(tx, v, a, req.Connector)
 		return err
 	})
+	if err == nil {
+		err = s.lend(ctx, req.VolumeID, out.Info)
+	}
 	return out, err
 }
 
@@ -120,8 +123,7 @@ func (s *Service) connect(tx *catalog.Tx, v block.Volume, a block.Attachment,
 	if slices.Contains(unconnectable, v.Status) {
 		return out, nil, invalidVolume("Volume %s can't be connected while it is %s.", v.ID, v.Status)
 	}
-	conn := block.Connection{ID: block.NewID(), VolumeID: v.ID, Connector: connector, Protocol: s.protocolFor(connector),
-		Readonly: a.Mode == readOnly, CreatedAt: tx.Now}
+	var conn block.Connection
 	if a.ConnectionID != "" {
 		old, err := tx.Connection(a.ConnectionID)
 		switch {
@@ -129,14 +131,14 @@ func (s *Service) connect(tx *catalog.Tx, v block.Volume, a block.Attachment,
 			conn = old
 		case err == nil:
 			gone = append(gone, old.ID)
-			err = tx.DeleteConnection(old.ID)
+			err = dropConnection(tx, old)
 		}
 		if err = ignoring(block.NotFound, err); err != nil {
 			return out, nil, err
 		}
 	}
-	if conn.ID != a.ConnectionID {
-		if err := tx.InsertConnection(conn); err != nil {
+	if conn.ID == "" {
+		if conn, err = s.newConnection(tx, v, connector, a.Mode == readOnly); err != nil {
 			return out, nil, err
 		}
 	}
@@ -233,6 +235,7 @@ func (s *Service) UpdateAttachment(ctx context.Context, c block.Caller, id block
 	)
 	if err == nil {
 		s.exports.revokeConnections(gone)
+		err = s.lend(ctx, out.VolumeID, out.Info)
 	}
 	return out, err
 }
@@ -258,7 +261,8 @@ func (s *Service) CompleteAttachment(ctx context.Context, c block.Caller, id blo
 			}
 			after, err := tx.MoveVolume(v.ID, block.Attach)
 			volume, onlyRead = v.ID, exportedReadOnly(after, block.Connection{})
-			return refusal(err, invalidVolume("Volume %s can't be attached while it is %s.", v.ID, v.Status))
+			return first(refusal(err, invalidVolume("Volume %s can't be attached while it is %s.", v.ID, v.Status)),
+				settleLater(tx, v.ID))
 		})
 	if err == nil && onlyRead {
 		s.exports.revokeWritable(volume)
@@ -346,7 +350,7 @@ func (s *Service) DeleteAttachment(ctx context.Context, c block.Caller,
 			}
 			if a.ConnectionID != "" {
 				gone = append(gone, a.ConnectionID)
-				if err := ignoring(block.NotFound, tx.DeleteConnection(a.ConnectionID)); err != nil {
+				if err := dropConnectionOf(tx, a); err != nil {
 					return err
 				}
 			}

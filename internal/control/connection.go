@@ -44,6 +44,9 @@ func (s *Service) InitializeConnection(ctx context.Context, c block.Caller, id b
 		info, err = s.connectionInfo(tx, v, conn)
 		return err
 	})
+	if err == nil {
+		err = s.lend(ctx, id, &info)
+	}
 	return info, err
 }
 
@@ -64,20 +67,36 @@ func (s *Service) connectionFor(tx *catalog.Tx, v block.Volume, connector map[st
 			return conn, nil
 		}
 	}
-	conn := block.Connection{
-		ID: block.NewID(), VolumeID: v.ID, Connector: connector, Protocol: s.protocolFor(connector),
-		Readonly: connector["mode"] == readOnly, CreatedAt: tx.Now,
+	return s.newConnection(tx, v, connector, connector["mode"] == readOnly)
+}
+
+// newConnection adds a connection to a volume, by the protocol that fits both.
+func (s *Service) newConnection(tx *catalog.Tx, v block.Volume, connector map[string]any, readonly bool) (
+	block.Connection, error) {
+	conn := block.Connection{ID: block.NewID(), VolumeID: v.ID, Connector: connector, Readonly: readonly,
+		CreatedAt: tx.Now}
+	lends, err := s.lends(tx, v, conn)
+	if err != nil {
+		return conn, err
 	}
-	return conn, tx.InsertConnection(conn)
+	if !lends {
+		conn.Protocol = s.protocolFor(connector)
+		return conn, tx.InsertConnection(conn)
+	}
+	conn.Protocol = protocolRBD
+	return conn, first(tx.InsertConnection(conn), tx.Lend(v.ID))
 }
 
 // connectionInfo tells a host how to reach a connection, and what limits it is
 // to keep to.
 func (s *Service) connectionInfo(tx *catalog.Tx, v block.Volume, conn block.Connection) (info ConnectionInfo,
 	err error) {
-	if conn.Protocol == protocolISCSI {
+	switch conn.Protocol {
+	case protocolISCSI:
 		info, err = s.targetInfo(v, conn)
-	} else {
+	case protocolRBD:
+		info, err = s.lentInfo(v, conn)
+	default:
 		info, err = s.exportInfo(v, conn)
 	}
 	if err != nil {
@@ -141,7 +160,7 @@ func (s *Service) TerminateConnection(ctx context.Context, c block.Caller, id bl
 			if !meant(connector, conn.Connector) {
 				continue
 			}
-			if err := tx.DeleteConnection(conn.ID); err != nil {
+			if err := dropConnection(tx, conn); err != nil {
 				return err
 			}
 			gone = append(gone, conn.ID)

@@ -59,6 +59,9 @@ func (s *Service) runUndo(ctx context.Context, t *job.Task) error {
 		return err
 	}
 	s.exports.revokeWritable(v.ID)
+	if err := s.settleHosts(ctx, v.ID); err != nil {
+		return err
+	}
 	store, err := s.backends.Of(v.Backend)
 	if err != nil {
 		return err

@@ -77,6 +77,9 @@ func (s *Service) drain(ctx context.Context, f block.Failover, v block.Volume) e
 		return s.goBack(ctx, f, "It was recovered in zone "+string(v.RecoveredTo.Zone)+" meanwhile.")
 	}
 	s.exports.revokeWritable(v.ID)
+	if err := s.settleHosts(ctx, v.ID); err != nil {
+		return err
+	}
 	device, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
 	if err != nil {
 		return err
@@ -261,7 +264,7 @@ func (s *Service) endFailover(ctx context.Context, f block.Failover) error {
 			code = http.StatusConflict
 		}
 		return first(tx.UpdateVolume(v), tx.TellReplication(v.ID), tx.DeleteCut(v.ID, f.Last), tx.PutFailover(f),
-			dropPoint(tx, v.Backend, driver.SnapshotRef{Volume: v.ID, Name: f.Last}),
+			dropPoint(tx, v.Backend, driver.SnapshotRef{Volume: v.ID, Name: f.Last}), settleLater(tx, v.ID),
 			tx.InsertAudit(block.Audit{Call: "failover " + string(f.Phase), Params: "volume=" + string(v.ID), Code: code,
 				Project: f.Project, Operation: f.ID, Outcome: f.Message}))
 	})

@@ -118,11 +118,13 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 		return nbd.Export{}, err
 	}
 	if !e.admit(x, v) {
-		return nbd.Export{}, block.Errorf(block.Unavailable,
-			"Volume %s waits until a backup zone has said that it was not recovered there.", v.ID)
+		return nbd.Export{}, errHeldBack(v.ID)
 	}
 	if v.Status == block.VolumeReverting || v.Status == block.VolumeDownloading {
 		return nbd.Export{}, block.Errorf(block.Unavailable, "Volume %s waits until it has its new content.", v.ID)
+	}
+	if err := e.s.unlent(ctx, v.ID); err != nil {
+		return nbd.Export{}, err
 	}
 	if x.limits, err = e.s.exportQoS(ctx, v); err != nil {
 		return nbd.Export{}, err
@@ -178,6 +180,18 @@ func (e *Exports) export(x *exported, v block.Volume, giveBack func() error) nbd
 		out.Throttle = l.Take
 	}
 	return out
+}
+
+func errHeldBack(id block.VolumeID) error {
+	return block.Errorf(block.Unavailable,
+		"Volume %s waits until a backup zone has said that it was not recovered there.", id)
+}
+
+// heldBack reports whether a volume waits for the word of its backup zones.
+func (e *Exports) heldBack(v block.Volume) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.held != nil && e.held(v)
 }
 
 // admit reports whether an export of a volume may be open now, and if so notes

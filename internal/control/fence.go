@@ -39,7 +39,8 @@ func (s *Service) fence(ctx context.Context, f block.Fence, rival bool) error {
 		fresh = true
 		recovered := f.Recovered
 		v.RecoveredTo, v.ReplicationStatus = &recovered, block.FailedOver
-		return first(tx.UpdateVolume(v), beginUndo(tx, v, recovered, rival), tx.PutFence(f), auditFence(tx, v, f))
+		return first(tx.UpdateVolume(v), beginUndo(tx, v, recovered, rival), tx.PutFence(f), auditFence(tx, v, f),
+			settleLater(tx, v.ID))
 	})
 	if err != nil {
 		return err

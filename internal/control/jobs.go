@@ -114,6 +114,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 		jobGroupSnapshotDelete: handler{s.runGroupSnapshotDelete,
 			gaveUpGroupSnapshot(block.GroupDeleting, block.SnapshotDeleting)},
 		jobServerTell: handler{s.runTell, nobody},
+		jobHosts:      handler{s.runHosts, nobody},
 		jobFailover:   handler{s.runFailover, nobody},
 		jobOperation:  handler{s.runOperation, gaveUpOperation},
 		jobVerify:     handler{s.runVerify, gaveUpVerify},

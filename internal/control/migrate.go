@@ -36,7 +36,8 @@ type moveEndArgs struct {
 const moveEndTime = time.Second
 
 // errBound is why a volume can't leave its backend.
-var errBound = block.Errorf(block.Invalid, "The volume has snapshots, or belongs to a group or to replication.")
+var errBound = block.Errorf(block.Invalid, "The volume has snapshots, belongs to a group or to "+
+	"replication, or hosts use it past the exports.")
 
 // MigrateVolume states the intent to move a volume to another backend, for
 // administrators. It keeps its id and its type. Hosts that use it through the
@@ -114,6 +115,9 @@ func (s *Service) bound(tx *catalog.Tx, v block.Volume) (bool, error) {
 	snapshots, err := tx.SnapshotsOf(v.ID)
 	if err != nil {
 		return false, err
+	}
+	if _, lent, err := tx.Lent(v.ID); lent || err != nil {
+		return lent, err // hosts would stay where the volume is not
 	}
 	cuts, err := tx.Cuts(v.ID)
 	return len(snapshots)+len(cuts) > 0 || v.GroupID != nil || v.RecoveredTo != nil || s.protected(v.TypeID), err

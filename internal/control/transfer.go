@@ -193,7 +193,7 @@ func handOver(tx *catalog.Tx, c block.Caller, v block.Volume) error {
 		return err
 	}
 	for _, conn := range connections {
-		if err := tx.DeleteConnection(conn.ID); err != nil {
+		if err := dropConnection(tx, conn); err != nil {
 			return err
 		}
 	}

@@ -171,7 +171,7 @@ func (s *Service) SetReadonly(ctx context.Context, c block.Caller, id block.Volu
 				"but current status is: %s.", id, v.Status)
 		}
 		v.Readonly = readonly
-		return tx.UpdateVolume(v)
+		return first(tx.UpdateVolume(v), settleLater(tx, id))
 	})
 	if err == nil && readonly {
 		s.exports.revokeWritable(id)

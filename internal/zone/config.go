@@ -136,6 +136,14 @@ type RBDConfig struct {
 	Namespace string        `yaml:"namespace"`  // of the pool; made with `rbd namespace create`
 	Timeout   time.Duration `yaml:"timeout"`    // of one step of a change; default 10s
 	IOTimeout time.Duration `yaml:"io_timeout"` // of a read or write; default 30s
+	Hosts     *RBDHosts     `yaml:"hosts"`      // hosts use the images themselves; by exports only if absent
+}
+
+// RBDHosts says as whom hosts of a Ceph cluster use images. None of it is secret.
+type RBDHosts struct {
+	User       string `yaml:"user"`        // without "client."; none where the cluster asks for no keys
+	SecretUUID string `yaml:"secret_uuid"` // by which libvirt knows that user's key
+	Cluster    string `yaml:"cluster"`     // the cluster's name; default "ceph"
 }
 
 // BackendConfig is a share of a store; see block.Backend.

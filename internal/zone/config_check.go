@@ -102,6 +102,9 @@ func (c *StoreConfig) check() error {
 		return fmt.Errorf("stores: %s: rbd.conf, the path of the cluster's ceph.conf, is missing", c.Name)
 	case c.Driver != "rbd" && c.RBD != (RBDConfig{}):
 		return fmt.Errorf("stores: %s: rbd is for stores whose driver is rbd", c.Name)
+	case c.RBD.Hosts != nil && c.RBD.Namespace != "":
+		return fmt.Errorf("stores: %s: rbd: hosts use images of the pool's default namespace only: os-brick has no word "+
+			"for others", c.Name)
 	case c.RBD.Timeout < 0 || c.RBD.IOTimeout < 0:
 		return fmt.Errorf("stores: %s: rbd: a time-out is negative", c.Name)
 	case c.Driver != "nfs" && c.NFS != (NFSConfig{}):

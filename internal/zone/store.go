@@ -80,9 +80,13 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 		}
 		return store, nil
 	case "rbd":
-		store, err := rbd.Open(ctx, rbd.Options{Conf: c.RBD.Conf, User: c.RBD.User, Pool: c.RBD.Pool,
+		o := rbd.Options{Conf: c.RBD.Conf, User: c.RBD.User, Pool: c.RBD.Pool,
 			Namespace: c.RBD.Namespace, Timeout: c.RBD.Timeout, IOTimeout: c.RBD.IOTimeout,
-			Log: s.env.Log.With("store", c.Name), Now: s.env.Now})
+			Log: s.env.Log.With("store", c.Name), Now: s.env.Now}
+		if h := c.RBD.Hosts; h != nil {
+			o.Hosts = &rbd.Hosts{User: h.User, Secret: h.SecretUUID, Cluster: h.Cluster}
+		}
+		store, err := rbd.Open(ctx, o)
 		if err != nil {
 			return nil, err
 		}

@@ -26,12 +26,16 @@ type Options struct {
 	// Capacity is the number of bytes of data that the store takes before it
 	// answers NoSpace; 0 means DefaultCapacity.
 	Capacity int64
+	// Lending is what hosts are told who use the volumes by themselves, see
+	// Store.Borrow; nil where they don't.
+	Lending *driver.Lending
 }
 
 // Store is a driver.Driver in memory, with all capabilities. Its methods may be
 // called at once.
 type Store struct {
 	capacity int64
+	lending  *driver.Lending
 	edits    atomic.Uint64 // numbers that were given to trees
 	used     atomic.Int64  // bytes in pages; at least what is in use, see reserve
 
@@ -49,7 +53,7 @@ var (
 
 // New makes an empty store.
 func New(o Options) *Store {
-	return &Store{capacity: cmp.Or(o.Capacity, DefaultCapacity), volumes: map[block.VolumeID]*volume{}}
+	return &Store{capacity: cmp.Or(o.Capacity, DefaultCapacity), lending: o.Lending, volumes: map[block.VolumeID]*volume{}}
 }
 
 // CreateVolume implements driver.Driver.

@@ -14,11 +14,15 @@ type volume struct {
 	store *Store
 	id    block.VolumeID
 
-	mu      sync.RWMutex // guards all below
+	mu      sync.RWMutex // guards what follows
 	now     *tree
 	marks   []mark // from old to new
 	changes uint64
 	open    *device // nil if nobody has it open
+
+	hosts     sync.RWMutex    // guards below; held for reading around each write of a host
+	borrowers map[string]bool // by address: whether it may write, or was cut off
+	withheld  bool
 }
 
 // mark is a snapshot.

@@ -50,6 +50,8 @@ func (d *Driver) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Devi
 		v.device = nil
 	}
 	dev.size.Store(there.Size)
+	v.commands.RLock() // it is a client that nobody knows of until v.device is set
+	defer v.commands.RUnlock()
 	if dev.export, err = d.startExport(ctx, dev.image, ""); err != nil {
 		return nil, err
 	}
@@ -212,6 +214,18 @@ func (d *device) restart() error {
 	}
 	d.export = e
 	return nil
+}
+
+// away runs do while no process of ours has the image open. Requests wait for
+// it, and the next one starts a process again.
+func (d *device) away(ctx context.Context, do func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.export != nil {
+		d.export.close(ctx)
+		d.export = nil
+	}
+	return do()
 }
 
 // grow makes a larger size known. A process serves the size that it found, so

@@ -1,6 +1,7 @@
 package rbd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"iter"
@@ -26,8 +27,12 @@ type Options struct {
 	// IOTimeout is how long a read or write waits for the cluster before it
 	// fails with Unavailable; default 30 s. The host behind it sees EIO then.
 	IOTimeout time.Duration
-	Log       *slog.Logger     // default: none
-	Now       func() time.Time // default: time.Now
+	// Hosts says how hosts use the images themselves; nil: they don't, and every
+	// byte goes through this process. The namespace is the default one then, since
+	// os-brick has no words for others.
+	Hosts *Hosts
+	Log   *slog.Logger     // default: none
+	Now   func() time.Time // default: time.Now
 }
 
 func (o *Options) defaults() {
@@ -43,6 +48,11 @@ func (o *Options) defaults() {
 	if o.IOTimeout == 0 {
 		o.IOTimeout = 30 * time.Second
 	}
+	if o.Hosts != nil {
+		hosts := *o.Hosts
+		hosts.Cluster = cmp.Or(hosts.Cluster, "ceph")
+		o.Hosts = &hosts
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -52,7 +62,7 @@ func (o *Options) defaults() {
 }
 
 // Driver is a namespace of a Ceph pool as a store. It implements driver.Driver,
-// Differ, Reverter, GroupSnapshotter and ChangeCounter.
+// Differ, Reverter, GroupSnapshotter, ChangeCounter and Lender.
 type Driver struct {
 	o       Options
 	sockets string // a directory of our own, for the moment in which a socket has a name
@@ -61,10 +71,13 @@ type Driver struct {
 	volumes  map[block.VolumeID]*volume
 	changes  uint64 // of all volumes together; begins anywhere, so that no number comes twice
 	capacity known
+	monitors monitors
+
+	register register
 }
 
 // volume is what this process does with a volume. Its fields are guarded by
-// the driver's mu but for gate.
+// the driver's mu but for gate and commands.
 type volume struct {
 	device  *device // nil while nobody has it open
 	opening bool
@@ -73,6 +86,10 @@ type volume struct {
 	// gate is held for reading by each change of bytes, and for writing while
 	// a moment of several volumes is named.
 	gate sync.RWMutex
+	// commands is held for reading while a command of ours may be a client of the
+	// image, and for writing while its other clients are looked for.
+	commands sync.RWMutex
+	newest   string // the snapshot that was the newest when hosts' changes were looked for
 }
 
 // Open opens the store and sweeps what earlier deletions left in its trash. A
@@ -92,6 +109,9 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 		return nil, err
 	}
 	d.sockets = dir
+	if o.Hosts != nil {
+		d.refreshMonitors(ctx)
+	}
 	return d, nil
 }
 
@@ -140,6 +160,12 @@ func (d *Driver) of(id block.VolumeID) *volume {
 	return v
 }
 
+func (d *Driver) volume(id block.VolumeID) *volume {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.of(id)
+}
+
 // touch notes that a volume's content may have changed.
 func (d *Driver) touch(v *volume) {
 	d.mu.Lock()
@@ -149,8 +175,17 @@ func (d *Driver) touch(v *volume) {
 }
 
 // Changes implements driver.ChangeCounter. It counts what goes through this
-// process, which is all that writes to a volume that it has open.
+// process, which is all that writes to a volume, and where the volume is lent,
+// asks the cluster for what hosts did.
 func (d *Driver) Changes(ctx context.Context, id block.VolumeID) (uint64, error) {
+	switch state, err := d.hostsOf(ctx, id); {
+	case err != nil:
+		return 0, err
+	case state != hostsNone:
+		if err := d.look(ctx, id); err != nil {
+			return 0, err
+		}
+	}
 	d.mu.Lock()
 	v, ok := d.volumes[id]
 	var n uint64
@@ -220,6 +255,9 @@ func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
 	c, err := poolCapacity(out, d.o.Pool)
 	if err != nil {
 		return driver.Capacity{}, err
+	}
+	if d.o.Hosts != nil {
+		d.refreshMonitors(ctx)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

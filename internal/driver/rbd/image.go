@@ -118,7 +118,11 @@ func (d *Driver) ExtendVolume(ctx context.Context, id block.VolumeID, size int64
 		return err
 	}
 	if there.Size < size {
-		if _, err := d.run(ctx, d.rbd("resize", "--no-progress", "--size", inBytes(size), d.spec(id))); err != nil {
+		err := d.changing(ctx, id, func() error {
+			_, err := d.run(ctx, d.rbd("resize", "--no-progress", "--size", inBytes(size), d.spec(id)))
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -141,6 +145,9 @@ func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 		return err
 	}
 	defer done()
+	if err := d.takeBack(ctx, id); err != nil {
+		return err
+	}
 	_, err = d.run(ctx, d.rbd("snap", "purge", "--no-progress", d.spec(id)))
 	if err == nil {
 		_, err = d.run(ctx, d.rbd("rm", "--no-progress", d.spec(id)))
@@ -154,10 +161,34 @@ func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 	if err != nil && !block.Is(err, block.NotFound) {
 		return err
 	}
+	if d.o.Hosts != nil {
+		if err := d.enter(ctx, id, hostsNone); err != nil {
+			return err
+		}
+	}
 	d.mu.Lock()
 	delete(d.volumes, id)
 	d.mu.Unlock()
 	return d.sweep(ctx)
+}
+
+// takeBack cuts off the hosts that use a volume which is about to go.
+func (d *Driver) takeBack(ctx context.Context, id block.VolumeID) error {
+	state, err := d.hostsOf(ctx, id)
+	if err != nil || state == hostsNone {
+		return err
+	}
+	v := d.volume(id)
+	v.commands.Lock()
+	defer v.commands.Unlock()
+	err = d.lock(ctx, id)
+	if err == nil {
+		err = d.unlock(ctx, id)
+	}
+	if block.Is(err, block.NotFound) {
+		return nil
+	}
+	return err
 }
 
 // idle takes a volume that is not open, so that nobody opens it before done.

@@ -36,5 +36,9 @@ func TestOnCeph(t *testing.T) {
 	t.Run("Client killed", func(t *testing.T) { clientKilled(t, c) })
 	t.Run("Least rights", func(t *testing.T) { leastRights(t, c) })
 	t.Run("Nothing is left", func(t *testing.T) { nothingIsLeft(t, c) })
+	t.Run("Used by hosts", func(t *testing.T) { usedByHosts(t, c) })
+	t.Run("Changes by hosts", func(t *testing.T) { changesByHosts(t, c) })
+	t.Run("Hosts cut off", func(t *testing.T) { hostsCutOff(t, c) })
+	t.Run("Hosts withheld", func(t *testing.T) { hostsWithheld(t, c) })
 	t.Run("Cluster hangs", func(t *testing.T) { clusterHangs(t, c) })
 }

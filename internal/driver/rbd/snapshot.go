@@ -58,11 +58,31 @@ func (d *Driver) Snapshots(ctx context.Context, id block.VolumeID) ([]driver.Sna
 // CreateSnapshot implements driver.Driver. Where the volume is open, the
 // command asks the process that has it to take the snapshot between two writes.
 func (d *Driver) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
-	_, err := d.run(ctx, d.rbd("snap", "create", "--no-progress", d.snapSpec(ref)))
+	state, err := d.hostsOf(ctx, ref.Volume)
+	if err != nil {
+		return err
+	}
+	var before []snap
+	if state != hostsNone {
+		if before, err = d.snaps(ctx, ref.Volume); err != nil {
+			return err
+		}
+	}
+	err = d.changing(ctx, ref.Volume, func() error {
+		_, err := d.run(ctx, d.rbd("snap", "create", "--no-progress", d.snapSpec(ref)))
+		return err
+	})
 	if errors.Is(err, syscall.EEXIST) {
 		return nil
 	}
-	return err
+	if err != nil || state == hostsNone {
+		return err
+	}
+	newest := ""
+	if len(before) > 0 {
+		newest = before[len(before)-1].Name
+	}
+	return d.noteSnapshot(ctx, ref, newest)
 }
 
 // CreateSnapshots implements driver.GroupSnapshotter. No write to any of the
@@ -70,8 +90,17 @@ func (d *Driver) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 // way end before.
 func (d *Driver) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) error {
 	for _, ref := range refs {
+		// Before any writer waits, and before any snapshot is there.
 		if _, err := d.info(ctx, ref.Volume); err != nil {
-			return err // before any writer waits, and before any snapshot is there
+			return err
+		}
+		state, err := d.hostsOf(ctx, ref.Volume)
+		if err != nil {
+			return err
+		}
+		if state == hostsLent {
+			return block.Errorf(block.Conflict, "Volume %s is used by hosts of the storage cluster themselves, whose writes "+
+				"don't wait for those to others.", ref.Volume)
 		}
 	}
 	defer d.still(refs)()
@@ -115,7 +144,10 @@ func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 	if open {
 		return block.Errorf(block.Conflict, "snapshot %s is open", ref.Name)
 	}
-	_, err := d.run(ctx, d.rbd("snap", "rm", "--no-progress", d.snapSpec(ref)))
+	err := d.changing(ctx, ref.Volume, func() error {
+		_, err := d.run(ctx, d.rbd("snap", "rm", "--no-progress", d.snapSpec(ref)))
+		return err
+	})
 	if block.Is(err, block.NotFound) {
 		return nil
 	}
@@ -147,6 +179,8 @@ func (d *Driver) Revert(ctx context.Context, to driver.SnapshotRef) error {
 	v := d.of(to.Volume)
 	d.mu.Unlock()
 	d.touch(v)
-	_, err = d.runFor(ctx, d.rbd("snap", "rollback", "--no-progress", d.snapSpec(to)), longest)
-	return err
+	return d.changing(ctx, to.Volume, func() error {
+		_, err := d.runFor(ctx, d.rbd("snap", "rollback", "--no-progress", d.snapSpec(to)), longest)
+		return err
+	})
 }

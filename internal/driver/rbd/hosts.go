@@ -1,0 +1,282 @@
+package rbd
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+)
+
+// Hosts says how hosts of the cluster reach the images of a store by
+// themselves. What it holds is no secret.
+type Hosts struct {
+	User    string // the hosts' client id without "client."; "" where the cluster asks for no keys
+	Secret  string // the UUID by which libvirt knows that client's key; "" if it doesn't
+	Cluster string // the cluster's name, from which hosts find the key; "ceph" if ""
+}
+
+const (
+	protocolRBD = "rbd"
+
+	// lockName is the id of our lock on an image that is kept from hosts. While it
+	// is there, no client gets the lock that librbd takes before it writes.
+	lockName = "kvol"
+	// lockTries is how often a client that takes an image anew is cut before our
+	// lock is on it.
+	lockTries = 20
+	// blockedFor is how long the cluster refuses a client that was cut off. A
+	// client that was stopped, and goes on later, has writes under way still.
+	blockedFor = 365 * 24 * time.Hour
+)
+
+// Lending implements driver.Lender: what connection_info of type rbd has
+// (cinder/volume/drivers/rbd.py, initialize_connection).
+func (d *Driver) Lending(id block.VolumeID) (how driver.Lending, ok bool) {
+	if d.o.Hosts == nil {
+		return driver.Lending{}, false
+	}
+	d.mu.Lock()
+	m := d.monitors
+	d.mu.Unlock()
+	data := map[string]any{
+		"name": d.spec(id), "hosts": m.hosts, "ports": m.ports, "cluster_name": d.o.Hosts.Cluster,
+		"auth_enabled": d.o.Hosts.User != "", "auth_username": orNil(d.o.Hosts.User), "secret_type": "ceph",
+		"secret_uuid": orNil(d.o.Hosts.Secret), "discard": true,
+	}
+	return driver.Lending{Protocol: protocolRBD, Data: data}, true
+}
+
+func orNil(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// Lend implements driver.Lender. It is in the register before hosts can write.
+func (d *Driver) Lend(ctx context.Context, id block.VolumeID) error {
+	d.refreshMonitors(ctx)
+	state, err := d.hostsOf(ctx, id)
+	if err != nil || state == hostsLent {
+		return err
+	}
+	v := d.volume(id)
+	v.commands.Lock()
+	defer v.commands.Unlock()
+	if err := d.unlock(ctx, id); err != nil {
+		return err
+	}
+	if err := d.enter(ctx, id, hostsLent); err != nil {
+		return err
+	}
+	d.touch(v)
+	return nil
+}
+
+// Reclaim implements driver.Lender.
+func (d *Driver) Reclaim(ctx context.Context, id block.VolumeID) error {
+	state, err := d.hostsOf(ctx, id)
+	if err != nil || state == hostsNone {
+		return err
+	}
+	v := d.volume(id)
+	v.commands.Lock()
+	defer v.commands.Unlock()
+	if err := d.unlock(ctx, id); err != nil {
+		return err
+	}
+	d.touch(v)
+	return d.enter(ctx, id, hostsNone)
+}
+
+// Borrowers implements driver.Lender. A client that may write to an image
+// watches it; one that had its lock and does not answer any more still has it.
+func (d *Driver) Borrowers(ctx context.Context, id block.VolumeID) (who []driver.Borrower, err error) {
+	v := d.volume(id)
+	v.commands.Lock()
+	defer v.commands.Unlock()
+	err = d.alone(ctx, v, func() error {
+		who, _, err = d.clients(ctx, id)
+		return err
+	})
+	return who, err
+}
+
+// alone runs do while this process is no client of a volume's image. The
+// volume's commands have to be locked.
+func (d *Driver) alone(ctx context.Context, v *volume, do func() error) error {
+	d.mu.Lock()
+	dev := v.device
+	d.mu.Unlock()
+	if dev == nil {
+		return do()
+	}
+	return dev.away(ctx, do)
+}
+
+// locker is who has a lock on an image.
+type locker struct {
+	ID      string `json:"id"`
+	Locker  string `json:"locker"`
+	Address string `json:"address"`
+}
+
+// clients lists who can write to an image, and who of them has a lock on it.
+func (d *Driver) clients(ctx context.Context, id block.VolumeID) (who []driver.Borrower, lockers []locker, err error) {
+	var status struct {
+		Watchers []struct {
+			Address string `json:"address"`
+		} `json:"watchers"`
+	}
+	if err := d.runJSON(ctx, &status, "status", d.spec(id)); err != nil {
+		return nil, nil, err
+	}
+	if err := d.runJSON(ctx, &lockers, "lock", "ls", d.spec(id)); err != nil {
+		return nil, nil, err
+	}
+	all := map[string]bool{}
+	for _, w := range status.Watchers {
+		all[w.Address] = true
+	}
+	for _, l := range lockers {
+		if l.ID != lockName {
+			all[l.Address] = true
+		}
+	}
+	for _, address := range slices.Sorted(maps.Keys(all)) {
+		who = append(who, driver.Borrower{Address: address, Host: hostOf(address)})
+	}
+	return who, lockers, nil
+}
+
+// hostOf is the IP address in an address of Ceph's, "192.0.2.7:0/123".
+func hostOf(address string) string {
+	host, _, err := splitAddress(address)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+func splitAddress(address string) (host, port string, err error) {
+	if i := strings.LastIndexByte(address, '/'); i >= 0 {
+		address = address[:i]
+	}
+	return net.SplitHostPort(address)
+}
+
+// Cut implements driver.Lender. The cluster's monitors refuse a client from then
+// on, and each OSD as soon as it has heard of it, which it has before it serves
+// any request that was made after this returned.
+func (d *Driver) Cut(ctx context.Context, id block.VolumeID, who []driver.Borrower) error {
+	for _, b := range who {
+		_, err := d.run(ctx, command{"ceph", []string{"--conf", d.o.Conf, "--id", d.o.User, "--connect-timeout",
+			seconds(d.o.Timeout), "osd", "blocklist", "add", b.Address, seconds(blockedFor)}})
+		if err != nil {
+			return err
+		}
+		d.o.Log.Warn("a client of the storage cluster was cut off", "volume", id, "client", b.Address)
+	}
+	return nil
+}
+
+// Withhold implements driver.Lender.
+func (d *Driver) Withhold(ctx context.Context, id block.VolumeID) error {
+	if err := d.enter(ctx, id, hostsWithheld); err != nil {
+		return err
+	}
+	v := d.volume(id)
+	v.commands.Lock()
+	defer v.commands.Unlock()
+	err := d.alone(ctx, v, func() error { return d.lock(ctx, id) })
+	d.touch(v)
+	return err
+}
+
+// lock cuts off whoever uses an image and puts our lock on it.
+func (d *Driver) lock(ctx context.Context, id block.VolumeID) error {
+	for range lockTries {
+		who, lockers, err := d.clients(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := d.Cut(ctx, id, who); err != nil {
+			return err
+		}
+		ours := false
+		for _, l := range lockers {
+			if l.ID == lockName {
+				ours = true
+				continue
+			}
+			if err := d.dropLock(ctx, id, l); err != nil {
+				return err
+			}
+		}
+		if ours {
+			return nil
+		}
+		_, err = d.run(ctx, d.rbd("lock", "add", d.spec(id), lockName))
+		if !block.Is(err, block.Conflict) {
+			return err
+		}
+	}
+	return block.Errorf(block.Unavailable, "Clients of the storage cluster take volume %s again and again.", id)
+}
+
+// dropLock removes a lock whose holder was cut off, or is ours.
+func (d *Driver) dropLock(ctx context.Context, id block.VolumeID, l locker) error {
+	_, err := d.run(ctx, d.rbd("--rbd_blocklist_on_break_lock=false", "lock", "rm", d.spec(id), l.ID, l.Locker))
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// unlock takes our lock off an image.
+func (d *Driver) unlock(ctx context.Context, id block.VolumeID) error {
+	var lockers []locker
+	if err := d.runJSON(ctx, &lockers, "lock", "ls", d.spec(id)); err != nil {
+		return err
+	}
+	for _, l := range lockers {
+		if l.ID == lockName {
+			if err := d.dropLock(ctx, id, l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// changing runs commands that need the lock which our own keeps from others. A
+// host may get between the two; it is cut off when ours is taken again.
+func (d *Driver) changing(ctx context.Context, id block.VolumeID, do func() error) error {
+	v := d.volume(id)
+	state, err := d.hostsOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	if state != hostsWithheld {
+		v.commands.RLock()
+		defer v.commands.RUnlock()
+		return do()
+	}
+	v.commands.Lock()
+	defer v.commands.Unlock()
+	if err := d.unlock(ctx, id); err != nil {
+		return err
+	}
+	err = do()
+	if again := d.alone(ctx, v, func() error { return d.lock(ctx, id) }); again != nil {
+		return again
+	}
+	return err
+}
