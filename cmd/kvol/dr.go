@@ -194,9 +194,18 @@ func drReplicas(out *output) *cobra.Command {
 			}
 			var rows []table.Row
 			for _, r := range replicas {
-				rows = append(rows, table.Row{r.SourceZone, r.VolumeID, r.Backend, r.Epoch})
+				newest := "none yet"
+				if n := len(r.Points); n > 0 {
+					newest = r.Points[n-1].At.UTC().Format("2006-01-02 15:04:05.000")
+				}
+				upTo := ""
+				if !r.ReplicatedUpTo.IsZero() {
+					upTo = r.ReplicatedUpTo.UTC().Format("2006-01-02 15:04:05.000")
+				}
+				rows = append(rows, table.Row{r.SourceZone, r.VolumeID, newest, upTo, r.Receiving, r.Backend, r.Epoch})
 			}
-			return out.rows(c.OutOrStdout(), replicas, table.Row{"Source zone", "Volume", "Backend", "Epoch"}, rows)
+			return out.rows(c.OutOrStdout(), replicas, table.Row{"Source zone", "Volume", "Newest point (UTC)",
+				"Whole as of (UTC)", "Receiving", "Backend", "Epoch"}, rows)
 		})}
 }
 
@@ -214,6 +223,11 @@ func drLinks(out *output) *cobra.Command {
 					table.Row{l.VolumeID, l.Destination, l.ReplicatedUpTo.Format("2006-01-02 15:04:05.000"), l.LastError},
 				)
 			}
-			return out.rows(c.OutOrStdout(), links, table.Row{"Volume", "Backup zone", "Replicated up to (UTC)", "Error"}, rows)
+			return out.rows(
+				c.OutOrStdout(),
+				links,
+				table.Row{"Volume", "Backup zone", "Replicated up to (UTC)", "Error"},
+				rows,
+			)
 		})}
 }

@@ -25,7 +25,8 @@ func drDoctor(out *output) *cobra.Command {
 	var fix, last bool
 	c := &cobra.Command{Use: "doctor", Args: cobra.NoArgs,
 		Short: "Look for what is not as it should be in this zone, say what to do, and mend it if asked to",
-		Long: `Looks for volumes that nothing replicates, pairs without recent points, zones that are silent, clocks that are
+		Long: `Looks for damage that reading the replicas again has shown, at this end or in the volume's own zone, for replicas that
+were not read for too long, for volumes that nothing replicates, pairs without recent points, zones that are silent, clocks that are
 apart, stale primaries, replicas of no protection, and for what is left over in catalog and stores: pins, cuts and links
 that no pair needs, snapshots and volumes that nobody knows, copies that a move left behind.
 
@@ -74,15 +75,15 @@ func tellFindings(w io.Writer, d client.Doctor, fixed bool) {
 	}
 	mends := 0
 	for _, f := range d.Findings {
-		fmt.Fprintf(w, "%-16s %s\n", f.Kind, f.Text)
+		fmt.Fprintf(w, "%-18s %s\n", f.Kind, f.Text)
 		switch {
 		case f.Mended:
-			fmt.Fprintf(w, "%-16s Mended: %s\n", "", f.Mends)
+			fmt.Fprintf(w, "%-18s Mended: %s\n", "", f.Mends)
 		default:
-			fmt.Fprintf(w, "%-16s %s\n", "", f.Advice)
+			fmt.Fprintf(w, "%-18s %s\n", "", f.Advice)
 			if f.Mends != "" {
 				mends++
-				fmt.Fprintf(w, "%-16s With --fix: %s\n", "", f.Mends)
+				fmt.Fprintf(w, "%-18s With --fix: %s\n", "", f.Mends)
 			}
 		}
 		fmt.Fprintln(w)

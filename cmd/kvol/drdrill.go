@@ -57,6 +57,7 @@ func (f *drillFlags) add(c *cobra.Command) {
 		false,
 		"quotas that a recovery would exceed are no failure, for administrators",
 	)
+	c.MarkFlagsOneRequired("volume", "group", "plan", "project", "zone")
 }
 
 // drill is what the flags say.
@@ -223,12 +224,20 @@ func showReport(c *cobra.Command, out *output, r client.DrillReport) error {
 	if !r.OneInstant {
 		apart = seconds(&r.Spread)
 	}
-	return out.one(w, r, [2]any{"id", r.ID}, [2]any{"verdict", r.Verdict}, [2]any{"reasons", strings.Join(r.Reasons, " ")},
-		[2]any{"notes", strings.Join(r.Notes, " ")}, [2]any{"served after (RTO)", seconds(r.RTO)},
-		[2]any{"points apart", apart}, [2]any{"probes of all", findings(r.Probes)},
+	return out.one(
+		w,
+		r,
+		[2]any{"id", r.ID},
+		[2]any{"verdict", r.Verdict},
+		[2]any{"reasons", strings.Join(r.Reasons, " ")},
+		[2]any{"notes", strings.Join(r.Notes, " ")},
+		[2]any{"served after (RTO)", seconds(r.RTO)},
+		[2]any{"points apart", apart},
+		[2]any{"probes of all", findings(r.Probes)},
 		[2]any{"sent again by replication", fmt.Sprintf("%d bytes", r.CopiedAgain)},
 		[2]any{"copied in the zone", fmt.Sprintf("%d bytes", r.Copied)},
-		[2]any{"clones made, left", fmt.Sprintf("%d, %d", r.ClonesMade, r.ClonesLeft)})
+		[2]any{"clones made, left", fmt.Sprintf("%d, %d", r.ClonesMade, r.ClonesLeft)},
+	)
 }
 
 func findings(all []client.DrillFinding) string {

@@ -18,14 +18,17 @@ func drFailover(out *output, back bool) *cobra.Command {
 		Long: `Stops writes to the volume, waits until the other zone has confirmed all of it, and has it taken over there.
 The new volume is in the other zone; the old one stays, read-only. If anything fails, the volume stays where it is and
 takes writes again, unless the other zone has taken it over: that zone's word decides.
-Where the volume's zone is lost, use: kvol dr recovery`}
+Where the volume's zone is lost, use: kvol dr recover`}
 	if back {
 		c.Use, c.Short = "failback VOLUME-ID", "Move a recovered volume back to the zone that it came from, by what changed"
+		c.Long = `A planned failover to the zone that the volume came from: only what was written since travels, and nothing is
+lost. If anything fails, the volume stays where it is. The stale volume in that zone is not touched.`
 	} else {
 		c.Flags().StringVar(&to.Destination, "to", "", "the zone, where the volume is replicated to several")
 	}
 	c.Flags().
 		StringVar(&to.DestinationType, "to-type", "", "id of the volume type there; the one of the same name if absent")
+	c.Flags().StringVar(&to.IdempotencyKey, "key", "", "idempotency key: one failover however often it is asked for")
 	c.Flags().BoolVar(&wait, "wait", false, "follow it to its end")
 	c.RunE = with(func(ctx context.Context, c *cobra.Command, s *client.Session, args []string) error {
 		begin := s.Failover

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -60,6 +61,9 @@ func onOperation(out *output, verb, short string,
 		})}
 }
 
+// waitsForConsent is the status of an operation to which somebody has to agree.
+const waitsForConsent = "waiting for consent"
+
 func showOperation(c *cobra.Command, out *output, d client.Durable) error {
 	w := c.OutOrStdout()
 	if out.format == "json" {
@@ -82,6 +86,9 @@ func showOperation(c *cobra.Command, out *output, d client.Durable) error {
 	if err := out.rows(w, d, table.Row{"Wave", "Step", "Status", "Of", "New volume", "Point (UTC)", "Lost at most",
 		"Error"}, rows); err != nil {
 		return err
+	}
+	if d.Status == waitsForConsent {
+		fmt.Fprintf(w, "Another administrator has to agree: kvol dr operation consent %s\n", d.ID)
 	}
 	return out.one(w, d, [2]any{"id", d.ID}, [2]any{"kind", d.Kind}, [2]any{"status", d.Status},
 		[2]any{"progress", progressText(d)}, [2]any{"message", d.Message}, [2]any{"cancelable", d.Cancelable},

@@ -50,6 +50,7 @@ With --key it is one recovery however often it is asked for.`}
 	f.BoolVar(&r.Again, "again", false, "also what was recovered already")
 	f.StringVar(&r.IdempotencyKey, "key", "", "idempotency key")
 	f.BoolVar(&wait, "wait", false, "follow it to its end")
+	c.MarkFlagsOneRequired("volume", "group", "plan", "project", "zone")
 	c.RunE = with(func(ctx context.Context, c *cobra.Command, s *client.Session, _ []string) error {
 		if at != "" {
 			t, err := time.Parse(time.RFC3339Nano, at)
@@ -127,10 +128,17 @@ func lossText(l client.Loss) string {
 }
 
 // follow shows an operation, at its end if wait is set.
-func follow(ctx context.Context, c *cobra.Command, out *output, s *client.Session, d client.Durable, wait bool) error {
+func follow(
+	ctx context.Context,
+	c *cobra.Command,
+	out *output,
+	s *client.Session,
+	d client.Durable,
+	wait bool,
+) error {
 	var failed error
 	if wait {
-		w := waiting("recovery " + d.ID)
+		w := waiting("operation " + d.ID)
 		d, failed = s.WaitDurable(ctx, d.ID, func(d client.Durable) { w.saw(progressText(d)) })
 		w.done(failed)
 		if d.ID == "" {

@@ -41,6 +41,7 @@ kvol API behind "kvol dr" also wants KVOL_URL, KVOL_USER and KVOL_PASSWORD.`,
 		SilenceErrors: true,
 	}
 	var out output
+	c.PersistentPreRunE = func(*cobra.Command, []string) error { return out.check() } // before anything is begun
 	c.PersistentFlags().StringVarP(&out.format, "output", "o", "table", "how to print: table or json")
 	c.AddCommand(serveCommand(), demoCommand(), versionCommand(), userCommand(&out), tokenCommand(&out), typeCommand(&out),
 		volumeCommand(&out), snapshotCommand(&out), imageCommand(&out), drCommand(&out), storeCommand(&out), catalogCommand(),

@@ -22,6 +22,14 @@ type output struct {
 	format string
 }
 
+// check refuses a form that nobody knows.
+func (o *output) check() error {
+	if o.format != "table" && o.format != "json" {
+		return fmt.Errorf("--output %q is neither table nor json", o.format)
+	}
+	return nil
+}
+
 // rows prints a list. value is what JSON shows; header and row what the table
 // shows.
 func (o *output) rows(w io.Writer, value any, header table.Row, rows []table.Row) error {
