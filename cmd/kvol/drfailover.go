@@ -21,8 +21,8 @@ takes writes again, unless the other zone has taken it over: that zone's word de
 Where the volume's zone is lost, use: kvol dr recover`}
 	if back {
 		c.Use, c.Short = "failback VOLUME-ID", "Move a recovered volume back to the zone that it came from, by what changed"
-		c.Long = `A planned failover to the zone that the volume came from: only what was written since travels, and nothing is
-lost. If anything fails, the volume stays where it is. The stale volume in that zone is not touched.`
+		c.Long = `A planned failover to the zone that the volume came from: only what was written since travels, and nothing
+is lost. If anything fails, the volume stays where it is. The stale volume in that zone is not touched.`
 	} else {
 		c.Flags().StringVar(&to.Destination, "to", "", "the zone, where the volume is replicated to several")
 	}
