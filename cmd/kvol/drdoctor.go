@@ -28,7 +28,8 @@ func drDoctor(out *output) *cobra.Command {
 		Long: `Looks for damage that reading the replicas again has shown, at this end or in the volume's own zone, for
 replicas that were not read for too long, for volumes that nothing replicates, pairs without recent points, zones that
 are silent, clocks that are apart, stale primaries, replicas of no protection, and for what is left over in catalog and
-stores: pins, cuts and links that no pair needs, snapshots and volumes that nobody knows, copies that a move left behind.
+stores: pins, cuts and links that no pair needs, snapshots and volumes that nobody knows, copies that a move
+left behind.
 
 With --fix it mends what can be mended without losing anything that anybody wrote (administrators). The exit status is 1
 if something is left that is not mended.`}
