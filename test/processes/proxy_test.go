@@ -67,6 +67,7 @@ func haproxy(t *testing.T, z *zone) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	z.note("haproxy", cmd)
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended
 		_ = cmd.Wait()         // by the kill

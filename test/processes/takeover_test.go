@@ -2,7 +2,11 @@ package processes
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,6 +64,9 @@ func TestTakeover(t *testing.T) {
 	if out := z.command(other, "root", "processes"); !strings.Contains(out, "lead") || strings.Count(out, "serving") != 2 {
 		t.Errorf("kvol processes prints\n%s", out)
 	}
+	if up := z.schedulers(other); up != 2 {
+		t.Errorf("%d schedulers are up, of 2 processes", up)
+	}
 	// What is known only where the work is done is answered everywhere.
 	if stores, err := z.login(other.url, "root").Stores(t.Context()); err != nil || len(stores) != 1 {
 		t.Errorf("stores: %+v, %v", stores, err)
@@ -87,6 +94,62 @@ func TestTakeover(t *testing.T) {
 	z.holds(leads, volume, want) // it says where exports are now
 	if now, rest := z.leader(); now != other || len(rest) != 1 {
 		t.Errorf("process %s leads beside %d", now.name, len(rest))
+	}
+}
+
+// schedulers counts the processes that are up, as Cinder's list of services says.
+func (z *zone) schedulers(p *process) (up int) {
+	z.t.Helper()
+	s := z.login(p.url, "root")
+	r, err := http.NewRequestWithContext(z.t.Context(), http.MethodGet,
+		p.url+"/v3/523b3c98e9bb2ef79d057633b0ba6c91/os-services?binary=cinder-scheduler", nil)
+	if err != nil {
+		z.t.Fatal(err)
+	}
+	r.Header.Set("X-Auth-Token", s.Token)
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		z.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var list struct {
+		Services []struct {
+			Host, State string
+		}
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&list); err != nil {
+		z.t.Fatal(err)
+	}
+	for _, one := range list.Services {
+		if one.State == "up" {
+			up++
+		}
+	}
+	return up
+}
+
+// TestRefused: a process with another key than the zone's, and one that would serve
+// the zone alone, say why they don't start.
+func TestRefused(t *testing.T) {
+	z := newZone(t, "10s", embedded, "a")
+	for why, change := range map[string][2]string{
+		"is not the key of the zone's other processes": {"shared_dir: shared", "shared_dir: other"},
+		"another process has the catalog open":         {"process: {name: a,", "#"},
+	} {
+		text, err := os.ReadFile(z.processes[0].config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := &process{z: z, name: "b", log: &logbook{}, config: filepath.Join(z.dir, "b.yaml")}
+		changed := strings.NewReplacer(change[0], change[1], "name: a,", "name: b,", "data-a", "data-b",
+			strings.TrimPrefix(z.processes[0].url, "http://"), "127.0.0.1:0").Replace(string(text))
+		if err := os.WriteFile(own.config, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		own.start()
+		if err := own.awaitEnd(); err == nil || !strings.Contains(own.log.String(), why) {
+			t.Errorf("it ended with %v and said\n%s\nnot %q", err, own.log, why)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"kvol/internal/client"
+	"kvol/test/afterwards"
 	"kvol/test/postgres"
 )
 
@@ -134,6 +135,7 @@ func newZone(t *testing.T, lease, store string, names ...string) *zone {
 		}
 		z.processes = append(z.processes, p)
 	}
+	afterwards.Run(t, "/bin/sh", "-c", `kill -KILL $(cat "$0"/*.pid)`, z.dir)
 	t.Cleanup(func() {
 		for _, p := range z.processes {
 			p.kill()
@@ -175,10 +177,20 @@ func (p *process) start() {
 	if err := p.cmd.Start(); err != nil {
 		p.z.t.Fatal(err)
 	}
+	p.z.note(p.name, p.cmd)
 	go func(cmd *exec.Cmd, ended chan struct{}) {
 		p.exit = cmd.Wait()
 		close(ended)
 	}(p.cmd, p.ended)
+}
+
+// note writes a program's pid down, for who clears up behind a test that was killed.
+func (z *zone) note(name string, cmd *exec.Cmd) {
+	z.t.Helper()
+	err := os.WriteFile(filepath.Join(z.dir, name+".pid"), fmt.Appendln(nil, cmd.Process.Pid), 0o600)
+	if err != nil {
+		z.t.Fatal(err)
+	}
 }
 
 // signal sends a signal to the process alone.

@@ -125,7 +125,7 @@ func listHosts(c *call) error {
 		if !h.Up {
 			status = "unavailable"
 		}
-		rows = append(rows, map[string]any{"host_name": c.host(h.Backend), "service": h.Kind, "zone": h.Zone,
+		rows = append(rows, map[string]any{"host_name": c.hostOf(h), "service": h.Kind, "zone": h.Zone,
 			"service-status": status, "service-state": enabled(h.Disabled), "last-update": h.UpdatedAt.UTC().Format(timeForm)})
 	}
 	return c.answer(http.StatusOK, map[string]any{"hosts": rows})
