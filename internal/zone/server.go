@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,6 +104,7 @@ func Open(ctx context.Context, cfg Config, env Environment) (*Server, error) {
 }
 
 func open(ctx context.Context, s *Server) (*Server, error) {
+	s.cfg.SharedDir = cmp.Or(s.cfg.SharedDir, s.cfg.DataDir)
 	s.log, s.started, s.registry = s.env.Log, s.env.Now().UTC(), prometheus.NewRegistry()
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
