@@ -135,7 +135,7 @@ func TestDeadZoneIsRecoveredInOneCall(t *testing.T) {
 	other := req
 	other.Parallel = 3
 	_, _, err = s.Recover(t.Context(), other)
-	wantRefused(t, err, http.StatusBadRequest, "another request")
+	wantRefused(t, err, http.StatusConflict, "another request")
 	recovered(t, c, s, op.ID, all)
 	if list, err := s.Durables(t.Context(), "recover"); err != nil || len(list) != 1 {
 		t.Errorf("%d operations, %v", len(list), err)
