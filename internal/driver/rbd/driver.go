@@ -77,7 +77,7 @@ type Driver struct {
 }
 
 // volume is what this process does with a volume. Its fields are guarded by
-// the driver's mu but for gate and commands.
+// the driver's mu but for gate, commands and looks.
 type volume struct {
 	device  *device // nil while nobody has it open
 	opening bool
@@ -89,7 +89,11 @@ type volume struct {
 	// commands is held for reading while a command of ours may be a client of the
 	// image, and for writing while its other clients are looked for.
 	commands sync.RWMutex
-	newest   string // the snapshot that was the newest when hosts' changes were looked for
+	// looks is held while a lent volume is looked at for changes, or one of its
+	// snapshots is made or removed: what was listed is still so when it is compared.
+	// It is taken before commands.
+	looks  sync.Mutex
+	newest string // the snapshot that was the newest when hosts' changes were looked for
 }
 
 // Open opens the store and sweeps what earlier deletions left in its trash. A

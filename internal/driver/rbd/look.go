@@ -10,6 +10,9 @@ import (
 // look notes whether hosts changed a volume that is lent: its number of changes
 // rises if it differs from its newest snapshot, or if another process made one.
 func (d *Driver) look(ctx context.Context, id block.VolumeID) error {
+	v := d.volume(id)
+	v.looks.Lock()
+	defer v.looks.Unlock()
 	all, err := d.snaps(ctx, id)
 	if err != nil {
 		return err
@@ -18,7 +21,6 @@ func (d *Driver) look(ctx context.Context, id block.VolumeID) error {
 	if len(all) > 0 {
 		newest = all[len(all)-1]
 	}
-	v := d.volume(id)
 	d.mu.Lock()
 	changed := newest.Name != v.newest
 	d.mu.Unlock()
@@ -37,7 +39,7 @@ func (d *Driver) look(ctx context.Context, id block.VolumeID) error {
 	return nil
 }
 
-// noteSnapshot is called after this process made a snapshot of a lent volume:
+// noteSnapshot is called with the volume's looks locked, after this process made a snapshot of a lent volume:
 // what hosts wrote before it counts as changed.
 func (d *Driver) noteSnapshot(ctx context.Context, ref driver.SnapshotRef, before string) error {
 	changed, err := d.differs(ctx, before, d.snapSpec(ref))

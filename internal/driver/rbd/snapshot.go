@@ -64,6 +64,9 @@ func (d *Driver) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 	}
 	var before []snap
 	if state != hostsNone {
+		v := d.volume(ref.Volume)
+		v.looks.Lock()
+		defer v.looks.Unlock()
 		if before, err = d.snaps(ctx, ref.Volume); err != nil {
 			return err
 		}
@@ -144,6 +147,9 @@ func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 	if open {
 		return block.Errorf(block.Conflict, "snapshot %s is open", ref.Name)
 	}
+	v := d.volume(ref.Volume)
+	v.looks.Lock()
+	defer v.looks.Unlock()
 	err := d.changing(ctx, ref.Volume, func() error {
 		_, err := d.run(ctx, d.rbd("snap", "rm", "--no-progress", d.snapSpec(ref)))
 		return err
