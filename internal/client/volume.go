@@ -57,6 +57,7 @@ type NewVolume struct {
 type Connection struct {
 	DriverVolumeType string         `json:"driver_volume_type"`
 	Data             map[string]any `json:"data"`
+	MountPointBase   string         `json:"mount_point_base,omitempty"`
 }
 
 // NBDURL is the address of an NBD connection, as libnbd and qemu take it.

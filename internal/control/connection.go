@@ -83,7 +83,8 @@ func (s *Service) newConnection(tx *catalog.Tx, v block.Volume, connector map[st
 		conn.Protocol = s.protocolFor(connector)
 		return conn, tx.InsertConnection(conn)
 	}
-	conn.Protocol = protocolRBD
+	how, _ := s.lending(v)
+	conn.Protocol = how.Protocol
 	return conn, first(tx.InsertConnection(conn), tx.Lend(v.ID))
 }
 
@@ -94,10 +95,10 @@ func (s *Service) connectionInfo(tx *catalog.Tx, v block.Volume, conn block.Conn
 	switch conn.Protocol {
 	case protocolISCSI:
 		info, err = s.targetInfo(v, conn)
-	case protocolRBD:
-		info, err = s.lentInfo(v, conn)
-	default:
+	case protocolNBD:
 		info, err = s.exportInfo(v, conn)
+	default:
+		info, err = s.lentInfo(v, conn)
 	}
 	if err != nil {
 		return ConnectionInfo{}, err

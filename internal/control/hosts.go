@@ -20,11 +20,10 @@ import (
 // known to be gone and others waited: a host that is let in later is never among
 // them, whoever settles at the same time.
 
-const (
-	protocolRBD = "rbd"
+const jobHosts = "volume.hosts" // subject: hostsOf the volume
 
-	jobHosts = "volume.hosts" // subject: hostsOf the volume
-)
+// pastExports reports whether a connection's protocol is its store's own.
+func pastExports(protocol string) bool { return protocol != protocolNBD && protocol != protocolISCSI }
 
 // hostsOf is the subject of the jobs about a volume's hosts, which wait for no
 // other jobs of the volume.
@@ -41,6 +40,15 @@ func (s *Service) lender(v block.Volume) (driver.Lender, bool) {
 		_, ok = l.Lending(v.ID)
 	}
 	return l, ok
+}
+
+// lending is how a volume's hosts reach it by its store's own protocol.
+func (s *Service) lending(v block.Volume) (driver.Lending, bool) {
+	l, ok := s.lender(v)
+	if !ok {
+		return driver.Lending{}, false
+	}
+	return l.Lending(v.ID)
 }
 
 // lends chooses whether a new connection is by the store's own protocol: not if
@@ -69,18 +77,21 @@ func (s *Service) lentInfo(v block.Volume, conn block.Connection) (ConnectionInf
 		return ConnectionInfo{}, block.Errorf(block.Unavailable, "This zone serves no exports.")
 	}
 	how, _ := l.Lending(v.ID)
+	if how.Protocol != conn.Protocol { // its volume moved, or the store is another now
+		return ConnectionInfo{}, block.Errorf(block.Unavailable, "This zone serves no exports by %s.", conn.Protocol)
+	}
 	how.Data["volume_id"], how.Data["access_mode"] = string(v.ID), readWrite
 	how.Data["encrypted"] = v.Encrypted
 	if exportedReadOnly(v, conn) {
 		how.Data["access_mode"] = readOnly
 	}
-	return ConnectionInfo{DriverVolumeType: how.Protocol, Data: how.Data}, nil
+	return ConnectionInfo{DriverVolumeType: how.Protocol, Data: how.Data, MountPointBase: how.MountPointBase}, nil
 }
 
 // lend has the store let a host in that was given a path of the store's own. A
 // second time it does the same.
 func (s *Service) lend(ctx context.Context, id block.VolumeID, info *ConnectionInfo) error {
-	if info == nil || info.DriverVolumeType != protocolRBD {
+	if info == nil || !pastExports(info.DriverVolumeType) {
 		return nil
 	}
 	h, lent, err := s.hosted(ctx, id)
@@ -96,7 +107,7 @@ func (s *Service) lend(ctx context.Context, id block.VolumeID, info *ConnectionI
 // dropConnection removes a connection. Its host is cut off by a job, if it uses
 // the volume past the exports; who uses those ends them.
 func dropConnection(tx *catalog.Tx, conn block.Connection) error {
-	if err := tx.DeleteConnection(conn.ID); err != nil || conn.Protocol != protocolRBD {
+	if err := tx.DeleteConnection(conn.ID); err != nil || !pastExports(conn.Protocol) {
 		return err
 	}
 	return first(tx.WantCut(conn.VolumeID), settleLater(tx, conn.VolumeID))
@@ -179,7 +190,7 @@ func hostedIn(tx *catalog.Tx, id block.VolumeID) (h hosted, lent bool, err error
 		return h, false, err
 	}
 	h.connections, err = tx.Connections(id)
-	h.connections = slices.DeleteFunc(h.connections, func(c block.Connection) bool { return c.Protocol != protocolRBD })
+	h.connections = slices.DeleteFunc(h.connections, func(c block.Connection) bool { return !pastExports(c.Protocol) })
 	return h, err == nil, err
 }
 

@@ -59,6 +59,7 @@ type AttachRequest struct {
 type ConnectionInfo struct {
 	DriverVolumeType string
 	Data             map[string]any
+	MountPointBase   string // where os-brick mounts what Data names; "" if it mounts nothing
 }
 
 // VolumeReset is os-reset_status: an administrator's word on what a volume's

@@ -35,6 +35,9 @@ type Lender interface {
 type Lending struct {
 	Protocol string         // as os-brick calls it
 	Data     map[string]any // what the protocol's connector wants to know
+	// MountPointBase is the directory below which os-brick mounts what Data names;
+	// "" where it mounts nothing.
+	MountPointBase string
 }
 
 // Borrower is a client of the store's that is not this process.

@@ -12,15 +12,16 @@ import (
 // NFSConfig says how a store's directory, its dir, is exported to hosts, and how
 // files are made there.
 type NFSConfig struct {
-	Mounted      bool    `yaml:"mounted"`       // dir has to be a mount point
-	Format       string  `yaml:"format"`        // raw or qcow2; by the file system if empty
-	Export       string  `yaml:"export"`        // how hosts mount dir, "192.0.2.1:/vol01"; they don't if empty
-	MountOptions string  `yaml:"mount_options"` // what they pass to mount, "-o vers=4.2"
-	LendQCOW2    bool    `yaml:"lend_qcow2"`    // hosts open qcow2 files too, which can't be snapshotted meanwhile
-	UID          int     `yaml:"uid"`           // of the files that hosts open
-	GID          int     `yaml:"gid"`
-	Mode         string  `yaml:"mode"`       // of these files, octal; 0660 if empty
-	Overcommit   float64 `yaml:"overcommit"` // how often the share's size its volumes may have together; 0: any
+	Mounted        bool    `yaml:"mounted"`          // dir has to be a mount point
+	Format         string  `yaml:"format"`           // raw or qcow2; by the file system if empty
+	Export         string  `yaml:"export"`           // how hosts mount dir, "192.0.2.1:/vol01"; they don't if empty
+	MountOptions   string  `yaml:"mount_options"`    // what they pass to mount, "-o vers=4.2"
+	MountPointBase string  `yaml:"mount_point_base"` // below which os-brick mounts it; /var/lib/cinder/mnt if empty
+	LendQCOW2      bool    `yaml:"lend_qcow2"`       // hosts open qcow2 files too, which can't be snapshotted meanwhile
+	UID            int     `yaml:"uid"`              // of the files that hosts open
+	GID            int     `yaml:"gid"`
+	Mode           string  `yaml:"mode"`       // of these files, octal; 0660 if empty
+	Overcommit     float64 `yaml:"overcommit"` // how often the share's size its volumes may have together; 0: any
 }
 
 func (c NFSConfig) mode() (fs.FileMode, error) {
@@ -52,6 +53,6 @@ func (c NFSConfig) check() error {
 func (c NFSConfig) options(dir string) nfs.Options {
 	mode, _ := c.mode()
 	return nfs.Options{Dir: dir, Mounted: c.Mounted, Format: nfs.Format(c.Format), Export: c.Export,
-		MountOptions: c.MountOptions, LendLayered: c.LendQCOW2, UID: c.UID, GID: c.GID, Mode: mode,
+		MountOptions: c.MountOptions, MountPointBase: c.MountPointBase, LendLayered: c.LendQCOW2, UID: c.UID, GID: c.GID, Mode: mode,
 		Overcommit: c.Overcommit}
 }

@@ -122,8 +122,11 @@ func initializeConnection(c *call, o *object) error {
 	if err != nil {
 		return err
 	}
-	return c.answer(http.StatusOK, map[string]any{"connection_info": map[string]any{
-		"driver_volume_type": info.DriverVolumeType, "data": info.Data}})
+	out := map[string]any{"driver_volume_type": info.DriverVolumeType, "data": info.Data}
+	if info.MountPointBase != "" { // as cinder/volume/drivers/nfs.py has it, beside the data
+		out["mount_point_base"] = info.MountPointBase
+	}
+	return c.answer(http.StatusOK, map[string]any{"connection_info": out})
 }
 
 func terminateConnection(c *call, o *object) error {

@@ -145,6 +145,9 @@ func attachmentDetail(a control.Attachment) map[string]any {
 	if a.Info != nil {
 		maps.Copy(info, a.Info.Data)
 		info["driver_volume_type"], info["attachment_id"] = a.Info.DriverVolumeType, a.ID
+		if a.Info.MountPointBase != "" {
+			info["mount_point_base"] = a.Info.MountPointBase
+		}
 	}
 	m["connection_info"] = info
 	return m

@@ -67,8 +67,9 @@ var (
 		from3(36, "metadata", is(openapi.Schema{"type": "object", "additionalProperties": openapi.List(openapi.Text)})))))
 	metadataShape = under("metadata", texts)
 	metaShape     = under("meta", texts)
-	connection    = under("connection_info", obj(all(f("driver_volume_type", text), f("data", free))))
-	typeRowShape  = obj(fields(text, "name", "id", "created_at"),
+	connection    = under("connection_info", obj(all(f("driver_volume_type", text), f("data", free)),
+		some(f("mount_point_base", text))))
+	typeRowShape = obj(fields(text, "name", "id", "created_at"),
 		fields(textOrNil, "qos_specs_id", "deleted_at", "updated_at", "description"), fields(flag, "deleted", "is_public"),
 		all(f("extra_specs", whatever)))
 	anUpload = under("os-volume_upload_image", func(r reader) openapi.Schema {

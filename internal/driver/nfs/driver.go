@@ -37,6 +37,9 @@ type Options struct {
 	Format       Format
 	Export       string // how hosts mount it, "192.0.2.1:/vol01"; "" if they don't
 	MountOptions string // what hosts pass to mount, "-o vers=4.2"
+	// MountPointBase is the directory below which os-brick mounts shares; default
+	// /var/lib/cinder/mnt, as Cinder's.
+	MountPointBase string
 	// LendLayered lets hosts open qcow2 files as well. While one may do so, the
 	// volume can't be changed or snapshotted here.
 	LendLayered bool
@@ -57,6 +60,9 @@ func (o *Options) defaults() {
 	}
 	if o.Timeout == 0 {
 		o.Timeout = time.Minute
+	}
+	if o.MountPointBase == "" {
+		o.MountPointBase = "/var/lib/cinder/mnt"
 	}
 	if o.LockWait == 0 {
 		o.LockWait = 10 * time.Second

@@ -38,7 +38,7 @@ func (d *Driver) Lending(id block.VolumeID) (how driver.Lending, ok bool) {
 	if d.o.MountOptions != "" {
 		data["options"] = d.o.MountOptions
 	}
-	return driver.Lending{Protocol: "nfs", Data: data}, true
+	return driver.Lending{Protocol: "nfs", Data: data, MountPointBase: d.o.MountPointBase}, true
 }
 
 // Lend implements driver.Lender.

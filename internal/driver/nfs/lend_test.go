@@ -42,7 +42,7 @@ func TestLending(t *testing.T) {
 			how, ok := d.Lending("6a21db69-dc6b-4423-834c-679ae153a638")
 			want := map[string]any{"export": address, "name": "volume-6a21db69-dc6b-4423-834c-679ae153a638",
 				"format": string(f.format), "options": "-o vers=4.2"}
-			if !ok || how.Protocol != "nfs" || !maps.Equal(how.Data, want) {
+			if !ok || how.Protocol != "nfs" || how.MountPointBase != "/var/lib/cinder/mnt" || !maps.Equal(how.Data, want) {
 				t.Errorf("hosts are told %+v", how)
 			}
 			for _, o := range []nfs.Options{{}, {Export: address}} {
