@@ -53,6 +53,7 @@ func (c NFSConfig) check() error {
 func (c NFSConfig) options(dir string) nfs.Options {
 	mode, _ := c.mode()
 	return nfs.Options{Dir: dir, Mounted: c.Mounted, Format: nfs.Format(c.Format), Export: c.Export,
-		MountOptions: c.MountOptions, MountPointBase: c.MountPointBase, LendLayered: c.LendQCOW2, UID: c.UID, GID: c.GID, Mode: mode,
+		MountOptions: c.MountOptions, MountPointBase: c.MountPointBase,
+		LendLayered: c.LendQCOW2, UID: c.UID, GID: c.GID, Mode: mode,
 		Overcommit: c.Overcommit}
 }
