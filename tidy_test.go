@@ -92,6 +92,8 @@ var mayImport = map[string][]string{
 	"api/peer":        {"api", "block", "control", "proof", "replication", "rivals"},
 	"identity":        {"api", "block", "catalog"},
 	"image":           {"api", "block", "catalog", "control"},
+	"keystone":        {"api", "block"},
+	"glance":          {"block", "control", "keystone"},
 	"zone":            {"..."},
 	"zone/zonetest":   {"..."},
 	"kvol/cmd/kvol": {

@@ -2,7 +2,11 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net"
+	"net/http"
+	"strconv"
+	"time"
 
 	"kvol/internal/block"
 )
@@ -12,6 +16,49 @@ import (
 // block.Unavailable. It may be called by many at once.
 type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (block.Caller, error)
+}
+
+// RequestAuthenticator is an Authenticator that looks at more of a request than
+// its token, as a Keystone has it: at the token of the service that passes it on,
+// and at what the token may be used for. It answers ErrNoProject to a good token
+// that is of no project.
+type RequestAuthenticator interface {
+	Authenticator
+	AuthenticateRequest(r *http.Request, token string) (block.Caller, error)
+}
+
+// ErrNoProject is the answer to a token of a system, of a domain or of no scope:
+// who asks is known, but there is nothing here that is of no project.
+var ErrNoProject = block.Errorf(block.Forbidden, "A token of a project is needed.")
+
+// Authenticate asks who a request's token belongs to, and which service the one
+// in X-Service-Token, if there is one. A service's token must be as good as a
+// user's (keystonemiddleware/auth_token).
+func Authenticate(a Authenticator, r *http.Request, token string) (block.Caller, error) {
+	if whole, ok := a.(RequestAuthenticator); ok {
+		return whole.AuthenticateRequest(r, token)
+	}
+	c, err := a.Authenticate(r.Context(), token)
+	if err != nil {
+		return block.Caller{}, err
+	}
+	if shown := r.Header.Get("X-Service-Token"); shown != "" {
+		service, err := a.Authenticate(r.Context(), shown)
+		if err != nil {
+			return block.Caller{}, err
+		}
+		c.ServiceRoles = service.Roles
+	}
+	return c, nil
+}
+
+// SetRetryAfter writes the header Retry-After, in seconds, if an error knows how
+// long its caller is to wait.
+func SetRetryAfter(h http.Header, err error) {
+	var knows interface{ RetryAfter() time.Duration }
+	if errors.As(err, &knows) {
+		h.Set("Retry-After", strconv.FormatInt(int64((knows.RetryAfter()+time.Second-1)/time.Second), 10))
+	}
 }
 
 type (

@@ -12,9 +12,26 @@ type Caller struct {
 	// ServiceRoles are the roles of the service that passes on what the caller
 	// wants (X-Service-Token); nil for none.
 	ServiceRoles []string
+	// Token is what the caller showed, for other services that are asked on its
+	// behalf; "" where there are none.
+	Token Token
+	// UserDomain and ProjectDomain are ids; "" for the default domain.
+	UserDomain, ProjectDomain string
 	// Judge has the rules of the zone; nil for the default ones.
 	Judge Judge
 }
+
+// Token is a secret: whoever has it can act as its user. It shows itself to no log
+// and no encoder; string(t) is the token.
+type Token string
+
+func (Token) String() string { return "***" }
+
+// GoString implements fmt.GoStringer.
+func (Token) GoString() string { return "***" }
+
+// MarshalText implements encoding.TextMarshaler.
+func (Token) MarshalText() ([]byte, error) { return []byte("***"), nil }
 
 // Judge decides by rules who may do what. It is an interface since the rules
 // stand above the nouns.

@@ -17,7 +17,7 @@ func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolum
 	if err := first(mayWrite(c, "volume:create"), checkMetadata(req.Metadata)); err != nil {
 		return block.Volume{}, err
 	}
-	args := createArgs{Roles: c.Roles}
+	args := createArgs{asker: s.asker(c)}
 	var image *Image
 	if req.ImageRef != nil {
 		if err := mayWrite(c, "volume:create_from_image"); err != nil {

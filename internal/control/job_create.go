@@ -182,7 +182,10 @@ func (i Image) metadata() map[string]string {
 
 // fillFromImage downloads an image into a new volume.
 func (s *Service) fillFromImage(ctx context.Context, t *job.Task, v block.Volume, args createArgs) (*Image, error) {
-	caller := background(v, args.Roles)
+	caller, err := s.caller(v.Project, v.User, args.asker)
+	if err != nil {
+		return nil, err
+	}
 	img, err := s.cfg.Images.Find(ctx, caller, args.Image)
 	if err != nil {
 		return nil, err

@@ -31,12 +31,16 @@ func (s *Service) runUpload(ctx context.Context, t *job.Task) error {
 	if err != nil {
 		return s.unwantedUpload(ctx, t, args, err)
 	}
-	img, err := s.cfg.Images.Find(ctx, args.caller(), args.Image)
+	caller, err := s.caller(args.Project, args.User, args.asker)
+	if err != nil {
+		return err
+	}
+	img, err := s.cfg.Images.Find(ctx, caller, args.Image)
 	if err != nil {
 		return err
 	}
 	if img.Status != "active" { // else an attempt before sent it all
-		if err := s.sendImage(ctx, t, v, args); err != nil {
+		if err := s.sendImage(ctx, t, v, args, caller); err != nil {
 			return s.unwantedUpload(ctx, t, args, err)
 		}
 	}
@@ -81,7 +85,8 @@ func gaveUpUpload(tx *catalog.Tx, j block.Job, cause error) error {
 	return gaveUpVolume(block.VolumeUploading)(tx, j, cause)
 }
 
-func (s *Service) sendImage(ctx context.Context, t *job.Task, v block.Volume, args uploadArgs) (err error) {
+func (s *Service) sendImage(ctx context.Context, t *job.Task, v block.Volume, args uploadArgs,
+	caller block.Caller) (err error) {
 	store, err := s.backends.Of(v.Backend)
 	if err != nil {
 		return err
@@ -101,18 +106,18 @@ func (s *Service) sendImage(ctx context.Context, t *job.Task, v block.Volume, ar
 		if err != nil {
 			return err
 		}
-		return s.cfg.Images.Upload(ctx, args.caller(), args.Image, &watched{ctx: ctx, r: sealed, each: each})
+		return s.cfg.Images.Upload(ctx, caller, args.Image, &watched{ctx: ctx, r: sealed, each: each})
 	}
 	if args.Format == "raw" {
-		return s.cfg.Images.Upload(ctx, args.caller(), args.Image, &watched{ctx: ctx, r: content, each: each})
+		return s.cfg.Images.Upload(ctx, caller, args.Image, &watched{ctx: ctx, r: content, each: each})
 	}
-	return s.sendConverted(ctx, t, args, content, each)
+	return s.sendConverted(ctx, t, args, caller, content, each)
 }
 
 // sendConverted writes the content to a file, has it converted, and sends the
 // result.
-func (s *Service) sendConverted(ctx context.Context, t *job.Task, args uploadArgs, content *io.SectionReader,
-	each func(int64) error) (err error) {
+func (s *Service) sendConverted(ctx context.Context, t *job.Task, args uploadArgs, caller block.Caller,
+	content *io.SectionReader, each func(int64) error) (err error) {
 	dir, remove, err := s.scratch()
 	if err != nil {
 		return err
@@ -136,5 +141,5 @@ func (s *Service) sendConverted(ctx context.Context, t *job.Task, args uploadArg
 		return err
 	}
 	each = s.progress(ctx, t, "uploading", info.Size(), block.VolumeUploading)
-	return s.cfg.Images.Upload(ctx, args.caller(), args.Image, &watched{ctx: ctx, r: f, each: each})
+	return s.cfg.Images.Upload(ctx, caller, args.Image, &watched{ctx: ctx, r: f, each: each})
 }

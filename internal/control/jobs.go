@@ -47,9 +47,23 @@ const (
 // snoozeTime is how long a job waits for another one to get out of its way.
 const snoozeTime = 500 * time.Millisecond
 
+// asker is whose rights a job has with the image service: those of who asked.
+type asker struct {
+	Roles []string `json:"roles"`
+	Token []byte   `json:"token,omitempty"` // sealed
+}
+
+func (s *Service) asker(c block.Caller) asker { return asker{c.Roles, s.sealer.SealToken(c.Token)} }
+
+// caller is the asker as it asked.
+func (s *Service) caller(project block.ProjectID, user block.UserID, a asker) (block.Caller, error) {
+	token, err := s.sealer.OpenToken(a.Token)
+	return block.Caller{Project: project, User: user, Roles: a.Roles, Token: token}, err
+}
+
 type createArgs struct {
-	Image string   `json:"image,omitempty"` // id
-	Roles []string `json:"roles"`           // of who asked, for the image service
+	Image string `json:"image,omitempty"` // id
+	asker
 }
 
 type extendArgs struct {
@@ -58,15 +72,11 @@ type extendArgs struct {
 }
 
 type uploadArgs struct {
-	Image   string          `json:"image"` // id
-	Format  string          `json:"format"`
-	Roles   []string        `json:"roles"`
+	Image  string `json:"image"` // id
+	Format string `json:"format"`
+	asker
 	Project block.ProjectID `json:"project"` // of who asked
 	User    block.UserID    `json:"user"`
-}
-
-func (a uploadArgs) caller() block.Caller {
-	return block.Caller{Project: a.Project, User: a.User, Roles: a.Roles}
 }
 
 type dropArgs struct {
@@ -310,5 +320,9 @@ func (s *Service) runImageDrop(ctx context.Context, t *job.Task) error {
 	if err := t.Args(&args); err != nil {
 		return err
 	}
-	return ignoring(block.NotFound, s.cfg.Images.Delete(ctx, args.caller(), args.Image))
+	caller, err := s.caller(args.Project, args.User, args.asker)
+	if err != nil {
+		return err
+	}
+	return ignoring(block.NotFound, s.cfg.Images.Delete(ctx, caller, args.Image))
 }

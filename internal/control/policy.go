@@ -182,11 +182,6 @@ func checkMetadata(metadata map[string]string) error {
 	return nil
 }
 
-// background is the caller that a job acts as: the one that asked for it.
-func background(v block.Volume, roles []string) block.Caller {
-	return block.Caller{Project: v.Project, User: v.User, Roles: roles}
-}
-
 // first returns the first error that is not nil.
 func first(errs ...error) error {
 	for _, err := range errs {

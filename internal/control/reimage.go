@@ -60,7 +60,7 @@ func (s *Service) ReimageVolume(ctx context.Context, c block.Caller, id block.Vo
 			return refusal(err, refused)
 		}
 		return enqueue(tx, jobVolumeReimage, string(id), reimageArgs{
-			createArgs: createArgs{Image: img.ID, Roles: c.Roles}, Reserved: was == block.VolumeReserved})
+			createArgs: createArgs{Image: img.ID, asker: s.asker(c)}, Reserved: was == block.VolumeReserved})
 	})
 }
 

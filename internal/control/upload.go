@@ -49,7 +49,7 @@ func (s *Service) UploadImage(ctx context.Context, c block.Caller, id block.Volu
 	if err != nil {
 		return Upload{}, err
 	}
-	args := uploadArgs{Image: img.ID, Format: req.DiskFormat, Roles: c.Roles, Project: c.Project, User: c.User}
+	args := uploadArgs{Image: img.ID, Format: req.DiskFormat, asker: s.asker(c), Project: c.Project, User: c.User}
 	err = s.changeVolume(ctx, c, id, rule, func(tx *catalog.Tx, v block.Volume) error {
 		if err := uploadable(v, req.Force); err != nil {
 			return err

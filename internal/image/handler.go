@@ -44,7 +44,7 @@ type action func(w http.ResponseWriter, r *http.Request, c block.Caller) error
 
 func (s *Service) handle(rt *api.Router, method, pattern string, do action) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := s.config.Authenticator.Authenticate(r.Context(), r.Header.Get("X-Auth-Token"))
+		c, err := api.Authenticate(s.config.Authenticator, r, r.Header.Get("X-Auth-Token"))
 		if err != nil {
 			s.fail(w, r, err)
 			return
@@ -93,6 +93,7 @@ func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status, message = http.StatusInternalServerError, "The server has either erred or is incapable of "+
 			"performing the requested operation."
 	}
+	api.SetRetryAfter(w.Header(), err)
 	writeError(w, status, message)
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -121,8 +122,8 @@ func (c attributeIs) holds(q *question) bool {
 }
 func (attributeIs) refers(func(string)) {}
 
-// credential is what oslo.context tells of a caller. There are no domains but
-// the default one and no scope but projects, and each project is an admin's.
+// credential is what oslo.context tells of a caller. There is no scope but
+// projects, and each project is an admin's.
 func credential(c block.Caller, name string) (string, bool) {
 	switch name {
 	case "project_id", "tenant", "tenant_id":
@@ -131,8 +132,10 @@ func credential(c block.Caller, name string) (string, bool) {
 		return string(c.User), true
 	case "user_name", "username":
 		return c.UserName, c.UserName != ""
-	case "user_domain_id", "project_domain_id":
-		return "default", true
+	case "user_domain_id":
+		return cmp.Or(c.UserDomain, "default"), true
+	case "project_domain_id":
+		return cmp.Or(c.ProjectDomain, "default"), true
 	case "is_admin_project":
 		return "True", true
 	case "domain_id", "system_scope":

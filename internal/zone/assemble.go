@@ -47,9 +47,32 @@ func openCatalog(ctx context.Context, cfg Config, now func() time.Time) (*catalo
 
 func (s *Server) openIdentity(ctx context.Context) (err error) {
 	if s.of != nil && s.of.api != nil {
-		s.identity, s.kvol = s.of.api.identity, s.of.api.kvol
+		front := s.of.api
+		s.identity, s.keystone, s.kvol = front.identity, front.keystone, front.kvol
+		s.auth, s.unauthorized, s.authURL = front.auth, front.unauthorized, front.authURL
+		s.identityMetrics = front.identityMetrics
+		s.registry.MustRegister(s.identityMetrics...)
 		return nil
 	}
+	if s.cfg.Keystone.AuthURL != "" {
+		err = s.openKeystone()
+	} else {
+		err = s.openOwnIdentity(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	k := identity.KvolConfig{TokenTTL: s.cfg.KvolAPI.TokenTTL, Now: s.env.Now}
+	for _, u := range s.cfg.KvolAPI.Users {
+		k.Users = append(k.Users, identity.KvolUser{Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash})
+	}
+	if s.kvol, err = identity.NewKvol(s.catalog, k); err != nil {
+		return err
+	}
+	return s.kvol.Seed(ctx)
+}
+
+func (s *Server) openOwnIdentity(ctx context.Context) (err error) {
 	c := identity.Config{Region: s.cfg.Region, PublicURL: s.cfg.PublicURL, TokenTTL: s.cfg.Identity.TokenTTL,
 		Now: s.env.Now, Log: s.log,
 		Catalog: []identity.Endpoint{
@@ -76,14 +99,20 @@ func (s *Server) openIdentity(ctx context.Context) (err error) {
 	if err := s.identity.Seed(ctx); err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
-	k := identity.KvolConfig{TokenTTL: s.cfg.KvolAPI.TokenTTL, Now: s.env.Now}
-	for _, u := range s.cfg.KvolAPI.Users {
-		k.Users = append(k.Users, identity.KvolUser{Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash})
+	s.auth, s.unauthorized = s.identity, s.identity.Unauthorized()
+	return nil
+}
+
+// openImages makes the image service that volumes are made of.
+func (s *Server) openImages(ctx context.Context) (control.Images, error) {
+	if s.cfg.Glance.used() {
+		return s.openGlance()
 	}
-	if s.kvol, err = identity.NewKvol(s.catalog, k); err != nil {
-		return err
-	}
-	return s.kvol.Seed(ctx)
+	var err error
+	s.images, err = image.New(ctx, s.catalog, image.Config{Dir: filepath.Join(s.cfg.SharedDir, "images"),
+		Elsewhere: s.follows(), PublicURL: s.cfg.PublicURL, Authenticator: s.auth,
+		Unauthorized: s.unauthorized, Log: s.log})
+	return s.images, err
 }
 
 func (s *Server) openPeers() (err error) {
@@ -106,15 +135,13 @@ func (s *Server) openPeers() (err error) {
 }
 
 func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
-	s.images, err = image.New(ctx, s.catalog, image.Config{Dir: filepath.Join(s.cfg.SharedDir, "images"),
-		Elsewhere: s.follows(),
-		PublicURL: s.cfg.PublicURL, Authenticator: s.identity, Unauthorized: s.identity.Unauthorized(), Log: s.log})
+	images, err := s.openImages(ctx)
 	if err != nil {
 		return err
 	}
 	c := control.Config{
 		Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone, Region: s.cfg.Region, ZoneIndex: s.cfg.Index,
-		DefaultType: s.cfg.DefaultVolumeType, AvailabilityZones: s.cfg.AvailabilityZones, Images: s.images,
+		DefaultType: s.cfg.DefaultVolumeType, AvailabilityZones: s.cfg.AvailabilityZones, Images: images,
 		ExportAddress: s.exportAddress, UnixSocket: func() string { return s.cfg.Exports.NBDSocket },
 		ISCSIAddress: s.targetAddress, Policy: s.policy, ExportTLS: s.cfg.Exports.TLS != nil,
 		VolumeQoS: s.cfg.Exports.VolumeQoS, Key: key, Protections: s.cfg.protections,

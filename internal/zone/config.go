@@ -47,6 +47,8 @@ type Config struct {
 	Block    BlockAPIConfig `yaml:"block_api"`
 	Policy   PolicyConfig   `yaml:"policy"`
 	Nova     NovaConfig     `yaml:"nova"`
+	Keystone KeystoneConfig `yaml:"keystone"`
+	Glance   GlanceConfig   `yaml:"glance"`
 
 	KeyManager KeyManagerConfig `yaml:"key_manager"`
 
@@ -302,7 +304,8 @@ func (c *Config) defaults(dir string) {
 	abs(&c.SharedDir)
 	abs(&c.Exports.NBDSocket)
 	abs(&c.Policy.File)
-	files := []*string{&c.Peer.Cert, &c.Peer.Key, &c.Peer.CA, &c.KeyManager.CA, &c.Process.CA}
+	files := []*string{&c.Peer.Cert, &c.Peer.Key, &c.Peer.CA, &c.KeyManager.CA, &c.Process.CA, &c.Keystone.CA,
+		&c.Glance.CA}
 	for _, t := range []*TLSFiles{c.TLS, c.Exports.TLS} {
 		if t != nil {
 			files = append(files, &t.Cert, &t.Key, &t.ClientCA)

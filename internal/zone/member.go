@@ -112,7 +112,9 @@ func (m *Member) Run(ctx context.Context) error {
 	g.Go(func() error { return m.catalog.Listen(serving) })
 	g.Go(func() error { return m.keeper.Run(serving) })
 	g.Go(func() error { return m.watch(serving) })
-	g.Go(func() error { return m.keeper.Always(serving, tokensDuty, m.api.identity.Run) })
+	if m.api.identity != nil {
+		g.Go(func() error { return m.keeper.Always(serving, tokensDuty, m.api.identity.Run) })
+	}
 	g.Go(func() error { return m.api.policy.Run(serving, m.env.Reload) })
 	g.Go(func() error { return m.lead(serving) })
 	g.Go(func() error {

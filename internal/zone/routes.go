@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"net/http"
 	"strings"
@@ -32,34 +33,41 @@ func (s *Server) routes() http.Handler {
 
 	blockAPI := options
 	blockAPI.Fault = cinder.Fault
-	blocks := cinder.Config{Control: s.control, Auth: s.identity, PublicURL: s.cfg.PublicURL,
-		AuthURL: s.URL() + "/identity", Region: s.cfg.Region,
+	blocks := cinder.Config{Control: s.control, Auth: s.auth, PublicURL: s.cfg.PublicURL,
+		AuthURL: cmp.Or(s.authURL, s.URL()+"/identity"), Region: s.cfg.Region,
 		V2ExtraFields: s.cfg.Block.V2ExtraFields, V2UploadTypeFormat: s.cfg.Block.V2UploadTypeFormat, Log: s.log}
 	if s.placer != nil {
 		blocks.KeyName = s.placer.Name
 	}
 	mux.Handle("/", s.led(api.Wrap(cinder.New(blocks), blockAPI)))
-	mux.Handle("/identity", plain(s.identity.Handler()))
-	mux.Handle("/identity/", plain(s.identity.Handler()))
+	if s.identity != nil {
+		mux.Handle("/identity", plain(s.identity.Handler()))
+		mux.Handle("/identity/", plain(s.identity.Handler()))
+	}
 	location, err := time.LoadLocation(s.cfg.KvolAPI.TimeZone)
 	if err != nil {
 		location = time.UTC // checked when the configuration was read
 	}
 	kvolAPI := plain(kvol.New(kvol.Config{Service: s.control, Tokens: s.kvol, Users: s.kvolUsers(),
 		TimeZone: location, InternalStatus: s.cfg.KvolAPI.InternalErrorStatus, Now: s.env.Now, Log: s.log}))
-	drAPI := plain(dr.New(dr.Config{Service: s.control, Auth: s.identity, Log: s.log}))
-	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.identity, Log: s.log}))
+	drAPI := plain(dr.New(dr.Config{Service: s.control, Auth: s.auth, Log: s.log}))
+	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.auth, Log: s.log}))
 	documents := plain(documents(blocks))
 	keyManager := plain(keymanager.New(keymanager.Config{Service: keystore.NewService(s.catalog, s.control.Sealer()),
-		Auth: s.identity, PublicURL: s.cfg.PublicURL, Log: s.log}))
-	images := api.Wrap(s.images.Handler(), streaming)
+		Auth: s.auth, AuthURL: s.authURL, PublicURL: s.cfg.PublicURL, Log: s.log}))
+	var images http.Handler
+	if s.images != nil {
+		images = api.Wrap(s.images.Handler(), streaming)
+	}
 	kvolTokens, processes := kvolAPI, storeAPI
 	if s.follows() { // what is known only where the zone's work is done
 		relay := s.of.relay()
 		kvolAPI, drAPI, storeAPI, images = relay, relay, relay, relay
 	}
-	mux.Handle("/image", images)
-	mux.Handle("/image/", images)
+	if s.images != nil {
+		mux.Handle("/image", images)
+		mux.Handle("/image/", images)
+	}
 	for path, h := range map[string]http.Handler{"/api/openapi": documents,
 		"/api/openapi/": documents, "/key-manager": keyManager, "/key-manager/": keyManager,
 		"/api/store/v1/processes": processes, "/api/store": storeAPI, "/api/store/": storeAPI,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"kvol/internal/api"
 	"kvol/internal/api/peer"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -24,6 +26,7 @@ import (
 	"kvol/internal/identity"
 	"kvol/internal/image"
 	"kvol/internal/job"
+	"kvol/internal/keystone"
 	"kvol/internal/keystore"
 	"kvol/internal/policy"
 	"kvol/internal/proof"
@@ -69,9 +72,10 @@ type Server struct {
 	ledger   *upkeep.Ledger
 	upkeep   *upkeep.Service
 	healer   atomic.Pointer[control.Service] // set once it can be asked
-	identity *identity.Service
+	identity *identity.Service               // nil where a Keystone says who asks
+	keystone *keystone.Service               // nil where the embedded identity service does
 	kvol     *identity.Kvol
-	images   *image.Service
+	images   *image.Service // nil where a Glance keeps images
 	policy   *policy.Enforcer
 	control  *control.Service
 	placer   *keystore.Placer // nil where hosts ask the zone for keys
@@ -88,6 +92,12 @@ type Server struct {
 	leash func() error
 	// policyMetrics are those of the policy file.
 	policyMetrics []prometheus.Collector
+
+	auth         api.Authenticator // who answers for tokens
+	unauthorized http.Handler      // answers who has none
+	authURL      string            // where those are sent; the zone itself if empty
+	// identityMetrics are those of the Keystone, if there is one.
+	identityMetrics []prometheus.Collector
 
 	credentials peer.Credentials
 	listeners   listeners
@@ -155,7 +165,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.serveListeners(ctx, g)
 	g.Go(func() error { return s.jobs.Run(ctx) })
 	if s.of == nil { // with several processes these are done beside
-		g.Go(func() error { return s.identity.Run(ctx) })
+		if s.identity != nil {
+			g.Go(func() error { return s.identity.Run(ctx) })
+		}
 		g.Go(func() error { return s.policy.Run(ctx, s.env.Reload) })
 	}
 	g.Go(func() error { return s.ledger.Run(ctx) })

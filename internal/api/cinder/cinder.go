@@ -2,6 +2,7 @@ package cinder
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -130,24 +131,19 @@ func from(since int, serve func(*call) error) func(*call) error {
 	}
 }
 
-// authenticate asks who the token in X-Auth-Token belongs to, and which
-// service the one in X-Service-Token, if there is one. A service's token must be
-// as good as a user's (keystonemiddleware/auth_token).
+// authenticate asks who the token in X-Auth-Token belongs to. To one of no
+// project, Cinder says of each path that has a project that it is wrong.
 func (s *server) authenticate(r *http.Request) (block.Caller, error) {
 	token := r.Header.Get("X-Auth-Token")
 	if token == "" {
 		return block.Caller{}, block.Errorf(block.Unauthorized, "no token")
 	}
-	c, err := s.cfg.Auth.Authenticate(r.Context(), token)
+	c, err := api.Authenticate(s.cfg.Auth, r, token)
+	if errors.Is(err, api.ErrNoProject) && (strings.HasPrefix(r.URL.Path, "/v2/") || hasProject(r)) {
+		err = errBadURL
+	}
 	if err != nil {
 		return c, err
-	}
-	if token = r.Header.Get("X-Service-Token"); token != "" {
-		service, err := s.cfg.Auth.Authenticate(r.Context(), token)
-		if err != nil {
-			return block.Caller{}, err
-		}
-		c.ServiceRoles = service.Roles
 	}
 	return s.cfg.Control.Admit(c), nil
 }

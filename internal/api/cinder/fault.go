@@ -68,6 +68,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	body := faultBody{Code: status, Message: message}
+	api.SetRetryAfter(w.Header(), err)
 	if block.Is(err, block.OverLimit) {
 		w.Header().Set("Retry-After", "0")
 		body.RetryAfter = "0"

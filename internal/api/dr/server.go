@@ -112,7 +112,7 @@ func (s *Server) caller(r *http.Request) (block.Caller, error) {
 	if token == "" {
 		return block.Caller{}, block.Errorf(block.Unauthorized, "A token is needed.")
 	}
-	c, err := s.cfg.Auth.Authenticate(r.Context(), token)
+	c, err := api.Authenticate(s.cfg.Auth, r, token)
 	if err != nil {
 		return c, err
 	}
@@ -144,6 +144,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="kvol"`)
 	}
+	api.SetRetryAfter(w.Header(), err)
 	api.WriteJSON(w, status, errorBody{errorText{block.KindOf(err).String(), message}})
 }
 

@@ -5,6 +5,7 @@
 package keymanager
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -19,6 +20,7 @@ type Config struct {
 	Service   *keystore.Service
 	Auth      api.Authenticator
 	PublicURL string       // of the zone; taken from the request if ""
+	AuthURL   string       // where a caller without a token is sent; the zone's own identity service if ""
 	Log       *slog.Logger // discarded if nil
 }
 
@@ -73,7 +75,7 @@ func (s *Server) answer(fn handler) http.HandlerFunc {
 			s.writeError(w, r, block.Errorf(block.Unauthorized, "The request you have made requires authentication."))
 			return
 		}
-		c, err := s.cfg.Auth.Authenticate(r.Context(), token)
+		c, err := api.Authenticate(s.cfg.Auth, r, token)
 		if err == nil && c.Project == "" {
 			err = block.Errorf(block.Forbidden, "A token of a project is needed.")
 		}
@@ -116,8 +118,9 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusInternalServerError
 	}
 	if status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", "Keystone uri='"+s.public(r)+"/identity/v3'")
+		w.Header().Set("WWW-Authenticate", "Keystone uri='"+cmp.Or(s.cfg.AuthURL, s.public(r)+"/identity/v3")+"'")
 	}
+	api.SetRetryAfter(w.Header(), err)
 	api.WriteJSON(w, status, fault{status, http.StatusText(status), message})
 }
 

@@ -69,7 +69,7 @@ func (s *Server) answer(status int, fn handler) http.HandlerFunc {
 			s.writeError(w, r, block.Errorf(block.Unauthorized, "A token is needed."))
 			return
 		}
-		c, err := s.cfg.Auth.Authenticate(r.Context(), token)
+		c, err := api.Authenticate(s.cfg.Auth, r, token)
 		if err != nil {
 			s.writeError(w, r, err)
 			return
@@ -118,6 +118,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="kvol"`)
 	}
+	api.SetRetryAfter(w.Header(), err)
 	api.WriteJSON(w, status, errorBody{errorText{block.KindOf(err).String(), message}})
 }
 

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Registers a zone of kvol in an OpenStack's Keystone, by its own client: the role,
+# project and user of the service, and its entries in the catalog. It may be run
+# again, also with other addresses: what is there is kept or changed.
+#
+# Wanted in the environment:
+#   OS_*                  an administrator, as for every openstack command
+#   KVOL_URL              how users reach the zone, such as https://volumes.example.com:8776
+#   KVOL_PASSWORD         of kvol's own user, as in the zone's configuration (keystone.password)
+# and, if they differ from what is shown here:
+#   KVOL_INTERNAL_URL     $KVOL_URL, how other services reach it
+#   KVOL_USER kvol        KVOL_PROJECT service      KVOL_DOMAIN Default      KVOL_ROLE service
+#   KVOL_REGION           $OS_REGION_NAME, or RegionOne: "region" of the zone's configuration
+set -euo pipefail
+public=${KVOL_URL:?how users reach the zone}
+internal=${KVOL_INTERNAL_URL:-$public}
+password=${KVOL_PASSWORD:?the password of kvol\'s user}
+user=${KVOL_USER:-kvol} project=${KVOL_PROJECT:-service} domain=${KVOL_DOMAIN:-Default} role=${KVOL_ROLE:-service}
+region=${KVOL_REGION:-${OS_REGION_NAME:-RegionOne}}
+public=${public%/} internal=${internal%/}
+
+fail() { echo "register.sh: $*" >&2; exit 1; }
+for word in "$public" "$internal" "$password" "$user" "$project" "$domain" "$role" "$region"; do
+  [[ $word =~ ^[A-Za-z0-9_.:/@%+,=~-]+$ ]] || fail "letters, digits and _.:/@%+,=~- only, please: passwords too"
+done
+
+# type, name, path
+services=("volumev3 cinderv3 /v3/%(project_id)s" "volumev2 cinderv2 /v2/%(project_id)s"
+  "block-storage cinder /v3/%(project_id)s")
+address() { if [ "$1" = public ]; then echo "$public$2"; else echo "$internal$2"; fi; }
+list_endpoints() { openstack endpoint list --region "$region" -f value -c ID -c "Service Type" -c Interface -c URL; }
+# TYPE SIDE: the id and the address of an endpoint, nothing if there is none
+found() { awk -v t="$1" -v s="$2" '$2 == t && $3 == s {print $1, $4; exit}' <<<"$endpoints"; }
+
+there=$(openstack service list -f value -c Type) endpoints=$(list_endpoints)
+commands() {
+  echo "role create --or-show $role"
+  echo "project create --or-show --domain $domain $project"
+  echo "user create --or-show --domain $domain --password '$password' $user"
+  echo "user set --domain $domain --password '$password' $user"
+  echo "role add --user $user --user-domain $domain --project $project --project-domain $domain $role"
+  for entry in "${services[@]}"; do
+    read -r type name path <<<"$entry"
+    grep -qx -- "$type" <<<"$there" || echo "service create --name $name --description 'Block storage by kvol' $type"
+    for side in public internal admin; do
+      url=$(address $side "$path")
+      read -r id at <<<"$(found "$type" $side)" || true
+      if [ -z "$id" ]; then
+        echo "endpoint create --region $region $type $side '$url'"
+      elif [ "$at" != "$url" ]; then
+        echo "endpoint set --url '$url' $id"
+      fi
+    done
+  done
+}
+# One process for all of it: the client takes longer to start than to do anything.
+# The password is in nobody's list of processes that way.
+commands | openstack >/dev/null || fail "the openstack client failed"
+
+# The client goes on after an error, so it is what is there that counts.
+endpoints=$(list_endpoints)
+for entry in "${services[@]}"; do
+  read -r type name path <<<"$entry"
+  for side in public internal admin; do
+    read -r id at <<<"$(found "$type" $side)" || true
+    [ "$at" = "$(address $side "$path")" ] || fail "the $side endpoint of $type is '$at', not $(address $side "$path")"
+  done
+done
+openstack role assignment list --user "$user" --user-domain "$domain" --project "$project" --project-domain "$domain" \
+  --names -f value -c Role | grep -qx -- "$role" || fail "$user does not have the role $role in $project"
+echo "kvol is registered in region $region: $public"
