@@ -36,19 +36,19 @@ there=$(openstack service list -f value -c Type) endpoints=$(list_endpoints)
 commands() {
   echo "role create --or-show $role"
   echo "project create --or-show --domain $domain $project"
-  echo "user create --or-show --domain $domain --password '$password' $user"
-  echo "user set --domain $domain --password '$password' $user"
+  echo "user create --or-show --domain $domain --password $password $user"
+  echo "user set --domain $domain --password $password $user"
   echo "role add --user $user --user-domain $domain --project $project --project-domain $domain $role"
   for entry in "${services[@]}"; do
     read -r type name path <<<"$entry"
-    grep -qx -- "$type" <<<"$there" || echo "service create --name $name --description 'Block storage by kvol' $type"
+    grep -qx -- "$type" <<<"$there" || echo "service create --name $name --description kvol $type"
     for side in public internal admin; do
       url=$(address $side "$path")
       read -r id at <<<"$(found "$type" $side)" || true
       if [ -z "$id" ]; then
-        echo "endpoint create --region $region $type $side '$url'"
+        echo "endpoint create --region $region $type $side $url"
       elif [ "$at" != "$url" ]; then
-        echo "endpoint set --url '$url' $id"
+        echo "endpoint set --url $url $id"
       fi
     done
   done

@@ -45,7 +45,7 @@ func TestPathMatches(t *testing.T) {
 // TestCacheIsBounded: the token that was used the longest ago is forgotten first,
 // and each one when its time is over.
 func TestCacheIsBounded(t *testing.T) {
-	c, now := newTokenCache(3), time.Unix(0, 0)
+	c, now := newTokenCache(2), time.Unix(0, 0)
 	key := func(n int) (k [32]byte) { k[0] = byte(n); return k }
 	for n := range 4 {
 		c.put(key(n), subject{caller: block.Caller{UserName: strconv.Itoa(n)}}, now.Add(time.Duration(n)*time.Minute))

@@ -34,6 +34,7 @@ image_cache_dir = %[1]s/cache
 image_size_cap = 104857600
 [database]
 connection = sqlite:///%[1]s/glance.db
+sqlite_synchronous = false
 [glance_store]
 stores = file
 default_store = file

@@ -5,9 +5,11 @@ standard input ends. It says at which port on standard output. PORT may be 0.
 Nothing of the system's is read or written.
 """
 import base64
+import contextlib
 import datetime
 import os
 import socketserver
+import sqlite3
 import sys
 import threading
 import urllib.parse
@@ -23,6 +25,7 @@ with open(conf, "w") as f:
 log_file = {0}/keystone.log
 [database]
 connection = sqlite:///{0}/keystone.db
+sqlite_synchronous = false
 [fernet_tokens]
 key_repository = {0}/fernet
 [fernet_receipts]
@@ -58,6 +61,8 @@ def make():
     if not fresh:
         return
     upgrades.offline_sync_database_to_version()
+    with contextlib.closing(sqlite3.connect(os.path.join(directory, "keystone.db"))) as db:
+        db.execute("PRAGMA journal_mode=WAL")  # who reads holds up nobody who writes
     for name in ("fernet", "credential"):
         keys = fernet_utils.FernetUtils(os.path.join(directory, name), 3, name)
         keys.create_key_directory()
