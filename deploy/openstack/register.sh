@@ -28,11 +28,18 @@ done
 services=("volumev3 cinderv3 /v3/%(project_id)s" "volumev2 cinderv2 /v2/%(project_id)s"
   "block-storage cinder /v3/%(project_id)s")
 address() { if [ "$1" = public ]; then echo "$public$2"; else echo "$internal$2"; fi; }
-list_endpoints() { openstack endpoint list --region "$region" -f value -c ID -c "Service Type" -c Interface -c URL; }
-# TYPE SIDE: the id and the address of an endpoint, nothing if there is none
-found() { awk -v t="$1" -v s="$2" '$2 == t && $3 == s {print $1, $4; exit}' <<<"$endpoints"; }
+# One process for many commands: the client takes longer to start than to do
+# anything. A password is in nobody's list of processes that way.
+look() {
+  echo "endpoint list --region $region -f value"
+  printf '%s\n' "$@"
+}
+# TYPE SIDE: the id and the address of an endpoint, nothing if there is none. The
+# client shows id, region, name and type of the service, enabled, interface, URL.
+found() { awk -v t="$1" -v s="$2" 'NF > 5 && $(NF-3) == t && $(NF-1) == s {print $1, $NF; exit}' <<<"$endpoints"; }
 
-there=$(openstack service list -f value -c Type) endpoints=$(list_endpoints)
+endpoints=$(look "service list -f value -c Type" | openstack) || fail "the openstack client failed"
+there=$(awk 'NF == 1' <<<"$endpoints")
 commands() {
   echo "role create --or-show $role"
   echo "project create --or-show --domain $domain $project"
@@ -53,12 +60,11 @@ commands() {
     done
   done
 }
-# One process for all of it: the client takes longer to start than to do anything.
-# The password is in nobody's list of processes that way.
 commands | openstack >/dev/null || fail "the openstack client failed"
 
 # The client goes on after an error, so it is what is there that counts.
-endpoints=$(list_endpoints)
+endpoints=$(look "role assignment list --user $user --user-domain $domain --project $project --project-domain $domain \
+--names -f value -c Role" | openstack) || fail "the openstack client failed"
 for entry in "${services[@]}"; do
   read -r type name path <<<"$entry"
   for side in public internal admin; do
@@ -66,6 +72,5 @@ for entry in "${services[@]}"; do
     [ "$at" = "$(address $side "$path")" ] || fail "the $side endpoint of $type is '$at', not $(address $side "$path")"
   done
 done
-openstack role assignment list --user "$user" --user-domain "$domain" --project "$project" --project-domain "$domain" \
-  --names -f value -c Role | grep -qx -- "$role" || fail "$user does not have the role $role in $project"
+grep -qx -- "$role" <<<"$endpoints" || fail "$user does not have the role $role in $project"
 echo "kvol is registered in region $region: $public"
