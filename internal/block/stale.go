@@ -35,3 +35,6 @@ type Range struct {
 	Off int64 `json:"offset"`
 	Len int64 `json:"length"`
 }
+
+// End is the offset after the range.
+func (r Range) End() int64 { return r.Off + r.Len }

@@ -20,33 +20,31 @@ const PathProof = "/peer/v1/proof"
 // question.
 const proofLease = 10 * time.Minute
 
-// AnswerProof answers a zone that compares its replica of a volume of this zone.
-// It is NotFound for a volume that is not replicated there.
+// AnswerProof answers a zone that compares its replica with what this zone has:
+// of a volume of this zone, or of the replica that is sent on to that one; and a
+// zone that compares its volume with the replica here. It is NotFound for what is
+// not replicated so.
 func (s *Service) AnswerProof(ctx context.Context, from block.Zone, q proof.Question) (a proof.Answer, err error) {
 	holder := fmt.Sprintf("compare/%s/%d", from, q.Protection)
 	if q.Verb == proof.Release {
 		return a, s.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.EndLeases(time.Time{}, holder) })
 	}
-	meant := func(p block.Protection) bool { return p.Seq == q.Protection && p.Destination == from }
-	if !slices.ContainsFunc(s.ownProtections(), meant) {
-		return a, block.Errorf(block.NotFound, "Zone %s is not replicated to zone %s so.", s.cfg.Zone, from)
-	}
-	var v block.Volume
+	own, relays := s.ownProtections(), s.Relays()
+	var what compared
 	err = s.catalog.Update(ctx, func(tx *catalog.Tx) error {
-		l, err := tx.Link(q.Volume, q.Protection)
-		if err != nil {
-			return err
-		}
-		if v, err = tx.Volume(q.Volume); err != nil {
+		if what, err = s.comparedWith(tx, from, q, own, relays); err != nil {
 			return err
 		}
 		if q.Verb == proof.Hold {
-			q.Point = l.Confirmed.ID
+			q.Point = what.confirmed
 		}
 		if q.Point == "" {
 			return block.Errorf(block.NotFound, "No point of volume %s was confirmed yet.", q.Volume)
 		}
-		return tx.LeasePoint(v.ID, q.Point, holder, tx.Now.Add(proofLease))
+		if q.Replica {
+			return nil
+		}
+		return tx.LeasePoint(what.id, q.Point, holder, tx.Now.Add(proofLease))
 	})
 	if err != nil || q.Verb == proof.Hold {
 		return proof.Answer{Point: q.Point}, err
@@ -56,16 +54,58 @@ func (s *Service) AnswerProof(ctx context.Context, from block.Zone, q proof.Ques
 		return a, err
 	}
 	defer leave()
-	store, err := s.backends.Of(v.Backend)
+	store, err := s.backends.Of(what.backend)
 	if err != nil {
 		return a, err
 	}
-	r, err := store.OpenSnapshot(ctx, driver.SnapshotRef{Volume: v.ID, Name: q.Point})
+	r, err := store.OpenSnapshot(ctx, driver.SnapshotRef{Volume: what.id, Name: q.Point})
 	if err != nil {
 		return a, err
 	}
 	a, err = proof.Reply(ctx, q, r)
 	return a, first(err, r.Close())
+}
+
+// compared is what a replica of another zone is compared with.
+type compared struct {
+	id        block.VolumeID // in the store
+	backend   string
+	confirmed block.PointID // that the other zone has; "" for none
+}
+
+// comparedWith finds what a zone may compare its replica with.
+func (s *Service) comparedWith(tx *catalog.Tx, from block.Zone, q proof.Question, own, relays []block.Protection) (
+	c compared, err error,
+) {
+	if q.Replica {
+		rep, err := tx.ReplicaOf(from, q.Volume, q.Protection)
+		return compared{rep.ID, rep.Backend, rep.Newest.ID}, err
+	}
+	meant := func(p block.Protection) bool { return p.Seq == q.Protection && p.Destination == from }
+	if slices.ContainsFunc(own, meant) {
+		l, err := tx.Link(q.Volume, q.Protection)
+		if err != nil {
+			return c, err
+		}
+		v, err := tx.Volume(q.Volume)
+		return compared{v.ID, v.Backend, l.Confirmed.ID}, err
+	}
+	i := slices.IndexFunc(relays, meant)
+	if i < 0 {
+		return c, block.Errorf(block.NotFound, "Zone %s is not replicated to zone %s so.", s.cfg.Zone, from)
+	}
+	rep, err := tx.ReplicaOf(relays[i].SourceZone, q.Volume, relays[i].Follows)
+	if err != nil {
+		return c, err
+	}
+	c = compared{id: rep.ID, backend: rep.Backend}
+	all, err := tx.Relays()
+	for _, r := range all {
+		if r.Replica == rep.ID && r.Protection == q.Protection {
+			c.confirmed = r.Confirmed.ID
+		}
+	}
+	return c, err
 }
 
 // whole leaves out points that are damaged, and says how many those are.

@@ -34,6 +34,9 @@ type Question struct {
 	Protection int64          `json:"protection"`
 	Point      block.PointID  `json:"point,omitempty"`
 	Ranges     []block.Range  `json:"ranges,omitempty"`
+	// Replica turns it around: the volume's zone asks the one of the replica. It
+	// holds nothing, since nobody else writes to that.
+	Replica bool `json:"replica,omitempty"`
 }
 
 // Answer is the answer.

@@ -27,13 +27,17 @@ type Compared struct {
 // Equal reports whether the source has what was committed.
 func (c Compared) Equal() bool { return c.Root == c.Source }
 
-// ask asks the volume's zone.
+// ask asks the zone that the replica comes from.
 func (l *look) ask(ctx context.Context, q Question) (Answer, error) {
 	if l.prover.cfg.Ask == nil {
 		return Answer{}, block.Errorf(block.Unavailable, "No zone can be asked.")
 	}
 	q.Volume, q.Protection = l.replica.Source, l.replica.Protection
-	return l.prover.cfg.Ask(ctx, l.replica.SourceZone, q)
+	zone := l.replica.SourceZone
+	if l.prover.cfg.Sender != nil {
+		zone = l.prover.cfg.Sender(l.replica)
+	}
+	return l.prover.cfg.Ask(ctx, zone, q)
 }
 
 // common has the source hold the newest point that it has in common with the

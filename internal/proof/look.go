@@ -234,14 +234,21 @@ func (l *look) at(id block.PointID) driver.SnapshotRef {
 
 // whole notes that a point, and older ones, are what was committed.
 func (l *look) whole(ctx context.Context, p block.Point, points int, damaged []block.PointID) error {
-	now := l.prover.cfg.Now().UTC()
+	now, before := l.prover.cfg.Now().UTC(), l.proof.Note
 	l.proof.Last = block.Verified{At: now, Point: p.ID, PointAt: p.At, Root: p.Root, Bytes: l.read,
 		Took: now.Sub(l.proof.Began), Points: points}
 	l.proof.State, l.proof.Note, l.proof.Offset, l.proof.Sum = block.ProofIdle, "", 0, block.RootHash{}
 	if len(damaged) > 0 {
 		l.proof.Note = "Older points are damaged, and nothing has what they had."
 	}
-	return l.update(ctx, func(tx *catalog.Tx) error { return l.unpin(tx) })
+	return l.update(ctx, func(tx *catalog.Tx) error {
+		if l.proof.Note != "" && l.proof.Note != before {
+			if err := l.event(tx, block.HealthDamaged, l.proof.Note); err != nil {
+				return err
+			}
+		}
+		return l.unpin(tx)
+	})
 }
 
 // walk compares all other points with what was committed, from one of which the
@@ -308,7 +315,7 @@ func (l *look) along(ctx context.Context, from block.Point, sum replication.Sum,
 		switch {
 		case block.Is(err, block.Corrupt):
 			damaged = append(damaged, p.ID)
-			if err := l.mark(ctx, p.ID, "It can't be read."); err != nil {
+			if err := l.mark(ctx, p.ID, unreadableWhy); err != nil {
 				return 0, nil, err
 			}
 			continue

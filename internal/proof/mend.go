@@ -21,10 +21,105 @@ const (
 // unreadable deals with a point that the store can't give, though it asked other
 // zones for what it lost.
 func (l *look) unreadable(ctx context.Context, p block.Point) (Result, error) {
-	if err := l.tell(ctx, p, "It can't be read."); err != nil {
+	from := l.proof.Offset
+	if err := l.tell(ctx, p, unreadableWhy); err != nil {
 		return Result{}, err
 	}
-	return l.mend(ctx, []block.PointID{p.ID})
+	sharing, err := l.sharing(ctx, p, from)
+	if err != nil {
+		return Result{}, err
+	}
+	return l.mend(ctx, append(sharing, p.ID))
+}
+
+// unreadableWhy is why a point is damaged that the store can't give.
+const unreadableWhy = "It can't be read."
+
+// sharing marks the points that have the blocks in common of which one can't be
+// read from an offset on, so that none of them is recovered in its place. The
+// store tells what changed between neighbours; nothing is read but the part in
+// which the damage is.
+func (l *look) sharing(ctx context.Context, p block.Point, from int64) (marked []block.PointID, err error) {
+	lost, err := l.lost(ctx, p, from)
+	if err != nil || len(lost) == 0 {
+		return nil, err
+	}
+	var all []block.Point
+	err = l.prover.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
+		if all, err = tx.Points(l.id); err == nil {
+			l.marks, err = tx.DamagedPoints(l.id)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	start := slices.IndexFunc(all, func(one block.Point) bool { return one.ID == p.ID })
+	if start < 0 {
+		return nil, nil
+	}
+	older := slices.Clone(all[:start])
+	slices.Reverse(older)
+	for i, way := range [][]block.Point{older, all[start+1:]} {
+		left, near := slices.Clone(lost), p.ID
+		for _, q := range way {
+			x, y := l.at(near), l.at(q.ID)
+			if i == 0 {
+				x, y = y, x // the older one first
+			}
+			if left, err = l.unchanged(ctx, x, y, left); err != nil || len(left) == 0 {
+				break
+			}
+			if err := l.mark(ctx, q.ID, unreadableWhy); err != nil {
+				return marked, err
+			}
+			marked, near = append(marked, q.ID), q.ID
+		}
+		if err != nil && !block.Is(err, block.NotFound) { // thinned out meanwhile
+			return marked, err
+		}
+	}
+	return marked, nil
+}
+
+// lost are the offsets of blocks that can't be read, in the part of a point that
+// begins at an offset.
+func (l *look) lost(ctx context.Context, p block.Point, from int64) (all []int64, err error) {
+	const most = 64
+	r, err := l.driver.OpenSnapshot(ctx, l.at(p.ID))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	b := make([]byte, driver.BlockSize)
+	for off := from; off < min(from+part, r.Size()) && len(all) < most; {
+		const step = 1 << 20
+		_, err := replication.SumRange(ctx, r, off, min(step, r.Size()-off))
+		if err == nil {
+			off += step
+			continue
+		}
+		if !block.Is(err, block.Corrupt) {
+			return nil, err
+		}
+		for end := min(off+step, r.Size()); off < end; off += driver.BlockSize {
+			if _, err := r.ReadAt(b, off); block.Is(err, block.Corrupt) {
+				all = append(all, off)
+			}
+		}
+	}
+	return all, nil
+}
+
+// unchanged are those of some blocks that are the same in two snapshots.
+func (l *look) unchanged(ctx context.Context, older, newer driver.SnapshotRef, blocks []int64) ([]int64, error) {
+	for e, err := range driver.Diff(ctx, l.driver, older, newer) {
+		if err != nil {
+			return nil, err
+		}
+		blocks = slices.DeleteFunc(blocks, func(off int64) bool { return off >= e.Off && off < e.End() })
+	}
+	return blocks, nil
 }
 
 // differs deals with a point that was read twice and is not what was committed:

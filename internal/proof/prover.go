@@ -16,16 +16,19 @@ import (
 type Config struct {
 	Catalog  *catalog.Catalog
 	Backends *driver.Set
-	// Ask asks the zone of a volume. Nil where no zone can be asked.
+	// Ask asks the zone that a replica comes from. Nil where no zone can be asked.
 	Ask func(ctx context.Context, zone block.Zone, q Question) (Answer, error)
+	// Sender is the zone that a replica comes from; nil where that is always the
+	// volume's.
+	Sender func(rep block.Replica) block.Zone
 	// Claim keeps replication off a replica while its newest point is mended, if
 	// nothing works on it; see replication.Receiver.Claim.
 	Claim func(rep block.Replica) (release func(), ok bool)
 
 	Within time.Duration // each replica is read in that time; 7 days if 0, never by itself if negative
 	Rate   int64         // bytes that are read in a second at most; 64 MiB if 0
-	Rest   time.Duration // between two looks for what is due; 1 min if 0
-	Retry  time.Duration // until damage is looked at again; an hour if 0
+	Rest   time.Duration // between two looks for what is due; 1 min if 0, or less where Within is short
+	Retry  time.Duration // until damage is looked at again; an hour if 0, or less where Within is short
 	Now    func() time.Time
 	Log    *slog.Logger
 }
@@ -53,8 +56,11 @@ type Prover struct {
 func New(cfg Config) *Prover {
 	cfg.Within = cmp.Or(cfg.Within, 7*24*time.Hour)
 	cfg.Rate = cmp.Or(cfg.Rate, 64<<20)
-	cfg.Rest = cmp.Or(cfg.Rest, time.Minute)
-	cfg.Retry = cmp.Or(cfg.Retry, time.Hour)
+	rest, retry := time.Minute, time.Hour
+	if cfg.Within > 0 { // else they alone would take longer
+		rest, retry = min(rest, cfg.Within/16), min(retry, cfg.Within/4)
+	}
+	cfg.Rest, cfg.Retry = cmp.Or(cfg.Rest, rest), cmp.Or(cfg.Retry, retry)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

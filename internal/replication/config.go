@@ -39,6 +39,9 @@ type SenderConfig struct {
 	// Fenced is told that a volume of this zone was recovered in another one. It
 	// marks the volume as a stale primary; it may be told again.
 	Fenced func(ctx context.Context, f block.Fence) error
+	// Compare is for volumes that have no point in common with their replicas any
+	// more; nil where no zone can be asked: then they are sent whole.
+	Compare Compare
 	// Limits says how much may be sent to a zone, as it is now; nil for as much as
 	// the network takes. Sender.Repace says that it changed. It must not block.
 	Limits func(to block.Zone) LinkLimits

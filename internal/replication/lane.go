@@ -32,11 +32,14 @@ type track struct {
 	again    bool
 	failures int // in a row
 
-	group groupKey   // zero for a volume in none
-	cut   bool       // it has a point that is not confirmed
-	blank bool       // nothing of the volume is at the target yet
-	flow  *pace.Flow // its turns on the lane's shaper; nil before the first
-	first bool       // of flow: that of a first copy
+	group    groupKey // zero for a volume in none
+	cut      bool     // it has a point that is not confirmed
+	mistrust bool     // the target has no point in common with us, and comparing failed
+	// instant is the cut of the group that the target has of the volume; "" for none.
+	instant string
+	blank   bool       // nothing of the volume is at the target yet
+	flow    *pace.Flow // its turns on the lane's shaper; nil before the first
+	first   bool       // of flow: that of a first copy
 
 	gauged time.Time // when what the target lacks was counted
 	tidy   bool      // nothing was left over when last looked
@@ -92,7 +95,8 @@ func (s *Sender) addLocked(l catalog.Link) {
 	if s.tracks[k] != nil {
 		return
 	}
-	t := &track{key: k, index: -1, due: s.cfg.Now(), blank: l.Confirmed.ID == "", cut: l.Target != nil}
+	t := &track{key: k, index: -1, due: s.cfg.Now(), blank: l.Confirmed.ID == "", cut: l.Target != nil,
+		instant: instantOf(l)}
 	if p, ok := s.policy(l.Protection); ok {
 		t.zone = p.Destination
 	}
@@ -184,7 +188,8 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 		return
 	}
 	t.tidy = t.tidy && ended == nil
-	t.blank, t.cut = v.link.Confirmed.ID == "", v.link.Target != nil
+	t.mistrust = ended != nil && (t.mistrust || v.mistrusts(err))
+	t.blank, t.cut, t.instant = v.link.Confirmed.ID == "", v.link.Target != nil, instantOf(v.link)
 	var down *unreachable
 	switch {
 	case ended == nil:

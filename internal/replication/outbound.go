@@ -43,8 +43,9 @@ func (v *visit) update(ctx context.Context, have Have) error {
 		}
 	}
 	agenda := Plan(have.Points, want)
+	v.byContent(have, &agenda)
 	base := agenda.Base
-	if base.ID != "" && base.ID != v.link.Confirmed.ID {
+	if base.ID != "" && base.ID != v.link.Confirmed.ID && base.ID != v.content {
 		if err := v.adopt(ctx, base); err != nil {
 			return err
 		}
@@ -162,12 +163,9 @@ func (v *visit) points(ctx context.Context, have Have) ([]block.Point, error) {
 
 // take takes one step and returns the point that the target committed.
 func (v *visit) take(ctx context.Context, s block.Step) (block.Point, error) {
-	sum, err := v.sumOf(ctx, s.Base)
+	src, sum, err := v.source(ctx, s)
 	if err != nil {
 		return block.Point{}, err
-	}
-	if s.Base.ID != "" && sum.Root(s.Base.Size) != s.Base.Root {
-		return block.Point{}, block.Errorf(block.Corrupt, "point %s is not the same at both ends", s.Base.ID)
 	}
 	err = v.sender.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error {
 		return tx.Pin(v.volume.ID, s.Target.ID, v.holder())
@@ -176,7 +174,7 @@ func (v *visit) take(ctx context.Context, s block.Step) (block.Point, error) {
 		return block.Point{}, err
 	}
 	began, before := v.sender.cfg.Now(), v.remote.Sent()
-	v.step = carried{Source: v.store, visit: v, began: began}
+	v.step = carried{Source: src, visit: v, began: began}
 	p, sum, err := Send(ctx, &v.step, v.peer, s, sum, v.entry)
 	if p.ID == s.Target.ID { // should the answer be lost, the sum is known
 		v.track.point, v.track.sum = p.ID, sum

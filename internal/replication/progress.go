@@ -67,7 +67,11 @@ func (v *visit) measure(ctx context.Context, s block.Step, from int64) (*Transfe
 		return nil, nil // little is known to be behind
 	}
 	t := Transfer{First: s.Base.ID == "", Began: v.sender.cfg.Now()}
-	for e, err := range driver.Diff(ctx, v.store.driver, v.store.ref(s.Base), v.store.ref(s.Target)) {
+	base := v.store.ref(s.Base)
+	if s.Base.ID == v.content {
+		base = driver.SnapshotRef{} // it is not here: all of the volume may differ
+	}
+	for e, err := range driver.Diff(ctx, v.store.driver, base, v.store.ref(s.Target)) {
 		if err != nil {
 			return nil, err
 		}

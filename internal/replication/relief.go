@@ -63,7 +63,7 @@ func (s *Sender) giveUp(ctx context.Context, backend string, free int64) error {
 		}
 		given, err := v.giveUp(ctx, backend, free)
 		s.mu.Lock()
-		t.blank, t.cut = v.link.Confirmed.ID == "", v.link.Target != nil
+		t.blank, t.cut, t.instant = v.link.Confirmed.ID == "", v.link.Target != nil, instantOf(v.link)
 		t.status.fill(v.link, t.zone)
 		s.pushLocked(t)
 		s.mu.Unlock()

@@ -63,6 +63,42 @@ func (v *visit) together() bool {
 	return ok && v.counted
 }
 
+// apart reports whether the target lacks an instant of the volume's group though
+// nothing was written: what it has of the volume is of another moment than what
+// it has of the others. Without a cut for that, a group whose volumes are idle
+// could not be recovered as one until somebody writes.
+func (v *visit) apart(ctx context.Context) (bool, error) {
+	if v.link.Target != nil || !v.together() || v.othersBusy() {
+		return false, nil
+	}
+	mine := ""
+	if c := v.link.Confirmed.Cut; c != nil && c.Group == *v.volume.GroupID {
+		mine = c.ID
+	}
+	var others []*track
+	differs := mine == ""
+	v.sender.mu.Lock()
+	for t := range v.sender.groups[v.track.group] {
+		if t != v.track && !t.aside() {
+			others, differs = append(others, t), differs || t.instant != mine
+		}
+	}
+	v.sender.mu.Unlock()
+	if mine == "" || !differs {
+		return differs, nil
+	}
+	in, _, err := v.members(ctx, others) // some of them can't be cut now
+	return slices.ContainsFunc(in, func(m member) bool { return instantOf(m.link) != mine }), err
+}
+
+// instantOf is the cut that a link's confirmed point is of; "" for none.
+func instantOf(l catalog.Link) string {
+	if l.Confirmed.Cut == nil {
+		return ""
+	}
+	return l.Confirmed.Cut.ID
+}
+
 // aside reports whether the others of a group don't wait for a track: its first
 // copy is under way, or it fails.
 func (t *track) aside() bool { return t.blank || t.failures > 0 }

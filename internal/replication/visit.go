@@ -44,8 +44,11 @@ type visit struct {
 	remote *Remote
 	peer   Target // nil before the target answered
 	step   carried
-	sent   int64 // by remote before this visit
-	over   bool  // the link is removed
+	// content is the target's point that the first step begins with though this zone
+	// does not have it; "" for none.
+	content block.PointID
+	sent    int64 // by remote before this visit
+	over    bool  // the link is removed
 }
 
 // run does what is to be done now.
@@ -81,8 +84,14 @@ func (v *visit) run(ctx context.Context) error {
 	if v.waits = dirty && v.link.Target == nil && v.together() && v.othersBusy(); v.waits {
 		return nil
 	}
+	apart := false
+	if !dirty {
+		if apart, err = v.apart(ctx); err != nil {
+			return err
+		}
+	}
 	told := v.entryHash == v.link.EntryHash
-	if !dirty && told && v.looked.Sub(v.link.Current) < v.heartbeatEvery() {
+	if !dirty && !apart && told && v.looked.Sub(v.link.Current) < v.heartbeatEvery() {
 		v.dirtySince = time.Time{}
 		v.lacks(0)
 		return nil
@@ -96,7 +105,7 @@ func (v *visit) run(ctx context.Context) error {
 	if err != nil {
 		return v.fenced(ctx, err)
 	}
-	if dirty || have.newest().ID != v.link.Confirmed.ID {
+	if dirty || apart || have.newest().ID != v.link.Confirmed.ID {
 		err = v.update(ctx, have)
 	} else {
 		err = v.heartbeat(ctx, v.looked, !told, v.nameless(have))

@@ -196,7 +196,8 @@ func (s *Server) openMovers() error {
 	s.sender = replication.NewSender(replication.SenderConfig{Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone,
 		Protections: s.control.KnownProtections, Dialer: s.peers, Fenced: s.control.Fence,
 		SealKey: s.control.SealKey, Limits: s.control.LimitsTo, Relays: s.control.Relays,
-		Reseal: s.control.Reseal, Observe: s.control.ObserveSource, Now: s.env.Now, Log: s.log})
+		Reseal: s.control.Reseal, Observe: s.control.ObserveSource, Compare: s.compare, Now: s.env.Now,
+		Log: s.log})
 	s.receiver = replication.NewReceiver(replication.ReceiverConfig{Catalog: s.catalog, Backends: s.stores,
 		Doubt: s.prover.Doubt,
 		Box:   s.control.Sealer().Box(),

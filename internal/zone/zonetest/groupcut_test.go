@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,17 +14,18 @@ import (
 )
 
 // rounds writes numbers to volumes in turn, one after the other, each to a block
-// of its own until all were written, until it is stopped.
-func rounds(ctx context.Context, conns []*nbd.Conn, blocks int) (last int, err error) {
+// of its own until all were written, until it is stopped. written is the last one.
+func rounds(ctx context.Context, conns []*nbd.Conn, blocks int, written *atomic.Int64) error {
 	p := make([]byte, zonetest.BlockSize)
 	for n := 1; ctx.Err() == nil; n++ {
 		binary.LittleEndian.PutUint64(p, uint64(n))
 		at := n / len(conns) % blocks
 		if _, err := conns[n%len(conns)].WriteAt(p, int64(at)*zonetest.BlockSize); err != nil {
-			return n, err
+			return err
 		}
+		written.Store(int64(n))
 	}
-	return last, nil
+	return nil
 }
 
 // TestGroupIsOneInstantUnderLoad: while numbers are written to the volumes of a
@@ -45,10 +47,8 @@ func TestGroupIsOneInstantUnderLoad(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	ended := make(chan error, 1)
-	go func() {
-		_, err := rounds(ctx, conns, blocks)
-		ended <- err
-	}()
+	var written atomic.Int64
+	go func() { ended <- rounds(ctx, conns, blocks, &written) }()
 	seen := map[string]bool{}
 	req := client.Recovery{Scope: client.RecoveryScope{Group: group}, DryRun: true}
 	if err := client.Poll(t.Context(), 20*time.Millisecond, func() (bool, error) {

@@ -1,6 +1,7 @@
 package zonetest_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,4 +57,57 @@ func TestADeadTargetDoesNotFillTheStore(t *testing.T) {
 	if sent := j.AwaitReplica(to).BytesSent - before; sent > (all+half)/2*zonetest.BlockSize {
 		t.Errorf("%d bytes were sent to the zone that was gone, for %d that differ", sent, half*zonetest.BlockSize)
 	}
+}
+
+// TestADeltaGoesOnWithoutACommonPoint: what the source kept for a zone that is
+// gone for long had to be given up, and no snapshot is left that both have. When
+// the zone is back both compare what they have, and what differs is sent, no more;
+// also when the connection breaks in the midst.
+func TestADeltaGoesOnWithoutACommonPoint(t *testing.T) {
+	t.Parallel()
+	const all, few, other = 2048, 24, "kilo2"
+	c := zonetest.NewSmall(t, map[string]int64{source: (all + all/4 + 100) * zonetest.BlockSize})
+	j := zonetest.NewJourney(t, c, source, all, 6)
+	j.WriteHere(0, all)
+	before := j.AwaitReplica(to).BytesSent
+	j.AwaitReplica(other)
+	c.Cut(source, to)
+	c.SetClock(source, 2*time.Minute) // that long it is dead
+	admin := c.Session(source, zonetest.Admin)
+	j.WriteHere(0, all/4) // after which little room is left
+	j.AwaitReplica(other)
+	if err := client.Poll(t.Context(), 20*time.Millisecond, func() (bool, error) {
+		links, err := admin.Links(t.Context())
+		return slices.ContainsFunc(links, func(l client.Link) bool {
+			return l.VolumeID == j.Volume && l.Destination == to && l.Confirmed == nil
+		}), err
+	}); err != nil {
+		t.Fatalf("what the dead zone has is kept: %v", err)
+	}
+	j.WriteHere(all-few, few)
+	j.AwaitReplica(other)
+	c.Shape(source, to, 2<<20)
+	c.Mend(source, to)
+	there := c.Session(to, zonetest.Admin)
+	if err := client.Poll(t.Context(), time.Millisecond, func() (bool, error) {
+		replicas, err := there.Replicas(t.Context())
+		return len(replicas) > 0 && replicas[0].Receiving, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	c.Cut(source, to)
+	c.Shape(source, to, 0)
+	c.Mend(source, to)
+	differ := int64(all/4+few) * zonetest.BlockSize
+	if sent := j.AwaitReplica(to).BytesSent - before; sent > differ+differ/2 {
+		t.Errorf("%d bytes were sent to the zone that was gone, for %d that differ", sent, differ)
+	}
+	j.WriteHere(1, 2)
+	if points := pointsIn(t, c, to, j.Volume); len(points) == 0 || points[len(points)-1].Root == "" {
+		t.Errorf("%+v", points)
+	}
+	j.AwaitReplica(to)
+	c.Kill(source)
+	j.Recover(to)
+	j.Check()
 }
