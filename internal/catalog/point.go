@@ -44,14 +44,15 @@ func (tx *Tx) CutPoints(cut string) (n int, err error) {
 // Points lists a replica's committed points from old to new. Their Volume is
 // the source volume.
 func (tx *Tx) Points(replica block.VolumeID) ([]block.Point, error) {
-	r, err := tx.Replica(replica)
+	var source block.VolumeID
+	err := tx.queryRow(`SELECT source_id FROM replicas WHERE id = $1`, string(replica)).Scan(&source)
 	if err != nil {
-		return nil, err
+		return nil, notFound(err, "Replica %s could not be found.", replica)
 	}
 	points, err := collect(tx, scanPoint, `SELECT `+pointColumns+` FROM points WHERE replica_id = $1
 		ORDER BY epoch, sequence, id`, string(replica))
 	for i := range points {
-		points[i].Volume = r.Source
+		points[i].Volume = source
 	}
 	return points, err
 }

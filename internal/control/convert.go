@@ -124,7 +124,9 @@ func (s *Service) emptyScratch() error {
 		return err
 	}
 	left, err := filepath.Glob(filepath.Join(s.cfg.TempDir, scratchName+"*"))
-	for _, dir := range left {
+	short, failed := filepath.Glob(filepath.Join(os.TempDir(), s.shortScratch()+"*"))
+	err = errors.Join(err, failed)
+	for _, dir := range append(left, short...) {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}
 	return err

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
-	"kvol/internal/drill"
 	"kvol/internal/driver"
 	"kvol/internal/replication"
 )
@@ -130,52 +128,6 @@ func (r *drillRun) verify(ctx context.Context, seq int) (e probeEvidence, err er
 		return e, block.Errorf(block.Corrupt, "Its root hash is %s, and that of the point %s.", root, p.Root)
 	}
 	return probeEvidence{Text: "Its root hash is that of the point, " + p.Root.String() + "."}, nil
-}
-
-// fsck checks the file systems on a clone.
-func (r *drillRun) fsck(ctx context.Context, seq int) (e probeEvidence, err error) {
-	c, from, _, err := r.made(ctx, seq)
-	if err != nil {
-		return e, err
-	}
-	d, giveBack, err := r.s.openClone(ctx, c, from)
-	if err != nil {
-		return e, err
-	}
-	defer func() { err = errors.Join(err, giveBack()) }()
-	dir, remove, err := r.s.scratch()
-	if err != nil {
-		return e, err
-	}
-	defer func() { err = errors.Join(err, remove()) }()
-	run := func(ctx context.Context, command []string) (int, string, error) {
-		path, err := findTool(command[0])
-		if err != nil {
-			return -1, "", err
-		}
-		said, exit, err := runCommand(ctx, append([]string{path}, command[1:]...), probeEnvironment(dir), nil)
-		said.Output = strings.ReplaceAll(said.Output, dir+"/", "")
-		if exit >= 0 {
-			err = nil
-		}
-		return exit, said.Output, err
-	}
-	checked, err := drill.Checker{Run: run, Most: r.s.cfg.DR.drillScratch()}.Check(ctx, d, dir)
-	e = probeEvidence{Text: checked.Text, Output: checked.Output}
-	if err == nil && !checked.Passed {
-		err = block.Errorf(block.Corrupt, "%s", cmp.Or(checked.Text, "There is no file system."))
-	}
-	return e, err
-}
-
-// findTool looks a tool up, also where services' paths do not lead.
-func findTool(name string) (string, error) {
-	for _, dir := range []string{"", "/usr/sbin/", "/sbin/", "/usr/local/sbin/"} {
-		if path, err := exec.LookPath(dir + name); err == nil {
-			return path, nil
-		}
-	}
-	return "", block.Errorf(block.NotFound, "%s is not installed in this zone.", name)
 }
 
 // probeEnvironment is all that a tool or a command gets of the zone's: nothing

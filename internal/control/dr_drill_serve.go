@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net"
 	"net/url"
@@ -26,30 +28,56 @@ type clonesServed struct {
 // maxSocketPath is how long the path of a socket may be (unix(7)).
 const maxSocketPath = 100
 
+func newClonesServed() *clonesServed {
+	return &clonesServed{ended: make(chan error, 1), remove: func() error { return nil }}
+}
+
+// place finds a path for the socket: in a directory, or in one with a shorter
+// name. It is given back by stop, and by listen after an error.
+func (c *clonesServed) place(s *Service, dir string) (path string, err error) {
+	if len(dir) > maxSocketPath-len("/nbd") {
+		if dir, err = os.MkdirTemp("", s.shortScratch()); err != nil {
+			return "", err
+		}
+		short := dir
+		c.remove = func() error { return os.RemoveAll(short) }
+	}
+	return filepath.Join(dir, "nbd"), nil
+}
+
+// shortScratch begins the names of this zone's directories among those of
+// others.
+func (s *Service) shortScratch() string {
+	sum := sha256.Sum256([]byte(s.cfg.TempDir))
+	return "kvol-drill-" + hex.EncodeToString(sum[:6]) + "-"
+}
+
+// listen serves exports on a socket until stop.
+func (c *clonesServed) listen(ctx context.Context, s *Service, path string, exports nbd.Exports) error {
+	_ = os.Remove(path) // of the tool before
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return errors.Join(err, c.remove())
+	}
+	serving, end := context.WithCancel(ctx)
+	c.end = end
+	server := nbd.New(nbd.Config{Exports: exports, Log: s.log, Now: s.now, Limits: nbd.Limits{Grace: time.Second}})
+	go func() { c.ended <- server.Serve(serving, l) }()
+	return nil
+}
+
 // serve exports all clones that were made, until stop.
 func (r *drillRun) serve(ctx context.Context, dir string) (*clonesServed, error) {
-	out := &clonesServed{ended: make(chan error, 1), remove: func() error { return nil }}
-	if len(dir) > maxSocketPath-len("/nbd") {
-		short, err := os.MkdirTemp("", "kvol-drill-")
-		if err != nil {
-			return nil, err
-		}
-		dir, out.remove = short, func() error { return os.RemoveAll(short) }
+	out := newClonesServed()
+	path, err := out.place(r.s, dir)
+	if err != nil {
+		return nil, err
 	}
-	path := filepath.Join(dir, "nbd")
 	exports, err := r.exports(ctx, path, out)
 	if err != nil {
 		return nil, errors.Join(err, out.remove())
 	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, errors.Join(err, out.remove())
-	}
-	serving, end := context.WithCancel(ctx)
-	out.end = end
-	server := nbd.New(nbd.Config{Exports: exports, Log: r.s.log, Now: r.s.now, Limits: nbd.Limits{Grace: time.Second}})
-	go func() { out.ended <- server.Serve(serving, l) }()
-	return out, nil
+	return out, out.listen(ctx, r.s, path, exports)
 }
 
 // exports finds the clones, and what is to be told of them.

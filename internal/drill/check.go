@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"kvol/internal/block"
@@ -21,12 +22,18 @@ type Volume interface {
 }
 
 // Checker checks the file systems on volumes with their own tools. Those work on
-// a copy of the data in a scratch directory: the volume is not written to, and
-// needs no kernel's help.
+// the part itself where it can be had as a file (see Direct), else on a copy of
+// its data in a scratch directory.
 type Checker struct {
 	// Run runs a tool and returns its exit status and the beginning of what it
 	// said. NotFound is for a tool that is not installed.
 	Run func(ctx context.Context, command []string) (exit int, output string, err error)
+	// Direct is Run for a tool whose last argument is to be the part itself, which
+	// it may write to. Unsupported is for a part, or a machine, with which that
+	// can't be: the part is copied then. nil is for never.
+	Direct func(ctx context.Context, p Part, command []string) (exit int, output string, err error)
+	// Hidden says that the volume is encrypted where it lies: it is not copied.
+	Hidden bool
 	// Most is how many bytes of data a part may have to be copied.
 	Most int64
 }
@@ -102,9 +109,19 @@ func (c Checker) Check(ctx context.Context, v Volume, dir string) (out Checked, 
 	return out, nil
 }
 
-// part copies a part and checks the copy.
+// part checks a part, by itself or by a copy.
 func (c Checker) part(ctx context.Context, v Volume, p Part, path string) (whole bool, text, output string, err error) {
-	t := tools[p.Holds]
+	if c.Direct != nil {
+		whole, text, output, err = p.check(func(command []string) (int, string, error) { return c.Direct(ctx, p, command) })
+		if !block.Is(err, block.Unsupported) {
+			return whole, text, output, err
+		}
+	}
+	if c.Hidden {
+		return false, fmt.Sprintf("The %s on the %s is encrypted where it lies, so that it is not copied to be checked, and "+
+			"this zone can't have it checked in its place: that needs nbdfuse, and /dev/fuse in a name space of its own.",
+			p.Holds, p.Name), "", nil
+	}
 	err = c.copy(ctx, v, p, path)
 	if block.Is(err, block.OverLimit) {
 		text, _ = block.UserMessage(err)
@@ -114,11 +131,19 @@ func (c Checker) part(ctx context.Context, v Volume, p Part, path string) (whole
 		return false, "", "", err
 	}
 	defer func() { err = errors.Join(err, os.Remove(path)) }()
+	return p.check(func(command []string) (int, string, error) {
+		return c.Run(ctx, append(slices.Clone(command), path))
+	})
+}
+
+// check has the part's tools run, and judges what they say.
+func (p Part) check(run func(command []string) (int, string, error)) (whole bool, text, output string, err error) {
+	t := tools[p.Holds]
 	for _, command := range [][]string{t.prepare, t.check} {
 		if command == nil {
 			continue
 		}
-		exit, said, err := c.Run(ctx, append(append([]string{}, command...), path))
+		exit, said, err := run(command)
 		output += said
 		switch {
 		case block.Is(err, block.NotFound):

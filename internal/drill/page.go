@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -40,17 +41,16 @@ func seconds(v any) string {
 	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
 }
 
+// bytesText is a number of bytes as people read it.
 func bytesText(n int64) string {
-	for _, u := range []string{"bytes", "KiB", "MiB", "GiB"} {
-		if n < 1024 {
-			return strconv.FormatInt(n, 10) + " " + u
-		}
-		if n%1024 != 0 && u != "GiB" && n < 1<<20 {
-			return fmt.Sprintf("%.1f KiB", float64(n)/1024)
-		}
-		n /= 1024
+	if n < 1024 {
+		return strconv.FormatInt(n, 10) + " bytes"
 	}
-	return strconv.FormatInt(n, 10) + " TiB"
+	units, unit, v := []string{"KiB", "MiB", "GiB", "TiB"}, 0, float64(n)/1024
+	for ; v >= 1024 && unit < len(units)-1; unit++ {
+		v /= 1024
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(v, 'f', 1, 64), ".0") + " " + units[unit]
 }
 
 func clock(v any) string {

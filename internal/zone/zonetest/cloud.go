@@ -420,6 +420,9 @@ func (c *Cloud) URL(name string) string { return c.zones[name].server.URL() }
 // StoreDir is where a zone's embedded store lies.
 func (c *Cloud) StoreDir(name string) string { return c.zones[name].config.Stores[0].Dir }
 
+// DataDir is where a zone keeps all but its embedded store.
+func (c *Cloud) DataDir(name string) string { return c.zones[name].config.DataDir }
+
 // Store is a zone's store; reading it while the zone runs is allowed.
 func (c *Cloud) Store(name string) driver.Driver { return c.zones[name].store }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -195,74 +194,6 @@ func awaitStep(t *testing.T, s *client.Session, id, kind, status, name string) {
 	}); err != nil {
 		t.Fatalf("no %s step %q is %s: %v; %+v", kind, name, status, err, last)
 	}
-}
-
-// TestDrillChecksFileSystems: a drill passes on an ext4 that is whole and fails
-// on one that is damaged, and on a volume that holds nothing to check.
-func TestDrillChecksFileSystems(t *testing.T) {
-	t.Parallel()
-	for _, tool := range []string{"mkfs.ext4", "e2fsck", "debugfs"} {
-		if _, err := exec.LookPath(tool); err == nil {
-			continue
-		} else if os.Getenv("KVOL_REQUIRE_TOOLS") != "" {
-			t.Fatal(err)
-		} else {
-			t.Skip(err)
-		}
-	}
-	image := filepath.Join(t.TempDir(), "ext4")
-	run := func(name string, args ...string) {
-		t.Helper()
-		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", name, err, out)
-		}
-	}
-	run("mkfs.ext4", "-q", "-F", "-d", "/etc/default", image, "64M")
-	c := zonetest.New(t)
-	s, there := c.Session(source, zonetest.Alice), c.Session(to, zonetest.Alice)
-	fill := func() (volume string) {
-		v, err := s.CreateVolume(t.Context(), client.NewVolume{Name: "fs", Size: 1})
-		if err == nil {
-			_, err = s.WaitVolume(t.Context(), v.ID, nil, "available")
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := os.ReadFile(image)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn := c.Open(source, v.ID)
-		defer conn.Close()
-		for off := 0; off < len(text); off += 64 << 10 {
-			if p := text[off:min(off+64<<10, len(text))]; strings.Trim(string(p), "\x00") != "" {
-				if _, err := conn.WriteAt(p, int64(off)); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if err := conn.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		return v.ID
-	}
-	whole := fill()
-	run("debugfs", "-w", "-R", "clri <2>", image)
-	damaged := fill()
-	empty := zonetest.NewJourney(t, c, source, 8, 1)
-	for _, volume := range []string{whole, damaged, empty.Volume} {
-		replicated(t, c, volume)
-	}
-	for volume, want := range map[string]string{whole: "is whole", damaged: "is damaged: e2fsck ended",
-		empty.Volume: "holds no file system"} {
-		r := drilled(t, there, begun(t, there, client.Drill{Scope: client.RecoveryScope{Volumes: []string{volume}},
-			Probes: []client.DrillProbe{{Kind: "fsck"}}}))
-		passed := volume == whole
-		if (r.Verdict == "pass") != passed || len(r.Volumes) != 1 || !strings.Contains(r.Volumes[0].Probes[0].Text, want) {
-			t.Errorf("want %q: %+v", want, r)
-		}
-	}
-	wantClean(t, c, stored(t, c, to))
 }
 
 // replicated waits until another zone has a point of a volume that is as new as
