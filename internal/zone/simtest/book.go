@@ -35,6 +35,7 @@ type state struct {
 // cut is what a volume held when a snapshot was made.
 type cut struct {
 	at     time.Time // true time
+	act    int       // number of the act that made it: one for all volumes of a group
 	state  int       // index
 	blocks []uint64
 }
@@ -131,13 +132,27 @@ func (b *book) replace(blocks []uint64) {
 	b.noteLocked(time.Now())
 }
 
-// mark notes that a snapshot was made.
-func (b *book) mark(name block.PointID) {
+// mark notes that a snapshot was made, by an act of naming.
+func (b *book) mark(name block.PointID, act int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, known := b.cuts[name]; !known {
-		b.cuts[name] = cut{at: time.Now(), state: len(b.states) - 1, blocks: slices.Clone(b.blocks)}
+		b.cuts[name] = cut{at: time.Now(), act: act, state: len(b.states) - 1, blocks: slices.Clone(b.blocks)}
 	}
+}
+
+// actOf is the number of the act that made a snapshot; 0 for none.
+func (b *book) actOf(name block.PointID) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cuts[name].act
+}
+
+// atOf is the true time at which a snapshot was made; zero for none.
+func (b *book) atOf(name block.PointID) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cuts[name].at
 }
 
 // origin reports whether a snapshot is what a recovered volume began as.

@@ -57,6 +57,9 @@ type cloud struct {
 	rnd       *rand.Rand // whoever uses it has a turn, or is the story itself
 	faulty    bool       // things go wrong
 	conns     int
+	acts      int                   // of naming moments of volumes
+	instants  map[string]int        // by a group's cut: the act that made it
+	newest    map[groupAt]time.Time // true time of the newest instant of which a zone had all
 	cuts      map[[2]block.Zone]bool
 	books     map[block.VolumeID]*book
 	fenced    map[block.VolumeID]block.Recovered
@@ -95,7 +98,8 @@ func newCloud(t *testing.T, s Story) *cloud {
 		nodes: map[block.Zone]*node{}, names: []block.Zone{"a", "b", "c"}, done: make(chan struct{}),
 		rnd: rand.New(rand.NewPCG(s.Seed, 2)), cuts: map[[2]block.Zone]bool{}, books: map[block.VolumeID]*book{},
 		fenced: map[block.VolumeID]block.Recovered{}, promoted: map[block.Zone]map[block.VolumeID]uint64{},
-		seen: map[block.Zone]map[block.VolumeID]map[block.PointID]block.Point{}}
+		seen:     map[block.Zone]map[block.VolumeID]map[block.PointID]block.Point{},
+		instants: map[string]int{}, newest: map[groupAt]time.Time{}}
 	c.log = slog.New(slog.DiscardHandler)
 	if s.Keep {
 		c.log = slog.New(slog.NewTextHandler(c.schedule, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -163,6 +167,14 @@ func (c *cloud) chance(percent int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.faulty && c.rnd.IntN(100) < percent
+}
+
+// nextAct numbers an act of naming moments of volumes.
+func (c *cloud) nextAct() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.acts++
+	return c.acts
 }
 
 func (c *cloud) book(zone block.Zone, id block.VolumeID) *book {

@@ -112,7 +112,7 @@ func (d drive) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) error
 		}
 		d.platter.flushed(ref.Volume)
 		if b := d.cloud.book(d.name, ref.Volume); b != nil {
-			b.mark(ref.Name)
+			b.mark(ref.Name, d.cloud.nextAct())
 		}
 		return nil
 	})
@@ -214,14 +214,23 @@ func (d richDrive) Revert(ctx context.Context, to driver.SnapshotRef) error {
 
 // CreateSnapshots implements driver.GroupSnapshotter.
 func (d richDrive) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) error {
+	if d.sabotaged(OneByOne) {
+		for _, ref := range refs {
+			if err := d.CreateSnapshot(ctx, ref); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	return d.do("group snapshot", fmt.Sprint(refs), true, func() error {
 		if err := d.store.CreateSnapshots(ctx, refs); err != nil {
 			return err
 		}
+		act := d.cloud.nextAct()
 		for _, ref := range refs {
 			d.platter.flushed(ref.Volume)
 			if b := d.cloud.book(d.name, ref.Volume); b != nil {
-				b.mark(ref.Name)
+				b.mark(ref.Name, act)
 			}
 		}
 		return nil

@@ -44,6 +44,9 @@ func (c *cloud) lookAt(n *node, which func(block.Replica) bool) {
 			c.violated("zone %s: %w", n.name, err)
 		}
 	}
+	if err := c.checkGroups(n); err != nil {
+		c.violated("zone %s: %w", n.name, err)
+	}
 }
 
 func (c *cloud) checkReplica(n *node, rep block.Replica, points []block.Point) error {
@@ -100,7 +103,7 @@ func (c *cloud) checkPoint(n *node, b *book, rep block.Replica, p block.Point) e
 	if err != nil {
 		return fmt.Errorf("point %s is committed and can't be read: %w", p.ID, err)
 	}
-	return b.same(p.ID, have, c.watch(p.Size))
+	return errors.Join(b.same(p.ID, have, c.watch(p.Size)), c.checkCut(b, p))
 }
 
 // settled says what is not well when nothing goes wrong any more: what lags, and
@@ -111,6 +114,11 @@ func (t *tale) settled(quiet time.Time) error {
 			if err := t.whole(n, id, quiet); err != nil {
 				return fmt.Errorf("zone %s, volume %s: %w", n.name, id, err)
 			}
+		}
+	}
+	for _, n := range t.targets {
+		if err := t.together(n); err != nil {
+			return fmt.Errorf("zone %s: %w", n.name, err)
 		}
 	}
 	for _, id := range t.volumes {

@@ -14,13 +14,20 @@ import (
 	"kvol/internal/control"
 )
 
-// saga is a story of whole zones: a volume that is written to, and moves.
+// saga is a story of whole zones: volumes that are written to, and move.
 type saga struct {
 	*tale
+	lines []*line // one, or those of a group
+	group block.GroupID
+	hosts sync.WaitGroup
+	over  chan struct{} // closed when hosts are to stop
+}
+
+// line is a volume and all that it became.
+type line struct {
+	number int
 	home   place
 	places []place // that it was at, the home last
-	hosts  sync.WaitGroup
-	over   chan struct{} // closed when hosts are to stop
 }
 
 // place is a volume in a zone.
@@ -31,10 +38,12 @@ type place struct {
 
 var tenant = block.Caller{Project: "p", User: "u", UserName: "u", Roles: []string{"admin", "member", "reader"}}
 
-// move tells a story of a volume that is recovered elsewhere by force, or moved
-// as planned, and perhaps comes back, while things go wrong.
+// move tells a story of a volume, or of a group of two, that is recovered
+// elsewhere by force, or moved as planned, and perhaps comes back, while things
+// go wrong.
 func (c *cloud) move(image []byte) {
-	t := &tale{cloud: c, image: image, names: map[block.VolumeID][]block.SnapshotID{}}
+	t := &tale{cloud: c, image: image, names: map[block.VolumeID][]block.SnapshotID{},
+		grouped: map[block.VolumeID]bool{}}
 	s := &saga{tale: t, over: make(chan struct{})}
 	defer s.end()
 	keep := block.Retention{Tiers: []block.RetentionTier{{Step: time.Second, For: time.Hour}}}
@@ -59,7 +68,7 @@ func (c *cloud) move(image []byte) {
 	} else {
 		s.planned("b")
 	}
-	if s.home.zone == "b" && c.n(2) == 0 && !c.broken() {
+	if s.lines[0].home.zone == "b" && c.n(2) == 0 && !c.broken() {
 		s.await("a copy in the zone that was left", func() bool { return s.covered("a") })
 		s.mishaps()
 		s.planned("a")
@@ -67,26 +76,37 @@ func (c *cloud) move(image []byte) {
 	s.rest()
 }
 
-// settle makes the volume and waits for its first copy.
+// settle makes the volumes and waits for their first copies.
 func (s *saga) settle() bool {
-	s.call("a", "make a volume", func(l *life) error {
-		one := int64(1)
-		v, err := l.control.CreateVolume(l.ctx, tenant, control.NewVolume{Size: &one})
-		s.home = place{"a", v.ID}
-		return err
-	})
-	s.await("the volume", func() bool {
-		return s.volume(s.home).Status == block.VolumeAvailable
-	})
-	s.live(s.home)
-	s.await("the first copy", func() bool { return s.covered("b") })
+	count := 1
+	if s.n(3) == 0 {
+		count, s.group = 2, groupID
+	}
+	for i := range count {
+		v := &line{number: i}
+		s.lines = append(s.lines, v)
+		s.call("a", "make a volume", func(l *life) error {
+			one := int64(1)
+			made, err := l.control.CreateVolume(l.ctx, tenant, control.NewVolume{Size: &one})
+			v.home = place{"a", made.ID}
+			return err
+		})
+		s.await("the volume", func() bool {
+			return s.volume(v.home).Status == block.VolumeAvailable
+		})
+		s.live(v, v.home)
+	}
+	if s.group != "" {
+		s.unite()
+	}
+	s.await("the first copy", func() bool { return s.covered("b") && (s.group == "" || s.united("b")) })
 	return !s.broken()
 }
 
 // live has a host write to the volume at a place from now on.
-func (s *saga) live(p place) {
-	s.home, s.places = p, append(s.places, p)
-	rnd := rand.New(rand.NewPCG(s.story.Seed, 200+uint64(len(s.places))))
+func (s *saga) live(v *line, p place) {
+	v.home, v.places = p, append(v.places, p)
+	rnd := rand.New(rand.NewPCG(s.story.Seed, 200+100*uint64(v.number)+uint64(len(v.places))))
 	s.hosts.Go(func() { s.host(p, rnd) })
 }
 
@@ -173,12 +193,17 @@ func (s *saga) volume(p place) (v block.Volume) {
 	return v
 }
 
-// covered reports whether a zone has a point of the volume as it lives now.
-func (s *saga) covered(zone block.Zone) (ok bool) {
+// covered reports whether a zone has a point of each volume as it lives now.
+func (s *saga) covered(zone block.Zone) bool {
+	return !slices.ContainsFunc(s.lines, func(v *line) bool { return v.home.zone != zone && !s.has(zone, v) })
+}
+
+// has reports whether a zone has a point of a volume as it lives now.
+func (s *saga) has(zone block.Zone, v *line) (ok bool) {
 	err := s.nodes[zone].catalog.View(context.Background(), func(tx *catalog.Tx) error {
-		all, err := tx.Replicas(s.home.zone)
+		all, err := tx.Replicas(v.home.zone)
 		for _, rep := range all {
-			ok = ok || rep.Source == s.home.volume && rep.Newest.ID != ""
+			ok = ok || rep.Source == v.home.volume && rep.Newest.ID != ""
 		}
 		return err
 	})
@@ -188,17 +213,20 @@ func (s *saga) covered(zone block.Zone) (ok bool) {
 	return ok
 }
 
-// force recovers the volume in another zone, whatever its own does.
+// force recovers the volumes in another zone, whatever their own does: a group as
+// of one instant.
 func (s *saga) force(to block.Zone) {
 	var op block.Operation
-	old := s.home
+	scope := block.RecoveryScope{Zone: "a", Volumes: []block.VolumeID{s.lines[0].home.volume}}
+	if s.group != "" {
+		scope = block.RecoveryScope{Zone: "a", Group: s.group}
+	}
 	s.call(to, "recover", func(l *life) (err error) {
-		op, _, err = l.control.StartRecovery(l.ctx, tenant, block.RecoveryRequest{AcceptLoss: true,
-			Scope:        block.RecoveryScope{Zone: old.zone, Volumes: []block.VolumeID{old.volume}},
+		op, _, err = l.control.StartRecovery(l.ctx, tenant, block.RecoveryRequest{AcceptLoss: true, Scope: scope,
 			AcceptRivals: []block.Zone{"c"}, IdempotencyKey: "once"})
 		return err
 	})
-	var step block.OperationStep
+	var steps []block.OperationStep
 	s.await("the recovery", func() bool {
 		l := s.nodes[to].now()
 		if l == nil {
@@ -209,66 +237,34 @@ func (s *saga) force(to block.Zone) {
 			return false
 		}
 		op = v.Operation
-		i := slices.IndexFunc(v.Steps, func(x block.OperationStep) bool { return x.Kind == block.StepRecover })
-		if i >= 0 {
-			step = v.Steps[i]
-		}
+		steps = slices.DeleteFunc(v.Steps, func(x block.OperationStep) bool { return x.Kind != block.StepRecover })
 		return true
 	})
 	if s.broken() {
 		return
 	}
 	s.tally.add("recoveries " + string(op.Status))
-	if op.Status != block.OperationSucceeded {
-		s.schedule.note("the recovery ended as %s: %s", op.Status, step.Error)
-		return
+	if s.group != "" {
+		s.tally.add("recoveries of groups " + string(op.Status))
+		s.oneCut(steps)
 	}
-	since := step.Point.At
-	if step.Loss != nil {
-		since = step.Loss.Since
-	}
-	s.moved(old, place{to, step.NewVolume}, since)
-}
-
-// planned moves the volume to another zone; nothing may be lost.
-func (s *saga) planned(to block.Zone) {
-	var f block.Failover
-	old := s.home
-	s.call(old.zone, "fail over", func(l *life) (err error) {
-		f, err = l.control.Failover(l.ctx, tenant, control.FailoverRequest{Volume: old.volume, Destination: to})
-		if err != nil && s.volume(old).Switching == to { // it was begun, and nobody was told
-			var all []block.Failover
-			if all, err = l.control.Failovers(l.ctx, tenant); err == nil {
-				f = all[0]
-			}
+	for _, step := range steps {
+		if step.Status != block.StepSucceeded {
+			s.schedule.note("a step of the recovery is %s: %s", step.Status, step.Error)
+			continue
 		}
-		return err
-	})
-	s.await("the planned failover", func() bool {
-		l := s.nodes[old.zone].now()
-		if l == nil {
-			return false
+		since := step.Point.At
+		if step.Loss != nil {
+			since = step.Loss.Since
 		}
-		var err error
-		if f, err = l.control.FailoverOf(l.ctx, tenant, f.ID); err != nil {
-			return false
-		}
-		return f.Phase.Ended()
-	})
-	s.schedule.note("the failover: %s %s", f.Phase, f.Message)
-	if s.broken() {
-		return
-	}
-	s.tally.add("failovers " + string(f.Phase))
-	if f.Phase == block.FailoverDone {
-		s.moved(old, place{to, f.Recovered.Volume}, s.nodes[old.zone].clock.now())
+		s.moved(s.lineOf(step.Source), place{to, step.NewVolume}, since)
 	}
 }
 
 // moved holds what the volume became against what it was: everything up to an
 // instant on the clock of the zone that it was in is there.
-func (s *saga) moved(old, p place, since time.Time) {
-	v := s.volume(p)
+func (s *saga) moved(of *line, p place, since time.Time) {
+	old, v := of.home, s.volume(p)
 	if v.RecoveredFrom == nil {
 		s.violated("volume %s in zone %s does not say what it was", p.volume, p.zone)
 		return
@@ -291,7 +287,7 @@ func (s *saga) moved(old, p place, since time.Time) {
 	if err := b.covers(from.Point.ID, s.nodes[old.zone].clock.first(since)); err != nil {
 		s.violated("more was lost than was told: %w", err)
 	}
-	s.live(p)
+	s.live(of, p)
 }
 
 // rest ends the faults; after a while, one place may be written to, and nothing
@@ -323,23 +319,13 @@ func (s *saga) rest() {
 
 // well says what is not as it should be when nothing goes wrong any more.
 func (s *saga) well() error {
-	epochs := map[uint64]place{}
-	for _, p := range s.places {
-		v := s.volume(p)
-		if v.ID == "" {
-			s.violated("volume %s of zone %s is gone", p.volume, p.zone)
-			return nil
-		}
-		if other, twice := epochs[v.Epoch]; twice {
-			s.violated("volumes %s and %s have the epoch %d", other.volume, p.volume, v.Epoch)
-		}
-		epochs[v.Epoch] = p
-		if stale := v.RecoveredTo != nil; stale == (p == s.home) {
-			return fmt.Errorf("volume %s of zone %s is stale: %v", p.volume, p.zone, stale)
+	for _, v := range s.lines {
+		if err := s.oneWriter(v); err != nil || s.broken() {
+			return err
 		}
 	}
 	for _, zone := range []block.Zone{"a", "b"} {
-		if zone != s.home.zone && !s.covered(zone) {
+		if !s.covered(zone) {
 			return fmt.Errorf("zone %s has no copy", zone)
 		}
 	}
@@ -355,6 +341,26 @@ func (s *saga) well() error {
 			default:
 				return fmt.Errorf("zone %s: %s: %s", n.name, f.Kind, f.Text)
 			}
+		}
+	}
+	return nil
+}
+
+// oneWriter checks that a volume may be written to at one place.
+func (s *saga) oneWriter(of *line) error {
+	epochs := map[uint64]place{}
+	for _, p := range of.places {
+		v := s.volume(p)
+		if v.ID == "" {
+			s.violated("volume %s of zone %s is gone", p.volume, p.zone)
+			return nil
+		}
+		if other, twice := epochs[v.Epoch]; twice {
+			s.violated("volumes %s and %s have the epoch %d", other.volume, p.volume, v.Epoch)
+		}
+		epochs[v.Epoch] = p
+		if stale := v.RecoveredTo != nil; stale == (p == of.home) {
+			return fmt.Errorf("volume %s of zone %s is stale: %v", p.volume, p.zone, stale)
 		}
 	}
 	return nil

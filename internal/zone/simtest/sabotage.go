@@ -30,11 +30,17 @@ const (
 	NoFence    Sabotage = "a promotion raises no epoch"
 	NoPending  Sabotage = "the pending step is forgotten"
 	NoRow      Sabotage = "points are announced and not written down"
+	OneByOne   Sabotage = "the volumes of a group are cut one after the other"
+	NoInstant  Sabotage = "points forget the instant that they are of"
+	OldInstant Sabotage = "what a group has in common is forgotten with the next point"
 )
 
 // Sabotages lists all of them.
 var Sabotages = []Sabotage{NoSnapshot, ShortDiff, NoRevert, NoChanges, LateClock, ShortKeep, Deaf, NoPin,
-	LeakPin, NoCut, NoFence, NoPending, NoRow}
+	LeakPin, NoCut, NoFence, NoPending, NoRow, OneByOne, NoInstant, OldInstant}
+
+// GroupSabotages are those that only stories of groups can notice.
+var GroupSabotages = []Sabotage{OneByOne, NoInstant, OldInstant}
 
 // triggers are what makes a catalog forget.
 var triggers = map[Sabotage][]string{
@@ -46,6 +52,10 @@ var triggers = map[Sabotage][]string{
 	NoPending: {"AFTER UPDATE OF pending ON replicas WHEN NEW.pending IS NOT NULL AND OLD.pending IS NOT NULL " +
 		"BEGIN UPDATE replicas SET pending = OLD.pending WHERE id = NEW.id; END"},
 	NoRow: {"BEFORE INSERT ON points WHEN NEW.sequence % 3 = 0 BEGIN SELECT RAISE(IGNORE); END"},
+	NoInstant: {"AFTER INSERT ON points WHEN NEW.cut_id IS NOT NULL " +
+		"BEGIN UPDATE points SET cut = NULL, cut_id = NULL WHERE id = NEW.id; END"},
+	OldInstant: {"AFTER INSERT ON points WHEN NEW.cut_id IS NOT NULL " +
+		"BEGIN UPDATE points SET cut = NULL, cut_id = NULL WHERE replica_id = NEW.replica_id AND id <> NEW.id; END"},
 }
 
 // spoil puts a sabotage's triggers into a catalog.

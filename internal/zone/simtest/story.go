@@ -25,21 +25,23 @@ type tale struct {
 	volumes []block.VolumeID
 	targets []*node
 
-	mu    sync.Mutex // guards names
-	names map[block.VolumeID][]block.SnapshotID
+	mu      sync.Mutex // guards all below
+	names   map[block.VolumeID][]block.SnapshotID
+	grouped map[block.VolumeID]bool // the volumes of the group
 }
 
 // play tells the story: volumes that are written to, protected from one zone to
 // one or two others, and faults; then quiet, in which all must become well.
 func (c *cloud) play(image []byte) {
-	t := &tale{cloud: c, image: image, names: map[block.VolumeID][]block.SnapshotID{}}
+	t := &tale{cloud: c, image: image, names: map[block.VolumeID][]block.SnapshotID{},
+		grouped: map[block.VolumeID]bool{}}
 	defer t.over()
 	t.begin()
 	for range minActs + t.n(maxActs-minActs+1) {
 		if c.broken() {
 			return
 		}
-		time.Sleep(time.Duration(c.n(2_500_000_000)))
+		time.Sleep(time.Duration(c.n(1_200_000_000)))
 		c.schedule.wait("story")
 		t.raise()
 		t.act()
@@ -62,9 +64,14 @@ func (t *tale) begin() {
 		n.open(t.image)
 	}
 	t.raise()
-	for i := range []int{1, 1, 1, 2, 2, 3}[t.n(6)] {
+	count := []int{1, 1, 1, 2, 2, 3}[t.n(6)]
+	group := count > 1 && (t.n(4) > 0 || slices.Contains(GroupSabotages, t.story.Sabotage))
+	for i := range count {
 		id := block.VolumeID(block.NewID())
 		t.volumes = append(t.volumes, id)
+		if group && (i < 2 || t.n(2) == 0) {
+			t.grouped[id] = true
+		}
 		size := int64(8+t.n(40)) * driver.BlockSize
 		t.jobs.Go(func() { t.create(id, size, uint64(i)) })
 	}
@@ -119,8 +126,14 @@ func (t *tale) create(id block.VolumeID, size int64, number uint64) {
 			if err := tx.UpsertType(block.VolumeType{ID: typeName, Name: string(typeName), Public: true}); err != nil {
 				return err
 			}
+			group := t.groupFor(id)
+			if group != nil {
+				if err := makeGroup(tx); err != nil {
+					return err
+				}
+			}
 			return tx.InsertVolume(block.Volume{ID: id, Project: "p", User: "u", Size: 1, Status: block.VolumeAvailable,
-				TypeID: typeName, Backend: backend, AvailabilityZone: "az", Epoch: 1})
+				TypeID: typeName, Backend: backend, AvailabilityZone: "az", Epoch: 1, GroupID: group})
 		})
 	})
 	b := t.keepBook("a", id, make([]uint64, size/driver.BlockSize))
@@ -140,23 +153,27 @@ func (t *tale) act() {
 	case k < 8:
 		blocks := int64(1 + t.n(8))
 		t.jobs.Go(func() { t.extend(id, blocks) })
+	case k < 9 && t.n(2) == 0 && len(t.members()) > 0:
+		t.jobs.Go(func() { t.promoteGroup(target) })
 	case k < 9 && t.n(2) == 0:
 		t.jobs.Go(func() { t.promote(target, id) })
 	case k < 10 && t.n(4) == 0:
 		t.jobs.Go(func() { t.loseLink(id) })
 	case k < 12:
 		t.cut("a", target.name, true)
-		t.after(t.n(9_000_000_000), func() { t.cut("a", target.name, false) })
+		t.after(t.n(5_000_000_000), func() { t.cut("a", target.name, false) })
 	case k < 13:
 		n := []*node{t.nodes["a"], target}[t.n(2)]
 		n.setFull(true)
-		t.after(t.n(4_000_000_000), func() { n.setFull(false) })
+		t.after(t.n(2_000_000_000), func() { n.setFull(false) })
 	case k < 14:
 		t.jumpClock([]*node{t.nodes["a"], target}[t.n(2)])
 	case k < 17:
 		if l := []*node{t.nodes["a"], target}[t.n(2)].now(); l != nil {
 			l.die("at once")
 		}
+	case k < 18 && len(t.members()) > 0:
+		t.jobs.Go(func() { t.regroup(id) })
 	}
 }
 
@@ -392,11 +409,11 @@ func (t *tale) rest() {
 	t.tenants.Wait() // one that began to write meanwhile
 	quiet := time.Now()
 	err := errors.New("nobody looked")
-	for range 120 {
+	for range 300 {
 		if t.broken() {
 			return
 		}
-		time.Sleep(time.Duration(5_000_000_000 + t.n(1_000_000)))
+		time.Sleep(time.Duration(2_000_000_000 + t.n(1_000_000)))
 		t.schedule.wait("story looks")
 		t.calm()
 		if err = t.settled(quiet); err == nil {

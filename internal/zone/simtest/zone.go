@@ -191,6 +191,6 @@ func (c *cloud) from(zone block.Zone) []block.Protection {
 func (n *node) configure() error {
 	return n.catalog.Update(context.Background(), func(tx *catalog.Tx) error {
 		return tx.Configure([]block.VolumeType{{ID: typeName, Name: string(typeName), Public: true,
-			ExtraSpecs: map[string]string{"volume_backend_name": backend}}}, nil)
+			ExtraSpecs: map[string]string{"volume_backend_name": backend, "replication_enabled": "<is> True"}}}, nil)
 	})
 }
