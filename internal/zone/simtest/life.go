@@ -45,7 +45,8 @@ type store interface {
 // FailPoints are the places at which stories have processes die: before and
 // after all that outlives a process, and before what others can see.
 var FailPoints = []string{"before create volume", "after create volume", "before extend", "after extend",
-	"before snapshot", "after snapshot", "before group snapshot", "after group snapshot", "before delete snapshot", "after delete snapshot", "before open volume",
+	"before snapshot", "after snapshot", "before group snapshot", "after group snapshot",
+	"before delete snapshot", "after delete snapshot", "before open volume",
 	"after open volume", "before open snapshot", "after open snapshot", "before list snapshots", "after list snapshots",
 	"before count changes", "after count changes", "before revert", "after revert", "before write",
 	"after write", "before zero", "after zero", "before flush", "after flush", "before commit", "after commit",

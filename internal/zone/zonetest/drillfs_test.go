@@ -210,7 +210,8 @@ func TestDrillOfAnEncryptedVolume(t *testing.T) {
 	}
 	c := zonetest.NewEmbeddedWith(t, func(cfg *zone.Config) {
 		cfg.DR.Probes = []zone.ProbeConfig{{HookConfig: zone.HookConfig{Name: "look", Command: []string{"/bin/sh", "-c",
-			`nbdcopy "$KVOL_NBD_URI" - | head -c 16M | grep -a -o "nobody may read this" | wc -l; find "$TMPDIR" -type f -size +0`}},
+			`nbdcopy "$KVOL_NBD_URI" - | head -c 16M | grep -a -o "nobody may read this" | wc -l
+find "$TMPDIR" -type f -size +0`}},
 			Tenants: true}}
 	})
 	v := encryptedVolume(t, c, secret)
