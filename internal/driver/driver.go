@@ -48,7 +48,7 @@ type Driver interface {
 	// Asking for no more than it has changes nothing.
 	ExtendVolume(ctx context.Context, id block.VolumeID, size int64) error
 	// DeleteVolume removes a volume and its snapshots. Clones made from them live
-	// on. A volume that is open is a Conflict. Ids are never used again.
+	// on. A volume that is open is a Conflict. The id may be used again.
 	DeleteVolume(ctx context.Context, id block.VolumeID) error
 
 	// CreateSnapshot names the present moment of a volume, open or not: all

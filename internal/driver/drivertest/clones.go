@@ -43,6 +43,28 @@ var cloneCases = []testCase{
 		r.holds(clone, append(mine, make([]byte, 2*kib4)...))
 	}},
 	{"lives on when snapshot and volume are deleted", livesOn},
+	{"takes the place of a volume that was deleted", func(r *room) {
+		id, dev := r.opened(6)
+		r.write(dev, pattern(1, 6*kib4), 0)
+		r.snapshot(id)
+		r.ok(dev.Close())
+		copied, to := r.opened(6)
+		want := pattern(2, 6*kib4)
+		r.write(to, want, 0)
+		ref := r.snapshot(copied)
+		r.ok(to.Close())
+		for range 2 { // a swap that was interrupted is repeated
+			r.ok(r.d.DeleteVolume(r.ctx, id))
+			r.ok(r.d.CloneSnapshot(r.ctx, id, ref, 6*kib4))
+		}
+		r.ok(r.d.DeleteVolume(r.ctx, copied))
+		r.holds(r.open(id), want)
+		all, err := r.d.Snapshots(r.ctx, id)
+		r.ok(err)
+		if len(all) != 0 {
+			r.Fatalf("snapshots of the deleted volume: %v", all)
+		}
+	}},
 	{"cloning again succeeds, even when the snapshot is gone", func(r *room) {
 		id, dev := r.opened(2)
 		r.write(dev, pattern(1, 2*kib4), 0)

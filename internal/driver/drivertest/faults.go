@@ -204,7 +204,11 @@ func (f *Faults) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driv
 		}
 		return nil, err
 	}
-	return &faultyReader{Reader: reader, f: f, ref: ref}, nil
+	wrapped := &faultyReader{Reader: reader, f: f, ref: ref}
+	if er, ok := reader.(driver.ExtentReader); ok {
+		return faultyReaderExtents{wrapped, er}, nil
+	}
+	return wrapped, nil
 }
 
 // Volumes implements driver.Driver.
@@ -258,6 +262,11 @@ type faultyReader struct {
 	driver.Reader
 	f   *Faults
 	ref driver.SnapshotRef
+}
+
+type faultyReaderExtents struct {
+	*faultyReader
+	driver.ExtentReader
 }
 
 func (r *faultyReader) ReadAt(p []byte, off int64) (n int, err error) {
