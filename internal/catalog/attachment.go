@@ -21,6 +21,18 @@ func (tx *Tx) InsertAttachment(a block.Attachment) error {
 	if tx.duplicate(err) {
 		return block.Wrap(block.Conflict, err, "Volume attachment %s exists already.", a.ID)
 	}
+	if err != nil {
+		return err
+	}
+	return tx.sumAttachments(a.VolumeID)
+}
+
+// sumAttachments notes with a volume what its attachments come to, the furthest of
+// them (cinder/db/sqlalchemy/api.py, _get_statuses_from_attachments).
+func (tx *Tx) sumAttachments(volume block.VolumeID) error {
+	_, err := tx.exec(`UPDATE volumes SET attach_status = COALESCE((SELECT MIN(status) FROM attachments
+		WHERE attachments.volume_id = volumes.id AND status IN ('attached', 'attaching')), 'detached') WHERE id = $1`,
+		volume)
 	return err
 }
 
@@ -30,13 +42,22 @@ func (tx *Tx) UpdateAttachment(a block.Attachment) error {
 			attached_at = $7, detached_at = $8, connection_id = $9 WHERE id = $1`,
 		a.ID, a.ServerID, a.HostName, a.Device, a.Mode, a.Status, micros(a.AttachedAt), micros(a.DetachedAt),
 		orNull(a.ConnectionID))
-	return changed(res, err, noAttachment, a.ID)
+	if err := changed(res, err, noAttachment, a.ID); err != nil {
+		return err
+	}
+	return tx.sumAttachments(a.VolumeID)
 }
 
 // DeleteAttachment removes an attachment.
 func (tx *Tx) DeleteAttachment(id block.AttachmentID) error {
-	res, err := tx.exec("DELETE FROM attachments WHERE id = $1", id)
-	return changed(res, err, noAttachment, id)
+	a, err := tx.Attachment(id)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.exec("DELETE FROM attachments WHERE id = $1", id); err != nil {
+		return err
+	}
+	return tx.sumAttachments(a.VolumeID)
 }
 
 // Attachments returns a volume's attachments, the oldest first, those that

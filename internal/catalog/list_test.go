@@ -174,7 +174,7 @@ func TestListErrors(t *testing.T) {
 		wantError(t, err, block.NotFound, "Snapshot x could not be found.")
 		_, err = tx.Types(block.ListQuery{Marker: "x"}, true)
 		wantError(t, err, block.NotFound, "Volume type x could not be found.")
-		for _, key := range []string{"id; DROP TABLE volumes", "volume_type", "attach_status"} {
+		for _, key := range []string{"id; DROP TABLE volumes", "volume_type"} {
 			_, err = tx.Volumes(block.ListQuery{Sort: []block.SortKey{{Column: key}}})
 			wantError(t, err, block.Invalid, "Sort key supplied is invalid: "+key)
 		}
@@ -297,4 +297,42 @@ func wantPlan(t *testing.T, tx *Tx, name, index, query string, args []any) {
 	if !strings.Contains(text, index) || strings.Contains(text, "TEMP B-TREE FOR ORDER") {
 		t.Errorf("%s: the plan lacks %q, or sorts:\n%s", name, index, text)
 	}
+}
+
+// TestSortByAttachments: volumes are ordered by the furthest of their
+// attachments, which follows each change of those.
+func TestSortByAttachments(t *testing.T) {
+	c := memory(t)
+	order := func(tx *Tx, want ...block.VolumeID) {
+		t.Helper()
+		all, err := tx.Volumes(block.ListQuery{Limit: -1, Sort: []block.SortKey{{Column: "attach_status"}}})
+		if err != nil || !slices.Equal(ids(all), want) {
+			t.Errorf("the order is %v, %v, want %v", ids(all), err, want)
+		}
+	}
+	commit(t, c, func(tx *Tx) error {
+		for _, id := range []block.VolumeID{"1", "2", "3"} {
+			if err := tx.InsertVolume(block.Volume{ID: id, Project: "p"}); err != nil {
+				return err
+			}
+		}
+		a := block.Attachment{ID: "a", VolumeID: "3", Status: "reserved"}
+		if err := tx.InsertAttachment(a); err != nil {
+			return err
+		}
+		order(tx, "1", "2", "3")
+		a.Status = "attaching"
+		if err := tx.UpdateAttachment(a); err != nil {
+			return err
+		}
+		if err := tx.InsertAttachment(block.Attachment{ID: "b", VolumeID: "2", Status: "attached"}); err != nil {
+			return err
+		}
+		order(tx, "2", "3", "1")
+		if err := tx.DeleteAttachment("b"); err != nil {
+			return err
+		}
+		order(tx, "3", "1", "2")
+		return nil
+	})
 }

@@ -52,7 +52,7 @@ var volumeList = lister{
 		"source_volid":        {sql: "volumes.source_volume_id", nullable: true, sorted: "volumes.source_volume_id_sorted"},
 		"consistencygroup_id": {sql: "volumes.group_id", nullable: true, sorted: "volumes.group_id_sorted"},
 		"replication_status":  {sql: "volumes.replication_status"},
-		"attach_status":       {match: volumeAttachStatus},
+		"attach_status":       {sql: "volumes.attach_status", match: volumeAttachStatus},
 		"host":                {sql: "volumes.backend", match: volumeHost},
 		"migration_status":    {sql: "volumes.migration_status", nullable: true, sorted: "volumes.migration_status_sorted"},
 		"group_id":            {sql: "volumes.group_id", nullable: true, sorted: "volumes.group_id_sorted"},

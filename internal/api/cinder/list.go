@@ -33,7 +33,7 @@ type listing struct {
 
 var (
 	volumeList = listing{name: "volumes_links", path: "volumes", strict: true, pairs: "metadata",
-		sort: []string{"id", "name", "display_name", "description", "display_description", "size", "status",
+		sort: []string{"id", "name", "display_name", "description", "display_description", "size", "status", "attach_status",
 			"created_at", "updated_at", "availability_zone", "bootable", "multiattach", "encrypted",
 			"volume_type_id", "snapshot_id", "source_volid", "consistencygroup_id", "replication_status",
 			"project_id", "user_id", "host", "group_id", "migration_status"},
