@@ -90,7 +90,9 @@ func (tx *Tx) UpdateSecret(s block.Secret) error {
 func (tx *Tx) DeleteSecret(id block.SecretID) error {
 	var users int
 	if err := tx.queryRow(`SELECT (SELECT COUNT(*) FROM volumes WHERE encryption_key_id = $1) +
-		(SELECT COUNT(*) FROM backups WHERE encryption_key_id = $1)`, id).Scan(&users); err != nil {
+		(SELECT COUNT(*) FROM backups WHERE encryption_key_id = $1) +
+		(SELECT COUNT(*) FROM reencryptions WHERE encryption_key_id = $1 AND phase <> 'done'
+			AND volume_id IN (SELECT id FROM volumes))`, id).Scan(&users); err != nil {
 		return err
 	}
 	if users > 0 {
