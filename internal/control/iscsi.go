@@ -97,6 +97,10 @@ func (s *Service) targetInfo(v block.Volume, conn block.Connection) (ConnectionI
 		"target_auth_username": targetUser(conn.ID), "target_auth_password": s.exports.targetSecret(conn.ID),
 		"encrypted": v.Encrypted && !v.Encryption.ByZone(), "discard": true,
 	}
+	if d := s.cfg.ISCSIDiscovery; d.Secret != "" { // os_brick/initiator/connectors/iscsi.py
+		data["discovery_auth_method"], data["discovery_auth_username"] = "CHAP", d.User
+		data["discovery_auth_password"] = d.Secret
+	}
 	if exportedReadOnly(v, conn) {
 		data["access_mode"] = readOnly
 	}

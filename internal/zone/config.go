@@ -101,9 +101,19 @@ type ExportConfig struct {
 	TLS        *TLSFiles `yaml:"tls"`
 	RequireTLS bool      `yaml:"require_tls"`
 
+	Discovery DiscoveryConfig `yaml:"discovery"`
+
 	Limits ExportLimits `yaml:"limits"`
 	// VolumeQoS are the QoS specs of single volumes, in the place of their type's.
 	VolumeQoS map[block.VolumeID]map[string]int64 `yaml:"volume_qos"`
+}
+
+// DiscoveryConfig is CHAP's for discovery sessions of iSCSI; "" asks for none.
+type DiscoveryConfig struct {
+	User         string `yaml:"user"`
+	Secret       string `yaml:"secret"`
+	TargetUser   string `yaml:"target_user"` // shown to initiators that ask for it
+	TargetSecret string `yaml:"target_secret"`
 }
 
 // ExportLimits bound what hosts can make the zone hold, for NBD and for iSCSI

@@ -41,8 +41,8 @@ func (c *Config) check() error {
 	if _, err := time.LoadLocation(c.KvolAPI.TimeZone); err != nil {
 		return fmt.Errorf("kvol_api.time_zone: %w", err)
 	}
-	err := cmp.Or(c.Process.check(c.Catalog.URL), c.checkIdentity(), c.Nova.check(), c.KeyManager.check(), c.DR.check(),
-		c.Backup.check(), c.checkTypes())
+	err := cmp.Or(c.Process.check(c.Catalog.URL), c.checkIdentity(), c.Nova.check(), c.Exports.Discovery.check(),
+		c.KeyManager.check(), c.DR.check(), c.Backup.check(), c.checkTypes())
 	if err != nil {
 		return err
 	}
@@ -227,4 +227,28 @@ func (l ExportLimits) nbd() nbd.Limits {
 func (l ExportLimits) iscsi() iscsi.Limits {
 	return iscsi.Limits{Connections: l.Connections, ClientConnections: l.ClientConnections,
 		ServerBytes: l.MemoryMiB << 20, Stall: l.Stall}
+}
+
+// credentials are what discovery sessions have to show, as the server of iSCSI
+// targets knows them.
+func (d DiscoveryConfig) credentials() iscsi.Credentials {
+	return iscsi.Credentials{User: d.User, Secret: d.Secret, TargetUser: d.TargetUser, TargetSecret: d.TargetSecret}
+}
+
+// check refuses secrets that initiators would not take (RFC 7143, 12.1.3), and
+// one for both ways.
+func (d DiscoveryConfig) check() error {
+	const shortest = 12 // characters
+	switch {
+	case d == DiscoveryConfig{}:
+		return nil
+	case d.User == "" || len(d.Secret) < shortest:
+		return fmt.Errorf("exports.discovery: a user and a secret of at least %d characters are needed", shortest)
+	case d.TargetUser == "" && d.TargetSecret == "":
+		return nil
+	case d.TargetUser == "" || len(d.TargetSecret) < shortest || d.TargetSecret == d.Secret:
+		return fmt.Errorf("exports.discovery: target_user needs a target_secret of at least %d characters that is not the "+
+			"secret", shortest)
+	}
+	return nil
 }

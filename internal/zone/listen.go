@@ -131,7 +131,7 @@ func (s *Server) serveListeners(ctx context.Context, g *errgroup.Group) {
 	if l := s.listeners.iscsi; l != nil {
 		targets := iscsi.New(iscsi.Config{Targets: s.control.Targets(),
 			Reservations: s.control.Reservations(), Portal: s.targetAddress(), Log: s.log,
-			Limits: s.cfg.Exports.Limits.iscsi()})
+			Discovery: s.cfg.Exports.Discovery.credentials(), Limits: s.cfg.Exports.Limits.iscsi()})
 		g.Go(func() error { return targets.Serve(ctx, l) })
 	}
 }

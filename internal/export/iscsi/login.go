@@ -236,7 +236,8 @@ func (l *login) names(ctx context.Context, keys []pair) error {
 		return refuse(loginMissing, "no names")
 	}
 	if l.discovery {
-		l.proven = true
+		l.creds = l.s.discovery
+		l.proven = l.creds.Secret == ""
 		return nil
 	}
 	var err error

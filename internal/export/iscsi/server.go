@@ -99,6 +99,7 @@ type Config struct {
 	Targets      Targets
 	Reservations Reservations // nil: reservations end with the process
 	Portal       string       // host:port that discovery names; "" for where the initiator connected
+	Discovery    Credentials  // for discovery sessions; the zero value asks for none
 	Log          *slog.Logger
 	Limits       Limits
 	Now          func() time.Time // nil means time.Now
@@ -109,6 +110,7 @@ type Server struct {
 	targets      Targets
 	reservations Reservations
 	portal       string
+	discovery    Credentials
 	log          *slog.Logger
 	limits       Limits
 	now          func() time.Time
@@ -133,7 +135,8 @@ func New(c Config) *Server {
 	l.Idle = cmp.Or(l.Idle, 30*time.Second)
 	l.Grace = cmp.Or(l.Grace, 5*time.Second)
 	l.Units = cmp.Or(l.Units, 4096)
-	s := &Server{targets: c.Targets, reservations: c.Reservations, portal: c.Portal, log: c.Log, limits: l,
+	s := &Server{targets: c.Targets, reservations: c.Reservations, portal: c.Portal,
+		discovery: c.Discovery, log: c.Log, limits: l,
 		now: c.Now}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -60,6 +60,30 @@ func TestIscsiLs(t *testing.T) {
 	}
 }
 
+// TestDiscoveryWithSecret has libiscsi discover targets where that needs a secret,
+// in one way and in both.
+func TestDiscoveryWithSecret(t *testing.T) {
+	address, _ := serve(t, iscsi.Config{Targets: newShelf(t, testSize), Discovery: iscsi.Credentials{User: user,
+		Secret: secret, TargetUser: targetUser, TargetSecret: targetSecret}})
+	for _, test := range []struct {
+		who, more string
+		ok        bool
+	}{
+		{user + "%" + secret + "@", "", true},
+		{user + "%wrong@", "", false},
+		{"nobody%" + secret + "@", "", false},
+		{"", "", false},
+		{user + "%" + secret + "@", "?target_user=" + targetUser + "&target_password=" + targetSecret, true},
+		{user + "%" + secret + "@", "?target_user=" + targetUser + "&target_password=wrong", false},
+	} {
+		out, err := exporttest.Try(t, "iscsi-ls", "iscsi://"+test.who+address+"/"+test.more)
+		if ok := err == nil && strings.Contains(out, "Target:"+iqn+" "); ok != test.ok {
+			t.Errorf("%s%s: %v: %s", test.who, test.more, err, out)
+		}
+	}
+	exporttest.Run(t, "iscsi-inq", "iscsi://"+address+"/"+iqn+"/1") // a target has secrets of its own
+}
+
 // TestQemu has qemu's initiator write and verify, with and without CHAP and
 // digests.
 func TestQemu(t *testing.T) {
