@@ -13,13 +13,21 @@ import (
 	"kvol/internal/block"
 )
 
+// The events of volumes that servers are told of.
 const (
-	// eventVersion is the first microversion of Nova that knows volume-extended.
-	eventVersion = "2.51"
+	Extended = "volume-extended"
+	Reimaged = "volume-reimaged"
+)
+
+// eventVersions are the first microversions of Nova that know them
+// (cinder/compute/nova.py).
+var eventVersions = map[string]string{Extended: "2.51", Reimaged: "2.93"}
+
+const (
 	// callTime is how long one request may take.
 	callTime = 30 * time.Second
-	// maxDrain is how much of an answer is read, so that a connection is reused.
-	maxDrain = 64 << 10
+	// maxAnswer is how much of an answer is read, in bytes.
+	maxAnswer = 1 << 20
 )
 
 // Config says where Nova is and who tells it. The user needs the role that
@@ -46,34 +54,56 @@ func New(c Config) *Nova {
 	return &Nova{c: c, http: &http.Client{Timeout: callTime}}
 }
 
-// VolumeExtended tells a server that a volume it uses has grown, so that its
-// host looks at the size again. Errors are Unavailable where another attempt may
-// help, and Forbidden or Invalid where Nova or Keystone refuses. A server that
-// is not there any more is no error.
-func (n *Nova) VolumeExtended(ctx context.Context, server string, volume block.VolumeID) error {
+// VolumeEvent tells servers, all in one request, that a volume which they use has
+// grown (Extended), so that their hosts look at its size, or has the content of
+// another image (Reimaged), for which the rebuild of a server waits. It is NotFound
+// if Nova knows none of them. What Nova makes of an event for one server is not
+// looked at, as in Cinder (cinder/compute/nova.py, _send_events).
+func (n *Nova) VolumeEvent(ctx context.Context, event string, servers []string, volume block.VolumeID) error {
 	token, err := n.token(ctx)
 	if err != nil {
 		return err
 	}
-	event := map[string]string{"name": "volume-extended", "server_uuid": server, "tag": string(volume)}
-	header := http.Header{"X-Auth-Token": {token}, "Openstack-Api-Version": {"compute " + eventVersion},
-		"X-Openstack-Nova-Api-Version": {eventVersion}}
-	_, status, err := n.post(ctx, n.c.URL+"/os-server-external-events", header,
-		map[string]any{"events": []any{event}})
-	if err != nil || status == http.StatusNotFound || status < http.StatusMultipleChoices {
+	version := eventVersions[event]
+	header := http.Header{"X-Auth-Token": {token}, "Openstack-Api-Version": {"compute " + version},
+		"X-Openstack-Nova-Api-Version": {version}}
+	type told struct {
+		Name   string `json:"name"`
+		Server string `json:"server_uuid"`
+		Tag    string `json:"tag"`
+	}
+	var events []told
+	for _, server := range servers {
+		events = append(events, told{event, server, string(volume)})
+	}
+	var answer struct {
+		Events []struct{ Code *int }
+	}
+	_, status, err := n.post(ctx, n.c.URL+"/os-server-external-events", header, map[string]any{"events": events}, &answer)
+	if err != nil {
 		return err
 	}
-	return refused("Nova", status)
+	if status >= http.StatusMultipleChoices {
+		return refused("Nova", status)
+	}
+	for _, e := range answer.Events {
+		if e.Code == nil {
+			answer.Events = nil
+		}
+	}
+	if len(answer.Events) == 0 {
+		return block.Errorf(block.Unavailable, "Nova does not say what became of the event.")
+	}
+	return nil
 }
 
-// token logs in.
 func (n *Nova) token(ctx context.Context) (string, error) {
 	type dict = map[string]any
 	user := dict{"name": n.c.User, "password": n.c.Password, "domain": dict{"name": n.c.UserDomain}}
 	header, status, err := n.post(ctx, n.c.AuthURL+"/auth/tokens", nil, dict{"auth": dict{
 		"identity": dict{"methods": []string{"password"}, "password": dict{"user": user}},
 		"scope":    dict{"project": dict{"name": n.c.Project, "domain": dict{"name": n.c.ProjectDomain}}},
-	}})
+	}}, nil)
 	if err != nil {
 		return "", err
 	}
@@ -91,11 +121,15 @@ func refused(who string, status int) error {
 		kind = block.Forbidden
 	case http.StatusBadRequest:
 		kind = block.Invalid
+	case http.StatusNotFound:
+		kind = block.NotFound
 	}
 	return block.Errorf(kind, "%s answered with status %d.", who, status)
 }
 
-func (n *Nova) post(ctx context.Context, url string, header http.Header, body any) (http.Header, int, error) {
+// post sends body and reads the answer, if it is good, into answer unless that is
+// nil.
+func (n *Nova) post(ctx context.Context, url string, header http.Header, body, answer any) (http.Header, int, error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return nil, 0, err
@@ -113,6 +147,14 @@ func (n *Nova) post(ctx context.Context, url string, header http.Header, body an
 		return nil, 0, block.Wrap(block.Unavailable, err, "Nova or Keystone can't be reached.")
 	}
 	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain) // what it says beyond the status is not needed
+	said, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, 0, block.Wrap(block.Unavailable, err, "Nova or Keystone can't be reached.")
+	}
+	if answer != nil && resp.StatusCode < http.StatusMultipleChoices {
+		if err := json.Unmarshal(said, answer); err != nil {
+			return nil, 0, block.Wrap(block.Unavailable, err, "The answer of Nova can't be read.")
+		}
+	}
 	return resp.Header, resp.StatusCode, nil
 }

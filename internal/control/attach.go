@@ -51,6 +51,9 @@ func (s *Service) Unreserve(ctx context.Context, c block.Caller, id block.Volume
 // BeginDetaching says that a host is about to give an attached volume back.
 func (s *Service) BeginDetaching(ctx context.Context, c block.Caller, id block.VolumeID) error {
 	return s.changeVolume(ctx, c, id, ruleBeginDetaching, func(tx *catalog.Tx, v block.Volume) error {
+		if v.Migrating() { // as Nova does when it swaps volumes (cinder/volume/api.py, begin_detaching)
+			return nil
+		}
 		refused := invalidVolume("Unable to detach volume. Volume status must be 'in-use' and " +
 			"attach_status must be 'attached' to detach.")
 		if !v.Attached() {
@@ -95,7 +98,8 @@ func (s *Service) Attach(ctx context.Context, c block.Caller, id block.VolumeID,
 			}
 		}
 		if v.Attached() && !v.Multiattach {
-			return invalidVolume("Volume %s is already attached.", id)
+			return block.Errorf(block.Invalid, "Error attaching volume - InvalidVolume: Invalid volume: volume is already "+
+				"attached and multiple attachments are not enabled")
 		}
 		device := req.Device
 		a := block.Attachment{
@@ -127,7 +131,7 @@ func attachable(v block.Volume, req AttachRequest, mode string) error {
 		return block.Errorf(block.Invalid, "Invalid input for field/attribute mode. Value: %s. "+
 			"'%s' is not one of ['rw', 'ro']", mode, mode)
 	case v.Status == block.VolumeMaintenance:
-		return invalidVolume("Volume %s is in maintenance.", v.ID)
+		return invalidVolume("The volume cannot be attached in maintenance mode.")
 	case v.Readonly && mode == readWrite:
 		return block.Errorf(block.Invalid, "Invalid attaching mode '%s' for volume %s.", mode, v.ID)
 	case mode == readWrite:
@@ -155,6 +159,9 @@ func (s *Service) Detach(ctx context.Context, c block.Caller, id block.VolumeID,
 	err := s.changeVolume(ctx, c, id, ruleDetach, func(tx *catalog.Tx, v block.Volume) error {
 		if err := mayDetach(c, v, attachmentID); err != nil {
 			return err
+		}
+		if v.Status == block.VolumeMaintenance {
+			return invalidVolume("The volume cannot be detached in maintenance mode.")
 		}
 		if err := dropAttachment(tx, v, attachmentID); err != nil {
 			return err
@@ -196,5 +203,6 @@ func dropAttachment(tx *catalog.Tx, v block.Volume, id *block.AttachmentID) erro
 	case 1:
 		return tx.DeleteAttachment(v.Attachments[0].ID)
 	}
-	return invalidVolume("Detach volume failed: More than one attachment, but no attachment_id provided.")
+	return block.Errorf(block.Invalid, "Error detaching volume - InvalidVolume: Invalid volume: Detach volume failed: "+
+		"More than one attachment, but no attachment_id provided.")
 }

@@ -24,7 +24,8 @@ func TestAttachments(t *testing.T) {
 		t.Errorf("attached %+v", v)
 	}
 	err := z.Attach(z.ctx, alice, v.ID, control.AttachRequest{HostName: ptr("h")})
-	wantError(t, "twice", err, block.Invalid, "Invalid volume: Volume "+string(v.ID)+" is already attached.")
+	wantError(t, "twice", err, block.Invalid, "Error attaching volume - InvalidVolume: Invalid "+
+		"volume: volume is already attached and multiple attachments are not enabled")
 	must(t, z.BeginDetaching(z.ctx, alice, v.ID))
 	must(t, z.RollDetaching(z.ctx, alice, v.ID))
 	must(t, z.BeginDetaching(z.ctx, alice, v.ID))
@@ -66,7 +67,7 @@ func TestMultiattach(t *testing.T) {
 	wantError(t, "which one", z.Detach(z.ctx, alice, v.ID, nil), block.Conflict,
 		"ConflictNovaUsingAttachment: Detach volume from instance  using the Compute API")
 	wantError(t, "which one", z.Detach(z.ctx, compute, v.ID, nil), block.Invalid,
-		"Invalid volume: Detach volume failed: More than one attachment, but no attachment_id provided.")
+		"Error detaching volume - InvalidVolume: Invalid volume: Detach volume failed: More than one attachment, but no attachment_id provided.")
 	must(t, z.Detach(z.ctx, alice, v.ID, &v.Attachments[0].ID))
 	if s := z.volume(v.ID).Status; s != block.VolumeInUse {
 		t.Errorf("with one host left: %s", s)

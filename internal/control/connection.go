@@ -33,6 +33,9 @@ var unconnectable = []block.VolumeStatus{
 func (s *Service) InitializeConnection(ctx context.Context, c block.Caller, id block.VolumeID,
 	connector map[string]any) (info ConnectionInfo, err error) {
 	err = s.changeVolume(ctx, c, id, ruleInitialize, func(tx *catalog.Tx, v block.Volume) error {
+		if v.Status == block.VolumeMaintenance {
+			return invalidVolume("The volume connection cannot be initialized in maintenance mode.")
+		}
 		if slices.Contains(unconnectable, v.Status) {
 			return invalidVolume("Volume %s status must be available or in-use to connect, but current status is: %s.",
 				id, v.Status)
@@ -102,6 +105,13 @@ func (s *Service) connectionInfo(tx *catalog.Tx, v block.Volume, conn block.Conn
 	}
 	if err != nil {
 		return ConnectionInfo{}, err
+	}
+	if v.TypeID != "" { // cinder/volume/manager.py, _parse_connection_options
+		t, err := tx.Type(v.TypeID)
+		if err != nil {
+			return ConnectionInfo{}, err
+		}
+		info.Data["cacheable"] = t.ExtraSpecs["cacheable"] == isTrue
 	}
 	info.Data["qos_specs"], err = s.hostQoS(tx, v)
 	return info, err

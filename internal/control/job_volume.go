@@ -100,7 +100,7 @@ func (s *Service) runExtend(ctx context.Context, t *job.Task) error {
 		if _, err := tx.MoveVolume(v.ID, block.Done); err != nil {
 			return err
 		}
-		return s.tellServers(tx, v)
+		return s.tellServers(tx, v, eventExtended)
 	})
 	if err == nil {
 		s.changed(v.ID)

@@ -123,7 +123,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 			gaveUpGroupSnapshot(block.GroupCreating, block.SnapshotCreating)},
 		jobGroupSnapshotDelete: handler{s.runGroupSnapshotDelete,
 			gaveUpGroupSnapshot(block.GroupDeleting, block.SnapshotDeleting)},
-		jobServerTell: handler{s.runTell, nobody},
+		jobServerTell: handler{s.runTell, gaveUpTell},
 		jobHosts:      handler{s.runHosts, nobody},
 		jobFailover:   handler{s.runFailover, nobody},
 		jobOperation:  handler{s.runOperation, gaveUpOperation},

@@ -43,13 +43,16 @@ func (s *Service) ReimageVolume(ctx context.Context, c block.Caller, id block.Vo
 		return err
 	}
 	return s.changeVolume(ctx, c, id, rule, func(tx *catalog.Tx, v block.Volume) error {
+		if len(v.Attachments) > 1 {
+			return block.Errorf(block.Conflict, "Cannot re-image a volume which is attached to more than one server.")
+		}
 		if err := first(notStale(v), notGivenUp(tx, id), checkImageFits(img, v.Size), mayReimage(v, img)); err != nil {
 			return err
 		}
 		was := v.Status
-		expected := "available/error"
+		expected := "available or error"
 		if reserved {
-			expected = "available/error/reserved"
+			expected = "available or error or reserved"
 		}
 		refused := invalidVolume("Volume %s status must be %s, but current status is: %s.", id, expected, was)
 		if was != block.VolumeAvailable && was != block.VolumeError && (was != block.VolumeReserved || !reserved) ||
@@ -107,8 +110,11 @@ func (s *Service) runReimage(ctx context.Context, t *job.Task) error {
 		if args.Reserved {
 			ended = block.ReserveHost
 		}
-		_, err := tx.MoveVolume(v.ID, ended)
-		return err
+		v, err := tx.MoveVolume(v.ID, ended)
+		if err != nil || !args.Reserved {
+			return err
+		}
+		return s.tellServers(tx, v, eventReimaged) // the rebuild of a server waits for it
 	})
 	if err == nil {
 		s.changed(v.ID)

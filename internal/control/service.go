@@ -10,6 +10,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
+	"kvol/internal/export/iscsi"
 	"kvol/internal/keystore"
 	"kvol/internal/policy"
 )
@@ -41,7 +42,10 @@ type Config struct {
 	UnixSocket    func() string
 	// ISCSIAddress is where hosts reach the iSCSI targets; "" if there are none.
 	ISCSIAddress func() string
-	ExportTLS    bool
+	// ISCSIDiscovery is what hosts show in discovery sessions; the zero value for
+	// nothing.
+	ISCSIDiscovery iscsi.Credentials
+	ExportTLS      bool
 	// Policy has the rules of who may do what; nil for Cinder's defaults.
 	Policy *policy.Enforcer
 	// VolumeQoS are the limits on single volumes, in the place of their types'
@@ -58,9 +62,9 @@ type Config struct {
 	// OnChange, if set, is called after a commit that created or deleted a
 	// volume or a snapshot of it. It must not block.
 	OnChange func(block.VolumeID)
-	// VolumeExtended tells a server of the compute service that a volume which it
-	// uses has grown; nil where there is none to tell. See compute.Nova.
-	VolumeExtended func(ctx context.Context, server string, volume block.VolumeID) error
+	// VolumeEvent tells servers of the compute service what became of a volume which
+	// they use; nil where there is none to tell. See compute.Nova.
+	VolumeEvent func(ctx context.Context, event string, servers []string, volume block.VolumeID) error
 
 	// Elsewhere, where another process of the zone serves its exports, has that one
 	// look at them again (LookAgain), and waits until it has; nil for none. It is

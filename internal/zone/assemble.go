@@ -143,7 +143,8 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone, Region: s.cfg.Region, ZoneIndex: s.cfg.Index,
 		DefaultType: s.cfg.DefaultVolumeType, AvailabilityZones: s.cfg.AvailabilityZones, Images: images,
 		ExportAddress: s.exportAddress, UnixSocket: func() string { return s.cfg.Exports.NBDSocket },
-		ISCSIAddress: s.targetAddress, Policy: s.policy, ExportTLS: s.cfg.Exports.TLS != nil,
+		ISCSIAddress: s.targetAddress, ISCSIDiscovery: s.cfg.Exports.Discovery.credentials(),
+		Policy: s.policy, ExportTLS: s.cfg.Exports.TLS != nil,
 		VolumeQoS: s.cfg.Exports.VolumeQoS, Key: key, Protections: s.cfg.protections,
 		TempDir: s.scratch(), OnChange: s.kick, Now: s.env.Now, Log: s.log,
 		DR: control.DR{URL: s.URL(), KeepUndo: s.cfg.KeepUndo, SecondConsent: s.cfg.DR.SecondConsent,
@@ -164,7 +165,7 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		return err
 	}
 	if n := s.cfg.Nova; n.URL != "" {
-		c.VolumeExtended = compute.New(n.client()).VolumeExtended
+		c.VolumeEvent = compute.New(n.client()).VolumeEvent
 	}
 	if s.control, err = control.New(c); err != nil {
 		return err

@@ -72,9 +72,13 @@ func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	var said []map[string]any
 	for _, one := range body.Events {
 		e.told = append(e.told, one.Name+" "+one.Server+" "+one.Tag)
+		said = append(said, map[string]any{"name": one.Name, "server_uuid": one.Server, "tag": one.Tag, "code": 200,
+			"status": "completed"})
 	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"events": said}) // to nobody, if the zone hung up
 }
 
 func (e *events) all() []string {
