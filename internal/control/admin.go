@@ -36,6 +36,9 @@ func (s *Service) ResetVolumeStatus(ctx context.Context, c block.Caller, id bloc
 	}
 	detach := reset.AttachStatus != nil && strings.ToLower(*reset.AttachStatus) == "detached"
 	err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		if err := notSwapped(tx, id); err != nil {
+			return err
+		}
 		if detach {
 			if err := forgetHosts(tx, id); err != nil {
 				return err

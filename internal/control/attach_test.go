@@ -67,7 +67,8 @@ func TestMultiattach(t *testing.T) {
 	wantError(t, "which one", z.Detach(z.ctx, alice, v.ID, nil), block.Conflict,
 		"ConflictNovaUsingAttachment: Detach volume from instance  using the Compute API")
 	wantError(t, "which one", z.Detach(z.ctx, compute, v.ID, nil), block.Invalid,
-		"Error detaching volume - InvalidVolume: Invalid volume: Detach volume failed: More than one attachment, but no attachment_id provided.")
+		"Error detaching volume - InvalidVolume: Invalid volume: Detach volume failed: More than one attachment, but "+
+			"no attachment_id provided.")
 	must(t, z.Detach(z.ctx, alice, v.ID, &v.Attachments[0].ID))
 	if s := z.volume(v.ID).Status; s != block.VolumeInUse {
 		t.Errorf("with one host left: %s", s)

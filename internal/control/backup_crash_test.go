@@ -11,6 +11,9 @@ import (
 func allScenarios() map[string]scenario {
 	all := maps.Clone(scenarios)
 	maps.Copy(all, backupScenarios)
+	for _, name := range []string{"another key", "encrypt on another store"} {
+		all[name] = reencryptions[name]
+	}
 	return all
 }
 

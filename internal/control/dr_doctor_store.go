@@ -73,6 +73,13 @@ func (e *examination) strangers(tx *catalog.Tx, all []inStore) error {
 		switch {
 		case busy:
 		case !ok:
+			if of, err := tx.ReencryptedAs(s.volume); !block.Is(err, block.NotFound) {
+				if err != nil {
+					return err
+				}
+				e.leftCopy(s, of)
+				continue
+			}
 			e.add(ailment{Finding: block.Finding{Kind: block.FindOrphanVolume, Volume: s.volume, Store: s.store,
 				Text: fmt.Sprintf("Store %s has a volume %s that is in no list of this zone, unmanaged or left over.", s.store,
 					s.volume),
@@ -87,6 +94,20 @@ func (e *examination) strangers(tx *catalog.Tx, all []inStore) error {
 		}
 	}
 	return nil
+}
+
+// leftCopy is the copy of a volume that was or is encrypted anew.
+func (e *examination) leftCopy(s inStore, of block.Reencryption) {
+	if e.live[moveEnd(of.Volume)] {
+		return
+	}
+	e.add(ailment{Finding: block.Finding{Kind: block.FindTemporary, Volume: s.volume, Store: s.store,
+		Text:  fmt.Sprintf("Store %s has what is left of volume %s being encrypted anew.", s.store, of.Volume),
+		Mends: "What is left is deleted, with the key that it has."},
+		mend: func(tx *catalog.Tx) error {
+			return enqueue(tx, jobMoveEnd, moveEnd(of.Volume),
+				moveEndArgs{Job: of.Job, Volume: of.Volume, From: of.Backend, To: of.Backend})
+		}})
 }
 
 // elsewhere is a copy of a volume on a store where it is not.

@@ -120,7 +120,11 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 	if !e.admit(x, v) {
 		return nbd.Export{}, errHeldBack(v.ID)
 	}
-	if v.Status == block.VolumeReverting || v.Status == block.VolumeDownloading {
+	changes, err := e.changes(ctx, v)
+	if err != nil {
+		return nbd.Export{}, err
+	}
+	if changes {
 		return nbd.Export{}, block.Errorf(block.Unavailable, "Volume %s waits until it has its new content.", v.ID)
 	}
 	if err := e.s.unlent(ctx, v.ID); err != nil {
@@ -161,6 +165,22 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 			string(v.RecoveredTo.Volume)
 	}
 	return out, nil
+}
+
+// changes reports whether a job gives a volume other bytes now than hosts may see.
+func (e *Exports) changes(ctx context.Context, v block.Volume) (yes bool, err error) {
+	if v.Status == block.VolumeReverting || v.Status == block.VolumeDownloading {
+		return true, nil
+	}
+	if !v.Migrating() {
+		return false, nil
+	}
+	err = e.s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		r, err := tx.Reencryption(v.ID)
+		yes = err == nil && r.Phase != block.ReencryptionDone
+		return ignoring(block.NotFound, err)
+	})
+	return yes, err
 }
 
 // export is what a client gets who was permitted; giveBack is called when it is

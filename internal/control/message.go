@@ -47,6 +47,7 @@ var (
 	detailMode           = happening{"005", "Volume's attach mode is invalid."}
 	detailQuota          = happening{"006", "Not enough quota resource for operation."}
 	detailImageTooBig    = happening{"007", "Image used for creating volume exceeds available space."}
+	detailComputeExtend  = happening{"009", "Compute service failed to extend volume."}
 	detailExtend         = happening{"010", "Volume Driver failed to extend volume."}
 	detailCreate         = happening{"012", "Driver failed to create the volume."}
 	detailSnapshot       = happening{"013", "Snapshot failed to create."}
@@ -54,6 +55,7 @@ var (
 	detailBackup         = happening{"020", "Backup driver failed to create backup."}
 	detailBackupDelete   = happening{"025", "Backup driver failed to delete backup."}
 	detailRestore        = happening{"026", "Backup driver failed to restore backup."}
+	detailComputeReimage = happening{"028", "Compute service failed to reimage volume."}
 	detailDelete         = happening{"901", "Volume Driver failed to delete volume."}
 	detailRevert         = happening{"903", "Volume Driver failed to revert volume to snapshot."}
 	detailMove           = happening{"904", "Volume Driver failed to move volume to another backend."}
@@ -61,7 +63,10 @@ var (
 		"905",
 		"The volume has snapshots, or belongs to a group or replication, and must stay on its backend.",
 	}
-	detailOutrun = happening{"906", "The volume was written to faster than it could be copied."}
+	detailOutrun     = happening{"906", "The volume was written to faster than it could be copied."}
+	detailMigration  = happening{"907", "Retype requires migration but is not allowed."}
+	detailHeaderRoom = happening{"908", "The volume is in use up to its end, where a LUKS header takes room; extend it."}
+	detailContainer  = happening{"909", "What lies on the volume is no LUKS container that can be read here."}
 )
 
 // Types of what messages are about.
@@ -79,7 +84,7 @@ var (
 	details = numbered(detailUnknown, detailNoBackend, detailUpload, detailMode, detailQuota, detailImageTooBig,
 		detailExtend, detailCreate, detailSnapshot, detailSnapshotDelete, detailBackup, detailBackupDelete,
 		detailRestore, detailDelete, detailRevert, detailMove, detailSnapshots,
-		detailOutrun)
+		detailOutrun, detailComputeExtend, detailComputeReimage, detailMigration, detailHeaderRoom, detailContainer)
 )
 
 func numbered(all ...happening) map[string]string {

@@ -247,10 +247,18 @@ func (s *Service) runMoveEnd(ctx context.Context, t *job.Task) error {
 		if err := ignoring(block.NotFound, err); err != nil {
 			return err
 		}
-		v, err = tx.Volume(args.Volume)
-		return ignoring(block.NotFound, err)
+		if v, err = tx.Volume(args.Volume); ignoring(block.NotFound, err) != nil {
+			return err
+		}
+		if _, swaps, err := swapping(tx, args.Volume); err != nil || swaps && v.Status == block.VolumeRetyping {
+			return first(err, job.Snooze(moveEndTime, nil))
+		}
+		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.dropReencryption(ctx, args.Volume, 0); err != nil {
 		return err
 	}
 	for _, backend := range []string{args.From, args.To} {

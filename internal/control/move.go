@@ -46,6 +46,7 @@ type mover struct {
 	last     block.PointID // the moment that the copy has
 	next     block.PointID
 	pace     *pace // that hosts keep; nil for none yet
+	blank    bool  // the copy has nothing yet that could be as it should be
 }
 
 // move takes a volume to another backend. commit is called in the transaction
@@ -61,14 +62,11 @@ func (s *Service) move(ctx context.Context, t *job.Task, v block.Volume, to stri
 	}
 	ended := func() error {
 		return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
-			v, err := stillMigrating(tx, v.ID)
+			v, err := s.mayEndMove(tx, t, v.ID)
 			if err != nil {
 				return err
 			}
-			if bound, err := s.bound(tx, v); bound || err != nil {
-				return first(err, errBound)
-			}
-			return first(alone(tx, v.ID, t.Job.ID), commit(tx, v))
+			return commit(tx, v)
 		})
 	}
 	if s.backends.Shared(v.Backend, to) {
@@ -83,6 +81,18 @@ func (s *Service) move(ctx context.Context, t *job.Task, v block.Volume, to stri
 		return err
 	}
 	return m.run(ctx, ended)
+}
+
+// mayEndMove returns a volume as it is when its move ends, unless it has to stay.
+func (s *Service) mayEndMove(tx *catalog.Tx, t *job.Task, id block.VolumeID) (block.Volume, error) {
+	v, err := stillMigrating(tx, id)
+	if err != nil {
+		return v, err
+	}
+	if bound, err := s.bound(tx, v); bound || err != nil {
+		return v, first(err, errBound)
+	}
+	return v, alone(tx, v.ID, t.Job.ID)
 }
 
 func (m *mover) run(ctx context.Context, commit func() error) (err error) {
@@ -286,11 +296,11 @@ func (m *mover) each(ctx context.Context, step string, source driver.Reader, ran
 		}
 		for off, n := e.Off, int64(0); off < e.End(); off += n {
 			n = min(e.End()-off, streamChunk)
-			if !zeroAt(source, off, n) || !zeroAt(m.device, off, n) {
-				if err := readBoth(source, want[:n], m.device, have[:n], off); err != nil {
+			if m.blank || !zeroAt(source, off, n) || !zeroAt(m.device, off, n) {
+				if err := m.readBoth(source, want[:n], have[:n], off); err != nil {
 					return err
 				}
-				if !bytes.Equal(have[:n], want[:n]) {
+				if m.blank || !bytes.Equal(have[:n], want[:n]) {
 					if err := different(off, want[:n]); err != nil {
 						return err
 					}
@@ -313,11 +323,12 @@ func (m *mover) each(ctx context.Context, step string, source driver.Reader, ran
 	return nil
 }
 
-func readBoth(a io.ReaderAt, into []byte, b io.ReaderAt, also []byte, off int64) error {
-	if _, err := a.ReadAt(into, off); err != nil {
+// readBoth reads the volume and, if that has anything, its copy.
+func (m *mover) readBoth(source io.ReaderAt, want, have []byte, off int64) error {
+	if _, err := source.ReadAt(want, off); err != nil || m.blank {
 		return err
 	}
-	_, err := b.ReadAt(also, off)
+	_, err := m.device.ReadAt(have, off)
 	return err
 }
 

@@ -29,13 +29,13 @@ func (s *Service) RetypeVolume(ctx context.Context, c block.Caller, id block.Vol
 		if err != nil {
 			return err
 		}
-		if err := first(notStale(v), mayRetype(tx, v, t)); err != nil {
+		if err := first(notStale(v), mayChangeSharing(c, v, t), mayRetype(tx, v, t)); err != nil {
 			return err
 		}
 		if s.protected(v.TypeID) && v.TypeID != t.ID {
 			return invalidVolume("Volume %s is replicated as a volume of its type, which can't change.", id)
 		}
-		if err := first(checkTypeSize(&t, v.Size), sameEncryption(tx, v, t), roomForType(tx, v, t)); err != nil {
+		if err := first(checkTypeSize(&t, v.Size), mayReencrypt(tx, v, t), roomForType(tx, v, t)); err != nil {
 			return err
 		}
 		if _, err := s.availabilityZone(&v.AvailabilityZone, &t); err != nil {
@@ -71,20 +71,24 @@ func mayRetype(tx *catalog.Tx, v block.Volume, t block.VolumeType) error {
 	if err == nil && was != is {
 		err = cantRetype()
 	}
-	if err == nil && v.Multiattach != (t.ExtraSpecs["multiattach"] == isTrue) {
-		err = invalidInput("Invalid volume_type passed: multiattach can't change while volume %s is %s.", v.ID, v.Status)
-	}
 	return err
 }
 
-// sameEncryption refuses a type whose volumes are encrypted in another way, or
-// not at all: bytes move as they are.
-func sameEncryption(tx *catalog.Tx, v block.Volume, t block.VolumeType) error {
-	wanted, err := wantedEncryption(tx, &t)
-	if err == nil && !wanted.Same(v.Encryption) {
-		err = invalidInput("Volume %s can't become one of type %s, which encrypts in another way.", v.ID, t.Name)
+// mayChangeSharing is the rule for a type of which several hosts may attach
+// volumes, or of which none may.
+func mayChangeSharing(c block.Caller, v block.Volume, t block.VolumeType) error {
+	shared := t.ExtraSpecs["multiattach"] == isTrue
+	if shared == v.Multiattach {
+		return nil
 	}
-	return err
+	if v.Status != block.VolumeAvailable {
+		return invalidInput("Invalid volume_type passed, retypes affecting multiattach are only allowed on available "+
+			"volumes, the specified volume however currently has a status of: %s.", v.Status)
+	}
+	if !shared {
+		return nil
+	}
+	return authorize(c, ruleMultiattach, membersRule, volumeTarget(v))
 }
 
 // frontEndQoS is the id of the QoS specs that a type's hosts keep; "" for none.
@@ -127,11 +131,31 @@ func (s *Service) runRetype(ctx context.Context, t *job.Task) error {
 	if err != nil {
 		return s.unwantedMove(ctx, t, err)
 	}
+	if err := s.retype(ctx, t, v, args); err != nil {
+		return s.unwantedMove(ctx, t, err)
+	}
+	s.changed(v.ID)
+	return s.exports.retune(ctx)
+}
+
+func (s *Service) retype(ctx context.Context, t *job.Task, v block.Volume, args retypeArgs) error {
 	var to block.VolumeType
-	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		to, err = tx.Type(args.Type)
+	var wanted *block.VolumeEncryption
+	var begun block.Reencryption
+	var swaps bool
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
+		if begun, swaps, err = swapping(tx, v.ID); err != nil {
+			return err
+		}
+		if to, err = tx.Type(args.Type); err != nil {
+			return err
+		}
+		wanted, err = wantedEncryption(tx, &to)
 		return err
 	})
+	if swaps {
+		return s.undisturbed(v.ID, func() error { return s.swap(ctx, begun) })
+	}
 	if err != nil {
 		return err
 	}
@@ -140,21 +164,26 @@ func (s *Service) runRetype(ctx context.Context, t *job.Task) error {
 		return err
 	}
 	commit := func(tx *catalog.Tx, v block.Volume) error { return s.retyped(tx, v, args.Type, backend) }
+	same := wanted.Same(v.Encryption)
 	switch {
-	case backend == v.Backend:
-		err = s.finish(ctx, v.ID, []block.VolumeStatus{block.VolumeRetyping}, commit)
-	case args.Policy != MigrateOnDemand:
+	case backend == v.Backend && same:
+		return s.finish(ctx, v.ID, []block.VolumeStatus{block.VolumeRetyping}, commit)
+	case args.Policy != MigrateOnDemand && same:
 		return errNoBackend // as Cinder's scheduler finds none
-	default:
-		if err = s.schedule(ctx, backend); err == nil {
-			err = s.move(ctx, t, v, backend, commit)
+	case args.Policy != MigrateOnDemand:
+		return errNeedsMigration
+	}
+	if backend != v.Backend {
+		if err := s.schedule(ctx, backend); err != nil {
+			return err
 		}
 	}
-	if err != nil {
-		return s.unwantedMove(ctx, t, err)
+	if same {
+		return s.move(ctx, t, v, backend, commit)
 	}
-	s.changed(v.ID)
-	return s.exports.retune(ctx)
+	return s.reencrypt(ctx, t, v, backend, wanted, func(tx *catalog.Tx, v *block.Volume) error {
+		return s.giveType(tx, v, args.Type, backend)
+	})
 }
 
 // retypedBackend is where a volume of another type lies: where it is, if that
@@ -166,19 +195,10 @@ func (s *Service) retypedBackend(v block.Volume, t block.VolumeType) (string, er
 	return s.backendOf(&t)
 }
 
-// retyped ends a retype: the type's quotas are asked again, since others may
-// have taken what was left.
+// retyped ends a retype.
 func (s *Service) retyped(tx *catalog.Tx, v block.Volume, id block.TypeID, backend string) error {
-	t, err := tx.Type(id)
-	if err != nil {
+	if err := s.giveType(tx, &v, id, backend); err != nil {
 		return err
-	}
-	if err := roomForType(tx, v, t); err != nil {
-		return err
-	}
-	v.TypeID, v.Backend, v.Multiattach = t.ID, backend, t.ExtraSpecs["multiattach"] == isTrue
-	if s.protected(t.ID) {
-		v.ReplicationStatus = block.ReplicationEnabled
 	}
 	if v.Migrating() {
 		v.MigrationStatus = block.MigrationSuccess
@@ -186,12 +206,33 @@ func (s *Service) retyped(tx *catalog.Tx, v block.Volume, id block.TypeID, backe
 	if err := tx.UpdateVolume(v); err != nil {
 		return err
 	}
-	_, err = tx.MoveVolume(v.ID, block.Done)
+	_, err := tx.MoveVolume(v.ID, block.Done)
 	return err
 }
 
-// gaveUpRetype leaves the volume as it was, and tells its project.
+// giveType makes a volume one of a type, but for its row: the type's quotas are
+// asked again, since others may have taken what was left.
+func (s *Service) giveType(tx *catalog.Tx, v *block.Volume, id block.TypeID, backend string) error {
+	t, err := tx.Type(id)
+	if err != nil {
+		return err
+	}
+	if err := roomForType(tx, *v, t); err != nil {
+		return err
+	}
+	v.TypeID, v.Backend, v.Multiattach = t.ID, backend, t.ExtraSpecs["multiattach"] == isTrue
+	if s.protected(t.ID) {
+		v.ReplicationStatus = block.ReplicationEnabled
+	}
+	return nil
+}
+
+// gaveUpRetype leaves the volume as it was, and tells its project. Where there is
+// no way back the job begins anew: its process ended too often.
 func gaveUpRetype(tx *catalog.Tx, j block.Job, cause error) error {
+	if _, swaps, err := swapping(tx, block.VolumeID(j.Subject)); swaps || err != nil {
+		return first(err, enqueue(tx, j.Kind, j.Subject, j.Args))
+	}
 	return gaveUpMove(tx, j, cause, actionRetype, func(v block.Volume) bool { return v.Status == block.VolumeRetyping })
 }
 
@@ -221,6 +262,12 @@ func gaveUpMove(tx *catalog.Tx, j block.Job, cause error, what happening, wanted
 		why = detailSnapshots
 	case errors.Is(cause, errOutrun):
 		why = detailOutrun
+	case errors.Is(cause, errNeedsMigration):
+		why = detailMigration
+	case errors.Is(cause, errNoHeaderRoom):
+		why = detailHeaderRoom
+	case errors.Is(cause, errNoContainer):
+		why = detailContainer
 	}
 	return tellOfVolume(tx, v, j, what, why, cause)
 }

@@ -54,7 +54,8 @@ type zone struct {
 	iscsi   string // where iSCSI is served; "" for nowhere
 	nbd     string // where NBD is said to be served; an address of documentation if ""
 
-	extended func(ctx context.Context, server string, volume block.VolumeID) error // of control.Config
+	// event is of control.Config.
+	event func(ctx context.Context, name string, servers []string, volume block.VolumeID) error
 }
 
 func newZone(t *testing.T) *zone {
@@ -106,7 +107,15 @@ func (c *closer) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Devi
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.newest = dev
+	if extents, ok := dev.(driver.ExtentReader); ok {
+		return closingExtents{closingDevice{dev, c}, extents}, err
+	}
 	return closingDevice{dev, c}, err
+}
+
+type closingExtents struct {
+	closingDevice
+	driver.ExtentReader
 }
 
 type closingDevice struct {
@@ -141,7 +150,7 @@ func (z *zone) restart() {
 		ISCSIAddress: func() string { return z.iscsi },
 		Backups:      repository,
 		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, VolumeQoS: z.qos, Now: z.now,
-		VolumeExtended: z.extended,
+		VolumeEvent: z.event,
 	})
 	must(z.t, err)
 }

@@ -177,7 +177,8 @@ func TestCompareAndWrite(t *testing.T) {
 		b[13] = blocks
 		return b
 	}
-	zeros, first, second := strings.Repeat("\x00", 1024), string(exporttest.Fill(1, 1024)), string(exporttest.Fill(2, 1024))
+	zeros := strings.Repeat("\x00", 1024)
+	first, second := string(exporttest.Fill(1, 1024)), string(exporttest.Fill(2, 1024))
 	w.write(compare(8, 2), zeros+first)
 	s.Holds(t, 8*512, []byte(first))
 	w.write(compare(8, 2), first+second)
