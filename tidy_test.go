@@ -61,6 +61,7 @@ var mayImport = map[string][]string{
 	"pace":              {},
 	"drill":             {"block", "driver"},
 	"drmodel":           {"block"},
+	"placement":         {"block"},
 	"policy":            {"block"},
 	"control": {
 		"audit",
@@ -76,6 +77,7 @@ var mayImport = map[string][]string{
 		"lag",
 		"luks",
 		"pace",
+		"placement",
 		"policy",
 		"proof",
 		"recovery",

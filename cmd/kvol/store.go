@@ -21,10 +21,11 @@ func storeCommand(out *output) *cobra.Command {
   kvol store status                 the stores of the running zone (administrators)
   kvol store check --store main     check one while it is used; ^C cancels
   kvol store check DIR              check one that no zone has open
+  kvol store placements             volumes that found no backend, and why
 
 A store is open in one process at a time; where a zone has it, DIR is refused
 with the zone's address.`}
-	c.AddCommand(storeStatus(out), storeCheck(out), storeScrub(out), storeDamages(out), storeDump(),
+	c.AddCommand(storeStatus(out), storeCheck(out), storeScrub(out), storeDamages(out), storePlacements(out), storeDump(),
 		storeMend(out))
 	return c
 }

@@ -41,6 +41,9 @@ type Options struct {
 	// calling commit, or not. An error that it returns is what the Updates of the
 	// transaction return. It is for tests of crashes.
 	Commit func(commit func() error) error
+	// Observe, if set, is called with the text of each statement. It must be quick,
+	// and is for measurements.
+	Observe func(statement string)
 	// Alone lets no other process open the catalog alone, for as long as this one
 	// has it: a Conflict. A zone's process opens it so.
 	Alone bool
@@ -67,9 +70,9 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 		o.Now = time.Now
 	}
 	c := &Catalog{now: o.Now, jobs: make(chan struct{}, 1), stirred: newBell(),
-		dialect: &sqlite{path: o.Path, alone: o.Alone}}
+		dialect: &sqlite{path: o.Path, alone: o.Alone, observe: o.Observe}}
 	if o.URL != "" {
-		c.dialect = &postgres{url: o.URL, alone: o.Alone, shared: o.Shared}
+		c.dialect = &postgres{url: o.URL, alone: o.Alone, shared: o.Shared, observe: o.Observe}
 	}
 	var err error
 	if c.writer, c.readers, err = c.connect(ctx); err != nil {

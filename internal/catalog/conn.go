@@ -20,6 +20,8 @@ type conn struct {
 	direct bool                     // statements without parameters are not prepared, and may be several in one text
 	kept   map[string]*list.Element // of *statementOf, those not in use
 	order  *list.List               // most recently used first
+
+	observe func(string) // of each statement; nil for nobody
 }
 
 // prepared is a statement that is ready to run.
@@ -28,12 +30,15 @@ type prepared struct {
 	stmt  driver.Stmt
 }
 
-func newConn(d driver.Conn) *conn {
-	return &conn{driver: d, kept: map[string]*list.Element{}, order: list.New()}
+func newConn(d driver.Conn, observe func(string)) *conn {
+	return &conn{driver: d, observe: observe, kept: map[string]*list.Element{}, order: list.New()}
 }
 
 // take finds or makes a statement. It belongs to the caller until give.
 func (c *conn) take(query string) (*prepared, error) {
+	if c.observe != nil {
+		c.observe(query)
+	}
 	if e, ok := c.kept[query]; ok {
 		delete(c.kept, query)
 		p, _ := c.order.Remove(e).(*prepared)

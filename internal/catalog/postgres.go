@@ -27,6 +27,8 @@ type postgres struct {
 	url    string
 	alone  bool
 	shared bool
+
+	observe func(string) // see Options
 }
 
 // settings are those of a session that the URL does not name. The lock of a
@@ -55,7 +57,7 @@ func (p *postgres) connect(ctx context.Context) (*writer, *readers, error) {
 		if err != nil {
 			return nil, err
 		}
-		opened := newConn(d)
+		opened := newConn(d, p.observe)
 		opened.direct = true
 		return opened, nil
 	}

@@ -20,6 +20,8 @@ type sqlite struct {
 	path  string // "" for one in memory
 	alone bool
 	lock  *os.File // nil unless alone
+
+	observe func(string) // see Options
 }
 
 // busyTimeout is how long SQLite itself waits for another process, in
@@ -43,7 +45,7 @@ func (s *sqlite) connect(context.Context) (*writer, *readers, error) {
 		if err != nil {
 			return nil, err
 		}
-		return newConn(d), nil
+		return newConn(d, s.observe), nil
 	}
 	write, err := open(pragmas)
 	if err != nil {

@@ -107,8 +107,7 @@ func (s *Service) replicationOf(st catalog.ServiceState, types []block.VolumeTyp
 // replicates reports whether volumes of some type on a backend are protected.
 func (s *Service) replicates(backend string, types []block.VolumeType) bool {
 	return slices.ContainsFunc(types, func(t block.VolumeType) bool {
-		name, err := s.backendOf(&t)
-		return err == nil && name == backend && s.protected(t.ID)
+		return s.holds(backend, t) && s.protected(t.ID)
 	})
 }
 
@@ -117,7 +116,7 @@ func (s *Service) replicates(backend string, types []block.VolumeType) bool {
 func (s *Service) waysOut(backend string, types []block.VolumeType, to block.Zone) (zone block.Zone,
 	ways []block.TypeID) {
 	for _, t := range types {
-		if name, err := s.backendOf(&t); err != nil || name != backend {
+		if !s.holds(backend, t) {
 			continue
 		}
 		for _, p := range s.ownProtections() {

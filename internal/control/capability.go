@@ -1,36 +1,52 @@
 package control
 
 import (
+	"maps"
 	"slices"
-	"strconv"
-	"strings"
 
 	"kvol/internal/block"
+	"kvol/internal/placement"
 )
 
-// noBackend is what Cinder's scheduler finds later, and its users learn from an
-// error status.
+// noBackend is for what needs a backend at once, where Cinder's scheduler would
+// find none later.
 func noBackend() error {
 	return block.Errorf(block.Unavailable, "No backend of this zone can hold the volume.")
 }
 
-// backendOf is where volumes of a type lie: on the first backend whose name and
-// capabilities are as its extra specs say; for a type that names none, and for
-// nil, on the zone's default backend or the only one.
-func (s *Service) backendOf(t *block.VolumeType) (string, error) {
-	all := s.backends.Backends()
-	if t == nil || t.BackendName() == "" {
-		name := s.cfg.DefaultBackend
-		all = slices.DeleteFunc(slices.Clone(all), func(b block.Backend) bool {
-			return name != "" && b.Name != name || name == "" && len(all) != 1
-		})
-	}
-	for _, b := range all {
-		if t == nil || s.satisfies(b, *t) {
-			return b.Name, nil
+// holders are the backends that may hold volumes of a type, by name, whatever
+// room they have: those whose name and capabilities are as its extra specs say;
+// for a type that names none, and for nil, the zone's default backend if it has
+// one, else all.
+func (s *Service) holders(t *block.VolumeType) (names []string) {
+	for _, b := range s.sortedBackends() {
+		if t != nil && !s.satisfies(b, *t) {
+			continue
 		}
+		if only := s.defaultBackend(t); only != "" && only != b.Name {
+			continue
+		}
+		names = append(names, b.Name)
 	}
-	return "", noBackend()
+	return names
+}
+
+// defaultBackend is the only one on which volumes of a type may lie that names
+// none; "" if there is no such bound.
+func (s *Service) defaultBackend(t *block.VolumeType) string {
+	if t != nil && placement.Names(t.ExtraSpecs) {
+		return ""
+	}
+	return s.cfg.DefaultBackend
+}
+
+// backendOf is the first of holders.
+func (s *Service) backendOf(t *block.VolumeType) (string, error) {
+	names := s.holders(t)
+	if len(names) == 0 {
+		return "", noBackend()
+	}
+	return names[0], nil
 }
 
 // capabilities are what every backend of a zone can do, by the names that
@@ -41,31 +57,30 @@ var capabilities = map[string][]string{
 	"multiattach": {"True"}, "backend_state": {"up"},
 }
 
-// satisfies reports whether a backend is as a type's extra specs want it
-// (cinder/scheduler/filters/capabilities_filter.py): those scoped with
-// "capabilities:", and those without a scope that name a capability. Specs that
-// name none mean nothing here, where Cinder finds no backend.
-func (s *Service) satisfies(b block.Backend, t block.VolumeType) bool {
-	for key, wanted := range t.ExtraSpecs {
-		name, scoped := strings.CutPrefix(key, "capabilities:")
-		if !scoped && strings.Contains(key, ":") {
-			continue
-		}
-		has, known := capabilities[name]
-		switch name {
-		case "volume_backend_name":
-			has, known = []string{b.Name}, true
-		case "replication_enabled": // by the configuration's protections
-			has, known = []string{pyBool(s.protected(t.ID))}, true
-		}
-		if !known && !scoped || name == "multiattach" && wanted != isTrue {
-			continue
-		}
-		if !slices.ContainsFunc(has, func(value string) bool { return fits(value, wanted) }) {
-			return false
-		}
+// capabilitiesOf is what types' extra specs find at a backend, as it is for
+// types that are protected, or are not.
+func (s *Service) capabilitiesOf(b block.Backend, protected bool) map[string][]string {
+	has := maps.Clone(capabilities)
+	rules := s.cfg.Placing.Backends[b.Name]
+	for name, value := range rules.Capabilities {
+		has[name] = []string{value}
 	}
-	return true
+	has["volume_backend_name"] = []string{b.Name}
+	if rules.Name != "" && rules.Name != b.Name {
+		has["volume_backend_name"] = []string{rules.Name, b.Name}
+	}
+	has["replication_enabled"] = []string{pyBool(protected)}
+	return has
+}
+
+// satisfies reports whether a backend is as a type's extra specs want it.
+func (s *Service) satisfies(b block.Backend, t block.VolumeType) bool {
+	return placement.Unsatisfied(s.capable[s.protected(t.ID)][b.Name], t.ExtraSpecs) == ""
+}
+
+// holds reports whether volumes of a type may lie on a backend.
+func (s *Service) holds(backend string, t block.VolumeType) bool {
+	return slices.Contains(s.holders(&t), backend)
 }
 
 func pyBool(v bool) string {
@@ -73,67 +88,4 @@ func pyBool(v bool) string {
 		return "True"
 	}
 	return "False"
-}
-
-// fits compares a capability with what an extra spec wants of it
-// (cinder/scheduler/filters/extra_specs_ops.py, match).
-func fits(value, wanted string) bool {
-	words := strings.Fields(wanted)
-	if len(words) < 2 {
-		return value == wanted
-	}
-	switch operator, than := words[0], words[1]; operator {
-	case "<or>":
-		for i := 1; i < len(words); i += 2 {
-			if words[i] == value {
-				return true
-			}
-		}
-		return false
-	case "<is>":
-		return truth(value) == truth(than)
-	case "<in>":
-		return strings.Contains(value, than)
-	case "s==", "s!=", "s<", "s<=", "s>", "s>=":
-		return compares(strings.Compare(value, than), operator[1:])
-	case "=", "==", "!=", ">=", "<=":
-		a, err1 := strconv.ParseFloat(value, 64)
-		b, err2 := strconv.ParseFloat(than, 64)
-		if err1 != nil || err2 != nil {
-			return false
-		}
-		if operator == "=" {
-			operator = ">="
-		}
-		switch {
-		case a < b:
-			return compares(-1, operator)
-		case a > b:
-			return compares(1, operator)
-		}
-		return compares(0, operator)
-	}
-	return value == wanted
-}
-
-// truth reads a word as oslo_utils' bool_from_string does.
-func truth(word string) bool {
-	return slices.Contains([]string{"1", "t", "true", "on", "y", "yes"}, strings.ToLower(word))
-}
-
-// compares reports whether an order of two values is as an operator wants it.
-func compares(order int, operator string) bool {
-	switch operator {
-	case "==":
-		return order == 0
-	case "!=":
-		return order != 0
-	case "<":
-		return order < 0
-	case "<=":
-		return order <= 0
-	case ">":
-		return order > 0
-	}
-	return order >= 0
 }

@@ -8,6 +8,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/luks"
+	"kvol/internal/placement"
 )
 
 // CreateVolume states the intent to make a volume: empty, or of a snapshot, a
@@ -18,6 +19,9 @@ func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolum
 		return block.Volume{}, err
 	}
 	args := createArgs{asker: s.asker(c)}
+	if err := s.measureRooms(ctx); err != nil {
+		return block.Volume{}, err
+	}
 	var image *Image
 	if req.ImageRef != nil {
 		if err := mayWrite(c, "volume:create_from_image"); err != nil {
@@ -30,10 +34,14 @@ func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolum
 		image, args.Image = &img, img.ID
 	}
 	var made block.Volume
+	var at placed
 	err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
-		v, t, err := s.planVolume(tx, c, req, image)
+		v, t, place, err := s.planVolume(tx, c, req, image)
 		if err != nil {
 			return err
+		}
+		if at = place.placed; len(s.backends.Backends()) > 1 {
+			args.Place = &place.request // another backend may be found if this one fails
 		}
 		if err := first(checkTypeSize(t, v.Size), checkVolumeSize(tx, v.Project, v.Size),
 			checkQuota(tx, v.Project, volumeDelta(1, v.Size, v.TypeName))); err != nil {
@@ -46,6 +54,7 @@ func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolum
 		return err
 	})
 	if err == nil {
+		s.tellPlaced(ctx, at)
 		s.changed(made.ID)
 	}
 	return made, err
@@ -68,10 +77,10 @@ const ruleMultiattach = "volume:multiattach"
 // planVolume works out the row of a new volume from what was asked for and
 // where its content comes from.
 func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
-	image *Image) (v block.Volume, t *block.VolumeType, err error) {
+	image *Image) (v block.Volume, t *block.VolumeType, at newPlace, err error) {
 	origin, err := originOf(tx, c, req)
 	if err != nil {
-		return v, nil, err
+		return v, nil, at, err
 	}
 	v = block.Volume{
 		ID: block.VolumeID(block.NewID()), Project: c.Project, User: c.User, Name: req.Name, Description: req.Description,
@@ -80,13 +89,17 @@ func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
 		Bootable: origin.bootable, ImageMetadata: origin.imageMetadata,
 	}
 	if v.Size, err = sizeOf(req, origin, image); err != nil {
-		return v, nil, err
+		return v, nil, at, err
 	}
 	if t, err = s.typeFor(tx, c, req.VolumeType, origin); err != nil {
-		return v, nil, err
+		return v, nil, at, err
 	}
-	if v.AvailabilityZone, err = s.availabilityZone(req.AvailabilityZone, t); err != nil {
-		return v, nil, err
+	zones, err := s.zonesFor(req.AvailabilityZone, t)
+	if err != nil {
+		return v, nil, at, err
+	}
+	if len(zones) > 0 {
+		v.AvailabilityZone = zones[0]
 	}
 	if t != nil {
 		v.TypeID, v.TypeName = t.ID, t.Name
@@ -94,17 +107,26 @@ func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
 	}
 	if v.Multiattach {
 		if err := mayWrite(c, ruleMultiattach); err != nil {
-			return v, nil, err
+			return v, nil, at, err
 		}
-	}
-	if v.Backend, err = s.backendOf(t); err != nil {
-		return v, nil, err
 	}
 	if s.protected(v.TypeID) {
 		v.ReplicationStatus = "enabled"
 	}
-	err = first(s.joinGroup(tx, c, req, &v), s.encrypt(tx, &v, t, origin, image))
-	return v, t, err
+	if err := s.joinGroup(tx, c, req, &v); err != nil {
+		return v, nil, at, err
+	}
+	if v.GroupID != nil {
+		zones = []string{v.AvailabilityZone}
+	}
+	at.request, at.placed, err = s.placeNew(tx, c, req, &v, t, origin, zones)
+	return v, t, at, first(err, s.encrypt(tx, &v, t, origin, image))
+}
+
+// newPlace is what place a new volume wants, and which it got.
+type newPlace struct {
+	request placement.Request
+	placed  placed
 }
 
 // origin is what a new volume takes from where its content comes from.
@@ -115,6 +137,7 @@ type origin struct {
 	bootable      bool
 	imageMetadata map[string]string
 	encryption    *block.VolumeEncryption
+	backend       string // where it lies; "" for a backup
 }
 
 // originOf finds the snapshot or volume that a new one is made of, and checks
@@ -140,7 +163,8 @@ func originOf(tx *catalog.Tx, c block.Caller, req NewVolume) (origin, error) {
 		if err != nil {
 			return origin{}, err
 		}
-		return origin{"snapshot", sn.Size, v.TypeID, v.Bootable, v.ImageMetadata, v.Encryption}, onlyOne(sources)
+		return origin{"snapshot", sn.Size, v.TypeID, v.Bootable, v.ImageMetadata, v.Encryption, v.Backend},
+			onlyOne(sources)
 	case req.SourceVolumeID != nil:
 		v, err := volumeOf(tx, c, *req.SourceVolumeID)
 		if err != nil {
@@ -149,7 +173,8 @@ func originOf(tx *catalog.Tx, c block.Caller, req NewVolume) (origin, error) {
 		if v.Status != block.VolumeAvailable && v.Status != block.VolumeInUse {
 			return origin{}, invalidVolume("Originating source volume status must be one of 'available, in-use' values")
 		}
-		return origin{"original volume", v.Size, v.TypeID, v.Bootable, v.ImageMetadata, v.Encryption}, onlyOne(sources)
+		return origin{"original volume", v.Size, v.TypeID, v.Bootable, v.ImageMetadata, v.Encryption, v.Backend},
+			onlyOne(sources)
 	case req.BackupID != nil:
 		from, err := backupOrigin(tx, c, *req.BackupID)
 		return from, first(err, onlyOne(sources))
@@ -245,28 +270,38 @@ func (s *Service) findImage(ctx context.Context, c block.Caller, ref string) (Im
 	return img, err
 }
 
-// availabilityZone is where a new volume of a type lies: where it is asked for,
-// or the first of the zones that the type has (all, unless its extra specs name
-// some).
+// availabilityZone is where a new volume of a type lies: the first of zonesFor.
 func (s *Service) availabilityZone(asked *string, t *block.VolumeType) (string, error) {
+	zones, err := s.zonesFor(asked, t)
+	if err != nil || len(zones) == 0 {
+		return "", err
+	}
+	return zones[0], nil
+}
+
+// zonesFor are the availability zones in which a new volume of a type may lie:
+// the one that was asked for, else those that its extra specs name, else the
+// default.
+func (s *Service) zonesFor(asked *string, t *block.VolumeType) ([]string, error) {
 	zones := s.cfg.AvailabilityZones
-	if own, limited := typeZones(t); limited {
+	own, limited := typeZones(t)
+	if limited {
 		zones = slices.DeleteFunc(slices.Clone(zones), func(name string) bool { return !slices.Contains(own, name) })
 		if len(zones) == 0 {
-			return "", block.Errorf(block.Invalid, "Volume type is only supported in these availability zones: ['%s']",
+			return nil, block.Errorf(block.Invalid, "Volume type is only supported in these availability zones: ['%s']",
 				strings.Join(own, "', '"))
 		}
 	}
 	if asked == nil || *asked == "" {
-		if len(zones) == 0 {
-			return "", nil
+		if !limited && len(zones) > 1 {
+			zones = zones[:1]
 		}
-		return zones[0], nil
+		return zones, nil
 	}
 	if !slices.Contains(zones, *asked) {
-		return "", block.Errorf(block.Invalid, "Availability zone '%s' is invalid.", *asked)
+		return nil, block.Errorf(block.Invalid, "Availability zone '%s' is invalid.", *asked)
 	}
-	return *asked, nil
+	return []string{*asked}, nil
 }
 
 // typeZones are the availability zones that a type is limited to

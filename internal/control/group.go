@@ -117,20 +117,22 @@ func (s *Service) CreateGroup(ctx context.Context, c block.Caller, req NewGroup)
 
 // typesOfGroup finds the types of a new group's volumes.
 func (s *Service) typesOfGroup(tx *catalog.Tx, c block.Caller, names []string) (ids []block.TypeID, err error) {
-	at := ""
-	for _, name := range names {
+	var stores []string
+	for i, name := range names {
 		t, err := typeOf(tx, c, name)
 		if err != nil {
 			return nil, err
 		}
-		backend, err := s.backendOf(&t)
-		if err != nil {
+		if _, err := s.backendOf(&t); err != nil {
 			return nil, err
 		}
-		if at != "" && !s.backends.Shared(at, backend) {
+		if stores = s.commonStores(stores, t); i == 0 {
+			stores = s.storesOf(t)
+		}
+		if len(stores) == 0 {
 			return nil, invalidGroup("No store holds volumes of all the types %s.", strings.Join(names, ", "))
 		}
-		if at = backend; !slices.Contains(ids, t.ID) {
+		if !slices.Contains(ids, t.ID) {
 			ids = append(ids, t.ID)
 		}
 	}
@@ -274,7 +276,62 @@ func (s *Service) joinGroup(tx *catalog.Tx, c block.Caller, req NewVolume, v *bl
 		return invalidGroup("Originating group status must be one of 'available, creating' values")
 	}
 	v.GroupID, v.AvailabilityZone = &g.ID, g.AvailabilityZone
-	return s.oneStore(tx, g, *v)
+	stores, err := s.storesOfGroup(tx, g.ID)
+	if err != nil {
+		return err
+	}
+	t, err := tx.Type(v.TypeID)
+	if err == nil && !slices.ContainsFunc(s.holders(&t), func(name string) bool {
+		b, _ := s.backends.Backend(name)
+		return slices.Contains(stores, b.Store)
+	}) {
+		err = invalidVolume("Volume is not local to this node.")
+	}
+	return err
+}
+
+// storesOfGroup are the stores on which a group's next volume may lie: the one of
+// the others, else those that can hold all of its types.
+func (s *Service) storesOfGroup(tx *catalog.Tx, id block.GroupID) (stores []string, err error) {
+	members, err := tx.VolumesOfGroup(id)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		if b, ok := s.backends.Backend(m.Backend); ok {
+			return []string{b.Store}, nil
+		}
+	}
+	g, err := tx.Group(id)
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range g.VolumeTypes {
+		t, err := tx.Type(id)
+		if err != nil {
+			return nil, err
+		}
+		if stores = s.commonStores(stores, t); i == 0 {
+			stores = s.storesOf(t)
+		}
+	}
+	return stores, nil
+}
+
+// storesOf are the stores that can hold volumes of a type.
+func (s *Service) storesOf(t block.VolumeType) (stores []string) {
+	for _, name := range s.holders(&t) {
+		if b, _ := s.backends.Backend(name); !slices.Contains(stores, b.Store) {
+			stores = append(stores, b.Store)
+		}
+	}
+	return stores
+}
+
+// commonStores are those of stores that can hold volumes of a type.
+func (s *Service) commonStores(stores []string, t block.VolumeType) []string {
+	own := s.storesOf(t)
+	return slices.DeleteFunc(slices.Clone(stores), func(name string) bool { return !slices.Contains(own, name) })
 }
 
 // oneStore refuses a volume that does not lie where a group's other volumes do.

@@ -25,10 +25,22 @@ func (s *Service) runCreate(ctx context.Context, t *job.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := s.schedule(ctx, v.Backend); err != nil {
-		return err
+	if v.Backend == "" {
+		return errNoBackend
 	}
-	var from *Image
+	from, err := s.fillNew(ctx, t, v, args)
+	if err != nil {
+		return s.elsewhere(ctx, t, v, args, err)
+	}
+	return s.finishCreate(ctx, v.ID, from)
+}
+
+// fillNew makes a new volume's bytes on its backend. from is the image that they
+// are of, if there is one.
+func (s *Service) fillNew(ctx context.Context, t *job.Task, v block.Volume, args createArgs) (from *Image, err error) {
+	if err := s.schedule(ctx, v.Backend); err != nil {
+		return nil, atBackend(err)
+	}
 	switch {
 	case args.Image != "":
 		from, err = s.fillFromImage(ctx, t, v, args)
@@ -39,10 +51,7 @@ func (s *Service) runCreate(ctx context.Context, t *job.Task) error {
 	default:
 		err = s.makeEmpty(ctx, v)
 	}
-	if err != nil {
-		return err
-	}
-	return s.finishCreate(ctx, v.ID, from)
+	return from, err
 }
 
 func (s *Service) finishCreate(ctx context.Context, id block.VolumeID, from *Image) error {
@@ -72,7 +81,7 @@ func (s *Service) makeEmpty(ctx context.Context, v block.Volume) error {
 	if err != nil {
 		return err
 	}
-	return store.CreateVolume(ctx, v.ID, v.Size*block.GiB)
+	return atBackend(store.CreateVolume(ctx, v.ID, v.Size*block.GiB))
 }
 
 func (s *Service) fillFromSnapshot(ctx context.Context, t *job.Task, v block.Volume) error {
@@ -135,7 +144,7 @@ func (s *Service) fill(ctx context.Context, t *job.Task, v block.Volume, backend
 		return err
 	}
 	if s.backends.Shared(backend, v.Backend) {
-		return source.CloneSnapshot(ctx, v.ID, from, v.Size*block.GiB)
+		return atBackend(source.CloneSnapshot(ctx, v.ID, from, v.Size*block.GiB))
 	}
 	if err := s.makeEmpty(ctx, v); err != nil {
 		return err

@@ -25,6 +25,9 @@ func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
 		return err
 	}
 	v, err := s.wanted(ctx, block.VolumeID(t.Job.Subject), whileRestoring...)
+	if err == nil && v.Backend == "" {
+		err = errNoBackend
+	}
 	if err == nil {
 		err = s.restore(ctx, t, v, args)
 	}

@@ -63,6 +63,9 @@ func (s *Service) eraseVolume(ctx context.Context, v block.Volume, own block.Job
 }
 
 func (s *Service) deleteBytes(ctx context.Context, v block.Volume) error {
+	if v.Backend == "" {
+		return nil // there was none that could take it
+	}
 	store, err := s.backends.Of(v.Backend)
 	if err != nil {
 		return err

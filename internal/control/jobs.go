@@ -11,6 +11,7 @@ import (
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
 	"kvol/internal/job"
+	"kvol/internal/placement"
 	"kvol/internal/recovery"
 )
 
@@ -64,6 +65,8 @@ func (s *Service) caller(project block.ProjectID, user block.UserID, a asker) (b
 type createArgs struct {
 	Image string `json:"image,omitempty"` // id
 	asker
+	// Place is what place the volume wants; nil where there is one backend only.
+	Place *placement.Request `json:"place,omitempty"`
 }
 
 type extendArgs struct {

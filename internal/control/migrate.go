@@ -10,6 +10,7 @@ import (
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
 	"kvol/internal/job"
+	"kvol/internal/placement"
 )
 
 // Migration is os-migrate_volume: where a volume is to move.
@@ -19,21 +20,28 @@ type Migration struct {
 	Lock    bool   // nobody else is to work on an available volume meanwhile
 }
 
+// migrateArgs say where a volume moves, and how many GiB are promised there while
+// it does. The arguments of a retype say it by the same names.
 type migrateArgs struct {
 	Backend string `json:"backend"`
+	GiB     int64  `json:"gib,omitempty"`
 }
 
 // moveEndArgs say between which backends a volume moved.
 type moveEndArgs struct {
 	Job    block.JobID    `json:"job"` // which moves it
 	Volume block.VolumeID `json:"volume"`
-	From   string         `json:"from"`
+	From   string         `json:"from"` // To, for a backend that could not make the volume
 	To     string         `json:"to"`
 }
 
 // moveEndTime is how long the end of a move waits before it looks again whether
 // the move is over.
 const moveEndTime = time.Second
+
+// forsakenTime is how long a store that could not make a volume is let alone
+// before what it has of it is removed.
+const forsakenTime = time.Minute
 
 // errBound is why a volume can't leave its backend.
 var errBound = block.Errorf(block.Invalid, "The volume has snapshots, belongs to a group or to "+
@@ -52,7 +60,11 @@ func (s *Service) MigrateVolume(ctx context.Context, c block.Caller, id block.Vo
 	if _, ok := s.backends.Backend(m.Backend); !ok || s.schedule(ctx, m.Backend) != nil {
 		return block.Errorf(block.Invalid, "Invalid host: No available service named '%s'", m.Host)
 	}
-	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+	if err := s.measureRooms(ctx); err != nil {
+		return err
+	}
+	var at placed
+	err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
 		v, err := volumeOf(tx, c, id)
 		if err != nil {
 			return err
@@ -66,6 +78,9 @@ func (s *Service) MigrateVolume(ctx context.Context, c block.Caller, id block.Vo
 			return invalidVolume("Volume %s status must be available or in-use, must not be migrating, have snapshots, "+
 				"be replicated, be part of a group and destination host/cluster must be different than the current one", id)
 		}
+		if fits, err := s.moves(ctx, tx, &at, v, m.Backend); !fits || err != nil {
+			return err
+		}
 		v.MigrationStatus = block.MigrationStarting
 		if err := tx.UpdateVolume(v); err != nil {
 			return err
@@ -75,8 +90,40 @@ func (s *Service) MigrateVolume(ctx context.Context, c block.Caller, id block.Vo
 				return err
 			}
 		}
-		return enqueue(tx, jobVolumeMigrate, string(id), migrateArgs{Backend: m.Backend})
+		return enqueue(tx, jobVolumeMigrate, string(id), migrateArgs{Backend: m.Backend, GiB: v.Size})
 	})
+	if err == nil {
+		s.tellPlaced(ctx, at)
+	}
+	return err
+}
+
+// moves asks whether a backend has room for a volume that an administrator moves
+// there; what its type wants does not matter then. Where it has none, the
+// migration has failed, and its project is told.
+func (s *Service) moves(ctx context.Context, tx *catalog.Tx, at *placed, v block.Volume, to string) (fits bool,
+	err error) {
+	t, err := typeByID(tx, v.TypeID)
+	if err != nil {
+		return false, err
+	}
+	*at = placed{what: "migrate", volume: v, size: v.Size}
+	at.decision, err = s.place(tx, placement.Request{Size: v.Size, Specs: provisioning(t), Only: []string{to}}, false)
+	if err != nil || at.decision.Backend() != "" {
+		return err == nil, err
+	}
+	v.MigrationStatus = block.MigrationError
+	return false, first(tx.UpdateVolume(v), at.keep(tx), tell(tx, v.Project, block.RequestID(ctx), aboutVolume,
+		string(v.ID), actionMigrate, detailNoBackend, errNoBackend))
+}
+
+// provisioning is the one extra spec of a type that is about room.
+func provisioning(t *block.VolumeType) map[string]string {
+	const key = "provisioning:type"
+	if t == nil || t.ExtraSpecs[key] == "" {
+		return nil
+	}
+	return map[string]string{key: t.ExtraSpecs[key]}
 }
 
 // CompleteMigration is os-migrate_volume_completion, by which a compute service
@@ -267,7 +314,11 @@ func (s *Service) runMoveEnd(ctx context.Context, t *job.Task) error {
 			return err
 		}
 		if v.ID == "" || !s.backends.Shared(backend, v.Backend) {
-			if err := ignoring(block.NotFound, store.DeleteVolume(ctx, args.Volume)); err != nil {
+			err := ignoring(block.NotFound, store.DeleteVolume(ctx, args.Volume))
+			if args.From == args.To && block.Is(err, block.Unavailable) {
+				return job.Snooze(forsakenTime, err) // it was left because it failed: it may take long to come back
+			}
+			if err != nil {
 				return err
 			}
 			continue

@@ -7,55 +7,54 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
-	"kvol/internal/driver"
+	"kvol/internal/placement"
 )
 
-// Pool is a backend and the room that it has.
+// Pool is a backend and the room that it has, in the numbers by which places for
+// volumes are found.
 type Pool struct {
-	Backend    string
-	Capacity   driver.Capacity
-	Allocated  int64 // GiB of the volumes on it
-	Replicated bool  // volumes of some type on it are protected
+	placement.Pool
+	Name       string            // volume_backend_name
+	Replicated bool              // volumes of some type on it are protected
+	Extra      map[string]string // capabilities beside those of all backends
 	At         time.Time
 }
 
+// Takes reports whether a type's extra specs let its volumes lie here.
+func (p Pool) Takes(t block.VolumeType) bool {
+	return placement.Unsatisfied(map[string][]string{"volume_backend_name": p.Capabilities["volume_backend_name"]},
+		t.ExtraSpecs) == ""
+}
+
+// Ratio is how many times its store's room volumes may have; 0 for no bound.
+func (p Pool) Ratio() float64 { return placement.Ratio(p.Pool) }
+
 // Pools lists the backends that answer now, by name.
-func (s *Service) Pools(ctx context.Context, c block.Caller) (pools []Pool, err error) {
+func (s *Service) Pools(ctx context.Context, c block.Caller) (list []Pool, err error) {
 	if err := mustAdminister(c, "scheduler_extension:scheduler_stats:get_pools"); err != nil {
 		return nil, err
 	}
-	var uses []catalog.BackendUse
-	var types []block.VolumeType
-	var now time.Time
-	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		now = tx.Now
-		if uses, err = tx.BackendUses(); err != nil {
-			return err
-		}
-		types, err = tx.Types(block.ListQuery{Limit: -1}, true)
-		return err
-	})
-	if err != nil {
+	if err := s.measureRooms(ctx); err != nil {
 		return nil, err
 	}
-	for _, b := range s.sortedBackends() {
-		ask, cancel := context.WithTimeout(ctx, capacityTimeout)
-		capacity, err := s.backends.Capacity(ask, b.Name)
-		cancel()
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		list = nil
+		types, err := tx.Types(block.ListQuery{Limit: -1}, true)
 		if err != nil {
-			s.log.Warn("a store does not tell its room", "backend", b.Name, "err", err)
-			continue
+			return err
 		}
-		p := Pool{Backend: b.Name, Capacity: capacity, At: now}
-		for _, u := range uses {
-			if u.Backend == b.Name {
-				p.Allocated += u.VolumeGiB
+		pools, err := s.pools(tx, false)
+		for _, p := range pools {
+			if !p.Known {
+				continue // it said so in the log
 			}
+			name := s.capable[false][p.Backend]["volume_backend_name"][0]
+			list = append(list, Pool{p, name, s.replicates(p.Backend, types),
+				s.cfg.Placing.Backends[p.Backend].Capabilities, tx.Now})
 		}
-		p.Replicated = s.replicates(b.Name, types)
-		pools = append(pools, p)
-	}
-	return pools, nil
+		return err
+	})
+	return list, err
 }
 
 // Capabilities says whether a backend is there, to whom may know.

@@ -19,6 +19,7 @@ type NewVolume struct {
 	ImageRef          *string // id, name, or a URL that ends in the id
 	Multiattach       bool
 	Metadata          map[string]string
+	Hints             Hints
 }
 
 // Text is a nullable text that a change may leave alone: Set says whether it

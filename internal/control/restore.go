@@ -19,6 +19,9 @@ type Restored struct {
 // cinder/backup/api.py restore.
 func (s *Service) RestoreBackup(ctx context.Context, c block.Caller, id block.BackupID, to *block.VolumeID,
 	name *string) (r Restored, err error) {
+	if err := s.measureRooms(ctx); err != nil {
+		return r, err
+	}
 	err = s.changeBackup(ctx, c, id, "backup:restore", membersRule, func(tx *catalog.Tx, b block.Backup) error {
 		if err := s.backupsServed(tx); err != nil {
 			return err
@@ -81,9 +84,12 @@ func (s *Service) newForRestore(
 		name = &text
 	}
 	description := "auto-created_from_restore_from_backup"
-	v, t, err := s.planVolume(tx, c, NewVolume{Size: &b.Size, Name: name, Description: &description}, nil)
+	v, t, _, err := s.planVolume(tx, c, NewVolume{Size: &b.Size, Name: name, Description: &description}, nil)
 	if err != nil {
 		return v, err
+	}
+	if v.Backend == "" {
+		return v, noBackend()
 	}
 	v.Status, v.Bootable, v.ImageMetadata = block.VolumeRestoring, b.Bootable, b.ImageMetadata
 	if err := s.encryptAs(tx, &v, b); err != nil {

@@ -7,6 +7,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/job"
+	"kvol/internal/placement"
 )
 
 // Whether a retype may move a volume to another backend.
@@ -18,13 +19,22 @@ const (
 type retypeArgs struct {
 	Type   block.TypeID `json:"type"`
 	Policy string       `json:"policy"`
+	// Placed says that Backend was chosen; "" is none then. GiB is what the volume is
+	// promised there while it moves.
+	Placed  bool   `json:"placed"`
+	Backend string `json:"backend"`
+	GiB     int64  `json:"gib,omitempty"`
 }
 
 // RetypeVolume states the intent to give a volume another type, by name or id.
 // A type of another backend moves the volume there, if policy is
 // MigrateOnDemand (cinder/volume/api.py, retype).
 func (s *Service) RetypeVolume(ctx context.Context, c block.Caller, id block.VolumeID, newType, policy string) error {
-	return s.changeVolume(ctx, c, id, "volume:retype", func(tx *catalog.Tx, v block.Volume) error {
+	if err := s.measureRooms(ctx); err != nil {
+		return err
+	}
+	var at placed
+	err := s.changeVolume(ctx, c, id, "volume:retype", func(tx *catalog.Tx, v block.Volume) error {
 		t, err := typeOf(tx, c, newType)
 		if err != nil {
 			return err
@@ -44,8 +54,43 @@ func (s *Service) RetypeVolume(ctx context.Context, c block.Caller, id block.Vol
 		if _, err := tx.MoveVolume(id, block.Retype); err != nil {
 			return refusal(err, cantRetype())
 		}
-		return enqueue(tx, jobVolumeRetype, string(id), retypeArgs{Type: t.ID, Policy: policy})
+		args, p, err := s.placeRetyped(tx, v, t, policy)
+		at = p
+		return first(err, enqueue(tx, jobVolumeRetype, string(id), args))
 	})
+	if err == nil {
+		s.tellPlaced(ctx, at)
+	}
+	return err
+}
+
+// placeRetyped chooses where a volume of another type lies: where it is, if that
+// is as the type wants it, else where the type's volumes lie, if it may move
+// (cinder/scheduler/filter_scheduler.py, find_retype_backend).
+func (s *Service) placeRetyped(tx *catalog.Tx, v block.Volume, t block.VolumeType, policy string) (retypeArgs, placed,
+	error) {
+	args, p := retypeArgs{Type: t.ID, Policy: policy, Placed: true}, placed{what: "retype", volume: v, size: v.Size}
+	if b, ok := s.backends.Backend(v.Backend); ok && s.satisfies(b, t) {
+		args.Backend = v.Backend // also where nothing new is placed
+		p.decision.Candidates = []placement.Candidate{{Backend: v.Backend}}
+		return args, p, nil
+	}
+	r := placement.Request{Size: v.Size, Specs: t.ExtraSpecs, Zones: []string{v.AvailabilityZone}, At: v.Backend}
+	if only := s.defaultBackend(&t); only != "" {
+		r.Only = []string{only}
+	}
+	if policy != MigrateOnDemand {
+		r.Only = []string{v.Backend}
+	}
+	var err error
+	if p.decision, err = s.place(tx, r, s.protected(t.ID)); err != nil {
+		return args, p, err
+	}
+	if args.Backend = p.decision.Backend(); args.Backend == "" {
+		return args, p, p.keep(tx)
+	}
+	args.GiB = v.Size
+	return args, p, nil
 }
 
 // cantRetype is the one sentence that Cinder has for all of it.
@@ -159,9 +204,14 @@ func (s *Service) retype(ctx context.Context, t *job.Task, v block.Volume, args 
 	if err != nil {
 		return err
 	}
-	backend, err := s.retypedBackend(v, to)
-	if err != nil {
-		return err
+	backend := args.Backend
+	if !args.Placed { // by a program that did not choose yet
+		if backend, err = s.retypedBackend(v, to); err != nil {
+			return err
+		}
+	}
+	if backend == "" {
+		return errNoBackend
 	}
 	commit := func(tx *catalog.Tx, v block.Volume) error { return s.retyped(tx, v, args.Type, backend) }
 	same := wanted.Same(v.Encryption)

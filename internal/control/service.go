@@ -27,11 +27,12 @@ type Config struct {
 	// no type.
 	DefaultType string
 	// DefaultBackend holds volumes of no type and of types that name no backend.
-	// Where it is "" and the zone has one backend, that one.
+	// Where it is "", every backend may.
 	DefaultBackend string
 	// AvailabilityZones are the names that tenants may use; the first is the
 	// default.
 	AvailabilityZones []string
+	Placing           Placing
 	Images            Images // nil: no image service
 	// Backups is where backups are kept; nil for nowhere.
 	Backups *backup.Repository
@@ -98,6 +99,8 @@ type Service struct {
 	peers    peerBook
 	healing  *healing
 	guards   guards
+	stock    rooms
+	capable  map[bool]map[string]map[string][]string // of types that are protected or not, and by backend; only read
 
 	operating operating
 	contest   contest
@@ -132,6 +135,10 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	s.devices, s.exports = newDevices(s.backends), newExports(s, cfg.Key)
+	s.capable = map[bool]map[string]map[string][]string{false: {}, true: {}}
+	for _, b := range s.backends.Backends() {
+		s.capable[false][b.Name], s.capable[true][b.Name] = s.capabilitiesOf(b, false), s.capabilitiesOf(b, true)
+	}
 	return s, nil
 }
 

@@ -74,7 +74,11 @@ func (s *Service) services(ctx context.Context) ([]ServiceInfo, error) {
 		cancel()
 		st := stateOf(states, VolumeService, b.Name)
 		st.Replication = s.replicationOf(st, types)
-		all = append(all, ServiceInfo{st, zone, err == nil, "", now})
+		in := zone
+		if own := s.cfg.Placing.Backends[b.Name].Zones; len(own) > 0 {
+			in = own[0]
+		}
+		all = append(all, ServiceInfo{st, in, err == nil, "", now})
 	}
 	schedules := stateOf(states, SchedulerService, "")
 	for _, p := range processes { // each of them takes requests

@@ -99,7 +99,7 @@ func elsewhere(name string) bool {
 		strings.Contains(name, "GroupSpec") || backupMethods(nil, alice, "")[name] != nil {
 		return true
 	}
-	if slices.Contains(auditMethods, name) {
+	if slices.Contains(auditMethods, name) || slices.Contains(placeMethods, name) {
 		return true
 	}
 	if slices.Contains(typeMethods, name) || slices.Contains(storeMethods, name) || slices.Contains(truthMethods, name) ||

@@ -199,12 +199,9 @@ func TestTypePlaces(t *testing.T) {
 		{map[string]string{"volume_backend_name": "fast", "storage_protocol": "nbd", "vendor_name": "s== kvol",
 			"capabilities:multiattach": "<is> true", "vendor:key": "x", "anything": "y"}, "fast", "kr-a", ""},
 		{map[string]string{"volume_backend_name": "fast", "RESKEY:availability_zones": "kr-c, kr-b"}, "fast", "kr-b", ""},
-		{map[string]string{"volume_backend_name": "fast", "storage_protocol": "FC"}, "", "",
-			"No backend of this zone can hold the volume."},
-		{map[string]string{"volume_backend_name": "fast", "capabilities:unheard": "<is> True"}, "", "",
-			"No backend of this zone can hold the volume."},
-		{map[string]string{"volume_backend_name": "fast", "replication_enabled": "<is> True"}, "", "",
-			"No backend of this zone can hold the volume."},
+		{map[string]string{"volume_backend_name": "fast", "storage_protocol": "FC"}, "", "kr-a", ""},            // no backend
+		{map[string]string{"volume_backend_name": "fast", "capabilities:unheard": "<is> True"}, "", "kr-a", ""}, // no backend
+		{map[string]string{"volume_backend_name": "fast", "replication_enabled": "<is> True"}, "", "kr-a", ""},  // no backend
 		{map[string]string{"volume_backend_name": "fast", "RESKEY:availability_zones": "far"}, "", "",
 			"Volume type is only supported in these availability zones: ['far']"},
 	} {

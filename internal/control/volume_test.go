@@ -68,8 +68,6 @@ func TestCreateVolumeRules(t *testing.T) {
 			"Volume type " + nobody + " could not be found."},
 		"private type": {control.NewVolume{Size: one, VolumeType: ptr("secret")}, block.NotFound,
 			"Volume type with name secret could not be found."},
-		"no backend": {control.NewVolume{Size: one, VolumeType: ptr("lost")}, block.Unavailable,
-			"No backend of this zone can hold the volume."},
 		"type too small": {control.NewVolume{Size: one, VolumeType: ptr("sized")}, block.Invalid,
 			"Invalid input received: Specified volume size of '1' is less than the minimum required size of '2' " +
 				"for volume type 'sized'."},

@@ -39,7 +39,8 @@ type zone struct {
 	catalog  *catalog.Catalog
 	fast     *drivertest.Faults
 	slow     *drivertest.Faults
-	closer   *closer // in front of the fast store
+	racks    map[string]*drivertest.Faults // see racks
+	closer   *closer                       // in front of the fast store
 	images   *memoryImages
 	vault    *storetest.Faults // where backups are kept
 	temp     string

@@ -41,6 +41,7 @@ type track struct {
 	flow    *pace.Flow // its turns on the lane's shaper; nil before the first
 	first   bool       // of flow: that of a first copy
 
+	quiet  quiet
 	gauged time.Time // when what the target lacks was counted
 	tidy   bool      // nothing was left over when last looked
 	status LinkStatus
@@ -113,7 +114,7 @@ func (s *Sender) pushLocked(t *track) {
 }
 
 func (s *Sender) kickLocked(t *track) {
-	t.failures, t.again = 0, true
+	t.failures, t.again, t.quiet = 0, true, quiet{}
 	if l := s.lanes[t.zone]; t.index >= 0 && l != nil {
 		t.due, t.again = s.cfg.Now(), false
 		l.failures, l.notBefore = 0, time.Time{}
@@ -182,6 +183,13 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 	t, l, now := v.track, v.lane, s.cfg.Now()
 	l.running[v.kind]--
 	t.status.Sending = false
+	if v.skipped {
+		if t.due = began.Add(v.interval()); t.again {
+			t.again, t.due = false, now
+		}
+		s.pushLocked(t)
+		return
+	}
 	if v.over && err == nil {
 		delete(s.tracks, t.key)
 		s.leaveLocked(t)

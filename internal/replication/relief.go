@@ -64,6 +64,7 @@ func (s *Sender) giveUp(ctx context.Context, backend string, free int64) error {
 		given, err := v.giveUp(ctx, backend, free)
 		s.mu.Lock()
 		t.blank, t.cut, t.instant = v.link.Confirmed.ID == "", v.link.Target != nil, instantOf(v.link)
+		t.quiet = quiet{}
 		t.status.fill(v.link, t.zone)
 		s.pushLocked(t)
 		s.mu.Unlock()

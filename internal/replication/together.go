@@ -141,6 +141,7 @@ func (s *Sender) reserve(v *visit) (others []*track, ok bool) {
 func (s *Sender) release(others []*track, cut map[trackKey]bool) {
 	s.mu.Lock()
 	for _, t := range others {
+		t.quiet = quiet{}
 		if cut[t.key] {
 			t.due, t.cut = s.cfg.Now(), true
 		}

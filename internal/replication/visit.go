@@ -40,6 +40,7 @@ type visit struct {
 	released   bool // the link's protection is not configured any more
 	paused     bool // its group was taken out of replication
 	waits      bool // for other members of its group
+	skipped    bool // nothing happened since the last one, see quiet
 
 	remote *Remote
 	peer   Target // nil before the target answered
@@ -53,6 +54,9 @@ type visit struct {
 
 // run does what is to be done now.
 func (v *visit) run(ctx context.Context) error {
+	if v.skipped = v.idle(ctx); v.skipped {
+		return nil
+	}
 	if err := v.load(ctx); err != nil {
 		return err
 	}
@@ -94,6 +98,7 @@ func (v *visit) run(ctx context.Context) error {
 	if !dirty && !apart && told && v.looked.Sub(v.link.Current) < v.heartbeatEvery() {
 		v.dirtySince = time.Time{}
 		v.lacks(0)
+		v.rests()
 		return nil
 	}
 	have, err := v.offer(ctx)
@@ -107,8 +112,8 @@ func (v *visit) run(ctx context.Context) error {
 	}
 	if dirty || apart || have.newest().ID != v.link.Confirmed.ID {
 		err = v.update(ctx, have)
-	} else {
-		err = v.heartbeat(ctx, v.looked, !told, v.nameless(have))
+	} else if err = v.heartbeat(ctx, v.looked, !told, v.nameless(have)); err == nil {
+		v.rests()
 	}
 	return v.fenced(ctx, err)
 }

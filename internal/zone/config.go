@@ -35,6 +35,7 @@ type Config struct {
 	Peers   []PeerZone   `yaml:"peers"`
 	Exports ExportConfig `yaml:"exports"`
 
+	Placement   PlacementConfig    `yaml:"placement"`
 	Stores      []StoreConfig      `yaml:"stores"`
 	Backends    []BackendConfig    `yaml:"backends"`
 	VolumeTypes []TypeConfig       `yaml:"volume_types"`
@@ -136,6 +137,9 @@ type StoreConfig struct {
 	MaxGiB     int64  `yaml:"max_gib"`     // 0: the file system's room
 	ScrubMiB   int64  `yaml:"scrub_mib_s"` // MiB read and checked each second; 0: never
 
+	Reserved int           `yaml:"reserved_percentage"`         // of its room, that volumes may not take
+	Ratio    OverSubscribe `yaml:"max_over_subscription_ratio"` // no bound if absent
+
 	RBD RBDConfig `yaml:"rbd"` // where driver is rbd
 	NFS NFSConfig `yaml:"nfs"` // where driver is nfs; the directory is dir
 }
@@ -166,6 +170,10 @@ type BackendConfig struct {
 	SVMIP     string `yaml:"svm_ip"`
 	ClusterIP string `yaml:"cluster_ip"`
 	Path      string `yaml:"path"`
+
+	VolumeBackendName string            `yaml:"volume_backend_name"` // what types call it beside its name
+	AvailabilityZones []string          `yaml:"availability_zones"`  // all if absent
+	Capabilities      map[string]string `yaml:"capabilities"`        // for types' extra specs
 }
 
 // TypeConfig is a volume type.

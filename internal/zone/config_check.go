@@ -42,7 +42,7 @@ func (c *Config) check() error {
 		return fmt.Errorf("kvol_api.time_zone: %w", err)
 	}
 	err := cmp.Or(c.Process.check(c.Catalog.URL), c.checkIdentity(), c.Nova.check(), c.Exports.Discovery.check(),
-		c.KeyManager.check(), c.DR.check(), c.Backup.check(), c.checkTypes())
+		c.KeyManager.check(), c.DR.check(), c.Backup.check(), c.Placement.check(), c.checkTypes())
 	if err != nil {
 		return err
 	}
@@ -68,6 +68,9 @@ func (c *Config) checkTypes() error {
 			return fmt.Errorf("backends: %s is there twice", b.Name)
 		}
 		backends[b.Name] = true
+		if err := b.check(c.AvailabilityZones); err != nil {
+			return err
+		}
 	}
 	for id, specs := range c.Exports.VolumeQoS {
 		if err := qos.Check(specs); err != nil {
@@ -79,7 +82,7 @@ func (c *Config) checkTypes() error {
 		if _, ok := block.ParseID(string(t.ID)); !ok {
 			return fmt.Errorf("volume_types: %s: id %q is no UUID", t.Name, t.ID)
 		}
-		if !backends[t.ExtraSpecs["volume_backend_name"]] {
+		if !c.named(t.ExtraSpecs["volume_backend_name"]) {
 			return fmt.Errorf("volume_types: %s: extra_specs.volume_backend_name %q is not among the backends",
 				t.Name, t.ExtraSpecs["volume_backend_name"])
 		}
@@ -105,6 +108,8 @@ func (c *StoreConfig) check() error {
 	case c.RBD.Hosts != nil && c.RBD.Namespace != "":
 		return fmt.Errorf("stores: %s: rbd: hosts use images of the pool's default namespace only: os-brick has no word "+
 			"for others", c.Name)
+	case c.Reserved < 0 || c.Reserved > 99:
+		return fmt.Errorf("stores: %s: reserved_percentage: %d is not between 0 and 99", c.Name, c.Reserved)
 	case c.RBD.Timeout < 0 || c.RBD.IOTimeout < 0:
 		return fmt.Errorf("stores: %s: rbd: a time-out is negative", c.Name)
 	case c.Driver != "nfs" && c.NFS != (NFSConfig{}):

@@ -51,7 +51,8 @@ func (s *Server) routes() http.Handler {
 	kvolAPI := plain(kvol.New(kvol.Config{Service: s.control, Tokens: s.kvol, Users: s.kvolUsers(),
 		TimeZone: location, InternalStatus: s.cfg.KvolAPI.InternalErrorStatus, Now: s.env.Now, Log: s.log}))
 	drAPI := plain(dr.New(dr.Config{Service: s.control, Auth: s.auth, Log: s.log}))
-	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.auth, Log: s.log}))
+	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.auth, Placements: s.placements,
+		Log: s.log}))
 	documents := plain(documents(blocks))
 	keyManager := plain(keymanager.New(keymanager.Config{Service: keystore.NewService(s.catalog, s.control.Sealer()),
 		Auth: s.auth, AuthURL: s.authURL, PublicURL: s.cfg.PublicURL, Log: s.log}))

@@ -1,6 +1,7 @@
 package cinder
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -28,18 +29,18 @@ func listPools(c *call) error {
 	if err := c.refusePoolFilters(ps); err != nil {
 		return err
 	}
-	wanted := ""
+	var wanted *block.VolumeType
 	if name, ok := ps.get("volume_type"); ok && c.view.since(35) {
 		t, err := c.s.cfg.Control.Type(c.r.Context(), c.caller, name)
 		if err != nil {
 			return err
 		}
-		wanted = t.BackendName()
+		wanted = &t
 	}
 	rows := []map[string]any{}
 	for _, p := range pools {
 		name := c.host(p.Backend) + "#" + p.Backend
-		if asked, ok := ps.get("name"); ok && c.view.since(28) && asked != name || wanted != "" && wanted != p.Backend {
+		if asked, ok := ps.get("name"); ok && c.view.since(28) && asked != name || wanted != nil && !p.Takes(*wanted) {
 			continue
 		}
 		row := map[string]any{"name": name}
@@ -71,18 +72,27 @@ const (
 	driverVersion = "1.0"
 )
 
-// capabilities are what Cinder's scheduler knows of a pool. Stores keep what
-// was written only, and nothing limits how much volumes may promise.
+// capabilities are what the scheduler knows of a pool, and goes by. Stores keep
+// what was written only; what backends have beside what all have is told as it is
+// configured.
 func capabilities(p control.Pool) map[string]any {
-	gib := func(n int64) float64 { return float64(n) / float64(block.GiB) }
-	return map[string]any{
-		"pool_name": p.Backend, "volume_backend_name": p.Backend, "vendor_name": vendor, "driver_version": driverVersion,
-		"storage_protocol": "iSCSI", "total_capacity_gb": gib(p.Capacity.Total), "free_capacity_gb": gib(p.Capacity.Free),
-		"allocated_capacity_gb": p.Allocated, "provisioned_capacity_gb": p.Allocated, "reserved_percentage": 0,
-		"max_over_subscription_ratio": "auto", "thin_provisioning_support": true, "thick_provisioning_support": false,
+	shown := map[string]any{}
+	for name, value := range p.Extra {
+		shown[name] = value
+	}
+	var ratio any = "infinite" // nothing bounds what volumes promise
+	if bound := p.Ratio(); bound > 0 {
+		ratio = bound
+	}
+	maps.Copy(shown, map[string]any{
+		"pool_name": p.Backend, "volume_backend_name": p.Name, "vendor_name": vendor, "driver_version": driverVersion,
+		"storage_protocol": "iSCSI", "total_capacity_gb": p.Total, "free_capacity_gb": p.Free,
+		"allocated_capacity_gb": p.Allocated, "provisioned_capacity_gb": p.Promised, "reserved_percentage": p.Reserved,
+		"max_over_subscription_ratio": ratio, "thin_provisioning_support": true, "thick_provisioning_support": false,
 		"QoS_support": true, "multiattach": true, "consistencygroup_support": false, "replication_enabled": p.Replicated,
 		"filter_function": nil, "goodness_function": nil, "timestamp": p.At.UTC().Format(timeForm),
-	}
+	})
+	return shown
 }
 
 // showCapabilities is GET /capabilities/{host}.

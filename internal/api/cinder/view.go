@@ -153,7 +153,11 @@ func (v view) volumeHost(e *encoder, vol block.Volume) {
 		textOrNull(e, "os-vol-mig-status-attr:migstat", vol.MigrationStatus)
 		e.nullMember("os-vol-mig-status-attr:name_id")
 	}
-	if v.shows.see(partHost) {
+	switch {
+	case !v.shows.see(partHost):
+	case vol.Backend == "": // none could take it
+		e.nullMember("os-vol-host-attr:host")
+	default:
 		e.stringMember("os-vol-host-attr:host", v.host+"@"+vol.Backend+"#"+vol.Backend)
 	}
 }

@@ -76,6 +76,7 @@ func createVolume(c *call) error {
 	if err != nil {
 		return err
 	}
+	req.Hints = hints(o.object("OS-SCH-HNT:scheduler_hints"))
 	if c.view.v3 {
 		if err := refuseNewer(c.view.edition, o.object("volume")); err != nil {
 			return err
@@ -118,6 +119,38 @@ func newVolume(in edition, o *object) (control.NewVolume, error) {
 		return req, invalid("Invalid input received: Volume size 'None' must be an integer and greater than 0")
 	}
 	return req, nil
+}
+
+// hints reads scheduler hints; those that are not known are passed over. What is
+// no id, or no list of ids, fits no backend
+// (cinder/scheduler/filters/affinity_filter.py).
+func hints(o *object) (h control.Hints) {
+	if o == nil {
+		return h
+	}
+	h.Same = hinted(o, "same_host", &h)
+	h.Different = hinted(o, "different_host", &h)
+	return h
+}
+
+func hinted(o *object, name string, h *control.Hints) (ids []block.VolumeID) {
+	value, given := o.get(name)
+	if !given {
+		return nil
+	}
+	list, several := value.([]any)
+	if !several {
+		list = []any{value}
+	}
+	for _, one := range list {
+		text, _ := one.(string)
+		id, ok := block.ParseID(text)
+		if !ok {
+			h.Unreadable = true
+		}
+		ids = append(ids, block.VolumeID(id))
+	}
+	return ids
 }
 
 // refuseNewer refuses what /v3 refuses of a new volume: a flag that types took

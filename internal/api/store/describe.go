@@ -20,6 +20,8 @@ type route struct {
 const (
 	root = "/api/store/v1/stores"
 	one  = root + "/{store}"
+
+	placements = "/api/store/v1/placements"
 )
 
 var routes = []route{
@@ -32,6 +34,15 @@ var routes = []route{
 	{http.MethodPost, one + "/runs", "begin a run; a store has one at a time", http.StatusAccepted, (*Server).begin,
 		"run", runBody{}},
 	{http.MethodGet, one + "/runs/{run}", "how a run stands", http.StatusOK, (*Server).run, "run", runBody{}},
+	{
+		http.MethodGet,
+		placements,
+		"volumes without a place, or with another one than at first, the newest first, at most 1,000",
+		http.StatusOK,
+		(*Server).placements,
+		"placements",
+		[]block.Placement{},
+	},
 	{http.MethodDelete, one + "/runs/{run}", "cancel a run; answered when it has ended", http.StatusOK,
 		(*Server).cancel, "run", runBody{}},
 	{http.MethodGet, "/api/store/v1/processes", "the processes that serve the zone together; none where one does",
@@ -54,6 +65,10 @@ func Document() *openapi.Document {
 		if rt.member == "damages" {
 			o.Parameters = []openapi.Parameter{{Name: "state", In: "query", Schema: openapi.Text.With("enum",
 				[]string{block.DamageStands, "all"}), Description: "all: also what was healed or is gone"}}
+		}
+		if rt.member == "placements" {
+			o.Parameters = []openapi.Parameter{
+				{Name: "volume", In: "query", Schema: openapi.Text, Description: "of this volume alone"}}
 		}
 		if rt.method == http.MethodPost {
 			o.RequestBody = &openapi.Body{Required: true, Content: openapi.JSON(openapi.Object(map[string]openapi.Schema{

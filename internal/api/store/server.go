@@ -5,6 +5,7 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -18,11 +19,14 @@ import (
 	"kvol/internal/upkeep"
 )
 
-// Config is what the front end works with. Service and Auth are needed.
+// Config is what the front end works with. All but Log is needed.
 type Config struct {
 	Service *upkeep.Service
 	Auth    api.Authenticator
-	Log     *slog.Logger // discarded if nil
+	// Placements lists volumes for which no backend was found, or another one than at
+	// first, of one volume where that is not "".
+	Placements func(ctx context.Context, c block.Caller, volume block.VolumeID, limit int) ([]block.Placement, error)
+	Log        *slog.Logger // discarded if nil
 }
 
 // Server is the front end: an http.Handler for /api/store/v1/.
@@ -148,6 +152,14 @@ func (s *Server) damages(r *http.Request, c block.Caller) (any, error) {
 	}
 	all, err := s.cfg.Service.Damages(r.Context(), c, r.PathValue("store"), over)
 	return map[string]any{"damages": each(all, damageView)}, err
+}
+
+// maxPlacements is how many placements an answer has at most.
+const maxPlacements = 1000
+
+func (s *Server) placements(r *http.Request, c block.Caller) (any, error) {
+	all, err := s.cfg.Placements(r.Context(), c, block.VolumeID(r.URL.Query().Get("volume")), maxPlacements)
+	return map[string]any{"placements": each(all, func(p block.Placement) block.Placement { return p })}, err
 }
 
 func (s *Server) runs(r *http.Request, c block.Caller) (any, error) {

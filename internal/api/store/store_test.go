@@ -56,7 +56,7 @@ func newDesk(t *testing.T) *desk {
 	})
 	fill(t, s)
 	service := upkeep.New(upkeep.Config{Catalog: c, Stores: map[string]driver.Driver{"main": s}})
-	d := &desk{t, openapitest.Hold(t, Document(), New(Config{Service: service, Auth: roles{}}))}
+	d := &desk{t, openapitest.Hold(t, Document(), New(Config{Service: service, Auth: roles{}, Placements: placed}))}
 	life, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- service.Run(life) }()
@@ -68,6 +68,44 @@ func newDesk(t *testing.T) *desk {
 		d.call("POST", "/main/runs", "admin", `{"kind":"check"}`, http.StatusServiceUnavailable)
 	})
 	return d
+}
+
+// placed is where volumes were placed, to administrators.
+func placed(_ context.Context, c block.Caller, volume block.VolumeID, limit int) ([]block.Placement, error) {
+	if !c.Admin() {
+		return nil, block.Errorf(block.Forbidden, "Only an administrator may know where volumes are placed.")
+	}
+	if volume == "none" {
+		return nil, nil
+	}
+	return []block.Placement{{Volume: volume, What: "create", Size: int64(limit), Failed: "b", Error: "It is full.",
+		Refused: []block.BackendRefusal{{Backend: "a", Filter: "CapacityFilter", Reason: "no room"}}}}, nil
+}
+
+// TestPlacements: operators alone learn where volumes found no place, and why.
+func TestPlacements(t *testing.T) {
+	d := newDesk(t)
+	get := func(query, token string, want int) string {
+		r := httptest.NewRequest(http.MethodGet, "/api/store/v1/placements"+query, nil)
+		r.Header.Set("X-Auth-Token", token)
+		w := httptest.NewRecorder()
+		if d.server.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%s as %s: %d %s", query, token, w.Code, w.Body)
+		}
+		return strings.TrimSpace(w.Body.String())
+	}
+	get("", "member", http.StatusForbidden)
+	get("", "nobody", http.StatusUnauthorized)
+	if got := get("?volume=none", "admin", http.StatusOK); got != `{"placements":[]}` {
+		t.Errorf("none: %s", got)
+	}
+	got := get("?volume=v", "admin", http.StatusOK)
+	for _, part := range []string{`"volume":"v"`, `"what":"create"`, `"failed":"b"`, `"error":"It is full."`,
+		`"refused":[{"backend":"a","filter":"CapacityFilter","reason":"no room"}]`} {
+		if !strings.Contains(got, part) {
+			t.Errorf("%s lacks %s", got, part)
+		}
+	}
 }
 
 func fill(t *testing.T, s *logstore.Store) {

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+)
+
+// paper is what is measured.
+type paper struct{ rows []table.Row }
+
+func (p *paper) note(what string, value any, unit string) {
+	p.rows = append(p.rows, table.Row{what, value, unit})
+	fmt.Fprintf(os.Stderr, "%s: %v %s\n", what, value, unit)
+}
+
+func (p *paper) print(to io.Writer) {
+	t := table.NewWriter()
+	t.SetOutputMirror(to)
+	t.AppendHeader(table.Row{"What", "Figure", "Unit"})
+	t.AppendRows(p.rows)
+	t.Render()
+}
+
+// times notes how long a question takes that is asked again and again, and how
+// many statements that is.
+func (l *lab) times(what string, rounds int, ask func(i int) error) error {
+	took := make([]time.Duration, rounds)
+	before := l.seen.count()
+	for i := range took {
+		began := time.Now()
+		if err := ask(i); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		took[i] = time.Since(began)
+	}
+	statements := float64(l.seen.count()-before) / float64(rounds)
+	slices.Sort(took)
+	l.paper.note(what+", p50", milliseconds(took[len(took)/2]), "ms")
+	l.paper.note(what+", p99", milliseconds(took[len(took)*99/100]), "ms")
+	l.paper.note(what+", statements", fmt.Sprintf("%.1f", statements), "")
+	return nil
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.3f", float64(d)/float64(time.Millisecond))
+}
+
+func bytesOf(path string) (n int64) {
+	for _, suffix := range []string{"", "-wal"} {
+		if info, err := os.Stat(path + suffix); err == nil {
+			n += info.Size()
+		}
+	}
+	return n
+}
+
+// heap is how many bytes are reachable.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// processor is how much of it the process used.
+func processor() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// statements are those that a catalog ran. Its methods may be called at once.
+type statements struct {
+	mu sync.Mutex // guards all below
+	n  int
+	of map[string]int // by text, since keep; nil: only counted
+
+	ever map[string]bool // texts; nil: not kept
+}
+
+func (s *statements) saw(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	word, _, _ := strings.Cut(text, " ")
+	if word == "BEGIN" || word == "COMMIT" || word == "ROLLBACK" {
+		return
+	}
+	if s.n++; s.of != nil {
+		s.of[text]++
+	}
+	if s.ever != nil {
+		s.ever[text] = true
+	}
+}
+
+func (s *statements) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.n
+}
+
+// keep has texts kept from now on, and returns those there were.
+func (s *statements) keep() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.of
+	s.of = map[string]int{}
+	return was
+}
+
+// most are the texts that ran most often.
+func most(of map[string]int, n int) (lines []string) {
+	for text, times := range of {
+		lines = append(lines, fmt.Sprintf("%8d %s", times, strings.Join(strings.Fields(text), " ")))
+	}
+	slices.SortFunc(lines, func(a, b string) int { return -cmp.Compare(a, b) })
+	return lines[:min(n, len(lines))]
+}
