@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 60s
 
-.PHONY: help build demo test check lint fuzz race crash sim soak-flips soak bench bench-api bench-dr setup clean
+.PHONY: help build demo test check lint fuzz race crash sim soak-flips soak bench bench-api bench-dr scale setup clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ bench-dr: build ## RPO, cost and speed of replication, each for STREAM (60s), dr
 	for n in $(VOLUMES); do KVOL_RECOVER_VOLUMES=$$n \
 		$(GO) test -count=1 -timeout 1h -v -run 'TestManyVolumesInOneCall' ./internal/zone/zonetest || exit 1; done
 	$(GO) run ./test/bench -kvol ./kvol -only zones
+
+SCALE ?= -volumes 1000000 -protected 10000
+scale: ## a zone of a million volumes without data: what lists, jobs, places and replication cost there
+	$(GO) run ./test/scale $(SCALE)
 
 bench: build setup ## speed and size as ratios against peers in the same run
 	test/bench.sh

@@ -90,19 +90,26 @@ func (l *lab) bulk(ctx context.Context) error {
 	if err := errors.Join(l.types(ctx), c.Close()); err != nil || l.volumes <= l.inserted() {
 		return err
 	}
-	empty, began := bytesOf(l.path), time.Now()
-	n := l.volumes - l.inserted()
+	began, n := time.Now(), l.volumes-l.inserted()
+	empty, err := bytesOf(ctx, l.path)
+	if err != nil {
+		return err
+	}
 	if err := bulk(ctx, l.path, n, l.projects); err != nil {
 		return err
 	}
-	l.paper.note("a volume's row with its indexes", (bytesOf(l.path)-empty)/int64(n), "bytes")
+	full, err := bytesOf(ctx, l.path)
+	if err != nil {
+		return err
+	}
+	l.paper.note("a volume's row with its indexes", (full-empty)/int64(n), "bytes")
 	l.paper.note("making the catalog", fmt.Sprintf("%.0f", time.Since(began).Seconds()), "s")
 	return nil
 }
 
 // inserted is how many volumes are made by the catalog's own calls: those that are
 // protected, and some for a measure.
-func (l *lab) inserted() int { return min(l.volumes, l.protected+batch) }
+func (l *lab) inserted() int { return min(l.volumes, l.protected+l.sample) }
 
 func (l *lab) fill(ctx context.Context) (err error) {
 	stores, backends := map[string]driver.Driver{}, []block.Backend{}

@@ -24,13 +24,18 @@ func (nothing) GaveUp(*catalog.Tx, block.Job, error) error { return nil }
 // jobs fills the queue with what has ended and with what is due, claims some by
 // hand, and has the runner do the rest.
 func (l *lab) jobs(ctx context.Context) error {
-	before := bytesOf(l.path)
+	before, err := bytesOf(ctx, l.path)
+	if err != nil {
+		return err
+	}
 	if err := l.enqueue(ctx, l.ended, true); err != nil {
 		return err
 	}
-	if l.ended > 0 {
-		l.paper.note("an ended job's row", (bytesOf(l.path)-before)/int64(l.ended), "bytes")
+	after, err := bytesOf(ctx, l.path)
+	if err != nil {
+		return err
 	}
+	l.paper.note("an ended job's row", (after-before)/int64(max(1, l.ended)), "bytes")
 	if err := l.enqueue(ctx, l.waiting, false); err != nil {
 		return err
 	}
@@ -38,7 +43,7 @@ func (l *lab) jobs(ctx context.Context) error {
 	if l.waiting < 2*l.rounds {
 		return errors.New("too few jobs wait")
 	}
-	err := l.times("claiming a job, one at a time", l.rounds, func(int) error {
+	err = l.times("claiming a job, one at a time", l.rounds, func(int) error {
 		return l.catalog.Update(ctx, func(tx *catalog.Tx) error {
 			_, ok, err := tx.ClaimJob(owner, time.Minute, kinds)
 			if err == nil && !ok {

@@ -18,6 +18,7 @@ import (
 type size struct {
 	volumes   int // of which as many as protected are of the protected type
 	protected int
+	sample    int           // volumes that are made by the catalog's own calls, beside the protected ones
 	ended     int           // jobs that are remembered
 	waiting   int           // jobs that are due
 	projects  int           // which own the volumes, one of them a tenth of all
@@ -29,7 +30,8 @@ func main() {
 	var s size
 	flag.IntVar(&s.volumes, "volumes", 1_000_000, "volumes of the zone")
 	flag.IntVar(&s.protected, "protected", 10_000, "of them, those that are replicated to one other zone")
-	flag.IntVar(&s.ended, "ended", 200_000, "jobs that have ended")
+	flag.IntVar(&s.sample, "sample", 5000, "volumes that are inserted one by one, beside the protected ones")
+	flag.IntVar(&s.ended, "ended", 100_000, "jobs that have ended")
 	flag.IntVar(&s.waiting, "waiting", 50_000, "jobs that are due")
 	flag.IntVar(&s.projects, "projects", 1000, "projects that own the volumes")
 	flag.DurationVar(&s.watch, "watch", 30*time.Second, "how long idle replication is watched")

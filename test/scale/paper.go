@@ -2,6 +2,9 @@ package main
 
 import (
 	"cmp"
+	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,7 +38,7 @@ func (p *paper) print(to io.Writer) {
 // many statements that is.
 func (l *lab) times(what string, rounds int, ask func(i int) error) error {
 	took := make([]time.Duration, rounds)
-	before := l.seen.count()
+	before, used := l.seen.count(), processor()
 	for i := range took {
 		began := time.Now()
 		if err := ask(i); err != nil {
@@ -44,9 +47,11 @@ func (l *lab) times(what string, rounds int, ask func(i int) error) error {
 		took[i] = time.Since(began)
 	}
 	statements := float64(l.seen.count()-before) / float64(rounds)
+	cost := (processor() - used) / time.Duration(rounds)
 	slices.Sort(took)
 	l.paper.note(what+", p50", milliseconds(took[len(took)/2]), "ms")
 	l.paper.note(what+", p99", milliseconds(took[len(took)*99/100]), "ms")
+	l.paper.note(what+", processor", milliseconds(cost), "ms")
 	l.paper.note(what+", statements", fmt.Sprintf("%.1f", statements), "")
 	return nil
 }
@@ -55,13 +60,15 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.3f", float64(d)/float64(time.Millisecond))
 }
 
-func bytesOf(path string) (n int64) {
-	for _, suffix := range []string{"", "-wal"} {
-		if info, err := os.Stat(path + suffix); err == nil {
-			n += info.Size()
-		}
+// bytesOf is how large a catalog is, without what is free in it.
+func bytesOf(ctx context.Context, path string) (n int64, err error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
+	if err != nil {
+		return 0, err
 	}
-	return n
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return n, db.QueryRowContext(ctx, `SELECT (page_count - freelist_count) * page_size
+		FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()`).Scan(&n)
 }
 
 // heap is how many bytes are reachable.

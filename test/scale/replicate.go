@@ -80,7 +80,7 @@ func (l *lab) replicate(ctx context.Context) error {
 		return err
 	}
 	operator := block.Caller{Project: project(1), User: "root", Roles: []string{"admin"}}
-	return l.times("assessing the health of all links", 5, func(int) error {
+	return l.times("assessing the health of all links", max(1, l.rounds/20), func(int) error {
 		time.Sleep(1100 * time.Millisecond) // an answer is good for a second
 		_, err := l.rules.Health(ctx, operator)
 		return err
