@@ -100,7 +100,8 @@ func (tx *Tx) giveBack(id block.JobID, owner string, at time.Time, errText strin
 // counted, so that a job that kills its process is given up at last.
 func (tx *Tx) ReclaimJobs(owner string) error {
 	tx.jobs = true
-	_, err := tx.exec("UPDATE jobs SET state = $3, owner = '', due_at = $4 WHERE owner = $1 AND state = $2",
+	_, err := tx.exec(`UPDATE jobs SET state = $3, owner = '', due_at = $4
+		WHERE ended_at IS NULL AND owner = $1 AND state = $2`,
 		owner, block.JobRunning, block.JobReady, micros(tx.Now))
 	return err
 }

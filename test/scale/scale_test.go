@@ -88,6 +88,7 @@ var large = []string{"volumes", "snapshots", "attachments", "jobs", "links", "re
 // wholly are statements that do read all of a table, and when.
 var wholly = []string{
 	"FROM links ORDER BY volume_id, protection", // once, when the sender starts; and each look at health
+	"FROM replicas ORDER BY created_at, id",     // each look at health
 }
 
 // wantIndexed asks SQLite how it runs each statement that was seen.
