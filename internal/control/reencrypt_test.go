@@ -357,7 +357,10 @@ func TestReencryptForHosts(t *testing.T) {
 	z := newZone(t)
 	store, err := logstore.Open(z.ctx, logstore.Options{Dir: t.TempDir()})
 	must(t, err)
-	t.Cleanup(func() { must(t, store.Close()) })
+	t.Cleanup(func() {
+		must(t, store.Check(context.WithoutCancel(t.Context())))
+		must(t, store.Close())
+	})
 	z.fast = drivertest.NewFaults(store)
 	z.restart()
 	hosted := z.encryptedOn("fast", "hosted", "luks", block.FrontEnd, 256)

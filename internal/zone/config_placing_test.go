@@ -32,9 +32,11 @@ volume_types:
 	}
 	p := c.placing()
 	b1, b2, b3 := p.Backends["b1"], p.Backends["b2"], p.Backends["b3"]
-	if p.Attempts != 5 || p.Weights.Capacity != -1 || p.Weights.Allocated != -0.5 || b1.Name != "ssd" || b1.Zones[0] != "x" ||
+	if p.Attempts != 5 || p.Weights.Capacity != -1 || p.Weights.Allocated != -0.5 || b1.Name != "ssd" ||
+		b1.Zones[0] != "x" ||
 		b1.Capabilities["disk"] != "nvme" || b1.Reserved != 5 || b1.Ratio != 2.5 || b1.Auto || !b2.Auto || b2.Ratio != 0 ||
-		b3.Ratio != 0 || b3.Auto ||
+		b3.Ratio != 0 ||
+		b3.Auto ||
 		b3.Name != "" {
 		t.Errorf("%+v", p)
 	}
