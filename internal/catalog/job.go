@@ -43,14 +43,20 @@ func (tx *Tx) EnqueueJob(j block.Job) (block.JobID, error) {
 func (tx *Tx) ClaimJob(owner string, lease time.Duration, kinds []string) (j block.Job, ok bool, err error) {
 	j, err = scanJob(tx.queryRow(`UPDATE jobs SET state = $1, owner = $2, due_at = $3, started_at = $4,
 			attempts = attempts + 1, token = token + 1
-		WHERE id = (SELECT id FROM jobs WHERE ended_at IS NULL AND due_at <= $4 AND `+tx.oneOf("kind", "$5")+`
-			ORDER BY due_at, id LIMIT 1)
+		WHERE id = (`+tx.dueJob("$4", "$5")+`)
 		RETURNING `+jobColumns,
 		block.JobRunning, owner, micros(tx.Now.Add(lease)), micros(tx.Now), jsonText(kinds)))
 	if errors.Is(err, sql.ErrNoRows) {
 		return block.Job{}, false, nil
 	}
 	return j, err == nil, err
+}
+
+// dueJob finds the job of some kinds that is due longest. The empty text keeps it
+// to the index of due times: by the one of kinds all open jobs would be sorted.
+func (tx *Tx) dueJob(now, kinds string) string {
+	return "SELECT id FROM jobs WHERE ended_at IS NULL AND due_at <= " + now + " AND " + tx.oneOf("kind || ''", kinds) +
+		" ORDER BY due_at, id LIMIT 1"
 }
 
 // RenewJob lets the owner hold a job for another lease from Now. This and all

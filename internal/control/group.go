@@ -333,17 +333,3 @@ func (s *Service) commonStores(stores []string, t block.VolumeType) []string {
 	own := s.storesOf(t)
 	return slices.DeleteFunc(slices.Clone(stores), func(name string) bool { return !slices.Contains(own, name) })
 }
-
-// oneStore refuses a volume that does not lie where a group's other volumes do.
-func (s *Service) oneStore(tx *catalog.Tx, g block.Group, v block.Volume) error {
-	members, err := tx.VolumesOfGroup(g.ID)
-	if err != nil {
-		return err
-	}
-	for _, m := range members {
-		if !s.backends.Shared(m.Backend, v.Backend) {
-			return invalidVolume("Volume is not local to this node.")
-		}
-	}
-	return nil
-}

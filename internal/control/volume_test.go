@@ -193,7 +193,7 @@ func TestActionsByStatus(t *testing.T) {
 		block.VolumeErrorRestoring: {"delete": block.VolumeDeleting},
 		block.VolumeErrorDeleting:  {"detach": same, "initialize": "no"},
 		block.VolumeErrorBackingUp: {},
-		block.VolumeMaintenance:    {"initialize": "no", "metadata": "no", "update": "no", "detach": same},
+		block.VolumeMaintenance:    {"initialize": "no", "metadata": "no", "update": "no", "detach": "no"},
 		block.VolumeCreating:       {"initialize": "no", "detach": same},
 		block.VolumeDownloading:    {"initialize": "no", "detach": same},
 		block.VolumeDeleting:       {"initialize": "no", "detach": same},

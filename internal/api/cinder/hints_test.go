@@ -11,6 +11,7 @@ import (
 // kept to it has no host and ends in error, as in Cinder.
 func TestSchedulerHints(t *testing.T) {
 	f := newFixture(t)
+	f.wantAs("admin", 200, "PUT", "os-quota-sets/"+project, `{"quota_set":{"volumes":20}}`)
 	near := f.available(1)
 	for hints, host := range map[string]any{
 		`{"same_host":"` + near + `"}`:                         "kvol@hdd_general#hdd_general",
