@@ -80,6 +80,30 @@ func (t *tale) begin() {
 	t.cloud.mu.Unlock()
 }
 
+// rarely is what a zone's process of some stories waits for to die at it: what few
+// lives come to by themselves, or one in each story.
+func (t *tale) rarely(n *node) string {
+	n.mu.Lock()
+	first := n.current == nil
+	n.mu.Unlock()
+	source := n == t.nodes["a"]
+	switch t.story.Seed % 8 {
+	case 0:
+		if !source {
+			return "revert"
+		}
+	case 2:
+		if source && first {
+			return "group snapshot"
+		}
+	case 4:
+		if !source && first {
+			return "create volume"
+		}
+	}
+	return ""
+}
+
 // raise starts the zones that are dead, some of which lost power.
 func (t *tale) raise() {
 	for _, name := range t.cloud.names {
@@ -92,9 +116,8 @@ func (t *tale) raise() {
 			dieAt = 1 + t.n(1<<(3+t.n(8)))
 		} else if t.chance(25) {
 			dieOn = FailPoints[(t.story.Seed+uint64(t.n(2)))%uint64(len(FailPoints))]
-		} else if name != "a" && t.story.Seed%8 == 0 {
-			// Few lives begin with a step to take back: those of some stories wait for it.
-			dieOn = []string{"before revert", "after revert"}[t.story.Seed/8%2]
+		} else if what := t.rarely(n); what != "" {
+			dieOn = []string{"before ", "after "}[t.story.Seed/8%2] + what
 		}
 		n.mu.Lock()
 		died := n.current != nil
