@@ -137,8 +137,8 @@ type StoreConfig struct {
 	MaxGiB     int64  `yaml:"max_gib"`     // 0: the file system's room
 	ScrubMiB   int64  `yaml:"scrub_mib_s"` // MiB read and checked each second; 0: never
 
-	Reserved int           `yaml:"reserved_percentage"`         // of its room, that volumes may not take
-	Ratio    OverSubscribe `yaml:"max_over_subscription_ratio"` // no bound if absent
+	Reserved int           `yaml:"reserved_percentage"`                   // of its room, that volumes may not take
+	Ratio    OverSubscribe `yaml:"max_over_subscription_ratio,omitempty"` // no bound if absent
 
 	RBD RBDConfig `yaml:"rbd"` // where driver is rbd
 	NFS NFSConfig `yaml:"nfs"` // where driver is nfs; the directory is dir

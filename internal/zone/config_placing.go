@@ -51,6 +51,14 @@ func (o *OverSubscribe) UnmarshalYAML(text []byte) error {
 	return nil
 }
 
+// MarshalYAML writes what UnmarshalYAML reads.
+func (o OverSubscribe) MarshalYAML() ([]byte, error) {
+	if o.Auto {
+		return []byte("auto"), nil
+	}
+	return strconv.AppendFloat(nil, o.Ratio, 'g', -1, 64), nil
+}
+
 // takesNoName are capabilities that backends have by themselves.
 var takesNoName = []string{"volume_backend_name", "replication_enabled", "pool_name"}
 

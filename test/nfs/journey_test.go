@@ -49,7 +49,8 @@ func TestJourney(t *testing.T) {
 	info, err := alice.Connect(t.Context(), j.Volume, host)
 	must(t, err)
 	want := map[string]any{"export": "127.0.0.1:/vol01", "name": "volume-" + j.Volume, "format": "raw",
-		"options": "-o vers=4.2", "volume_id": j.Volume, "access_mode": "rw", "encrypted": false, "qos_specs": nil}
+		"options": "-o vers=4.2", "volume_id": j.Volume, "access_mode": "rw", "encrypted": false, "qos_specs": nil,
+		"cacheable": false}
 	if info.DriverVolumeType != "nfs" || info.MountPointBase != "/var/lib/cinder/mnt" || !maps.Equal(info.Data, want) {
 		t.Fatalf("the host is told %+v", info)
 	}

@@ -2,6 +2,7 @@ package processes
 
 import (
 	"context"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"net/http"
@@ -39,8 +40,17 @@ backend processes
   default-server inter 250ms fall 1 rise 1
 %s`
 
-// haproxy starts it before the zone's processes and returns its URL.
-func haproxy(t *testing.T, z *zone) string {
+// proxyView has haproxy say at an address what it knows of the processes.
+const proxyView = `
+frontend view
+  bind %s
+  stats enable
+  stats uri /
+`
+
+// haproxy starts it before the zone's processes and returns its URL, and that of
+// what it knows of them.
+func haproxy(t *testing.T, z *zone) (url, view string) {
 	t.Helper()
 	path, err := exec.LookPath("haproxy")
 	if err != nil {
@@ -56,9 +66,10 @@ func haproxy(t *testing.T, z *zone) string {
 	for _, p := range z.processes {
 		fmt.Fprintf(&lines, "  server %s %s check\n", p.name, strings.TrimPrefix(p.url, "http://"))
 	}
-	address := freeAddresses(t, 1)[0]
+	addresses := freeAddresses(t, 2)
 	config := filepath.Join(z.dir, "haproxy.cfg")
-	if err := os.WriteFile(config, fmt.Appendf(nil, proxySettings, address, lines.String()), 0o600); err != nil {
+	settings := fmt.Appendf(nil, proxySettings+proxyView, addresses[0], lines.String(), addresses[1])
+	if err := os.WriteFile(config, settings, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	said := &logbook{}
@@ -75,7 +86,7 @@ func haproxy(t *testing.T, z *zone) string {
 			t.Logf("haproxy:\n%s", said)
 		}
 	})
-	url := "http://" + address
+	url = "http://" + addresses[0]
 	z.await("haproxy answers", func() error {
 		answer, err := http.Get(url + "/healthz")
 		if err != nil {
@@ -87,7 +98,31 @@ func haproxy(t *testing.T, z *zone) string {
 		}
 		return nil
 	})
-	return url
+	return url, "http://" + addresses[1]
+}
+
+// awaitUp waits until haproxy gives a process requests, which it finds out by its
+// own questions.
+func (z *zone) awaitUp(view string, p *process) {
+	z.t.Helper()
+	z.await("haproxy knows that process "+p.name+" is up", func() error {
+		answer, err := http.Get(view + "/;csv")
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		rows, err := csv.NewReader(answer.Body).ReadAll()
+		if err != nil {
+			return err
+		}
+		const name, status = 1, 17 // haproxy's management guide, 9.1
+		for _, row := range rows {
+			if row[name] == p.name && row[status] == "UP" {
+				return nil
+			}
+		}
+		return errors.New("it is not")
+	})
 }
 
 // load makes, lists, shows and deletes volumes until ctx ends; failed hears of each
@@ -149,8 +184,11 @@ func (z *zone) awaitRounds(rounds *atomic.Int64, n int64) {
 // while clients work through haproxy. No request of theirs fails.
 func TestRollingRestart(t *testing.T) {
 	z := newZone(t, "10s", embedded, "a", "b")
-	url := haproxy(t, z)
+	url, view := haproxy(t, z)
 	z.leader()
+	for _, p := range z.processes {
+		z.awaitUp(view, p)
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	var failures atomic.Int64
 	rounds, wait := z.load(ctx, url, func(err error) {
@@ -168,6 +206,7 @@ func TestRollingRestart(t *testing.T) {
 			z.awaitRounds(rounds, 3) // the other one does it all
 			p.start()
 			p.awaitHealth()
+			z.awaitUp(view, p)
 			z.awaitRounds(rounds, 3)
 		}
 	}

@@ -33,7 +33,7 @@ func bulk(ctx context.Context, path string, n, projects int) (err error) {
 		SELECT lower(hex(randomblob(4))) || '-' || lower(hex(randomblob(2))) || '-4' || substr(lower(hex(randomblob(2))), 2)
 				|| '-8' || substr(lower(hex(randomblob(2))), 2) || '-' || lower(hex(randomblob(6))),
 			CASE i %% 10 WHEN 0 THEN '%s' ELSE printf('%%032x', 1 + i %% %d) END, 'u',
-			printf('volume-%%07d', abs(random()) %% 10000000), 1 + i %% 100,
+			printf('volume-%%07d', i * 7919 %% 10000000), 1 + i %% 100,
 			CASE i %% 9 WHEN 0 THEN 'in-use' ELSE 'available' END,
 			'%s', 'wide-' || (i %% 8), 'z', FALSE, FALSE, FALSE, FALSE, '{}', '{}', 'disabled', 1, 1700000000000000 + i * 1000
 		FROM n`, n-1, project(0), max(1, projects-1), wideType),

@@ -317,10 +317,9 @@ func (b *transcript) String() string {
 func (c *Cloud) Kill(name string) {
 	c.t.Helper()
 	l := c.zones[name]
-	l.plug.pulled.Store(true)
 	catalog := filepath.Join(l.config.DataDir, "catalog.db")
 	kept := filepath.Join(c.dir, fmt.Sprintf("%s-%d.db", name, l.lives))
-	if err := copyCatalog(catalog, kept); err != nil {
+	if err := copyCatalog(catalog, kept, func() { l.plug.pulled.Store(true) }); err != nil {
 		c.t.Fatalf("kill %s: %v", name, err)
 	}
 	l.cancel()
@@ -336,15 +335,21 @@ func (c *Cloud) Kill(name string) {
 	}
 }
 
-// copyCatalog copies what is committed at one instant.
-func copyCatalog(from, to string) error {
-	db, err := sql.Open("sqlite", "file:"+from+"?_pragma=busy_timeout(10000)")
+// copyCatalog copies what is committed at one instant, at which it calls pull:
+// nobody commits what it learned from what pull did.
+func copyCatalog(from, to string, pull func()) error {
+	db, err := sql.Open("sqlite", "file:"+from+"?_pragma=busy_timeout(60000)&_txlock=immediate")
 	if err != nil {
 		return err
 	}
 	defer db.Close()
+	writer, err := db.Begin()
+	if err != nil {
+		return err
+	}
+	pull()
 	_, err = db.Exec("VACUUM INTO ?", to)
-	return err
+	return errors.Join(err, writer.Rollback())
 }
 
 // Stop ends a zone cleanly.
