@@ -64,7 +64,7 @@ func (s *Service) holdings(ctx context.Context, from block.Zone, want BlockWante
 		all = nil
 		if want.Zone == s.cfg.Zone {
 			v, err := tx.Volume(want.Volume)
-			if err == nil && s.sendsTo(v.TypeID, from) {
+			if err == nil && (s.sendsTo(v.TypeID, from) || s.sentOnTo(v.TypeID, from)) {
 				all = append(all, held{id: v.ID, backend: v.Backend, live: true, newest: tx.Now})
 			}
 			return err
@@ -77,7 +77,7 @@ func (s *Service) holdings(ctx context.Context, from block.Zone, want BlockWante
 			if err != nil {
 				return err
 			}
-			if from != want.Zone && !s.alsoKeeps(from, r) {
+			if from != want.Zone && !s.alsoKeeps(from, r) && !relays(s.cfg.DR.Relays, p, from) {
 				continue
 			}
 			h, err := s.heldAs(tx, r)
@@ -112,6 +112,24 @@ func (s *Service) heldAs(tx *catalog.Tx, r block.Replica) (held, error) {
 func (s *Service) sendsTo(t block.TypeID, to block.Zone) bool {
 	return slices.ContainsFunc(s.ownProtections(), func(p block.Protection) bool {
 		return p.SourceZone == s.cfg.Zone && p.SourceType == t && p.Destination == to
+	})
+}
+
+// sentOnTo reports whether a zone to which this zone's volumes of a type are
+// replicated sends them on to another, as far as it told.
+func (s *Service) sentOnTo(t block.TypeID, zone block.Zone) (sent bool) {
+	err := s.book(context.Background(), func(b *peerBook) {
+		for _, p := range s.ownProtections() {
+			sent = sent || p.SourceType == t && relays(b.copies[p.Destination].Relays, p, zone)
+		}
+	})
+	return err == nil && sent
+}
+
+// relays reports whether what arrives by a protection is sent on to a zone.
+func relays(by []block.Protection, p block.Protection, to block.Zone) bool {
+	return slices.ContainsFunc(by, func(r block.Protection) bool {
+		return r.SourceZone == p.SourceZone && r.Follows == p.Seq && r.Destination == to
 	})
 }
 
