@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 1000, "how many seeds TestStories plays")
+	seeds = flag.Int("seeds", 2000, "how many seeds TestStories plays")
 	first = flag.Uint64("seed", 1, "the first of them")
 	tell  = flag.Bool("tell", false, "TestTell tells the story of -seed")
 	whole = flag.Bool("whole", false, "TestTell tells of whole zones")
