@@ -7,5 +7,5 @@ if [ "${CI:-}" = true ] || { [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/nu
   export KVOL_REQUIRE_TOOLS=1
 fi
 test/lint.sh
-go test -count=1 -timeout 20m ./... # not from the cache: some tests build and run the program
+go test -count=1 -timeout 45m ./... # not from the cache: some tests build and run the program
 test/fuzz.sh "${FUZZTIME:-3000x}"
