@@ -42,6 +42,9 @@ func (tx *Tx) TakeDuty(name, holder string, lease time.Duration) (h Hold, ok boo
 		return Hold{}, false, nil
 	}
 	tx.stirs = true
+	if err == nil { // what was asked of the one before is nothing that this one has looked at
+		_, err = tx.exec("DELETE FROM duty_asks WHERE duty = $1", name)
+	}
 	return h, err == nil, err
 }
 
@@ -63,22 +66,48 @@ func (tx *Tx) ReleaseDuty(h Hold) error {
 		h.Duty, h.Holder, h.Token))
 }
 
-// AskDuty wants the holder of a duty to look again at what it serves. It returns
-// the duty as it is then; one that nobody holds has nothing to look at.
-func (tx *Tx) AskDuty(name string) (Duty, error) {
+// AskDuty wants the holder of a duty to look again at some of what it serves, by
+// name, or at all of it where nothing is named. It returns the duty as it is then;
+// one that nobody holds has nothing to look at.
+func (tx *Tx) AskDuty(name string, about ...string) (d Duty, err error) {
 	tx.stirs = true
 	if _, err := tx.exec("UPDATE duties SET asked = asked + 1 WHERE name = $1", name); err != nil {
 		return Duty{}, err
 	}
-	return tx.Duty(name)
+	if d, err = tx.Duty(name); err != nil || d.Holder == "" {
+		return d, err
+	}
+	if len(about) == 0 {
+		about = []string{""}
+	}
+	for _, one := range about {
+		_, err := tx.exec(`INSERT INTO duty_asks (duty, about, asked) VALUES ($1, $2, $3)
+			ON CONFLICT (duty, about) DO UPDATE SET asked = excluded.asked`, name, one, d.Asked)
+		if err != nil {
+			return Duty{}, err
+		}
+	}
+	return d, nil
+}
+
+// DutyAsks lists what the holder of a duty is to look at again; all says that it
+// is everything.
+func (tx *Tx) DutyAsks(name string) (about []string, all bool, err error) {
+	about, err = collect(tx, func(row scanner) (one string, err error) { return one, row.Scan(&one) },
+		"SELECT about FROM duty_asks WHERE duty = $1 ORDER BY about", name)
+	return about, len(about) > 0 && about[0] == "", err
 }
 
 // AnswerDuty says that the holder has looked at all that it was asked up to a
 // number.
 func (tx *Tx) AnswerDuty(h Hold, asked int64) error {
 	tx.stirs = true
-	return h.kept(tx.exec("UPDATE duties SET done = $4 WHERE name = $1 AND holder = $2 AND token = $3",
+	err := h.kept(tx.exec("UPDATE duties SET done = $4 WHERE name = $1 AND holder = $2 AND token = $3",
 		h.Duty, h.Holder, h.Token, asked))
+	if err == nil {
+		_, err = tx.exec("DELETE FROM duty_asks WHERE duty = $1 AND asked <= $2", h.Duty, asked)
+	}
+	return err
 }
 
 // kept turns an exec that touched no duty into a Stale error.

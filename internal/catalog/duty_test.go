@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,7 +44,27 @@ func TestDuties(t *testing.T) {
 		}
 		return err
 	})
+	asks := func(want ...string) {
+		t.Helper()
+		update(t, c, func(tx *Tx) error {
+			got, all, err := tx.DutyAsks("lead")
+			if !slices.Equal(got, want) || all != slices.Contains(want, "") {
+				t.Errorf("it is asked about %q, all: %v", got, all)
+			}
+			return err
+		})
+	}
+	asks("")
+	for range 2 {
+		update(t, c, func(tx *Tx) error { _, err := tx.AskDuty("lead", "v", "w"); return err })
+	}
 	update(t, c, func(tx *Tx) error { return tx.AnswerDuty(b, 1) })
+	asks("v", "w")
+	update(t, c, func(tx *Tx) error { return tx.AnswerDuty(b, 2) })
+	asks("v", "w") // they were asked again
+	update(t, c, func(tx *Tx) error { return tx.AnswerDuty(b, 3) })
+	asks()
+	update(t, c, func(tx *Tx) error { _, err := tx.AskDuty("lead", "x"); return err })
 	update(t, c, func(tx *Tx) error { return tx.ReleaseDuty(b) })
 	if h, ok := take("c", time.Hour); !ok || h.Token != 3 {
 		t.Errorf("%+v, %v", h, ok)

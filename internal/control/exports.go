@@ -242,13 +242,13 @@ func (e *Exports) leave(x *exported) {
 // way and none will be taken.
 func (e *Exports) revoke(id block.VolumeID) {
 	e.revokeIf(func(x *exported) bool { return x.volume == id })
-	e.tell()
+	e.tell(string(id))
 }
 
 // revokeWritable is revoke for those exports that may write.
 func (e *Exports) revokeWritable(id block.VolumeID) {
 	e.revokeIf(func(x *exported) bool { return x.volume == id && x.mayWrite() })
-	e.tell()
+	e.tell(string(id))
 }
 
 // revokeSnapshot is revoke for those exports that read a snapshot.
@@ -261,9 +261,7 @@ func (e *Exports) revokeConnections(ids []string) {
 	for _, id := range ids {
 		e.revokeIf(func(x *exported) bool { return x.connection == id })
 	}
-	if len(ids) > 0 {
-		e.tell()
-	}
+	e.tell(ids...)
 }
 
 func (e *Exports) revokeIf(meant func(*exported) bool) {

@@ -3,24 +3,24 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"kvol/internal/block"
 )
 
-// LookAgain has all exports that are open looked at again, and ends those that the
+// ofLimits stands for the limits of all exports among what is to be looked at.
+const ofLimits = "limits"
+
+// LookAgain has exports that are open looked at again, and ends those that the
 // catalog says should not be, as if what it says had been asked of this process. A
 // zone of several processes serves its exports in one, and requests that end them
-// come to any. It returns when no write is under way that should not be.
-func (s *Service) LookAgain(ctx context.Context) error {
+// come to any. Those of the volumes and connections that are named are looked at,
+// with all every one. It costs the catalog nothing for others. It returns when no
+// write is under way that should not be.
+func (s *Service) LookAgain(ctx context.Context, all bool, about ...string) error {
 	e := s.exports
-	e.mu.Lock()
-	open := make([]*exported, 0, len(e.open))
-	for x := range e.open {
-		open = append(open, x)
-	}
-	e.mu.Unlock()
 	var errs []error
-	for _, x := range open {
+	for _, x := range e.meant(all, about) {
 		v, conn, err := e.lookUp(ctx, x.connection)
 		switch {
 		case block.Is(err, block.NotFound):
@@ -31,14 +31,33 @@ func (s *Service) LookAgain(ctx context.Context) error {
 			x.revoke()
 		}
 	}
-	return errors.Join(append(errs, e.retune(ctx))...)
+	if all || slices.Contains(about, ofLimits) {
+		errs = append(errs, e.retune(ctx))
+	}
+	return errors.Join(errs...)
 }
 
-// tell lets the process that serves the zone's exports look at them again, where
-// that is another one, and waits until it has.
-func (e *Exports) tell() {
-	if e.s.cfg.Elsewhere != nil {
-		e.s.cfg.Elsewhere()
+// meant are the open exports of some volumes and connections, or all.
+func (e *Exports) meant(all bool, about []string) (found []*exported) {
+	named := map[string]bool{}
+	for _, one := range about {
+		named[one] = true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for x := range e.open {
+		if all || named[x.connection] || named[string(x.volume)] {
+			found = append(found, x)
+		}
+	}
+	return found
+}
+
+// tell lets the process that serves the zone's exports look at some of them again,
+// where that is another one, and waits until it has.
+func (e *Exports) tell(about ...string) {
+	if e.s.cfg.Elsewhere != nil && len(about) > 0 {
+		e.s.cfg.Elsewhere(about...)
 	}
 }
 

@@ -99,7 +99,7 @@ func (e *Exports) limiter(v block.VolumeID, specs map[string]int64) *qos.Limiter
 // retune lets the exports that are open and limited keep to QoS specs as they
 // are now. Those that nothing limited when they were opened stay so.
 func (e *Exports) retune(ctx context.Context) error {
-	e.tell()
+	e.tell(ofLimits)
 	e.mu.Lock()
 	var volumes []block.VolumeID
 	for id := range e.limiters {

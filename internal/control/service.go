@@ -68,9 +68,9 @@ type Config struct {
 	VolumeEvent func(ctx context.Context, event string, servers []string, volume block.VolumeID) error
 
 	// Elsewhere, where another process of the zone serves its exports, has that one
-	// look at them again (LookAgain), and waits until it has; nil for none. It is
-	// called after a commit that ends exports.
-	Elsewhere func()
+	// look at some of them again (LookAgain), and waits until it has; nil for none. It
+	// is called after a commit that ends exports.
+	Elsewhere func(about ...string)
 	// Leash, where other processes may take the exports over, waits until this one
 	// surely has them, and is an error if another has; nil for none. Each use of an
 	// export asks it.

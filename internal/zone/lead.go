@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -133,48 +134,78 @@ func (m *Member) announce(ctx context.Context, s *Server) error {
 	}
 }
 
-// lookAgain has the exports looked at whenever another process ended some, and now
-// and then: that one may have died before it asked.
+// lookAgain has those exports looked at that another process wants to be, and all of
+// them when one has died or fallen silent, which may not have asked any more.
 func (m *Member) lookAgain(ctx context.Context, s *Server) error {
+	var live []string // the processes, as they were last seen
+	first, look := true, time.NewTicker(m.cfg.Process.Lease/3)
+	defer look.Stop()
 	for {
 		stirred := m.catalog.Stirred()
-		if err := m.lookOnce(ctx, s); err != nil && ctx.Err() == nil {
+		now, err := m.lookOnce(ctx, s, live, first)
+		switch {
+		case err == nil:
+			live, first = now, false
+		case ctx.Err() == nil:
 			m.log.Warn("exports can't be looked at again", "err", err)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-stirred:
-		case <-time.After(m.cfg.Process.Lease / 3):
+		case <-look.C:
 		}
 	}
 }
 
-func (m *Member) lookOnce(ctx context.Context, s *Server) error {
+// lookOnce looks at what was asked for, and at all where all is set or one of the
+// processes that were live is no more. It returns those that are.
+func (m *Member) lookOnce(ctx context.Context, s *Server, were []string, all bool) (live []string, err error) {
 	var d catalog.Duty
-	err := m.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-		d, err = tx.Duty(leadDuty)
+	var about []string
+	err = m.catalog.View(ctx, func(tx *catalog.Tx) error {
+		live, about = nil, nil
+		processes, err := tx.Processes()
+		if err != nil {
+			return err
+		}
+		for _, p := range processes {
+			if p.Live {
+				live = append(live, p.ID)
+			}
+		}
+		if d, err = tx.Duty(leadDuty); err != nil || d.Done >= d.Asked {
+			return err
+		}
+		var whole bool
+		about, whole, err = tx.DutyAsks(leadDuty)
+		all = all || whole
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := s.control.LookAgain(ctx); err != nil || d.Done >= d.Asked {
-		return err
+	all = all || slices.ContainsFunc(were, func(id string) bool { return !slices.Contains(live, id) })
+	if all || len(about) > 0 {
+		if err := s.control.LookAgain(ctx, all, about...); err != nil {
+			return nil, err
+		}
 	}
-	return m.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.AnswerDuty(s.turn.Hold(), d.Asked) })
+	if d.Done >= d.Asked {
+		return live, nil
+	}
+	return live, m.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.AnswerDuty(s.turn.Hold(), d.Asked) })
 }
 
-// askLead has the process that leads look at its exports again, and waits until it
-// has, or is surely no leader any more: then it serves none.
-func (m *Member) askLead() {
+// askLead has the process that leads look at some of its exports again, and waits
+// until it has, or is surely no leader any more: then it serves none.
+func (m *Member) askLead(about ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*m.cfg.Process.Lease)
 	defer cancel()
-	var asked catalog.Duty
-	err := m.catalog.Update(ctx, func(tx *catalog.Tx) (err error) {
-		asked, err = tx.AskDuty(leadDuty)
-		return err
-	})
+	asked, err := m.ask(ctx, about...)
+	if err != nil {
+		m.owes.Store(true)
+	}
 	for now := asked; err == nil && now.Live && now.Token == asked.Token && now.Done < asked.Asked; {
 		stirred := m.catalog.Stirred()
 		err = m.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
@@ -196,6 +227,24 @@ func (m *Member) askLead() {
 	}
 }
 
+func (m *Member) ask(ctx context.Context, about ...string) (d catalog.Duty, err error) {
+	err = m.catalog.Update(ctx, func(tx *catalog.Tx) (err error) {
+		d, err = tx.AskDuty(leadDuty, about...)
+		return err
+	})
+	return d, err
+}
+
+// settle has all exports looked at when the one who leads could not be asked to.
+func (m *Member) settle(ctx context.Context) {
+	if !m.owes.Swap(false) {
+		return
+	}
+	if _, err := m.ask(ctx); err != nil {
+		m.owes.Store(true)
+	}
+}
+
 // watch sees who leads, until ctx ends.
 func (m *Member) watch(ctx context.Context) error {
 	for {
@@ -207,6 +256,7 @@ func (m *Member) watch(ctx context.Context) error {
 		})
 		if err == nil {
 			m.see(d)
+			m.settle(ctx)
 		}
 		select {
 		case <-ctx.Done():

@@ -36,6 +36,7 @@ type Member struct {
 	still   *facade                // what answers while another leads
 
 	stopping atomic.Bool
+	owes     atomic.Bool // who leads could not be asked to look at its exports
 }
 
 // facade is what answers requests. leads says that it does the zone's work too.

@@ -48,28 +48,54 @@ frontend view
   stats uri /
 `
 
+// haproxyPath is where haproxy is.
+func haproxyPath(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("haproxy")
+	if err == nil {
+		return path
+	}
+	path = "/usr/sbin/haproxy"
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("KVOL_REQUIRE_TOOLS") != "" {
+			t.Fatal("haproxy is missing; test/setup.sh installs it")
+		}
+		t.Skip("SKIPPED: haproxy is not installed")
+	}
+	return path
+}
+
 // haproxy starts it before the zone's processes and returns its URL, and that of
 // what it knows of them.
 func haproxy(t *testing.T, z *zone) (url, view string) {
 	t.Helper()
-	path, err := exec.LookPath("haproxy")
-	if err != nil {
-		path = "/usr/sbin/haproxy"
-		if _, err := os.Stat(path); err != nil {
-			if os.Getenv("KVOL_REQUIRE_TOOLS") != "" {
-				t.Fatal("haproxy is missing; test/setup.sh installs it")
-			}
-			t.Skip("SKIPPED: haproxy is not installed")
-		}
-	}
 	var lines strings.Builder
 	for _, p := range z.processes {
 		fmt.Fprintf(&lines, "  server %s %s check\n", p.name, strings.TrimPrefix(p.url, "http://"))
 	}
 	addresses := freeAddresses(t, 2)
+	runProxy(t, z, fmt.Sprintf(proxySettings+proxyView, addresses[0], lines.String(), addresses[1]))
+	url = "http://" + addresses[0]
+	z.await("haproxy answers", func() error {
+		answer, err := http.Get(url + "/healthz")
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return errors.New(answer.Status)
+		}
+		return nil
+	})
+	return url, "http://" + addresses[1]
+}
+
+// runProxy runs haproxy until the test ends.
+func runProxy(t *testing.T, z *zone, settings string) {
+	t.Helper()
+	path := haproxyPath(t)
 	config := filepath.Join(z.dir, "haproxy.cfg")
-	settings := fmt.Appendf(nil, proxySettings+proxyView, addresses[0], lines.String(), addresses[1])
-	if err := os.WriteFile(config, settings, 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	said := &logbook{}
@@ -86,19 +112,35 @@ func haproxy(t *testing.T, z *zone) (url, view string) {
 			t.Logf("haproxy:\n%s", said)
 		}
 	})
-	url = "http://" + addresses[0]
-	z.await("haproxy answers", func() error {
-		answer, err := http.Get(url + "/healthz")
-		if err != nil {
-			return err
+}
+
+// frontSettings are haproxy's for what is no HTTP: it connects to whichever process
+// listens. It is the example of docs/operating.md.
+const frontSettings = `
+global
+  maxconn 200
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+  option redispatch
+  retries 3
+`
+
+// tcpProxy starts haproxy before addresses of up to three processes each.
+func tcpProxy(t *testing.T, z *zone, fronts ...*front) {
+	t.Helper()
+	var text strings.Builder
+	text.WriteString(frontSettings)
+	for _, f := range fronts {
+		fmt.Fprintf(&text, "listen %s\n  bind %s\n  default-server check inter 250ms fall 1 rise 1 "+
+			"on-marked-down shutdown-sessions\n", f.name, f.address)
+		for n, name := range []string{"a", "b", "c"} {
+			fmt.Fprintf(&text, "  server %s %s\n", name, f.behind(n))
 		}
-		defer answer.Body.Close()
-		if answer.StatusCode != http.StatusOK {
-			return errors.New(answer.Status)
-		}
-		return nil
-	})
-	return url, "http://" + addresses[1]
+	}
+	runProxy(t, z, text.String())
 }
 
 // awaitUp waits until haproxy gives a process requests, which it finds out by its

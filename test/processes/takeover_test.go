@@ -24,6 +24,7 @@ func (z *zone) open(p *process, id string) *nbd.Conn {
 		if err != nil {
 			return err
 		}
+		z.secret(info.Data["export"])
 		c, err = nbd.Dial(z.t.Context(), info.NBDURL(), nbd.Options{})
 		return err
 	})

@@ -55,35 +55,42 @@ func run(m *testing.M) (int, error) {
 	return m.Run(), nil
 }
 
-// settings are a process's configuration: its name, addresses of its APIs and
-// exports, the shared directory, the catalog, the lease, and the stores.
+// settings are a process's configuration: its name, address of its APIs, what is said
+// of exports, the catalog, the lease, the stores, the zone's name, the id of its
+// type, what more there is, and what more there is of the process.
 const settings = `
-zone: mitaka1
+zone: %[7]s
 listen: %[2]s
 data_dir: data-%[1]s
 shared_dir: shared
 catalog: {url: "%[4]s"}
-process: {name: %[1]s, lease: %[5]s, drain: 2s}
-exports: {nbd: "%[3]s"}
+process: {name: %[1]s, lease: %[5]s, drain: 2s%[10]s}
+exports: {%[3]s}
 availability_zones: [a]
 default_volume_type: ssd
 stores: [%[6]s]
-backends: [{name: fast, store: main}]
-volume_types: [{id: 6a21db69-dc6b-4423-834c-679ae153a638, name: ssd, extra_specs: {volume_backend_name: fast}}]
+backends: [{name: fast, store: main}, {name: backup, store: main}]
+volume_types: [{id: %[8]s, name: ssd, extra_specs: {volume_backend_name: fast}}]
 identity:
   projects: [{id: 523b3c98e9bb2ef79d057633b0ba6c91, name: blue}]
   users:
     - {name: alice, password: a long password, roles: [{project: blue, role: member}]}
     - {name: root, password: a long password, roles: [{project: blue, role: admin}]}
-`
+%[9]s`
+
+// typeID is that of the type of a zone that is alone.
+const typeID = "6a21db69-dc6b-4423-834c-679ae153a638"
 
 // zone is several processes that serve one zone.
 type zone struct {
 	t         *testing.T
+	name      string
 	dir       string
 	server    *postgres.Server
 	database  string // its URL
 	processes []*process
+	http      *http.Client // nil for one that knows no authorities of its own
+	secrets   []string     // that no log may have
 }
 
 // process is one of them. Its fields but log belong to the test's goroutine.
@@ -120,37 +127,78 @@ func (l *logbook) String() string {
 // its description is the zone's directory.
 func newZone(t *testing.T, lease, store string, names ...string) *zone {
 	t.Helper()
-	z := &zone{t: t, dir: t.TempDir(), server: postgres.Start(t)}
-	z.database = z.server.Database(t)
-	if strings.Contains(store, "%s") {
-		store = fmt.Sprintf(store, z.dir)
+	z := emptyZone(t, "mitaka1", postgres.Start(t))
+	for i, address := range freeAddresses(t, len(names)) {
+		z.add(names[i], plan{lease: lease, store: store, exports: fmt.Sprintf("nbd: %q", address)})
 	}
-	ports := freeAddresses(t, 2*len(names))
-	for i, name := range names {
-		p := &process{z: z, name: name, url: "http://" + ports[2*i], log: &logbook{},
-			config: filepath.Join(z.dir, name+".yaml")}
-		text := fmt.Sprintf(settings, name, ports[2*i], ports[2*i+1], z.database, lease, store)
-		if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		z.processes = append(z.processes, p)
-	}
+	z.start()
+	return z
+}
+
+// emptyZone makes a zone that has no processes yet.
+func emptyZone(t *testing.T, name string, server *postgres.Server) *zone {
+	t.Helper()
+	z := &zone{t: t, name: name, dir: t.TempDir(), server: server, secrets: []string{"a long password"}}
+	z.database = server.Database(t)
 	afterwards.Run(t, "/bin/sh", "-c", `kill -KILL $(cat "$0"/*.pid)`, z.dir)
 	t.Cleanup(func() {
 		for _, p := range z.processes {
 			p.kill()
+			for _, secret := range z.secrets {
+				if strings.Contains(p.log.String(), secret) {
+					t.Errorf("the log of %s of %s has the secret %s", p.name, z.name, secret)
+				}
+			}
 			if t.Failed() {
-				t.Logf("log of %s:\n%s", p.name, p.log)
+				t.Logf("log of %s of %s:\n%s", p.name, z.name, p.log)
 			}
 		}
 	})
+	return z
+}
+
+// plan is what a process is told beside its name.
+type plan struct {
+	lease, store string
+	exports      string // the addresses
+	typeID       string // typeID if ""
+	tls          bool   // it has a certificate: then more says so
+	more         string
+	process      string
+}
+
+// add gives the zone a process, which does not run yet.
+func (z *zone) add(name string, with plan) *process {
+	z.t.Helper()
+	if with.typeID == "" {
+		with.typeID = typeID
+	}
+	if strings.Contains(with.store, "%s") {
+		with.store = fmt.Sprintf(with.store, z.dir)
+	}
+	address := freeAddresses(z.t, 1)[0]
+	p := &process{z: z, name: name, url: "http://" + address, log: &logbook{}, config: filepath.Join(z.dir, name+".yaml")}
+	if with.tls {
+		p.url = "https://" + address
+	}
+	text := fmt.Sprintf(settings, name, address, with.exports, z.database, with.lease, with.store, z.name, with.typeID,
+		with.more, with.process)
+	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
+		z.t.Fatal(err)
+	}
+	z.processes = append(z.processes, p)
+	return p
+}
+
+// start starts all processes of the zone.
+func (z *zone) start() {
+	z.t.Helper()
 	for _, p := range z.processes {
 		p.start()
 	}
 	for _, p := range z.processes {
 		p.awaitHealth()
 	}
-	return z
 }
 
 // embedded is a store that the process which leads has open.
@@ -226,7 +274,16 @@ func (p *process) awaitEnd() error {
 func (p *process) awaitHealth() {
 	p.z.t.Helper()
 	p.z.await("process "+p.name+" answers", func() error {
-		answer, err := http.Get(p.url + "/healthz")
+		select {
+		case <-p.ended:
+			p.z.t.Fatalf("process %s of %s ended: %v", p.name, p.z.name, p.exit)
+		default:
+		}
+		asks := http.DefaultClient
+		if p.z.http != nil {
+			asks = p.z.http
+		}
+		answer, err := asks.Get(p.url + "/healthz")
 		if err != nil {
 			return err
 		}
@@ -250,15 +307,28 @@ func (z *zone) await(what string, check func() error) {
 	z.t.Fatalf("not yet: %s: %v", what, last)
 }
 
+// secret notes what no log may have.
+func (z *zone) secret(all ...any) {
+	z.t.Helper()
+	for _, one := range all {
+		text, ok := one.(string)
+		if !ok || len(text) < 8 {
+			z.t.Fatalf("%v is no secret", one)
+		}
+		z.secrets = append(z.secrets, text)
+	}
+}
+
 // login logs a user in at an address.
 func (z *zone) login(url, user string) *client.Session {
 	z.t.Helper()
 	var s *client.Session
 	z.await(user+" logs in at "+url, func() (err error) {
 		s, err = client.Login(z.t.Context(), client.Auth{URL: url + "/identity/v3", User: user,
-			Password: "a long password", Project: "blue", Region: "mitaka1"})
+			Password: "a long password", Project: "blue", Region: z.name, HTTP: z.http})
 		return err
 	})
+	z.secret(s.Token)
 	return s
 }
 
@@ -335,7 +405,7 @@ func (z *zone) command(p *process, user string, args ...string) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "OS_AUTH_URL="+p.url+"/identity/v3", "OS_USERNAME="+user,
-		"OS_PASSWORD=a long password", "OS_PROJECT_NAME=blue", "OS_REGION_NAME=mitaka1")
+		"OS_PASSWORD=a long password", "OS_PROJECT_NAME=blue", "OS_REGION_NAME="+z.name)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		z.t.Fatalf("kvol %q: %v\n%s", args, err, out)
