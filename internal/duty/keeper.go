@@ -41,7 +41,10 @@ type Config struct {
 	Name    string // of this process among the zone's, the same after a restart
 	URL     string // where the others reach its APIs
 	Version string
-	Lease   time.Duration    // 0 for DefaultLease
+	Lease   time.Duration // 0 for DefaultLease
+	// Guarded is the duty whose time must not be over while this process changes
+	// something: the kernel kills it then, also if it is stopped. "" for none.
+	Guarded string
 	Now     func() time.Time // nil for the system's clock; its times must not jump
 	Log     *slog.Logger
 }
@@ -180,6 +183,11 @@ func (k *Keeper) Do(ctx context.Context, name string, work func(context.Context,
 	if err != nil || t == nil {
 		return err
 	}
+	defer func() {
+		if err := t.gate.end(); err != nil {
+			k.Log.Warn("the watchdog of a duty can't be called off", "duty", name, "err", err)
+		}
+	}()
 	working, cancel := context.WithCancelCause(catalog.Holding(ctx, t.hold))
 	defer cancel(nil)
 	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -253,6 +261,10 @@ func (k *Keeper) take(ctx context.Context, name string) (*Turn, error) {
 
 func (k *Keeper) tryTake(ctx context.Context, name string) (t *Turn, err error) {
 	began := k.Now()
+	asked, err := uptime()
+	if err != nil {
+		return nil, err
+	}
 	err = k.Catalog.Update(ctx, func(tx *catalog.Tx) error {
 		h, ok, err := tx.TakeDuty(name, k.id, k.Lease)
 		if t = nil; ok {
@@ -260,8 +272,16 @@ func (k *Keeper) tryTake(ctx context.Context, name string) (t *Turn, err error) 
 		}
 		return err
 	})
-	if err != nil {
+	if err != nil || t == nil {
 		return nil, err
+	}
+	if name == k.Guarded {
+		if t.gate.dog, err = newWatchdog(); err != nil {
+			k.Log.Warn("this process is not killed if it stands still for longer than its lease", "err", err)
+		}
+	}
+	if err := t.keepUp(asked); err != nil {
+		return nil, errors.Join(err, t.gate.end())
 	}
 	return t, nil
 }

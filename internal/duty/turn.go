@@ -18,6 +18,7 @@ type Turn struct {
 	until atomic.Int64 // nanoseconds after epoch
 	lost  atomic.Bool
 	said  chan struct{} // gets a token when there is something to say
+	gate  gate
 
 	mu      sync.Mutex
 	words   string        // guarded by mu
@@ -71,6 +72,47 @@ func (t *Turn) Await(ctx context.Context) error {
 	}
 }
 
+// Enter is Await for who is about to change what other processes can change too, a
+// store that they share; he calls Leave when it is done. Nobody is inside when the
+// duty's time is over: the process is killed otherwise.
+func (t *Turn) Enter(ctx context.Context) error {
+	for {
+		if err := t.Await(ctx); err != nil {
+			return err
+		}
+		wait := t.gate.enter()
+		if wait == nil {
+			return nil
+		}
+		t.mu.Lock()
+		changed := t.changed
+		t.mu.Unlock()
+		if t.lost.Load() {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		case <-wait:
+		}
+	}
+}
+
+// Leave says that what Enter was called for is done.
+func (t *Turn) Leave() { t.gate.leave() }
+
+// keepUp lets changes go on for a lease that was renewed; asked is when it was
+// asked for, by uptime.
+func (t *Turn) keepUp(asked time.Duration) error {
+	now, err := uptime()
+	if err != nil {
+		return err
+	}
+	until := asked + t.k.Lease
+	return t.gate.open(until, until-now-t.k.Lease/6)
+}
+
 // change wakes those that wait.
 func (t *Turn) change() {
 	t.mu.Lock()
@@ -92,10 +134,16 @@ func (t *Turn) renew(ctx context.Context, end context.CancelCauseFunc) {
 		}
 		pause := t.k.Lease / 3
 		began := t.k.Now()
+		asked, err := uptime()
 		t.mu.Lock()
 		words := t.words
 		t.mu.Unlock()
-		err := t.k.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.RenewDuty(t.hold, t.k.Lease, words) })
+		if err == nil {
+			err = t.k.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.RenewDuty(t.hold, t.k.Lease, words) })
+		}
+		if err == nil {
+			err = t.keepUp(asked)
+		}
 		switch {
 		case err == nil:
 			t.until.Store(int64(began.Sub(t.epoch) + t.k.Lease))

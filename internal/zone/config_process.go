@@ -19,6 +19,9 @@ type ProcessConfig struct {
 	// Drain is how long a process that ends says so at /healthz before it takes no
 	// more requests; 5s if absent.
 	Drain time.Duration `yaml:"drain"`
+	// Unguarded lets the process live when it stood still for longer than its lease
+	// while it led; else the kernel kills it.
+	Unguarded bool `yaml:"unguarded"`
 }
 
 const defaultDrain = 5 * time.Second

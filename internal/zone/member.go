@@ -71,8 +71,12 @@ func OpenMember(ctx context.Context, cfg Config, env Environment, version string
 	if m.listen, err = env.Listen("tcp", cfg.Listen); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
+	guarded := leadDuty
+	if cfg.Process.Unguarded {
+		guarded = ""
+	}
 	m.keeper = duty.New(duty.Config{Catalog: m.catalog, Name: cfg.Process.Name, URL: m.url(), Version: version,
-		Lease: cfg.Process.Lease, Now: env.Now, Log: m.log})
+		Lease: cfg.Process.Lease, Guarded: guarded, Now: env.Now, Log: m.log})
 	s, err := open(ctx, &Server{cfg: cfg, env: env, of: m})
 	if err != nil {
 		return nil, err

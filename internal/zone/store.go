@@ -12,6 +12,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/driver"
 	"kvol/internal/driver/elsewhere"
+	"kvol/internal/driver/fenced"
 	"kvol/internal/driver/logstore"
 	"kvol/internal/driver/mem"
 	"kvol/internal/driver/nfs"
@@ -81,7 +82,7 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 		return store, nil
 	case "rbd":
 		o := rbd.Options{Conf: c.RBD.Conf, User: c.RBD.User, Pool: c.RBD.Pool,
-			Namespace: c.RBD.Namespace, Timeout: c.RBD.Timeout, IOTimeout: c.RBD.IOTimeout,
+			Namespace: c.RBD.Namespace, Timeout: c.RBD.Timeout, IOTimeout: c.RBD.IOTimeout, Several: s.of != nil,
 			Log: s.env.Log.With("store", c.Name), Now: s.env.Now}
 		if h := c.RBD.Hosts; h != nil {
 			o.Hosts = &rbd.Hosts{User: h.User, Secret: h.SecretUUID, Cluster: h.Cluster}
@@ -90,7 +91,7 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 		if err != nil {
 			return nil, err
 		}
-		return store, nil
+		return s.fence(ctx, store), nil
 	case "nfs":
 		o := c.NFS.options(c.Dir)
 		o.Log, o.Now = s.env.Log.With("store", c.Name), s.env.Now
@@ -98,9 +99,18 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 		if err != nil {
 			return nil, err
 		}
-		return store, nil
+		return s.fence(ctx, store), nil
 	}
 	return nil, fmt.Errorf("there is no driver %q", c.Driver)
+}
+
+// fence lets a store that other processes reach be changed only while this process
+// leads the zone.
+func (s *Server) fence(ctx context.Context, d fenced.Inner) driver.Driver {
+	if s.turn == nil {
+		return d
+	}
+	return fenced.New(ctx, d, s.turn)
 }
 
 // holder says who has a store open, for whoever finds it locked.

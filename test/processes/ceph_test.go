@@ -18,8 +18,8 @@ import (
 func TestSharedStore(t *testing.T) {
 	cluster := ceph.Start(t)
 	cluster.Run(t, "rbd", "namespace", "create", "rbd/zone")
-	z := newZone(t, "3s", fmt.Sprintf("{name: main, driver: rbd, rbd: {conf: %s, namespace: zone}}", cluster.Conf()),
-		"a", "b")
+	z := newZoneOf(t, plan{lease: "3s", process: unguarded,
+		store: fmt.Sprintf("{name: main, driver: rbd, rbd: {conf: %s, namespace: zone}}", cluster.Conf())}, "a", "b")
 	leads, others := z.leader()
 	other := others[0]
 	volume := z.make(other, "one")

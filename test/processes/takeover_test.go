@@ -2,12 +2,16 @@ package processes
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -175,11 +179,60 @@ func TestDetachElsewhere(t *testing.T) {
 	z.holds(others[0], volume, pattern(2))
 }
 
+// TestStoppedIsKilled: a process that stands still for as long as its lease is killed
+// by the kernel, so that nothing of it can follow; its store, which no two processes
+// may have open, is taken over meanwhile.
+func TestStoppedIsKilled(t *testing.T) {
+	z := newZone(t, "3s", fmt.Sprintf(`{name: main, driver: nfs, dir: %q, nfs: {format: qcow2}}`, t.TempDir()), "a", "b")
+	leads, others := z.leader()
+	other := others[0]
+	volume := z.make(other, "one")
+	c := z.open(other, volume)
+	defer c.Close()
+	if _, err := c.WriteAt(pattern(1), 0); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var writers sync.WaitGroup
+	for i := range int64(4) { // some are under way when it is stopped
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := c.WriteAt(pattern(2), (1+i)<<20); err != nil {
+					return
+				}
+			}
+		})
+	}
+	leads.signal(syscall.SIGSTOP)
+	err := leads.awaitEnd() // nobody continues it
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("the process that was stopped ended with %v", err)
+	}
+	writers.Wait()
+	if now, _ := z.leader(); now != other {
+		t.Errorf("process %s leads", now.name)
+	}
+	d := z.open(other, volume)
+	defer d.Close()
+	for i := range int64(5) {
+		if _, err := d.WriteAt(pattern(3), i<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leads.start()
+	leads.awaitHealth()
+	for i := range int64(5) {
+		z.has(volume, pattern(3), i<<20)
+	}
+}
+
 // TestStopped: a process that stands still loses its work, and an embedded store
 // that it has open stays its own: the other one says so. When it goes on, it changes
 // nothing and ends, and the other one goes on with its work.
 func TestStopped(t *testing.T) {
-	z := newZone(t, "3s", embedded, "a", "b")
+	z := newZoneOf(t, plan{lease: "3s", store: embedded, process: unguarded}, "a", "b")
 	leads, others := z.leader()
 	other := others[0]
 	volume := z.make(leads, "one")

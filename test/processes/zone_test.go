@@ -127,9 +127,19 @@ func (l *logbook) String() string {
 // its description is the zone's directory.
 func newZone(t *testing.T, lease, store string, names ...string) *zone {
 	t.Helper()
+	return newZoneOf(t, plan{lease: lease, store: store}, names...)
+}
+
+// unguarded lets a process live that stood still for longer than its lease.
+const unguarded = ", unguarded: true"
+
+// newZoneOf is newZone with a plan for all processes, but for their addresses.
+func newZoneOf(t *testing.T, with plan, names ...string) *zone {
+	t.Helper()
 	z := emptyZone(t, "mitaka1", postgres.Start(t))
 	for i, address := range freeAddresses(t, len(names)) {
-		z.add(names[i], plan{lease: lease, store: store, exports: fmt.Sprintf("nbd: %q", address)})
+		with.exports = fmt.Sprintf("nbd: %q", address)
+		z.add(names[i], with)
 	}
 	z.start()
 	return z

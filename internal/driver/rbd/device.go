@@ -40,6 +40,9 @@ func (d *Driver) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Devi
 	if err != nil {
 		return nil, err
 	}
+	if err := d.succeed(ctx, id); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	v := d.of(id)
 	d.mu.Unlock()

@@ -31,8 +31,12 @@ type Options struct {
 	// byte goes through this process. The namespace is the default one then, since
 	// os-brick has no words for others.
 	Hosts *Hosts
-	Log   *slog.Logger     // default: none
-	Now   func() time.Time // default: time.Now
+	// Several says that other processes may have had the store before this one, and
+	// believe that they still have: they are cut off, volume by volume, before one is
+	// opened here.
+	Several bool
+	Log     *slog.Logger     // default: none
+	Now     func() time.Time // default: time.Now
 }
 
 func (o *Options) defaults() {
@@ -83,6 +87,8 @@ type volume struct {
 	opening bool
 	readers map[block.PointID]int
 	changed uint64
+	// succeeded says that who had it open before this process was cut off.
+	succeeded bool
 	// gate is held for reading by each change of bytes, and for writing while
 	// a moment of several volumes is named.
 	gate sync.RWMutex

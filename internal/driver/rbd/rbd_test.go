@@ -40,5 +40,6 @@ func TestOnCeph(t *testing.T) {
 	t.Run("Changes by hosts", func(t *testing.T) { changesByHosts(t, c) })
 	t.Run("Hosts cut off", func(t *testing.T) { hostsCutOff(t, c) })
 	t.Run("Hosts withheld", func(t *testing.T) { hostsWithheld(t, c) })
+	t.Run("Succeeded", func(t *testing.T) { succeeded(t, c) })
 	t.Run("Cluster hangs", func(t *testing.T) { clusterHangs(t, c) })
 }
