@@ -21,10 +21,6 @@ var qemuFormats = map[string]string{
 	"qcow2": "qcow2", "vmdk": "vmdk", "vdi": "vdi", "vhdx": "vhdx", "vhd": "vpc", "ploop": "parallels",
 }
 
-func isRaw(format string) bool {
-	return slices.Contains([]string{"raw", "iso", "ami", "aki", "ari"}, format)
-}
-
 // qemuImg finds the converter.
 func (s *Service) qemuImg() (string, error) {
 	name := s.cfg.QemuImg
@@ -67,6 +63,9 @@ type qemuInfo struct {
 // refuses one that would make qemu-img read other files of this machine: a
 // backing file, a data file, a VMDK of several extents.
 func (s *Service) inspect(ctx context.Context, path, format string) (qemuInfo, error) {
+	if err := checkHead(path, format); err != nil {
+		return qemuInfo{}, err
+	}
 	out, err := s.qemu(ctx, "info", "--output=json", "-f", qemuFormats[format], path)
 	if err != nil {
 		return qemuInfo{}, block.Wrap(block.Invalid, err, "The image is no valid %s.", format)
@@ -87,10 +86,29 @@ func (s *Service) inspect(ctx context.Context, path, format string) (qemuInfo, e
 	return info, nil
 }
 
-// convert writes from, a file of one of qemu-img's formats, to another file.
+// convert writes from, a file of one of qemu-img's formats, to another file. Where
+// that is to be qcow2 it is compressed, as by Cinder (image_compress_on_upload).
 func (s *Service) convert(ctx context.Context, from, fromFormat, to, toFormat string) error {
-	_, err := s.qemu(ctx, "convert", "-f", fromFormat, "-O", toFormat, from, to)
+	args := []string{"convert", "-f", fromFormat, "-O", toFormat}
+	if toFormat == "qcow2" {
+		args = append(args, "-c")
+	}
+	_, err := s.qemu(ctx, append(args, from, to)...)
 	return err
+}
+
+// infoLimits are what `qemu-img info` may take of a header that somebody sent: a
+// minute of a processor, and 1 GiB of addresses (cinder/image/image_utils.py,
+// QEMU_IMG_LIMITS).
+var infoLimits = []string{"--cpu=60", "--as=1073741824"}
+
+// limited is the command that runs qemu-img: under prlimit (util-linux) if it reads
+// what nobody has looked at yet.
+func limited(ctx context.Context, path string, args []string) *exec.Cmd {
+	if prlimit, err := exec.LookPath("prlimit"); err == nil && args[0] == "info" {
+		return exec.CommandContext(ctx, prlimit, slices.Concat(infoLimits, []string{path}, args)...)
+	}
+	return exec.CommandContext(ctx, path, args...)
 }
 
 // qemu runs qemu-img and returns its output. It is killed when ctx ends.
@@ -100,7 +118,7 @@ func (s *Service) qemu(ctx context.Context, args ...string) ([]byte, error) {
 		return nil, err
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := limited(ctx, path, args)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.Env = []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
 	if err := cmd.Run(); err != nil {

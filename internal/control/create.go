@@ -28,7 +28,7 @@ func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolum
 			return block.Volume{}, err
 		}
 		img, err := s.findImage(ctx, c, *req.ImageRef)
-		if err != nil {
+		if err := first(err, s.checkSigned(img)); err != nil {
 			return block.Volume{}, err
 		}
 		image, args.Image = &img, img.ID
@@ -91,7 +91,7 @@ func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
 	if v.Size, err = sizeOf(req, origin, image); err != nil {
 		return v, nil, at, err
 	}
-	if t, err = s.typeFor(tx, c, req.VolumeType, origin); err != nil {
+	if t, err = s.typeFor(tx, c, askedType(req, image), origin); err != nil {
 		return v, nil, at, err
 	}
 	zones, err := s.zonesFor(req.AvailabilityZone, t)
@@ -223,6 +223,10 @@ func sizeOf(req NewVolume, from origin, image *Image) (int64, error) {
 func checkImageFits(img Image, size int64) error {
 	if img.Status != "active" {
 		return invalidInput("Image %s is not active.", img.ID)
+	}
+	if img.ContainerFormat == "compressed" {
+		return invalidInput("Image %s is unacceptable: Image compression disallowed, but container_format is compressed.",
+			img.ID)
 	}
 	if gib := gibs(stored(img)); gib > size {
 		return invalidInput("Size of specified image %dGB is larger than volume size %dGB.", gib, size)

@@ -9,6 +9,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
+	"kvol/internal/imagehead"
 	"kvol/internal/keystore"
 	"kvol/internal/luks"
 )
@@ -188,7 +189,7 @@ func checkEncryptedImage(e *block.VolumeEncryption, image Image, size int64) err
 	sealed := image.Properties[imageKeyProperty] != ""
 	content := max(image.Size, image.VirtualSize)
 	switch {
-	case sealed && !isRaw(image.DiskFormat):
+	case sealed && !imagehead.IsRaw(image.DiskFormat):
 		return invalidInput("Image %s is encrypted and not raw.", image.ID)
 	case !sealed && !e.ByZone() && (!containers(e) || !usual(e)):
 		return invalidInput("An image can be written only to volumes that are encrypted by LUKS with %s, "+

@@ -109,6 +109,7 @@ func TestBadImages(t *testing.T) {
 		"too large":     {"qcow2", largeBytes, "Image virtual size is 2GB and doesn't fit in a volume of size 1GB."},
 		"not a qcow2":   {"qcow2", []byte("hello"), "The image is no valid qcow2."},
 		"several files": {"vmdk", []byte(flat), "is not allowed."},
+		"no raw":        {"raw", largeBytes, "The image format was claimed to be 'raw' but the image data appears"},
 		"unknown":       {"docker", []byte("x"), "Images of disk format docker can't be read."},
 	} {
 		v := z.fromImage(z.images.add(control.Image{DiskFormat: c.format}, c.bytes))
@@ -193,4 +194,46 @@ func TestUploadGone(t *testing.T) {
 	}
 	z.images.fail = nil
 	z.wantStored(string(v.ID))
+}
+
+// TestImageRules: an image may name the type of volumes that are made of it; one
+// that is compressed or signed makes none; and what is true of an image alone is not
+// said of one that is made of the volume.
+func TestImageRules(t *testing.T) {
+	z := newZone(t)
+	image := func(container string, properties map[string]string) string {
+		return z.images.add(control.Image{DiskFormat: "raw", ContainerFormat: container, Properties: properties},
+			[]byte("boot"))
+	}
+	create := func(image string, kind *string) (block.Volume, error) {
+		return z.CreateVolume(z.ctx, alice, control.NewVolume{Size: ptr(int64(1)), ImageRef: &image, VolumeType: kind})
+	}
+	typed := image("bare", map[string]string{"cinder_img_volume_type": "slow", "os_glance_x": "1", "os": "debian",
+		"signature_verified": "True"})
+	for want, kind := range map[string]*string{"slow": nil, "fast": ptr("fast")} {
+		v, err := create(typed, kind)
+		must(t, err)
+		z.work(z.ctx)
+		if v = z.volume(v.ID); v.TypeName != want || v.ImageMetadata["signature_verified"] != "False" {
+			t.Errorf("the volume is %+v, want type %s", v, want)
+		}
+		up, err := z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "copy"})
+		must(t, err)
+		img, err := z.images.Find(z.ctx, alice, up.ImageID)
+		if must(t, err); len(img.Properties) != 2 || img.Properties["os"] != "debian" {
+			t.Errorf("the image has %v", img.Properties)
+		}
+		z.work(z.ctx)
+		_, err = z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "x", ContainerFormat: "compressed"})
+		wantError(t, "a compressed upload", err, block.Invalid,
+			"Invalid input received: Image compression upload disallowed, but container_format is compressed")
+	}
+	_, err := create(image("bare", map[string]string{"cinder_img_volume_type": "none"}), nil)
+	wantError(t, "no such type", err, block.NotFound, "Volume type with name none could not be found.")
+	for what, id := range map[string]string{"compressed": image("compressed", nil),
+		"signed": image("bare", map[string]string{"img_signature": "x"})} {
+		if v, err := create(id, nil); !block.Is(err, block.Invalid) {
+			t.Errorf("of a %s image: %+v %v", what, v, err)
+		}
+	}
 }

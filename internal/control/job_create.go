@@ -9,6 +9,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/driver"
+	"kvol/internal/imagehead"
 	"kvol/internal/job"
 )
 
@@ -179,11 +180,17 @@ func (s *Service) copyIn(ctx context.Context, t *job.Task, v block.Volume, from 
 }
 
 // metadata is what a volume remembers of its image: the core fields of
-// cinder/image/glance.py and the image's own properties.
+// cinder/image/glance.py, the image's own properties, and that no signature was
+// verified.
 func (i Image) metadata() map[string]string {
 	m := merged(i.Properties, nil, false)
-	m["image_id"], m["image_name"], m["checksum"] = i.ID, i.Name, i.Checksum
-	m["container_format"], m["disk_format"] = i.ContainerFormat, i.DiskFormat
+	m["image_id"], m["signature_verified"] = i.ID, "False"
+	for name, text := range map[string]string{"image_name": i.Name, "checksum": i.Checksum,
+		"container_format": i.ContainerFormat, "disk_format": i.DiskFormat} {
+		if text != "" {
+			m[name] = text
+		}
+	}
 	m["min_disk"], m["min_ram"] = strconv.FormatInt(i.MinDisk, 10), strconv.FormatInt(i.MinRAM, 10)
 	m["size"] = strconv.FormatInt(i.Size, 10)
 	return m
@@ -215,10 +222,14 @@ func (s *Service) fillFromImage(ctx context.Context, t *job.Task, v block.Volume
 	if err := s.makeEmpty(ctx, v); err != nil {
 		return nil, err
 	}
-	if isRaw(img.DiskFormat) {
+	if imagehead.IsRaw(img.DiskFormat) {
 		return &img, s.download(ctx, caller, img, func(r *watched) error {
 			r.each = s.progress(ctx, t, "downloading", img.Size, whileCreating...)
-			return s.overwrite(ctx, v, func(to driver.Device) error { return s.pour(ctx, v, img, to, r, nil) })
+			from, err := rawOnly(r, img.DiskFormat)
+			if err != nil {
+				return err
+			}
+			return s.overwrite(ctx, v, func(to driver.Device) error { return s.pour(ctx, v, img, to, from, nil) })
 		})
 	}
 	return &img, s.downloadConverted(ctx, t, v, caller, img)

@@ -114,7 +114,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 		jobSnapshotCreate:   handler{s.runSnapshotCreate, gaveUpSnapshot(block.SnapshotCreating)},
 		jobSnapshotDelete:   handler{s.runSnapshotDelete, gaveUpSnapshot(block.SnapshotDeleting)},
 		jobPointDrop:        handler{s.runPointDrop, nobody},
-		jobImageDrop:        handler{s.runImageDrop, nobody},
+		jobImageDrop:        lasting{handler{s.runImageDrop, nobody}},
 		jobGroupCreate:      handler{s.runGroupCreate, gaveUpGroupCreate},
 		jobGroupDelete:      handler{s.runGroupDelete, gaveUpGroupDelete},
 		jobBackupCreate:     handler{s.runBackup, gaveUpBackup},
@@ -171,6 +171,16 @@ func (h handler) Run(ctx context.Context, t *job.Task) error {
 // GaveUp implements job.Handler.
 func (h handler) GaveUp(tx *catalog.Tx, j block.Job, cause error) error {
 	return h.gaveUp(tx, j, cause)
+}
+
+// lasting is a handler of what nobody waits for and nobody else does: it is tried
+// for two days, for which Keystone takes the token of who asked
+// (allow_expired_window).
+type lasting struct{ handler }
+
+// Retries implements job.Patience.
+func (lasting) Retries() job.Retries {
+	return job.Retries{Attempts: 300, First: 200 * time.Millisecond, Max: 10 * time.Minute}
 }
 
 func nobody(*catalog.Tx, block.Job, error) error { return nil }

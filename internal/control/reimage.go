@@ -39,7 +39,7 @@ func (s *Service) ReimageVolume(ctx context.Context, c block.Caller, id block.Vo
 	if block.Is(err, block.NotFound) || block.Is(err, block.Forbidden) {
 		return missing
 	}
-	if err != nil {
+	if err := first(err, s.checkSigned(img)); err != nil {
 		return err
 	}
 	return s.changeVolume(ctx, c, id, rule, func(tx *catalog.Tx, v block.Volume) error {

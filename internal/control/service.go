@@ -34,6 +34,7 @@ type Config struct {
 	AvailabilityZones []string
 	Placing           Placing
 	Images            Images // nil: no image service
+	TakeSigned        bool   // images with signatures are taken, and the signatures not verified
 	// Backups is where backups are kept; nil for nowhere.
 	Backups *backup.Repository
 	// ExportAddress is where hosts reach the NBD exports, as "host:port"; "" if

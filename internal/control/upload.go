@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -26,6 +28,9 @@ func (s *Service) UploadImage(ctx context.Context, c block.Caller, id block.Volu
 		if err := mustAdminister(c, "volume_extension:volume_actions:upload_public"); err != nil {
 			return Upload{}, err
 		}
+	}
+	if req.ContainerFormat == "compressed" {
+		return Upload{}, invalidInput("Image compression upload disallowed, but container_format is compressed")
 	}
 	if err := s.canWrite(req.DiskFormat); err != nil {
 		return Upload{}, err
@@ -109,10 +114,16 @@ var coreImageFields = map[string]bool{
 	"min_disk": true, "min_ram": true, "size": true, "visibility": true, "protected": true, "status": true,
 }
 
+// reservedNames begin the names of what is true of the image that a volume came
+// from, and not of one that is made of the volume (cinder/image/image_utils.py,
+// GLANCE_RESERVED_NAMESPACES).
+var reservedNames = []string{"os_glance", "img_signature", "signature_verified"}
+
 func imageProperties(metadata map[string]string) map[string]string {
 	properties := map[string]string{}
 	for k, v := range metadata {
-		if !coreImageFields[k] {
+		reserved := slices.ContainsFunc(reservedNames, func(prefix string) bool { return strings.HasPrefix(k, prefix) })
+		if !coreImageFields[k] && !reserved {
 			properties[k] = v
 		}
 	}

@@ -142,6 +142,7 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 	c := control.Config{
 		Catalog: s.catalog, Backends: s.stores, Zone: s.cfg.Zone, Region: s.cfg.Region, ZoneIndex: s.cfg.Index,
 		DefaultType: s.cfg.DefaultVolumeType, AvailabilityZones: s.cfg.AvailabilityZones, Images: images,
+		TakeSigned:    s.cfg.Glance.SignedImages == "accept",
 		Placing:       s.cfg.placing(),
 		ExportAddress: s.exportAddress, UnixSocket: func() string { return s.cfg.Exports.NBDSocket },
 		ISCSIAddress: s.targetAddress, ISCSIDiscovery: s.cfg.Exports.Discovery.credentials(),

@@ -47,6 +47,9 @@ type GlanceConfig struct {
 	Interface string        `yaml:"interface"`
 	CA        string        `yaml:"ca"`    // a file of PEM; the system's authorities if empty
 	Stall     time.Duration `yaml:"stall"` // how long no byte may move; 1m if absent
+	// SignedImages says what becomes of images with a signature, which is not
+	// verified: refuse (if absent) or accept.
+	SignedImages string `yaml:"signed_images"`
 }
 
 func (g GlanceConfig) used() bool { return g.URL != "" || g.Interface != "" }
@@ -67,6 +70,8 @@ func (c *Config) checkIdentity() error {
 		return errors.New("keystone, glance: cache_size, timeout and stall can't be negative")
 	case len(c.Identity.Projects) > 0 || len(c.Identity.Users) > 0:
 		return errors.New("identity: where there is a keystone, projects and users are there")
+	case g.SignedImages != "" && g.SignedImages != "refuse" && g.SignedImages != "accept":
+		return fmt.Errorf("glance.signed_images: %q is neither refuse nor accept", g.SignedImages)
 	case g.Interface != "" && g.Interface != "internal" && g.Interface != "public" && g.Interface != "admin":
 		return fmt.Errorf("glance.interface: %q is none of internal, public and admin", g.Interface)
 	}
