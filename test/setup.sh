@@ -8,7 +8,7 @@ packages=(curl jq qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xf
   cryptsetup-bin python3-barbicanclient python3-castellan python3-barbican
   postgresql ceph-mon ceph-mgr ceph-osd ceph-common python3-os-brick
   nfs-ganesha nfs-ganesha-vfs libnfs-utils rpcbind iproute2
-  haproxy python3-keystone)
+  haproxy python3-keystone python3-glance)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")

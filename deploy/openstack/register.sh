@@ -60,11 +60,13 @@ commands() {
     done
   done
 }
-commands | openstack >/dev/null || fail "the openstack client failed"
-
-# The client goes on after an error, so it is what is there that counts.
-endpoints=$(look "role assignment list --user $user --user-domain $domain --project $project --project-domain $domain \
---names -f value -c Role" | openstack) || fail "the openstack client failed"
+# The client goes on after an error, so it is what is there afterwards that counts.
+# What it says of the commands before is in tables, and is none of what is looked for.
+endpoints=$({
+  commands
+  look "role assignment list --user $user --user-domain $domain --project $project --project-domain $domain \
+--names -f value -c Role"
+} | openstack) || fail "the openstack client failed"
 for entry in "${services[@]}"; do
   read -r type name path <<<"$entry"
   for side in public internal admin; do

@@ -1,6 +1,7 @@
 package keystone_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,12 +18,13 @@ import (
 
 	"kvol/internal/client"
 	"kvol/internal/zone"
+	"kvol/test/glance"
 	"kvol/test/keystone"
 )
 
 const typeID = "6a21db69-dc6b-4423-834c-679ae153a638"
 
-// config is a zone whose users are in a Keystone.
+// config is a zone whose users are in a Keystone and whose images in a Glance.
 const config = `
 zone: mitaka1
 region: RegionOne
@@ -30,16 +32,19 @@ listen: 127.0.0.1:0
 availability_zones: [nova]
 default_volume_type: ssd
 stores: [{name: main, driver: logstore, segment_mib: 8}]
+backup: {directory: backups}
 backends: [{name: fast, store: main}]
 volume_types: [{id: ` + typeID + `, name: ssd, extra_specs: {volume_backend_name: fast}}]
 keystone: {auth_url: %q, user: kvol, password: kvols-password, cache_size: 100, timeout: 5m}
+glance: {interface: internal, stall: 15s}
 exports: {nbd: 127.0.0.1:0}
 `
 
-// cloud is a zone, its Keystone, and two tenants of a domain.
+// cloud is a zone, its Keystone, its Glance, and two tenants of a domain.
 type cloud struct {
 	*testing.T
 	keystone *keystone.Server
+	glance   *glance.Server
 	url      string       // of the zone
 	ahead    atomic.Int64 // how far the zone's clock goes ahead, in nanoseconds
 	stopped  atomic.Int64 // where the zone's clock stands without that, in nanoseconds of Unix; 0 while it goes
@@ -48,19 +53,25 @@ type cloud struct {
 	alice, bob                   string // ids: a member of each
 }
 
-// TestOpenStack is a zone in an OpenStack: Debian's Keystone, started once for all
-// of it, and registered by its openstack client.
+// TestOpenStack is a zone in an OpenStack: Debian's Keystone and Glance, its
+// openstack client. Both servers are started once for all of it.
 func TestOpenStack(t *testing.T) {
 	c := &cloud{T: t, keystone: keystone.Start(t)}
 	c.serve()
-	c.register()
+	c.glance = glance.Start(t, c.keystone)
 	k := c.keystone
-	c.service = k.ProjectNamed(t, "service")
+	// What was registered long ago, at another address, before register.sh runs.
+	k.Service(t, "volumev3", "cinderv3", "http://elsewhere.example:8776/v3/%(project_id)s")
+	registered := c.register()
 	c.domain = k.Domain(t, "acme")
 	c.blue, c.green = k.Project(t, "blue", c.domain), k.Project(t, "green", c.domain)
 	c.alice, c.bob = k.User(t, "alice", "alice's password", c.domain), k.User(t, "bob", "bob's password", c.domain)
 	k.Grant(t, c.alice, c.blue, "member")
 	k.Grant(t, c.bob, c.green, "member")
+	registered()
+	c.service = k.ProjectNamed(t, "service")
+	c.glance.Register(t, k, c.service)
+	c.glance.Await(t)
 	for _, part := range []struct {
 		name string
 		run  func(*cloud)
@@ -68,14 +79,21 @@ func TestOpenStack(t *testing.T) {
 		{"tokens", tokens}, {"scopes", scopes}, {"service tokens", serviceTokens},
 		{"application credentials", applicationCredentials}, {"revocation", revocation},
 		{"keystone away", keystoneAway}, {"kvol's own token", ownToken},
+		{"images", images}, {"attacks", attacks}, {"image failures", imageFailures}, {"kvol dies", kvolDies},
+		{"glance dies", glanceDies}, {"journey", journey},
 	} {
 		t.Run(part.name, func(t *testing.T) {
-			one := &cloud{T: t, keystone: c.keystone, url: c.url, domain: c.domain, service: c.service,
-				blue: c.blue, green: c.green, alice: c.alice, bob: c.bob}
+			one := c.with(t)
 			shared = c
 			part.run(one)
 		})
 	}
+}
+
+// with is the same cloud for another test, with a clock that is not looked at.
+func (c *cloud) with(t *testing.T) *cloud {
+	return &cloud{T: t, keystone: c.keystone, glance: c.glance, url: c.url, domain: c.domain, service: c.service,
+		blue: c.blue, green: c.green, alice: c.alice, bob: c.bob}
 }
 
 // shared is the cloud whose clock the zone goes by.
@@ -109,27 +127,38 @@ func (c *cloud) serve() {
 	c.url = s.URL()
 }
 
-// register runs the script that operators run, twice: what is there is kept.
-func (c *cloud) register() {
+// register begins to run the script that operators run, as they run it. The
+// function waits for it, and looks at what is in the catalog then: what was there is
+// changed, and what was not is made.
+func (c *cloud) register() (wait func()) {
 	c.Helper()
-	for _, address := range []string{"http://elsewhere.example:8776", c.url} {
-		cmd := exec.CommandContext(c.Context(), "../../deploy/openstack/register.sh")
-		cmd.Env = append(c.environment("admin", keystone.Password, "Default", "admin"), "KVOL_URL="+address,
-			"KVOL_PASSWORD=kvols-password")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			c.Fatalf("register.sh: %v\n%s\n%s", err, out, c.keystone.Log())
-		}
+	cmd := exec.CommandContext(c.Context(), "../../deploy/openstack/register.sh")
+	cmd.Env = append(c.environment("admin", keystone.Password, "Default", "admin"), "KVOL_URL="+c.url,
+		"KVOL_PASSWORD=kvols-password")
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		c.Fatal(err)
 	}
-	var endpoints struct{ Endpoints []struct{ URL string } }
-	c.keystone.Call(c, "GET", "/endpoints", nil, &endpoints)
-	ours := 0
-	for _, e := range endpoints.Endpoints {
-		if strings.HasPrefix(e.URL, c.url+"/v") {
-			ours++
+	return func() {
+		c.Helper()
+		if err := cmd.Wait(); err != nil {
+			c.Fatalf("register.sh: %v\n%s\n%s", err, &said, c.keystone.Log())
 		}
-	}
-	if ours != 9 {
-		c.Errorf("the catalog has %d of 9 endpoints at %s: %v", ours, c.url, endpoints)
+		var endpoints struct{ Endpoints []struct{ URL string } }
+		c.keystone.Call(c, "GET", "/endpoints", nil, &endpoints)
+		ours := 0
+		for _, e := range endpoints.Endpoints {
+			if strings.HasPrefix(e.URL, c.url+"/v") {
+				ours++
+			}
+			if strings.Contains(e.URL, "elsewhere") {
+				c.Errorf("the catalog still has %s", e.URL)
+			}
+		}
+		if ours != 9 {
+			c.Errorf("the catalog has %d of 9 endpoints at %s: %v", ours, c.url, endpoints)
+		}
 	}
 }
 

@@ -33,11 +33,12 @@ key_repository = {0}/fernet
 [credential]
 key_repository = {0}/credential
 [cache]
-enabled = false
+enabled = true
+backend = oslo_cache.dict
+[token]
+expiration = 86400
 [identity]
 password_hash_rounds = 4
-[catalog]
-caching = false
 """.format(directory))
 
 
