@@ -41,11 +41,24 @@ func journey(c *cloud) {
 	}
 	c.decode(alice("volume", "show", "boot", "-f", "json"), &shown)
 	if fmt.Sprint(shown.Bootable) != "true" || shown.Project != c.blue || shown.Image["image_name"] != "tiny" ||
-		shown.Image["os_distro"] != "debian" {
+		shown.Image["os_distro"] != "debian" || shown.Image["signature_verified"] != "False" {
 		c.Errorf("the volume is %+v", shown)
 	}
+	alice("volume", "set", "--description", "its disk", "--property", "tier=one", "--image-property", "os_version=12",
+		"boot")
 	alice("volume", "snapshot", "create", "--volume", "boot", "monday")
 	c.settled(alice, "volume snapshot", "monday", "available")
+	alice("volume", "backup", "create", "--name", "kept", "boot")
+	c.settled(alice, "volume backup", "kept", "available")
+	var set struct {
+		Description string
+		Properties  map[string]string
+		Image       map[string]string `json:"volume_image_metadata"`
+	}
+	c.decode(alice("volume", "show", "boot", "-f", "json"), &set)
+	if set.Description != "its disk" || set.Properties["tier"] != "one" || set.Image["os_version"] != "12" {
+		c.Errorf("the volume was set to %+v", set)
+	}
 	copied := alice("image", "create", "--volume", "boot", "--disk-format", "qcow2", "copy", "-f", "value", "-c",
 		"image_id")
 	c.settled(alice, "image", "copy", "active")

@@ -3,6 +3,7 @@ package keystone_test
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,33 @@ import (
 
 	"kvol/internal/client"
 )
+
+// unfit: images of which Cinder makes no volume are refused at once, with its
+// sentences.
+func unfit(c *cloud) {
+	alice := c.login("alice", c.blue)
+	_, path := c.picture("qcow2")
+	large := filepath.Join(c.TempDir(), "large")
+	c.qemu("create", "-q", "-f", "qcow2", large, "2G")
+	queued := c.glanceCall(201, alice, "POST", "", "application/json", strings.NewReader(
+		`{"name":"queued","disk_format":"raw","container_format":"bare"}`)).at("id").(string)
+	idle := c.upload(alice, "qcow2", path, "")
+	c.glanceCall(204, c.admin(), "POST", "/"+idle+"/actions/deactivate", "application/json", http.NoBody)
+	signed := c.upload(alice, "qcow2", path, "")
+	c.glanceCall(200, alice, "PATCH", "/"+signed, "application/openstack-images-v2.1-json-patch",
+		strings.NewReader(`[{"op":"add","path":"/img_signature","value":"x"}]`))
+	for image, want := range map[string]string{
+		queued: "is not active.", idle: "is not active.", signed: "is signed, and its signature can't be verified here.",
+		c.upload(alice, "qcow2", path, `,"min_disk":2`):                    "Volume size 1GB cannot be smaller than the image minDisk size 2GB.",
+		c.upload(alice, "qcow2", large, ""):                                "Image virtual size is 2GB and doesn't fit in a volume of size 1GB.",
+		c.upload(alice, "qcow2", path, `,"cinder_img_volume_type":"none"`): "Volume type with name none could not be found.",
+	} {
+		a := c.ask(alice, "POST", volumes(c.blue), fmt.Sprintf(`{"volume":{"size":1,"imageRef":%q}}`, image))
+		if a.status != http.StatusBadRequest && a.status != http.StatusNotFound || !strings.Contains(a.text, want) {
+			c.Errorf("%d %s, want %s", a.status, a.text, want)
+		}
+	}
+}
 
 // attacks: an image that would have qemu-img read other files of this machine makes
 // no volume, and its owner is told.
