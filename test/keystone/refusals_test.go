@@ -26,11 +26,14 @@ func unfit(c *cloud) {
 	signed := c.upload(alice, "qcow2", path, "")
 	c.glanceCall(200, alice, "PATCH", "/"+signed, "application/openstack-images-v2.1-json-patch",
 		strings.NewReader(`[{"op":"add","path":"/img_signature","value":"x"}]`))
+	small := c.upload(alice, "qcow2", path, `,"min_disk":2`)
+	wide := c.upload(alice, "qcow2", large, "")
+	typed := c.upload(alice, "qcow2", path, `,"cinder_img_volume_type":"none"`)
 	for image, want := range map[string]string{
 		queued: "is not active.", idle: "is not active.", signed: "is signed, and its signature can't be verified here.",
-		c.upload(alice, "qcow2", path, `,"min_disk":2`):                    "Volume size 1GB cannot be smaller than the image minDisk size 2GB.",
-		c.upload(alice, "qcow2", large, ""):                                "Image virtual size is 2GB and doesn't fit in a volume of size 1GB.",
-		c.upload(alice, "qcow2", path, `,"cinder_img_volume_type":"none"`): "Volume type with name none could not be found.",
+		small: "Volume size 1GB cannot be smaller than the image minDisk size 2GB.",
+		wide:  "Image virtual size is 2GB and doesn't fit in a volume of size 1GB.",
+		typed: "Volume type with name none could not be found.",
 	} {
 		a := c.ask(alice, "POST", volumes(c.blue), fmt.Sprintf(`{"volume":{"size":1,"imageRef":%q}}`, image))
 		if a.status != http.StatusBadRequest && a.status != http.StatusNotFound || !strings.Contains(a.text, want) {
