@@ -77,6 +77,9 @@ func (c *Cluster) KillOne(t testing.TB, daemon string) { t.Helper(); c.must(t, "
 // PauseOne makes one of its daemons hang.
 func (c *Cluster) PauseOne(t testing.TB, daemon string) { t.Helper(); c.must(t, "pause", daemon) }
 
+// Mirror starts an rbd-mirror that fetches images from the cluster's peers.
+func (c *Cluster) Mirror(t testing.TB) { t.Helper(); c.must(t, "mirror") }
+
 // Run runs a command of Ceph's on the cluster, as client.admin, and returns
 // what it printed.
 func (c *Cluster) Run(t testing.TB, program string, args ...string) string {

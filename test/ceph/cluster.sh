@@ -6,6 +6,7 @@
 #   cluster.sh kill DIR [D]  kill -9 of all its daemons, or of one: mon, osd, mgr
 #   cluster.sh pause DIR [D] SIGSTOP of all its daemons, or of one: a cluster that hangs
 #   cluster.sh resume DIR    SIGCONT
+#   cluster.sh mirror DIR    start rbd-mirror, which fetches from the peers that were told to it
 #   cluster.sh wipe DIR      stop it and remove DIR
 # DIR/ceph.conf is what clients need; the pool is called rbd.
 set -euo pipefail
@@ -13,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE=1 CEPH_ARGS=
 do=${1:-} dir=${2:-}
 [ -n "$dir" ] || { sed -n '2,13p' "$0" >&2; exit 2; }
 conf=$dir/ceph.conf
-daemons=${3:-mgr osd mon}
+daemons=${3:-mirror mgr osd mon}
 
 ceph_() { ceph --connect-timeout 20 -c "$conf" "$@"; }
 fail() { echo "cluster.sh: $*" >&2; exit 1; }
@@ -115,6 +116,11 @@ osd op num shards = 2
 [client]
 admin socket =
 log file =
+rbd mirror pool replayers refresh interval = 2
+rbd mirror image state check interval = 2
+rbd mirror leader heartbeat interval = 1
+rbd mirror leader max missed heartbeats = 2
+rbd mirror leader max acquire attempts before break = 2
 CONF
 }
 
@@ -166,6 +172,9 @@ start() {
   await 120 "the pool" timeout 20 rbd -c "$conf" ls rbd
 }
 
+# It connects by what is in its environment, whatever it is told.
+mirror() { launch mirror env CEPH_CONF="$conf" rbd-mirror -f -c "$conf" --id admin; }
+
 each() { # SIGNAL
   local name pid
   for name in $daemons; do
@@ -199,6 +208,7 @@ case $do in
   kill) stop KILL ;;
   pause) each STOP ;;
   resume) resume ;;
+  mirror) mirror ;;
   wipe) stop KILL; rm -rf "$dir" ;;
   *) fail "no command $do" ;;
 esac
