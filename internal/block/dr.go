@@ -26,6 +26,26 @@ type Protection struct {
 	// Lease, if not 0, is how long hosts in the source zone may write without the
 	// destination's word that it does not take the volume over; MaxLease at most.
 	Lease time.Duration
+	// Transport is how bytes get to the destination.
+	Transport Transport `json:",omitempty"`
+}
+
+// Transport is a way for the bytes of points; everything else about points goes
+// by the stream.
+type Transport string
+
+// The transports.
+const (
+	TransportStream Transport = ""           // by the stream, too
+	TransportMirror Transport = "rbd-mirror" // by the mirroring of the Ceph clusters, where a volume can be mirrored
+)
+
+// String is how users see a transport.
+func (t Transport) String() string {
+	if t == TransportStream {
+		return "stream"
+	}
+	return string(t)
 }
 
 // MinLease and MaxLease bound a Protection's Lease.

@@ -44,20 +44,25 @@ type Link struct {
 	Gone      bool   // the volume was deleted; the target must still be told
 	// Whole says why the first copy had to be a whole one though the target's zone
 	// is the one that the volume was recovered from; "" if it need not be.
-	Whole     string
+	Whole string
+	// Mirrored says that the volume's cluster was told to mirror it for this link.
+	// Transport is how the bytes of the confirmed point went.
+	Mirrored  bool
+	Transport block.Transport
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }
 
 const linkColumns = `volume_id, protection, state, confirmed, sum, changes, target, target_changes, current_at,
-	entry_hash, error, bytes_sent, gone, whole, created_at, updated_at`
+	entry_hash, error, bytes_sent, gone, whole, mirrored, transport,
+	created_at, updated_at`
 
 func scanLink(row scanner) (l Link, err error) {
 	var confirmed *block.Point
 	var changes, targetChanges int64 // bits of unsigned numbers
 	err = row.Scan(&l.Volume, &l.Protection, &l.State, asJSON(&confirmed), asRoot(&l.Sum), &changes,
 		asJSON(&l.Target), &targetChanges, asTime(&l.Current), &l.EntryHash, &l.Error, &l.BytesSent, &l.Gone, &l.Whole,
-		asTime(&l.CreatedAt), asTime(&l.UpdatedAt))
+		&l.Mirrored, &l.Transport, asTime(&l.CreatedAt), asTime(&l.UpdatedAt))
 	if confirmed != nil {
 		l.Confirmed = *confirmed
 	}
@@ -73,13 +78,13 @@ func (tx *Tx) PutLink(l Link) error {
 		target = jsonText(l.Target)
 	}
 	_, err := tx.exec(`INSERT INTO links (`+linkColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17)
 		ON CONFLICT (volume_id, protection) DO UPDATE SET state = $3, confirmed = $4, sum = $5, changes = $6,
 		target = $7, target_changes = $8, current_at = $9, entry_hash = $10, error = $11, bytes_sent = $12,
-		gone = links.gone OR $13, whole = $14, updated_at = $15`,
+		gone = links.gone OR $13, whole = $14, mirrored = $15, transport = $16, updated_at = $17`,
 		string(l.Volume), l.Protection, string(l.State), pointOrNull(l.Confirmed), l.Sum.String(), int64(l.Changes),
 		target, int64(l.TargetChanges), micros(l.Current), l.EntryHash, l.Error, l.BytesSent, l.Gone,
-		l.Whole, tx.Now.UnixMicro())
+		l.Whole, l.Mirrored, string(l.Transport), tx.Now.UnixMicro())
 	if err != nil {
 		return err
 	}

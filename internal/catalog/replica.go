@@ -75,6 +75,14 @@ func (tx *Tx) ReplicasOf(zone block.Zone, source block.VolumeID) ([]block.Replic
 		WHERE source_zone = $1 AND source_id = $2 ORDER BY protection`, string(zone), string(source))
 }
 
+// Replicates reports whether a volume, of whatever other zone, has a replica here:
+// what a store has under the volume's own id is then the copy out of which the
+// replica is made, where clusters mirror it.
+func (tx *Tx) Replicates(source block.VolumeID) (there bool, err error) {
+	err = tx.queryRow(`SELECT EXISTS (SELECT 1 FROM replicas WHERE source_id = $1)`, string(source)).Scan(&there)
+	return there, err
+}
+
 // Replicas lists the replicas of a source zone's volumes, or all for "", by age.
 func (tx *Tx) Replicas(zone block.Zone) ([]block.Replica, error) {
 	return collect(tx, scanReplica, `SELECT `+replicaColumns+` FROM replicas

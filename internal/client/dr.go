@@ -49,6 +49,7 @@ type Link struct {
 	LastError      string    `json:"last_error"`
 	BytesSent      int64     `json:"bytes_sent"`        // on the wire, since the link was made
 	WholeReason    string    `json:"whole_copy_reason"` // why all of a recovered volume went back; "" for no reason
+	Transport      string    `json:"transport"`         // of the confirmed point's bytes: stream or rbd-mirror
 	Confirmed      *Point    `json:"confirmed"`         // the newest that the backup zone has
 	State          string    `json:"state"`
 	Protection     int64     `json:"protection"`

@@ -80,6 +80,11 @@ func (e *examination) strangers(tx *catalog.Tx, all []inStore) error {
 				e.leftCopy(s, of)
 				continue
 			}
+			if copied, err := tx.Replicates(s.volume); err != nil {
+				return err
+			} else if copied {
+				continue // its cluster keeps it
+			}
 			e.add(ailment{Finding: block.Finding{Kind: block.FindOrphanVolume, Volume: s.volume, Store: s.store,
 				Text: fmt.Sprintf("Store %s has a volume %s that is in no list of this zone, unmanaged or left over.", s.store,
 					s.volume),

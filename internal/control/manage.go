@@ -108,6 +108,9 @@ func usedElsewise(tx *catalog.Tx, id block.VolumeID) (bool, error) {
 	if drilled, err := tx.IsDrillClone(id); drilled || err != nil {
 		return drilled, err
 	}
+	if copied, err := tx.Replicates(id); copied || err != nil {
+		return copied, err
+	}
 	if _, err := tx.ReencryptedAs(id); !block.Is(err, block.NotFound) {
 		return true, err
 	}

@@ -18,6 +18,7 @@ type inbound struct {
 	receiver *Receiver
 	from     block.Zone
 	cancel   func()
+	left     <-chan struct{} // closed when the source is not waited for any more; nil for never
 
 	// From Offer on.
 	key        linkKey
@@ -64,6 +65,7 @@ func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
 	whole, told := have.Whole, true
 	err = i.catalog().View(ctx, func(tx *catalog.Tx) error {
 		rep, found, err := i.admit(tx)
+		have.Mirror = i.canMirror(rep, found)
 		if err != nil || !found {
 			return err
 		}
@@ -74,7 +76,7 @@ func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
 		}
 		progress, err := tx.StepProgress(rep.ID)
 		have = Have{Replica: rep.ID, Epoch: rep.Epoch, Points: worthTelling(points), Pending: rep.Pending,
-			Offset: max(0, progress.Offset), Whole: whole, Box: have.Box}
+			Offset: max(0, progress.Offset), Whole: whole, Box: have.Box, Mirror: have.Mirror}
 		return err
 	})
 	if err == nil && !told && o.Holders != nil {
@@ -294,6 +296,11 @@ func (i *inbound) replace(r Run, off int64, before []byte) {
 func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 	if i.step == nil {
 		return block.Point{}, block.Errorf(block.Invalid, "a commit came without a step")
+	}
+	if c.Mirror > 0 {
+		if done, err := i.bring(ctx, c.Mirror); err != nil || !done {
+			return block.Point{}, err
+		}
 	}
 	s, p := *i.step, i.step.Target
 	p.Root, p.Parent = i.sum.Root(p.Size), s.Base.ID

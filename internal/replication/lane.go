@@ -32,9 +32,10 @@ type track struct {
 	again    bool
 	failures int // in a row
 
-	group    groupKey // zero for a volume in none
-	cut      bool     // it has a point that is not confirmed
-	mistrust bool     // the target has no point in common with us, and comparing failed
+	group    groupKey  // zero for a volume in none
+	cut      bool      // it has a point that is not confirmed
+	streams  time.Time // until then, nothing is asked of the stores' mirroring
+	mistrust bool      // the target has no point in common with us, and comparing failed
 	// instant is the cut of the group that the target has of the volume; "" for none.
 	instant string
 	blank   bool       // nothing of the volume is at the target yet

@@ -32,6 +32,9 @@ type Have struct {
 	// Whole says why the target could not begin with the origin that was offered;
 	// "" if it did.
 	Whole string `json:",omitempty"`
+	// Mirror says that the target's store can have the bytes by the mirroring of
+	// storage clusters.
+	Mirror bool `json:",omitempty"`
 }
 
 // newest returns the point that was committed last.
@@ -57,6 +60,9 @@ func (r Run) End() int64 { return r.Off + r.Len }
 type Commit struct {
 	Root  block.RootHash // of the target point, as the source computed it
 	Entry block.Entry    // the volume's catalog entry as of the target point
+	// Mirror is the moment that the target's copy of the source's image must have
+	// reached, where no runs were sent; 0 where they were.
+	Mirror uint64 `json:",omitempty"`
 }
 
 // Heartbeat says that nothing changed: the volume's content is that of Point

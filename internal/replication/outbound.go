@@ -33,6 +33,7 @@ func (v *visit) update(ctx context.Context, have Have) error {
 	} else if err := v.store.driver.CreateSnapshot(ctx, v.store.ref(*v.link.Target)); err != nil {
 		return err // it may have been interrupted before it was made
 	}
+	v.mirrors, v.transport = have.Mirror, v.link.Transport
 	want, err := v.points(ctx, have)
 	if err != nil {
 		return err
@@ -175,7 +176,7 @@ func (v *visit) take(ctx context.Context, s block.Step) (block.Point, error) {
 	}
 	began, before := v.sender.cfg.Now(), v.remote.Sent()
 	v.step = carried{Source: src, visit: v, began: began}
-	p, sum, err := Send(ctx, &v.step, v.peer, s, sum, v.entry)
+	p, sum, err := v.send(ctx, &v.step, s, sum)
 	if p.ID == s.Target.ID { // should the answer be lost, the sum is known
 		v.track.point, v.track.sum = p.ID, sum
 	}
@@ -232,6 +233,7 @@ func (v *visit) adopt(ctx context.Context, p block.Point) error {
 func (v *visit) confirm(ctx context.Context, p block.Point, sum Sum) error {
 	v.countBytes()
 	l, old := v.link, v.link.Confirmed
+	l.Transport = v.transport
 	l.Confirmed, l.Sum = p, sum.Bytes()
 	at := p.At
 	if from := v.volume.RecoveredFrom; from != nil && from.Point.ID == p.ID {

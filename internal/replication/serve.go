@@ -40,7 +40,9 @@ func (r *Receiver) ServeConn(ctx context.Context, conn net.Conn, from block.Zone
 		return err
 	}
 	defer dec.Close()
-	in := &inbound{receiver: r, from: from, cancel: func() { _ = conn.Close() }}
+	left, leave := context.WithCancel(ctx)
+	defer leave()
+	in := &inbound{receiver: r, from: from, left: left.Done(), cancel: func() { leave(); _ = conn.Close() }}
 	p := server{stream: s, target: in, dec: dec, scratch: make([]byte, 0, maxRun)}
 	err = p.serve(ctx)
 	if in.key != (linkKey{}) && err != nil && ctx.Err() == nil {

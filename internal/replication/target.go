@@ -21,7 +21,8 @@ type Target interface {
 	// run. r.Data is the caller's again when Write returns.
 	Write(ctx context.Context, r Run) error
 	// Commit ends the step and returns the committed point. Corrupt means that
-	// the target computed another root; it has then gone back to the base.
+	// the target computed another root; it has then gone back to the base. With
+	// c.Mirror, a point without an ID says that the bytes did not come in that way.
 	Commit(ctx context.Context, c Commit) (block.Point, error)
 	// Heartbeat says that the newest point is the volume's content still.
 	Heartbeat(ctx context.Context, h Heartbeat) error

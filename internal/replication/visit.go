@@ -47,9 +47,11 @@ type visit struct {
 	step   carried
 	// content is the target's point that the first step begins with though this zone
 	// does not have it; "" for none.
-	content block.PointID
-	sent    int64 // by remote before this visit
-	over    bool  // the link is removed
+	content   block.PointID
+	mirrors   bool            // the target can have bytes by the stores' mirroring
+	transport block.Transport // of the step that was taken last
+	sent      int64           // by remote before this visit
+	over      bool            // the link is removed
 }
 
 // run does what is to be done now.
@@ -61,6 +63,9 @@ func (v *visit) run(ctx context.Context) error {
 		return err
 	}
 	defer v.hangUp(ctx)
+	if err := v.unmirror(ctx); err != nil {
+		return err
+	}
 	switch {
 	case v.released:
 		return v.letGo(ctx)

@@ -208,6 +208,7 @@ type zone struct {
 	receiver *Receiver
 	doubted  []block.VolumeID // replicas out of which a wrong point came
 	wrap     func(Target) Target
+	mirror   *mirror // its store is mirrored; nil for not
 	broken   broke
 	fenced   map[block.VolumeID]block.Recovered
 }
@@ -270,6 +271,9 @@ func (z *zone) start(dieAt int) {
 	var d driver.Driver = disk{z}
 	if z.rich {
 		d = richDisk{disk{z}}
+	}
+	if z.mirror != nil {
+		d = mirroredDisk{richDisk{disk{z}}, z.mirror}
 	}
 	set, err := driver.NewSet(map[string]driver.Driver{"s": d}, []block.Backend{{Name: "main", Store: "s"}})
 	if err != nil {

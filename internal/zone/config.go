@@ -199,6 +199,9 @@ type ProtectionConfig struct {
 	Lease         time.Duration     `yaml:"lease"`      // none if absent
 	Retention     []RetentionConfig `yaml:"retention"`
 	Disabled      bool              `yaml:"disabled"`
+	// Transport is how bytes get there: stream if absent, or rbd-mirror, where both
+	// stores are of driver rbd and their clusters mirror the pool.
+	Transport string `yaml:"transport"`
 }
 
 // RetentionConfig is one tier: the newest point of every Step, kept For.

@@ -148,9 +148,31 @@ func (c *Config) checkProtections() error {
 		case p.Lease != 0 && (p.Lease < block.MinLease || p.Lease > block.MaxLease):
 			return fmt.Errorf("protections: seq %d: a lease is %s to %s, or absent", p.Seq, block.MinLease, block.MaxLease)
 		}
+		if err := c.checkTransport(p); err != nil {
+			return err
+		}
 		seqs[p.Seq] = true
 	}
 	return c.checkRelays(peers, seqs)
+}
+
+func (c *Config) checkTransport(p ProtectionConfig) error {
+	switch p.Transport {
+	case "", block.TransportStream.String():
+		return nil
+	case string(block.TransportMirror):
+	default:
+		return fmt.Errorf("protections: seq %d: transport %q is neither stream nor rbd-mirror", p.Seq, p.Transport)
+	}
+	t, _ := c.typeNamed(p.VolumeType)
+	b, _ := c.backendNamed(t.ExtraSpecs["volume_backend_name"])
+	for _, s := range c.Stores {
+		if s.Name == b.Store && s.Driver != "rbd" {
+			return fmt.Errorf("protections: seq %d: transport rbd-mirror is for volumes on a store whose driver is rbd, and "+
+				"store %s has %s", p.Seq, s.Name, s.Driver)
+		}
+	}
+	return nil
 }
 
 // typeNamed finds a volume type by name or id.
@@ -172,9 +194,17 @@ func (c *Config) protections() []block.Protection {
 			Seq: p.Seq, SourceZone: c.Zone, SourceType: t.ID, Source: c.backend(t.ExtraSpecs["volume_backend_name"]),
 			Destination: p.Destination, Backup: p.BackupBackend.backend(), Interval: p.Interval,
 			Retention: retentionOf(p.Retention), Enabled: !p.Disabled, RPOTarget: p.RPOTarget, Lease: p.Lease,
+			Transport: p.transport(),
 		})
 	}
 	return out
+}
+
+func (p ProtectionConfig) transport() block.Transport {
+	if p.Transport == block.TransportStream.String() {
+		return block.TransportStream
+	}
+	return block.Transport(p.Transport)
 }
 
 // DefaultRetention is what a protection without tiers keeps: every second for

@@ -49,13 +49,19 @@ func embedded(t *testing.T) driver.Driver {
 	return d
 }
 
-// TestJourney takes a volume through zones of which two lie on Ceph and one on
+// TestTwoClusters runs what needs two clusters on one pair of them.
+func TestTwoClusters(t *testing.T) {
+	a, b := ceph.Start(t), ceph.Start(t)
+	t.Run("Mirror", func(t *testing.T) { mirrored(t, a, b) })
+	t.Run("Journey", func(t *testing.T) { journey(t, a, b) })
+}
+
+// journey takes a volume through zones of which two lie on Ceph and one on
 // the embedded engine, and one writes its catalog to PostgreSQL: planned failovers from Ceph to Ceph, from there to the
 // embedded store and back to Ceph, each with all that was written; then the zone
 // and its cluster die at once, and the volume is recovered in each of the
 // others' kinds.
-func TestJourney(t *testing.T) {
-	a, b := ceph.Start(t), ceph.Start(t)
+func journey(t *testing.T, a, b *ceph.Cluster) {
 	database := postgres.Start(t).Database(t)
 	c := zonetest.NewOn(t, map[string]driver.Driver{"mitaka1": store(t, a), "kilo1": store(t, b), "kilo2": embedded(t)})
 	c.Configure("kilo1", func(cfg *zone.Config) { cfg.Catalog.URL = database })

@@ -148,6 +148,7 @@ type linkBody struct {
 	BytesSent    int64           `json:"bytes_sent"`
 	Transfer     *transferBody   `json:"transfer"`          // null unless something takes long
 	Whole        string          `json:"whole_copy_reason"` // why the way back was no difference; "" for no reason
+	Transport    string          `json:"transport"`         // of the confirmed point's bytes: stream or rbd-mirror
 	Confirmed    *pointBody      `json:"confirmed"`
 }
 
@@ -164,7 +165,7 @@ func linkView(l control.SourceLink) linkBody {
 	b := linkBody{
 		VolumeID: l.Volume, Project: l.Project, Protection: l.Protection, Destination: l.Destination,
 		State: string(l.State), ReplicatedTo: when(l.Current), LastError: l.Error, BytesSent: l.BytesSent,
-		Whole:        l.Whole,
+		Whole: l.Whole, Transport: l.Transport.String(),
 		Unreplicated: l.Target != nil || l.Confirmed.ID == "" || !l.UnreplicatedSince.IsZero(),
 		Since:        when(l.UnreplicatedSince),
 	}

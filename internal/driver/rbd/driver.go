@@ -66,7 +66,7 @@ func (o *Options) defaults() {
 }
 
 // Driver is a namespace of a Ceph pool as a store. It implements driver.Driver,
-// Differ, Reverter, GroupSnapshotter, ChangeCounter and Lender.
+// Differ, Reverter, GroupSnapshotter, ChangeCounter, Lender and Mirrorer.
 type Driver struct {
 	o       Options
 	sockets string // a directory of our own, for the moment in which a socket has a name

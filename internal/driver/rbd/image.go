@@ -16,6 +16,12 @@ type image struct {
 	Size       int64 `json:"size"`
 	Objects    int64 `json:"objects"`
 	ObjectSize int64 `json:"object_size"`
+	Parent     *struct {
+		Image string `json:"image"`
+	} `json:"parent"` // what it stands on
+	Mirroring *struct {
+		Primary bool `json:"primary"`
+	} `json:"mirroring"` // nil where it is not mirrored
 }
 
 func (d *Driver) info(ctx context.Context, id block.VolumeID) (image, error) {
