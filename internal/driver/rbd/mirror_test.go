@@ -16,6 +16,7 @@ func TestMirrorState(t *testing.T) {
 			`"type":"mirror","state":"` + state + `","mirror_peer_uuids":[],"complete":` + complete +
 			`,"primary_mirror_uuid":"8710abc3","primary_snap_id":` + primary + `,"last_copied_object_number":16}}`
 	}
+	there := mirror("6", "non-primary", "true", "7")
 	for name, c := range map[string]struct {
 		all   []string
 		whole bool
@@ -25,10 +26,10 @@ func TestMirrorState(t *testing.T) {
 		"our snapshot came first":  {[]string{user}, false, 0},
 		"under way":                {[]string{user, mirror("6", "non-primary", "false", "7")}, false, 0},
 		"an earlier moment":        {[]string{user, mirror("6", "non-primary", "true", "6")}, false, 0},
-		"the moment":               {[]string{user, mirror("6", "non-primary", "true", "7")}, true, 0},
-		"a later one is under way": {[]string{mirror("8", "non-primary", "false", "9"), mirror("6", "non-primary", "true", "7")}, true, 0},
-		"promoted":                 {[]string{mirror("6", "non-primary", "true", "7"), mirror("8", "primary", "true", "0")}, false, block.Conflict},
-		"demoted":                  {[]string{mirror("8", "demoted", "true", "0"), mirror("6", "non-primary", "true", "7")}, false, block.Conflict},
+		"the moment":               {[]string{user, there}, true, 0},
+		"a later one is under way": {[]string{mirror("8", "non-primary", "false", "9"), there}, true, 0},
+		"promoted":                 {[]string{there, mirror("8", "primary", "true", "0")}, false, block.Conflict},
+		"demoted":                  {[]string{mirror("8", "demoted", "true", "0"), there}, false, block.Conflict},
 	} {
 		text := "["
 		for i, s := range c.all {
