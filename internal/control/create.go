@@ -69,7 +69,7 @@ func beginCreate(tx *catalog.Tx, v block.Volume, req NewVolume, args createArgs)
 	if err != nil {
 		return err
 	}
-	return beginRestore(tx, b, v.ID, true)
+	return beginRestore(tx, b, v.ID, true, args.Place)
 }
 
 const ruleMultiattach = "volume:multiattach"

@@ -129,7 +129,8 @@ func (s *Service) self() recovery.Self {
 // recoveryHandler runs the jobs that StartDR enqueues.
 func (s *Service) recoveryHandler() job.Handler {
 	return recovery.New(recovery.Config{Catalog: s.catalog, Backends: s.backends, Self: s.self(),
-		Changed: s.DRChanged, Tell: s.tellFence, Made: s.changed, Ended: stepEnded, LeaseLeft: s.leaseLeft})
+		Changed: s.DRChanged, Tell: s.tellFence, Made: s.changed, Ended: stepEnded, LeaseLeft: s.leaseLeft,
+		Elsewhere: s.recoverElsewhere})
 }
 
 // KnownProtections are the policies of which this zone is an end: the

@@ -298,7 +298,7 @@ func (s *Service) cloneSteps(req block.DrillRequest, plan block.RecoveryPlan, f 
 			for _, problem := range v.Problems {
 				p.Problems = append(p.Problems, problem.Text)
 			}
-			if backend, err := s.backendOf(&v.Type); err == nil {
+			if backend, err := s.nearest(&v.Type, v.replica.Backend); err == nil {
 				p.Backend = backend
 			}
 			switch {

@@ -298,7 +298,7 @@ func (g *forecasting) fit(v *ForecastVolume, c candidate) error {
 	}
 	v.Type = t
 	v.blame("type", checkTypeSize(&t, v.Size))
-	backend, err := g.s.backendOf(&t)
+	backend, err := g.s.nearest(&t, c.Backend)
 	v.blame("type", err)
 	if v.Way = "copy"; err == nil && g.s.backends.Shared(c.Backend, backend) {
 		v.Way = "clone"
@@ -371,31 +371,70 @@ func (g *forecasting) quotas() error {
 	return nil
 }
 
-// rooms adds what does not fit into the stores. A clone takes none.
+// rooms adds what does not fit into the stores, each volume where most is left of
+// those that may hold it. A clone takes none.
 func (s *Service) rooms(ctx context.Context, f *Forecast) error {
-	need := map[string]int64{}
+	ask := asking{s: s, ctx: ctx, free: map[string]int64{}, need: map[string]int64{}, silent: map[string]bool{}}
 	for _, v := range f.Volumes {
 		if v.Way != "copy" || v.Point == nil || len(v.Problems) > 0 {
 			continue
 		}
-		backend, err := s.backendOf(&v.Type)
-		if err != nil {
-			return err
+		best := ""
+		names := s.holders(&v.Type)
+		for _, name := range names {
+			if ask.answers(name) && (best == "" || ask.left(name) > ask.left(best)) {
+				best = name
+			}
 		}
-		need[backend] += v.Point.Size
+		if best == "" && len(names) == 0 {
+			return noBackend()
+		}
+		ask.need[cmp.Or(best, append(names, "")[0])] += v.Point.Size
 	}
-	for _, backend := range slices.Sorted(maps.Keys(need)) {
-		ask, cancel := context.WithTimeout(ctx, capacityTimeout)
-		room, err := s.backends.Capacity(ask, backend)
-		cancel()
-		if err != nil {
+	for _, backend := range slices.Sorted(maps.Keys(ask.need)) {
+		if ask.silent[backend] {
 			f.Problems = append(f.Problems, Problem{"room", "The store of backend " + backend + " does not answer."})
-		} else if room.Free < need[backend] {
+		} else if ask.left(backend) < 0 {
 			f.Problems = append(f.Problems, Problem{"room", fmt.Sprintf("Backend %s has %d bytes free; copies take up to %d.",
-				backend, room.Free, need[backend])})
+				backend, ask.free[backend], ask.need[backend])})
 		}
 	}
 	return nil
+}
+
+// asking is what stores said of their room, by backend, and what is to lie there.
+type asking struct {
+	s          *Service
+	ctx        context.Context //nolint:containedctx // of one call
+	free, need map[string]int64
+	silent     map[string]bool
+}
+
+// answers asks a backend's store, once.
+func (a asking) answers(backend string) bool {
+	if _, asked := a.free[backend]; asked || a.silent[backend] {
+		return asked
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, capacityTimeout)
+	defer cancel()
+	room, err := a.s.backends.Capacity(ctx, backend)
+	if err != nil {
+		a.silent[backend] = true
+		return false
+	}
+	a.free[backend] = room.Free
+	return true
+}
+
+// left is what a backend's store has beside what is to lie on it.
+func (a asking) left(backend string) int64 {
+	left := a.free[backend]
+	for other, need := range a.need {
+		if other == backend || a.s.backends.Shared(other, backend) {
+			left -= need
+		}
+	}
+	return left
 }
 
 // later counts what newer points than the chosen ones have.

@@ -114,6 +114,9 @@ func (s *Service) start(ctx context.Context, start drStart, user string) (int64,
 		}
 	}
 	start.user = user
+	if err := s.measureRooms(ctx); err != nil {
+		return 0, err
+	}
 	release, err := start.bid(ctx)
 	if err != nil {
 		return 0, err
@@ -404,15 +407,21 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	d.volume = block.VolumeID(block.NewID())
 	v := recovery.Volume(d.volume, d.req, r, p)
 	var err error
-	if v.Backend, err = d.s.backendOf(&t); err != nil {
-		return err
-	}
 	if d.s.protected(v.TypeID) {
 		v.ReplicationStatus = "enabled"
 	}
 	if v.AvailabilityZone, err = d.s.availabilityZone(d.named(&v), &t); err != nil {
 		return err
 	}
+	usual, err := d.s.availabilityZone(nil, &t)
+	if err != nil {
+		return err
+	}
+	if err := d.s.placeRecovered(tx, &v, t, r.Backend, v.AvailabilityZone != usual); err != nil {
+		return err
+	}
+	lies, _ := d.s.backends.Backend(v.Backend)
+	j.DestinationSVM = lies.SVMName
 	if d.req.Kind == block.DRRecovery {
 		err = first(yieldDrills(tx, r), d.promote(tx, &v, r, p))
 		if err != nil {

@@ -1,6 +1,21 @@
 package control
 
-import "kvol/internal/block"
+import (
+	"context"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// PlaceRecovered chooses a backend for a volume that is made of a replica.
+func (s *Service) PlaceRecovered(tx *catalog.Tx, v *block.Volume, t block.VolumeType, near string, zoned bool) error {
+	return s.placeRecovered(tx, v, t, near, zoned)
+}
+
+// RecoverElsewhere chooses another one when that failed.
+func (s *Service) RecoverElsewhere(ctx context.Context, v block.Volume, replica string, cause error) (bool, error) {
+	return s.recoverElsewhere(ctx, 0, v, replica, cause)
+}
 
 // MoveRest is for how many bytes a move may let hosts wait.
 const MoveRest = moveRest

@@ -8,11 +8,14 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/job"
+	"kvol/internal/placement"
 )
 
 type restoreArgs struct {
 	Backup block.BackupID `json:"backup"`
 	Blank  bool           `json:"blank"` // the volume is a new one
+	// Place is what place a new volume wants; nil: where it is, it stays.
+	Place *placement.Request `json:"place,omitempty"`
 }
 
 var whileRestoring = []block.VolumeStatus{block.VolumeRestoring, block.VolumeCreating}
@@ -29,7 +32,9 @@ func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
 		err = errNoBackend
 	}
 	if err == nil {
-		err = s.restore(ctx, t, v, args)
+		if err = s.restore(ctx, t, v, args); otherBackend(ctx, args.Place, err) {
+			err = s.restoreElsewhere(ctx, t, v, args, err)
+		}
 	}
 	if err == nil {
 		err = s.finish(ctx, v.ID, whileRestoring, func(tx *catalog.Tx, v block.Volume) error {
@@ -47,6 +52,25 @@ func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
 		return nil
 	}
 	return s.unwantedRestore(ctx, t, args, err)
+}
+
+// restoreElsewhere finds another backend for a new volume where its own failed.
+func (s *Service) restoreElsewhere(
+	ctx context.Context,
+	t *job.Task,
+	v block.Volume,
+	args restoreArgs,
+	cause error,
+) error {
+	moved, err := s.tryElsewhere(ctx, t.Job.ID, v, *args.Place, placed{what: "create", size: v.Size, failed: cause},
+		whileRestoring)
+	switch {
+	case err != nil:
+		return err
+	case !moved:
+		return cause
+	}
+	return job.Snooze(0, cause)
 }
 
 // unwantedRestore lets the backup go of a volume that went on without the job.
@@ -82,7 +106,7 @@ func (s *Service) restore(ctx context.Context, t *job.Task, v block.Volume, args
 	}
 	to, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
 	if err != nil {
-		return err
+		return atBackend(err)
 	}
 	defer closing(&err, giveBack)
 	m, err := s.cfg.Backups.Restore(ctx, backup.Order{Location: backup.Location(b.Location), Backup: b.ID, Root: &root,

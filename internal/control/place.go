@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 
@@ -268,46 +267,17 @@ func atBackend(err error) error {
 // of the volume is removed by a job. Where there is no other one, the cause
 // decides what becomes of the volume.
 func (s *Service) elsewhere(ctx context.Context, t *job.Task, v block.Volume, args createArgs, cause error) error {
-	var failed errBackend
-	if args.Place == nil || ctx.Err() != nil || job.Waits(cause) || errors.Is(cause, errUnwanted) ||
-		!errors.As(cause, &failed) && !block.Is(cause, block.NoSpace) {
+	if !otherBackend(ctx, args.Place, cause) {
 		return cause
 	}
-	if err := s.measureRooms(ctx); err != nil {
-		return err
-	}
-	p := placed{what: "create", size: v.Size, failed: cause}
-	err := s.finish(ctx, v.ID, whileCreating, func(tx *catalog.Tx, v block.Volume) error {
-		r := *args.Place
-		before, err := tx.Placements(v.ID, 0, s.cfg.Placing.attempts())
-		if err != nil {
-			return err
-		}
-		p.volume, p.decision = v, placement.Decision{}
-		b, _ := s.backends.Backend(v.Backend)
-		r.Tried = append(slices.Clone(r.Tried), b.Store)
-		for _, e := range before {
-			b, _ := s.backends.Backend(e.Failed)
-			r.Tried = append(r.Tried, b.Store)
-		}
-		if len(before)+1 >= s.cfg.Placing.attempts() {
-			return nil
-		}
-		if p.decision, err = s.place(tx, r, s.protected(v.TypeID)); err != nil || p.decision.Backend() == "" {
-			return err
-		}
-		from := v.Backend
-		v.Backend = p.decision.Backend()
-		return first(tx.UpdateVolume(v), p.keep(tx),
-			enqueue(tx, jobMoveEnd, moveEnd(v.ID), moveEndArgs{Job: t.Job.ID, Volume: v.ID, From: from, To: from}))
-	})
+	moved, err := s.tryElsewhere(ctx, t.Job.ID, v, *args.Place, placed{what: "create", size: v.Size, failed: cause},
+		whileCreating)
 	switch {
 	case err != nil:
 		return err
-	case p.decision.Backend() == "":
+	case !moved:
 		return cause
 	}
-	s.tellPlaced(ctx, p)
 	return job.Snooze(0, cause)
 }
 

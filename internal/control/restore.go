@@ -5,6 +5,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/placement"
 )
 
 // Restored is the answer to RestoreBackup.
@@ -30,8 +31,9 @@ func (s *Service) RestoreBackup(ctx context.Context, c block.Caller, id block.Ba
 			return invalidBackup("Backup status must be available")
 		}
 		var v block.Volume
+		var place *placement.Request
 		if to == nil {
-			v, err = s.newForRestore(tx, c, b, name)
+			v, place, err = s.newForRestore(tx, c, b, name)
 		} else {
 			v, err = restorable(tx, c, b, *to)
 		}
@@ -39,7 +41,7 @@ func (s *Service) RestoreBackup(ctx context.Context, c block.Caller, id block.Ba
 			return err
 		}
 		r = Restored{Backup: id, Volume: v.ID, VolumeName: v.Name}
-		return beginRestore(tx, b, v.ID, to == nil)
+		return beginRestore(tx, b, v.ID, to == nil, place)
 	})
 	if err == nil {
 		s.changed(r.Volume)
@@ -75,33 +77,33 @@ func (s *Service) newForRestore(
 	c block.Caller,
 	b block.Backup,
 	name *string,
-) (v block.Volume, err error) {
+) (v block.Volume, place *placement.Request, err error) {
 	if err := mayWrite(c, "volume:create"); err != nil {
-		return v, err
+		return v, nil, err
 	}
 	if name == nil {
 		text := "restore_backup_" + string(b.ID)
 		name = &text
 	}
 	description := "auto-created_from_restore_from_backup"
-	v, t, _, err := s.planVolume(tx, c, NewVolume{Size: &b.Size, Name: name, Description: &description}, nil)
+	v, t, at, err := s.planVolume(tx, c, NewVolume{Size: &b.Size, Name: name, Description: &description}, nil)
 	if err != nil {
-		return v, err
+		return v, nil, err
 	}
 	if v.Backend == "" {
-		return v, noBackend()
+		return v, nil, noBackend()
 	}
 	v.Status, v.Bootable, v.ImageMetadata = block.VolumeRestoring, b.Bootable, b.ImageMetadata
 	if err := s.encryptAs(tx, &v, b); err != nil {
-		return v, err
+		return v, nil, err
 	}
 	err = first(checkTypeSize(t, v.Size), checkVolumeSize(tx, v.Project, v.Size),
 		checkQuota(tx, v.Project, volumeDelta(1, v.Size, v.TypeName)), tx.InsertVolume(v))
-	return v, err
+	return v, &at.request, err
 }
 
 // beginRestore lets a backup be read, and enqueues the job that does it.
-func beginRestore(tx *catalog.Tx, b block.Backup, to block.VolumeID, blank bool) error {
+func beginRestore(tx *catalog.Tx, b block.Backup, to block.VolumeID, blank bool, place *placement.Request) error {
 	b.RestoreVolumeID, b.FailReason = &to, nil
 	if err := tx.UpdateBackup(b); err != nil {
 		return err
@@ -109,7 +111,7 @@ func beginRestore(tx *catalog.Tx, b block.Backup, to block.VolumeID, blank bool)
 	if _, err := tx.MoveBackup(b.ID, block.Restore); err != nil {
 		return err
 	}
-	return enqueue(tx, jobBackupRestore, string(to), restoreArgs{Backup: b.ID, Blank: blank})
+	return enqueue(tx, jobBackupRestore, string(to), restoreArgs{Backup: b.ID, Blank: blank, Place: place})
 }
 
 // backupOrigin is originOf for a backup (microversion 3.47).

@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,6 +25,9 @@ type Config struct {
 	// the new one can be opened. It does what it can within its own limit of time:
 	// a zone that can't be reached hears of it when it asks.
 	Tell func(context.Context, block.Fence)
+	// Elsewhere, if set, finds another backend for a new volume that could not be
+	// made on its own of a replica on the other one; moved says that it did.
+	Elsewhere func(ctx context.Context, j block.JobID, v block.Volume, replica string, cause error) (moved bool, err error)
 	// LeaseLeft is how long a takeover has to wait for a lease; needed where
 	// orders have one.
 	LeaseLeft func(LeaseKey) time.Duration
@@ -75,7 +79,7 @@ func (h *Handler) Run(ctx context.Context, t *job.Task) error {
 		}
 		e := Evidence{Point: row.Point.ID, At: row.Point.At, Root: row.Point.Root, Bytes: row.Point.Size, Notes: row.Notes}
 		if err := h.fill(ctx, t.Progress, o, v, &e); err != nil {
-			return h.judge(ctx, o, v, err)
+			return h.elsewhere(ctx, t, o, v, err)
 		}
 		if err := h.awaitLease(ctx, t, o, &e); err != nil {
 			return err
@@ -262,6 +266,22 @@ func (h *Handler) takeOver(tx *catalog.Tx, o Order) error {
 		return err
 	}
 	return tx.UpdateVolume(v)
+}
+
+// elsewhere has the volume made on another backend, or decides whether it helps to
+// try again.
+func (h *Handler) elsewhere(ctx context.Context, t *job.Task, o Order, v block.Volume, cause error) error {
+	if h.cfg.Elsewhere == nil || ctx.Err() != nil {
+		return h.judge(ctx, o, v, cause)
+	}
+	moved, err := h.cfg.Elsewhere(ctx, t.Job.ID, v, o.Backup, cause)
+	if err != nil {
+		cause = errors.Join(cause, err)
+	}
+	if !moved {
+		return h.judge(ctx, o, v, cause)
+	}
+	return job.Snooze(0, cause)
 }
 
 // judge decides whether it helps to try again. A volume whose row went while
