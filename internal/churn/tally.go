@@ -52,6 +52,16 @@ func (t *Tally) Over(off int64, before, now []byte) {
 	}
 }
 
+// Plus adds what another counted.
+func (t *Tally) Plus(u Tally) {
+	t.Changed += u.Changed
+	t.Zeroed += u.Zeroed
+	t.Sent += u.Sent
+	t.Rewritten += u.Rewritten
+	t.Freed += u.Freed
+	t.Scrambled += u.Scrambled
+}
+
 // looksInto chooses blocks by a hash of their place, so that no pattern of a
 // file system's is missed or hit by each.
 func looksInto(off int64) bool {

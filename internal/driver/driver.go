@@ -165,6 +165,14 @@ type ExtentReader interface {
 	Extents(off, length int64) iter.Seq2[Extent, error]
 }
 
+// Distant is a driver that asks other machines for what it reads and writes: one
+// request takes long, and several at once hardly longer.
+type Distant interface {
+	// Depth is how many requests to one device or reader are worth having under
+	// way at once.
+	Depth() int
+}
+
 // Part is one of several writes.
 type Part struct {
 	Off  int64

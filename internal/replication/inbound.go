@@ -34,6 +34,7 @@ type inbound struct {
 	driver   driver.Driver
 	device   driver.Device
 	base     driver.Reader // nil for a full copy
+	crew     *crew         // nil where runs are carried out one after the other
 	sum      Sum
 	tally    churn.Tally
 	offset   int64 // end of what was written
@@ -233,13 +234,21 @@ func (i *inbound) open(ctx context.Context, s block.Step) (err error) {
 	if err := i.driver.ExtendVolume(ctx, i.replica.ID, s.Target.Size); err != nil {
 		return err
 	}
-	if s.Base.ID != "" {
-		if i.base, err = i.driver.OpenSnapshot(ctx, i.at(s.Base)); err != nil {
-			return err
+	depth := depthOf(i.driver)
+	err = atOnce(depth, func() (err error) {
+		if s.Base.ID != "" {
+			i.base, err = i.driver.OpenSnapshot(ctx, i.at(s.Base))
 		}
-	}
-	if i.device, err = i.driver.OpenVolume(ctx, i.replica.ID); err != nil {
+		return err
+	}, func() (err error) {
+		i.device, err = i.driver.OpenVolume(ctx, i.replica.ID)
+		return err
+	})
+	if err != nil {
 		return errors.Join(err, i.endStep())
+	}
+	if depth > 1 {
+		i.crew = newCrew(i.device, i.base, depth)
 	}
 	i.step = &s
 	return nil
@@ -254,21 +263,14 @@ func (i *inbound) Write(ctx context.Context, r Run) error {
 		r.Len%driver.BlockSize != 0 || (r.Data != nil && int64(len(r.Data)) != r.Len):
 		return block.Errorf(block.Invalid, "bytes %d to %d came out of turn", r.Off, r.End())
 	}
-	if i.base != nil {
-		if err := eachData(ctx, i.base, r.Off, r.Len, func(off int64, p []byte) { i.replace(r, off, p) }); err != nil {
-			return err
-		}
+	carry := i.carry
+	if i.crew != nil {
+		carry = i.crew.add
 	}
-	i.tally.Wrote(r.Len, cmp.Or(r.Sent, r.Len), r.Data != nil)
-	if r.Data == nil {
-		if err := i.device.Zero(r.Off, r.Len); err != nil {
-			return err
-		}
-	} else {
-		i.sum.Add(r.Off, r.Data)
-		if _, err := i.device.WriteAt(r.Data, r.Off); err != nil {
-			return err
-		}
+	if err := carry(ctx, r); err != nil {
+		return err
+	}
+	if r.Data != nil {
 		i.unmarked += r.Len
 	}
 	i.offset = r.End()
@@ -276,10 +278,40 @@ func (i *inbound) Write(ctx context.Context, r Run) error {
 		return ctx.Err()
 	}
 	i.unmarked = 0
+	if err := i.settle(ctx); err != nil {
+		return err
+	}
 	if err := i.device.Flush(); err != nil {
 		return err
 	}
 	return i.note(ctx, catalog.Progress{Offset: i.offset, Sum: i.sum.Bytes(), Stats: i.tally.PointStats})
+}
+
+// carry carries a run out.
+func (i *inbound) carry(ctx context.Context, r Run) error {
+	if i.base != nil {
+		if err := eachData(ctx, i.base, r.Off, r.Len, func(off int64, p []byte) { i.replace(r, off, p) }); err != nil {
+			return err
+		}
+	}
+	i.tally.Wrote(r.Len, cmp.Or(r.Sent, r.Len), r.Data != nil)
+	if r.Data == nil {
+		return i.device.Zero(r.Off, r.Len)
+	}
+	i.sum.Add(r.Off, r.Data)
+	_, err := i.device.WriteAt(r.Data, r.Off)
+	return err
+}
+
+// settle waits until all runs are carried out.
+func (i *inbound) settle(ctx context.Context) error {
+	if i.crew == nil {
+		return nil
+	}
+	plus, less, tally, err := i.crew.drain(ctx)
+	i.sum = i.sum.Plus(plus).Minus(less)
+	i.tally.Plus(tally)
+	return err
 }
 
 // replace takes out what the base has in a run.
@@ -296,6 +328,9 @@ func (i *inbound) replace(r Run, off int64, before []byte) {
 func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 	if i.step == nil {
 		return block.Point{}, block.Errorf(block.Invalid, "a commit came without a step")
+	}
+	if err := i.settle(ctx); err != nil {
+		return i.step.Target, err
 	}
 	if c.Mirror > 0 {
 		if done, err := i.bring(ctx, c.Mirror); err != nil || !done {
@@ -360,13 +395,16 @@ func (i *inbound) Close() error {
 // endStep closes what Begin opened. The step stays pending.
 func (i *inbound) endStep() error {
 	var errs []error
+	if i.crew != nil {
+		i.crew.work.Wait()
+	}
 	if i.device != nil {
 		errs = append(errs, i.device.Close())
 	}
 	if i.base != nil {
 		errs = append(errs, i.base.Close())
 	}
-	i.step, i.device, i.base = nil, nil, nil
+	i.step, i.device, i.base, i.crew = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -89,10 +89,10 @@ func TestStrayBlockOfTheSameStep(t *testing.T) {
 		"whole copy from the beginning": {true, 1 << 30},
 		"whole copy from a note":        {true, driver.BlockSize},
 	} {
-		for _, rich := range []bool{false, true} {
-			t.Run(fmt.Sprint(name, " rich ", rich), func(t *testing.T) {
+		for n := range 4 {
+			t.Run(fmt.Sprint(name, " rich ", n&1 > 0, " far ", n&2 > 0), func(t *testing.T) {
 				inBubble(t, func(t *testing.T, w *world, a, b *zone) {
-					b.rich = rich
+					b.rich, b.far = n&1 > 0, n&2 > 0
 					b.start(0)
 					b.receiver.markEvery = c.markEvery
 					strayBlock(t, a, b, c.whole)

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"kvol/internal/block"
@@ -35,21 +36,36 @@ func (s store) ref(p block.Point) driver.SnapshotRef {
 
 // Delta implements Source: it reads the changed blocks at the target point and
 // what they were at the base.
-func (s store) Delta(ctx context.Context, step block.Step, sum Sum, from int64, emit func(Run) error) (Sum, error) {
-	target, err := s.driver.OpenSnapshot(ctx, s.ref(step.Target))
+func (s store) Delta(
+	ctx context.Context,
+	step block.Step,
+	sum Sum,
+	from int64,
+	emit func(Run) error,
+) (_ Sum, err error) {
+	depth := depthOf(s.driver)
+	target, base, err := s.open(ctx, step, depth)
 	if err != nil {
 		return sum, err
 	}
-	defer target.Close()
-	var base driver.Reader
-	if step.Base.ID != "" {
-		if base, err = s.driver.OpenSnapshot(ctx, s.ref(step.Base)); err != nil {
-			return sum, err
+	defer func() {
+		err = errors.Join(err, target.Close())
+		if base != nil {
+			err = errors.Join(err, base.Close())
 		}
-		defer base.Close()
+	}()
+	each := func(run Run) error {
+		if run.End() <= from || (run.Data == nil && base == nil) {
+			return nil // the target has it, or begins as zeros
+		}
+		return emit(run.after(from))
+	}
+	all := joined(driver.Diff(ctx, s.driver, s.ref(step.Base), s.ref(step.Target)))
+	if depth > 1 {
+		return deltaAhead(ctx, all, target, base, sum, depth, each)
 	}
 	buf := make([]byte, min(maxRun, target.Size()))
-	for e, err := range joined(driver.Diff(ctx, s.driver, s.ref(step.Base), s.ref(step.Target))) {
+	for e, err := range all {
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -72,14 +88,35 @@ func (s store) Delta(ctx context.Context, step block.Step, sum Sum, from int64, 
 				sum.Add(e.Off, p)
 			}
 		}
-		if run.End() <= from || (run.Data == nil && base == nil) {
-			continue // the target has it, or begins as zeros
-		}
-		if err := emit(run.after(from)); err != nil {
+		if err := each(run); err != nil {
 			return sum, err
 		}
 	}
 	return sum, nil
+}
+
+// open opens a step's two points; base is nil where there is none.
+func (s store) open(ctx context.Context, step block.Step, depth int) (target, base driver.Reader, err error) {
+	if step.Base.ID == "" {
+		target, err = s.driver.OpenSnapshot(ctx, s.ref(step.Target))
+		return target, nil, err
+	}
+	err = atOnce(depth, func() (err error) {
+		target, err = s.driver.OpenSnapshot(ctx, s.ref(step.Target))
+		return err
+	}, func() (err error) {
+		base, err = s.driver.OpenSnapshot(ctx, s.ref(step.Base))
+		return err
+	})
+	if err == nil {
+		return target, base, nil
+	}
+	for _, r := range []driver.Reader{target, base} {
+		if r != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}
+	return nil, nil, err
 }
 
 // after is the part of a run that lies at or after an offset.

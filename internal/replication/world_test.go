@@ -203,6 +203,7 @@ type zone struct {
 	catalog  *catalog.Catalog
 	store    *mem.Store
 	rich     bool
+	far      bool // the store is driver.Distant
 	proc     *process
 	sender   *Sender
 	receiver *Receiver
@@ -274,6 +275,9 @@ func (z *zone) start(dieAt int) {
 	}
 	if z.mirror != nil {
 		d = mirroredDisk{richDisk{disk{z}}, z.mirror}
+	}
+	if z.far {
+		d = far{d}
 	}
 	set, err := driver.NewSet(map[string]driver.Driver{"s": d}, []block.Backend{{Name: "main", Store: "s"}})
 	if err != nil {

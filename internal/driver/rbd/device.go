@@ -14,6 +14,12 @@ import (
 	"kvol/internal/driver"
 )
 
+// depth is how many requests qemu-nbd carries out at once.
+const depth = 16
+
+// Depth implements driver.Distant.
+func (d *Driver) Depth() int { return depth }
+
 // device is an open volume, or an open snapshot. When its qemu-nbd ends, what
 // is under way fails, and the next call starts another.
 type device struct {

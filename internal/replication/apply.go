@@ -1,0 +1,157 @@
+package replication
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"kvol/internal/block"
+	"kvol/internal/churn"
+	"kvol/internal/driver"
+)
+
+// crew carries out a step's runs, several at once, for a store that is far away.
+// Runs of one step never overlap, so their order does not matter until drain. Its
+// methods are called by one goroutine.
+type crew struct {
+	device driver.Device
+	base   driver.Reader // nil for a full copy
+	room   *semaphore.Weighted
+	slots  chan struct{}
+	work   sync.WaitGroup
+	next   []Run // that are to be carried out together
+
+	mu    sync.Mutex // guards below
+	plus  Sum
+	less  Sum
+	tally churn.Tally
+	err   error // the first
+}
+
+func newCrew(device driver.Device, base driver.Reader, depth int) *crew {
+	return &crew{device: device, base: base, room: semaphore.NewWeighted(aheadMost), slots: make(chan struct{}, depth)}
+}
+
+// add takes a run over; its data stays the caller's.
+func (c *crew) add(ctx context.Context, r Run) error {
+	if err := c.failed(); err != nil {
+		return err
+	}
+	if n := len(c.next); n > 0 && (r.Data == nil || c.next[0].Data == nil ||
+		r.Off-c.next[n-1].End() > spanGap || r.End()-c.next[0].Off > spanMost) {
+		if err := c.begin(ctx); err != nil {
+			return err
+		}
+	}
+	r.Data = bytes.Clone(r.Data)
+	c.next = append(c.next, r)
+	return nil
+}
+
+func (c *crew) failed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// begin begins to carry out what was gathered.
+func (c *crew) begin(ctx context.Context) error {
+	runs := c.next
+	if len(runs) == 0 {
+		return nil
+	}
+	c.next = nil
+	all := block.Range{Off: runs[0].Off, Len: runs[len(runs)-1].End() - runs[0].Off}
+	weight := 2 * min(all.Len, spanMost)
+	if err := c.room.Acquire(ctx, weight); err != nil {
+		return err
+	}
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	c.work.Go(func() {
+		defer func() {
+			<-c.slots
+			c.room.Release(weight)
+		}()
+		c.carry(ctx, runs, all)
+	})
+	return nil
+}
+
+// carry carries runs out and adds up what they changed.
+func (c *crew) carry(ctx context.Context, runs []Run, all block.Range) {
+	var plus, less Sum
+	var tally churn.Tally
+	err := c.compare(ctx, runs, all, &less, &tally)
+	for _, r := range runs {
+		if err != nil {
+			break
+		}
+		tally.Wrote(r.Len, cmp.Or(r.Sent, r.Len), r.Data != nil)
+		if r.Data == nil {
+			err = c.device.Zero(r.Off, r.Len)
+			continue
+		}
+		plus.Add(r.Off, r.Data)
+		_, err = c.device.WriteAt(r.Data, r.Off)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+	}
+	c.plus, c.less = c.plus.Plus(plus), c.less.Plus(less)
+	c.tally.Plus(tally)
+}
+
+// compare notes what the base has where the runs are.
+func (c *crew) compare(ctx context.Context, runs []Run, all block.Range, less *Sum, tally *churn.Tally) error {
+	if c.base == nil {
+		return nil
+	}
+	if runs[0].Data == nil {
+		return eachData(ctx, c.base, all.Off, all.Len, func(off int64, p []byte) {
+			less.Add(off, p)
+			tally.Over(off, p, nil)
+		})
+	}
+	before, err := readSpan(c.base, all)
+	for _, r := range runs {
+		p := before.at(r.Off, r.Len)
+		less.Add(r.Off, p)
+		overData(p, func(off, length int64) { tally.Over(r.Off+off, p[off:][:length], r.Data[off:][:length]) })
+	}
+	return err
+}
+
+// overData tells of the stretches of whole blocks that are not zeros.
+func overData(p []byte, each func(off, length int64)) {
+	for off := 0; off < len(p); {
+		end := off
+		for end < len(p) && !driver.IsZero(p[end:min(end+driver.BlockSize, len(p))]) {
+			end = min(end+driver.BlockSize, len(p))
+		}
+		if end > off {
+			each(int64(off), int64(end-off))
+		}
+		off = end + driver.BlockSize
+	}
+}
+
+// drain waits until all is carried out and hands over what it changed since the
+// last time.
+func (c *crew) drain(ctx context.Context) (plus, less Sum, tally churn.Tally, err error) {
+	err = c.begin(ctx)
+	c.work.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	plus, less, tally = c.plus, c.less, c.tally
+	c.plus, c.less, c.tally = Sum{}, Sum{}, churn.Tally{}
+	return plus, less, tally, cmp.Or(c.err, err)
+}
