@@ -76,6 +76,7 @@ type Driver struct {
 	changes  uint64 // of all volumes together; begins anywhere, so that no number comes twice
 	capacity known
 	monitors monitors
+	cut      map[string]bool // addresses of clients that were cut off
 
 	register register
 }
@@ -107,7 +108,7 @@ type volume struct {
 // fails with NotFound when the cluster has no such pool or namespace.
 func Open(ctx context.Context, o Options) (*Driver, error) {
 	o.defaults()
-	d := &Driver{o: o, volumes: map[block.VolumeID]*volume{}, changes: rand.Uint64() >> 1}
+	d := &Driver{o: o, volumes: map[block.VolumeID]*volume{}, cut: map[string]bool{}, changes: rand.Uint64() >> 1}
 	switch err := d.sweep(ctx); {
 	case block.Is(err, block.Unavailable):
 		o.Log.Error("the storage cluster does not answer", "err", err)

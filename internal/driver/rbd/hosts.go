@@ -177,14 +177,38 @@ func splitAddress(address string) (host, port string, err error) {
 // any request that was made after this returned.
 func (d *Driver) Cut(ctx context.Context, id block.VolumeID, who []driver.Borrower) error {
 	for _, b := range who {
+		if d.wasCut(b.Address) {
+			continue
+		}
 		_, err := d.run(ctx, command{"ceph", []string{"--conf", d.o.Conf, "--id", d.o.User, "--connect-timeout",
 			seconds(d.o.Timeout), "osd", "blocklist", "add", b.Address, seconds(blockedFor)}})
 		if err != nil {
 			return err
 		}
+		d.noteCut(b.Address)
 		d.o.Log.Warn("a client of the storage cluster was cut off", "volume", id, "client", b.Address)
 	}
 	return nil
+}
+
+// maxCut bounds the clients of which it is remembered that they were cut off.
+const maxCut = 10_000
+
+// wasCut reports whether this process cut a client off. A client's address is its
+// own: it has a random number in it.
+func (d *Driver) wasCut(address string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cut[address]
+}
+
+func (d *Driver) noteCut(address string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.cut) >= maxCut {
+		clear(d.cut)
+	}
+	d.cut[address] = true
 }
 
 // Withhold implements driver.Lender.
@@ -200,31 +224,29 @@ func (d *Driver) Withhold(ctx context.Context, id block.VolumeID) error {
 	return err
 }
 
-// lock cuts off whoever uses an image and puts our lock on it.
+// lock puts our lock on an image, and then cuts off whoever waits for it. Who has
+// it is cut off first, and nothing else is done in between: others come meanwhile.
 func (d *Driver) lock(ctx context.Context, id block.VolumeID) error {
 	for range lockTries {
 		who, lockers, err := d.clients(ctx, id)
 		if err != nil {
 			return err
 		}
-		if err := d.Cut(ctx, id, who); err != nil {
-			return err
+		ours := slices.ContainsFunc(lockers, func(l locker) bool { return l.ID == lockName })
+		if ours {
+			return d.Cut(ctx, id, who)
 		}
-		ours := false
 		for _, l := range lockers {
-			if l.ID == lockName {
-				ours = true
-				continue
+			holder := []driver.Borrower{{Address: l.Address, Host: hostOf(l.Address)}}
+			if err := d.Cut(ctx, id, holder); err != nil {
+				return err
 			}
 			if err := d.dropLock(ctx, id, l); err != nil {
 				return err
 			}
 		}
-		if ours {
-			return nil
-		}
 		_, err = d.run(ctx, d.rbd("lock", "add", d.spec(id), lockName))
-		if !block.Is(err, block.Conflict) {
+		if err != nil && !block.Is(err, block.Conflict) {
 			return err
 		}
 	}
@@ -256,8 +278,9 @@ func (d *Driver) unlock(ctx context.Context, id block.VolumeID) error {
 	return nil
 }
 
-// changing runs commands that need the lock which our own keeps from others. A
-// host may get between the two; it is cut off when ours is taken again.
+// changing runs commands that need the lock which our own keeps from others. Who
+// waits for that lock is cut off before, or would have it the moment it is free. A
+// host that opens the image between the two is cut off when ours is taken again.
 func (d *Driver) changing(ctx context.Context, id block.VolumeID, do func() error) error {
 	v := d.volume(id)
 	state, err := d.hostsOf(ctx, id)
@@ -271,12 +294,21 @@ func (d *Driver) changing(ctx context.Context, id block.VolumeID, do func() erro
 	}
 	v.commands.Lock()
 	defer v.commands.Unlock()
-	if err := d.unlock(ctx, id); err != nil {
+	return d.alone(ctx, v, func() error {
+		who, _, err := d.clients(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := d.Cut(ctx, id, who); err != nil {
+			return err
+		}
+		if err := d.unlock(ctx, id); err != nil {
+			return err
+		}
+		err = do()
+		if again := d.lock(ctx, id); again != nil {
+			return again
+		}
 		return err
-	}
-	err = do()
-	if again := d.alone(ctx, v, func() error { return d.lock(ctx, id) }); again != nil {
-		return again
-	}
-	return err
+	})
 }
