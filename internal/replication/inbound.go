@@ -329,13 +329,13 @@ func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 	if i.step == nil {
 		return block.Point{}, block.Errorf(block.Invalid, "a commit came without a step")
 	}
-	if err := i.settle(ctx); err != nil {
-		return i.step.Target, err
-	}
 	if c.Mirror > 0 {
 		if done, err := i.bring(ctx, c.Mirror); err != nil || !done {
 			return block.Point{}, err
 		}
+	}
+	if err := i.settle(ctx); err != nil {
+		return i.step.Target, err
 	}
 	s, p := *i.step, i.step.Target
 	p.Root, p.Parent = i.sum.Root(p.Size), s.Base.ID

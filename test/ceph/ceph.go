@@ -3,6 +3,7 @@ package ceph
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -35,6 +36,27 @@ func require(t testing.TB) {
 // Start starts a cluster that lives as long as the test.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
+	c := prepare(t)
+	c.must(t, "up")
+	return c
+}
+
+// StartTwo starts two clusters at once.
+func StartTwo(t testing.TB) (a, b *Cluster) {
+	t.Helper()
+	a, b = prepare(t), prepare(t)
+	done := make(chan error, 1)
+	go func() { done <- a.do(t.Context(), "up") }()
+	err := errors.Join(b.do(t.Context(), "up"), <-done)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+// prepare finds a place for a cluster, and wipes it when the test ends.
+func prepare(t testing.TB) *Cluster {
+	t.Helper()
 	require(t)
 	base, err := os.MkdirTemp("", "kvol-ceph-") // short: names of sockets have little room
 	if err != nil {
@@ -52,7 +74,6 @@ func Start(t testing.TB) *Cluster {
 		}
 		os.RemoveAll(base)
 	})
-	c.must(t, "up")
 	return c
 }
 

@@ -59,11 +59,12 @@ func (j *Journey) At(zone, volume string) *Journey {
 	return &other
 }
 
-// Open reaches a volume of Alice's through its export.
+// Open reaches a volume of Alice's through its export, also where hosts may have
+// it by another way.
 func (c *Cloud) Open(zone, volume string) *nbd.Conn {
 	c.t.Helper()
 	s := c.Session(zone, Alice)
-	info, err := s.Connect(c.t.Context(), volume, map[string]any{"host": "journey"})
+	info, err := s.Connect(c.t.Context(), volume, map[string]any{"host": "journey", "protocol": "nbd"})
 	if err != nil {
 		c.t.Fatal(err)
 	}
