@@ -141,7 +141,7 @@ func keyOf(t *testing.T, s *client.Session, volume string) []byte {
 // awaitSnapshot waits until a snapshot of the source's is a point in kilo1.
 func awaitSnapshot(t *testing.T, c *zonetest.Cloud, volume, snapshot string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	s := c.Session("kilo1", zonetest.Admin)
 	err := client.Poll(ctx, 5*time.Millisecond, func() (bool, error) {

@@ -53,7 +53,7 @@ func interrupt(t *testing.T, fault string, looks int) {
 		c.Cut(source, to)
 		c.Mend(source, to)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	end := f
 	if err := client.Poll(ctx, 10*time.Millisecond, func() (bool, error) {

@@ -221,7 +221,7 @@ func (l *loop) awaitPoint(zoneName string) {
 	now := time.Now()
 	s := l.c.Session(zoneName, zonetest.Admin)
 	var last []client.Replica
-	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(l.t.Context(), 5*time.Minute)
 	defer cancel()
 	err := client.Poll(ctx, 10*time.Millisecond, func() (bool, error) {
 		replicas, err := s.ReplicasOf(ctx, source, l.volume)

@@ -47,7 +47,7 @@ func ids(all []*zonetest.Journey) (list []string) {
 // was written, with a proof.
 func recovered(t *testing.T, c *zonetest.Cloud, s *client.Session, id string, all []*zonetest.Journey) client.Durable {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	d, err := s.WaitDurable(ctx, id, nil)
 	if err != nil {

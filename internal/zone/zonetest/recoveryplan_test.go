@@ -218,7 +218,7 @@ func TestKilledAnywhereItGoesOn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			if err := client.Poll(ctx, time.Millisecond, func() (bool, error) {
 				d, err := s.Durable(ctx, op.ID)
