@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"kvol/internal/block"
+	"kvol/internal/driver/program"
 )
 
 // header is what kvol reads of a qcow2 file itself (docs/interop/qcow2.txt of
@@ -166,13 +167,13 @@ func (d *Driver) qemuImg(ctx context.Context, limit time.Duration, files []*os.F
 	cmd.ExtraFiles = append(files[:len(files):len(files)], d.lock)     // its death is waited for by who comes after us
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // all that it does may be interrupted
 	var out bytes.Buffer
-	var said limited
+	var said program.Said
 	cmd.Stdout, cmd.Stderr = &out, &said
 	err := cmd.Run()
 	if err == nil {
 		return out.Bytes(), nil
 	}
-	cause := fmt.Errorf("qemu-img %s: %w: %s", args[0], err, strings.TrimSpace(said.String()))
+	cause := fmt.Errorf("qemu-img %s: %w: %s", args[0], err, &said)
 	switch {
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow):
 		return nil, errors.Join(ctx.Err(), cause)
@@ -182,16 +183,4 @@ func (d *Driver) qemuImg(ctx context.Context, limit time.Duration, files []*os.F
 		return nil, block.Wrap(block.Unavailable, cause, "The command qemu-img could not be run in this zone.")
 	}
 	return nil, block.Wrap(block.Unavailable, cause, "The share does not answer as it should.")
-}
-
-// limited keeps the first bytes of what a command says.
-type limited struct{ bytes.Buffer }
-
-const maxSaid = 4096
-
-func (l *limited) Write(p []byte) (int, error) {
-	if room := maxSaid - l.Len(); room > 0 {
-		l.Buffer.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
 }

@@ -11,6 +11,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/client/nbd"
 	"kvol/internal/driver"
+	"kvol/internal/driver/program"
 )
 
 // imageDevice is an open qcow2 file, or an open layer for reading. A program of
@@ -24,8 +25,8 @@ type imageDevice struct {
 	size    atomic.Int64
 	dirty   atomic.Bool // something was written since the last flush began
 
-	mu     sync.RWMutex // guards below; held for reading while a request is under way
-	export *export      // nil: the next request starts one
+	mu     sync.RWMutex    // guards below; held for reading while a request is under way
+	export *program.Export // nil: the next request starts one
 	lost   bool
 	closed bool
 }
@@ -62,24 +63,24 @@ func (d *imageDevice) ReadAt(p []byte, off int64) (n int, err error) {
 	if err := driver.CheckRange(off, int64(len(p)), d.Size()); err != nil {
 		return 0, err
 	}
-	err = d.with(func(e *export) (err error) { n, err = e.ReadAt(p, off); return err })
+	err = d.with(func(e *program.Export) (err error) { n, err = e.ReadAt(p, off); return err })
 	return n, err
 }
 
 // WriteAt implements driver.Device.
 func (d *imageDevice) WriteAt(p []byte, off int64) (n int, err error) {
-	err = d.change(off, int64(len(p)), func(e *export) (err error) { n, err = e.WriteAt(p, off); return err })
+	err = d.change(off, int64(len(p)), func(e *program.Export) (err error) { n, err = e.WriteAt(p, off); return err })
 	return n, err
 }
 
 // Zero implements driver.Device.
 func (d *imageDevice) Zero(off, length int64) error {
-	return d.change(off, length, func(e *export) error { return e.WriteZeroes(off, length, true) })
+	return d.change(off, length, func(e *program.Export) error { return e.WriteZeroes(off, length, true) })
 }
 
 // Flush implements driver.Device.
 func (d *imageDevice) Flush() error {
-	return d.with(func(e *export) error {
+	return d.with(func(e *program.Export) error {
 		dirty := d.dirty.Swap(false)
 		err := e.Flush()
 		if err != nil && dirty {
@@ -98,7 +99,7 @@ func (d *imageDevice) Extents(off, length int64) iter.Seq2[driver.Extent, error]
 		}
 		for end := off + length; off < end; {
 			var found []nbd.Extent
-			err := d.with(func(e *export) (err error) { found, err = e.BlockStatus(off, end-off); return err })
+			err := d.with(func(e *program.Export) (err error) { found, err = e.BlockStatus(off, end-off); return err })
 			if err != nil {
 				yield(driver.Extent{}, err)
 				return
@@ -115,7 +116,7 @@ func (d *imageDevice) Extents(off, length int64) iter.Seq2[driver.Extent, error]
 
 // change carries out a request that changes bytes, before or after a moment is
 // named, and counts it.
-func (d *imageDevice) change(off, length int64, do func(*export) error) error {
+func (d *imageDevice) change(off, length int64, do func(*program.Export) error) error {
 	if err := driver.CheckRange(off, length, d.Size()); err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func (d *imageDevice) change(off, length int64, do func(*export) error) error {
 	defer d.v.gate.RUnlock()
 	defer d.l.d.touch(d.v) // after it is done: who asked meanwhile asks again
 	d.l.d.touch(d.v)
-	return d.with(func(e *export) error {
+	return d.with(func(e *program.Export) error {
 		d.dirty.Store(true)
 		return do(e)
 	})
@@ -132,7 +133,7 @@ func (d *imageDevice) change(off, length int64, do func(*export) error) error {
 const unanswered = "The program that has the volume's file open does not answer."
 
 // with carries out a request.
-func (d *imageDevice) with(do func(*export) error) error {
+func (d *imageDevice) with(do func(*program.Export) error) error {
 	e, err := d.take()
 	if err != nil {
 		return err
@@ -155,7 +156,7 @@ func (d *imageDevice) with(do func(*export) error) error {
 
 // take returns the program that has the file, one that is started if need be,
 // with mu held for reading.
-func (d *imageDevice) take() (*export, error) {
+func (d *imageDevice) take() (*program.Export, error) {
 	for {
 		d.mu.RLock()
 		if d.export != nil && !d.closed {
@@ -194,17 +195,17 @@ func (d *imageDevice) start() error {
 var errKilled = errors.New("qemu-nbd ended before it had written all")
 
 // broke puts a program away that serves no more.
-func (d *imageDevice) broke(e *export) {
+func (d *imageDevice) broke(e *program.Export) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.export != e {
 		return
 	}
 	d.export = nil
-	e.kill()
+	e.Kill()
 	_ = e.Conn.Close() // it is broken
 	d.lost = d.v != nil && d.dirty.Load()
-	d.l.d.o.Log.Warn("the program that had a volume's file open ended", "file", d.at, "said", e.said.String())
+	d.l.d.o.Log.Warn("the program that had a volume's file open ended", "file", d.at, "said", e.Said())
 }
 
 // rest closes the file until resume is called. All that was written is in it
@@ -225,7 +226,7 @@ func (d *imageDevice) rest(ctx context.Context) (resume func(), err error) {
 func (d *imageDevice) end(ctx context.Context) error {
 	e := d.export
 	d.export = nil
-	if err := e.close(ctx); err != nil {
+	if err := e.Close(ctx); err != nil {
 		d.lost = d.v != nil && d.dirty.Load()
 		return block.Wrap(block.Unavailable, err, unanswered)
 	}

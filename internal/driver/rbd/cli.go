@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"kvol/internal/block"
+	"kvol/internal/driver/program"
 )
 
 // command is a run of the rbd or the ceph program.
@@ -44,7 +45,7 @@ func (d *Driver) runFor(ctx context.Context, c command, limit time.Duration) ([]
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.program, c.args...)
 	cmd.WaitDelay = time.Second
-	var said limited
+	var said program.Said
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	err := cmd.Run()
@@ -99,15 +100,3 @@ func failure(ctx context.Context, c command, err error, said string) error {
 }
 
 const silent = "The storage cluster does not answer as it should."
-
-// limited keeps the first bytes of what a command says.
-type limited struct{ bytes.Buffer }
-
-const maxSaid = 4096
-
-func (l *limited) Write(p []byte) (int, error) {
-	if room := maxSaid - l.Len(); room > 0 {
-		l.Buffer.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
-}

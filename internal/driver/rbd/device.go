@@ -12,6 +12,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/client/nbd"
 	"kvol/internal/driver"
+	"kvol/internal/driver/program"
 )
 
 // depth is how many requests qemu-nbd carries out at once.
@@ -30,8 +31,8 @@ type device struct {
 	release  func() // tells the driver that it is closed
 	size     atomic.Int64
 
-	mu     sync.RWMutex // guards below; held for reading while a request is under way
-	export *export      // nil: it broke
+	mu     sync.RWMutex    // guards below; held for reading while a request is under way
+	export *program.Export // nil: it broke
 	closed bool
 }
 
@@ -105,7 +106,7 @@ func (d *device) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	var n int
-	err := d.with(func(e *export) (err error) { n, err = e.ReadAt(p, off); return err })
+	err := d.with(func(e *program.Export) (err error) { n, err = e.ReadAt(p, off); return err })
 	return n, err
 }
 
@@ -115,7 +116,7 @@ func (d *device) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	var n int
-	err := d.change(func(e *export) (err error) { n, err = e.WriteAt(p, off); return err })
+	err := d.change(func(e *program.Export) (err error) { n, err = e.WriteAt(p, off); return err })
 	return n, err
 }
 
@@ -124,11 +125,11 @@ func (d *device) Zero(off, length int64) error {
 	if err := driver.CheckRange(off, length, d.Size()); err != nil {
 		return err
 	}
-	return d.change(func(e *export) error { return e.WriteZeroes(off, length, true) })
+	return d.change(func(e *program.Export) error { return e.WriteZeroes(off, length, true) })
 }
 
 // Flush implements driver.Device.
-func (d *device) Flush() error { return d.with((*export).Flush) }
+func (d *device) Flush() error { return d.with((*program.Export).Flush) }
 
 // Extents implements driver.ExtentReader.
 func (d *device) Extents(off, length int64) iter.Seq2[driver.Extent, error] {
@@ -139,7 +140,7 @@ func (d *device) Extents(off, length int64) iter.Seq2[driver.Extent, error] {
 		}
 		for end := off + length; off < end; {
 			var found []nbd.Extent
-			err := d.with(func(e *export) (err error) { found, err = e.BlockStatus(off, end-off); return err })
+			err := d.with(func(e *program.Export) (err error) { found, err = e.BlockStatus(off, end-off); return err })
 			if err != nil {
 				yield(driver.Extent{}, err)
 				return
@@ -156,7 +157,7 @@ func (d *device) Extents(off, length int64) iter.Seq2[driver.Extent, error] {
 
 // change carries out a request that changes bytes, before or after a moment of
 // several volumes is named, and counts it.
-func (d *device) change(do func(*export) error) error {
+func (d *device) change(do func(*program.Export) error) error {
 	d.v.gate.RLock()
 	defer d.v.gate.RUnlock()
 	defer d.d.touch(d.v) // after it is done: who asked meanwhile asks again
@@ -165,7 +166,7 @@ func (d *device) change(do func(*export) error) error {
 }
 
 // with carries out a request.
-func (d *device) with(do func(*export) error) error {
+func (d *device) with(do func(*program.Export) error) error {
 	d.mu.RLock()
 	if d.export == nil || d.closed {
 		d.mu.RUnlock()
@@ -196,14 +197,14 @@ func (d *device) with(do func(*export) error) error {
 }
 
 // broke puts a process away that serves no more.
-func (d *device) broke(e *export) {
+func (d *device) broke(e *program.Export) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.export == e {
 		d.export = nil
-		e.kill()
+		e.Kill()
 		_ = e.Conn.Close() // it is broken
-		d.d.o.Log.Warn("the client process of an image ended", "image", d.image, "said", e.said.String())
+		d.d.o.Log.Warn("the client process of an image ended", "image", d.image, "said", e.Said())
 	}
 }
 
@@ -231,7 +232,7 @@ func (d *device) away(ctx context.Context, do func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.export != nil {
-		d.export.close(ctx)
+		d.export.Drop(ctx)
 		d.export = nil
 	}
 	return do()
@@ -246,7 +247,7 @@ func (d *device) grow(ctx context.Context, size int64) error {
 		return nil
 	}
 	if d.export != nil {
-		d.export.close(ctx)
+		d.export.Drop(ctx)
 		d.export = nil
 	}
 	e, err := d.d.startExport(ctx, d.image, d.snapshot)
@@ -269,7 +270,7 @@ func (d *device) Close() error {
 	if d.export != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), killAfter)
 		defer cancel()
-		d.export.close(ctx)
+		d.export.Drop(ctx)
 	}
 	d.release()
 	return nil
