@@ -25,7 +25,7 @@ const proofLease = 10 * time.Minute
 // zone that compares its volume with the replica here. It is NotFound for what is
 // not replicated so.
 func (s *Service) AnswerProof(ctx context.Context, from block.Zone, q proof.Question) (a proof.Answer, err error) {
-	holder := fmt.Sprintf("compare/%s/%d", from, q.Protection)
+	holder := fmt.Sprintf("compare/%s/%d/%s", from, q.Protection, q.Volume)
 	if q.Verb == proof.Release {
 		return a, s.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.EndLeases(time.Time{}, holder) })
 	}

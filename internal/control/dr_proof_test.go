@@ -64,7 +64,11 @@ func TestOtherZonesCompare(t *testing.T) {
 	if _, err := z.AnswerProof(ctx, "a", q); err == nil {
 		t.Error("a GiB is read at once")
 	}
-	q = proof.Question{Verb: proof.Release, Volume: ownVolume, Protection: 7}
+	q = proof.Question{Verb: proof.Release, Volume: "another", Protection: 7}
+	if _, err := z.AnswerProof(ctx, "a", q); err != nil || !pinned() {
+		t.Errorf("let go of with another volume of the protection: %v", err)
+	}
+	q.Volume = ownVolume
 	if _, err := z.AnswerProof(ctx, "a", q); err != nil || pinned() {
 		t.Errorf("kept after the end: %v", err)
 	}
