@@ -109,8 +109,9 @@ func (s *Service) startDrill(ctx context.Context, c block.Caller, req block.Dril
 			return found, err
 		}
 	}
+	// A drill takes nothing over: who else has a replica, and is silent, is no matter.
 	f, plan, err := s.forecast(ctx, c, block.RecoveryRequest{Scope: req.Scope, Point: req.Point, Mapping: req.Mapping,
-		Parallel: req.Parallel, OverQuota: req.OverQuota})
+		Parallel: req.Parallel, OverQuota: req.OverQuota, AcceptRivals: s.otherZones()})
 	if err != nil {
 		return op, err
 	}

@@ -214,6 +214,24 @@ func replicated(t *testing.T, c *zonetest.Cloud, volume string) {
 	}
 }
 
+// TestDrillWhileAThirdZoneIsSilent: a recovery would have to ask the third zone,
+// or be told to do without; a drill takes nothing over.
+func TestDrillWhileAThirdZoneIsSilent(t *testing.T) {
+	t.Parallel()
+	c := zonetest.New(t)
+	all := protect(t, c, 1)
+	c.Cut(to, "kilo2")
+	s := c.Session(to, zonetest.Alice)
+	scope := client.RecoveryScope{Volumes: ids(all)}
+	if _, f, err := s.Recover(t.Context(), client.Recovery{Scope: scope, DryRun: true}); err != nil || f.Possible {
+		t.Errorf("a recovery without the third zone: %+v, %v", f, err)
+	}
+	id := begun(t, s, client.Drill{Scope: scope, Probes: []client.DrillProbe{{Kind: "verify"}}})
+	if r := drilled(t, s, id); r.Verdict != "pass" {
+		t.Errorf("the drill: %+v", r)
+	}
+}
+
 // TestDrillIsAlwaysCleanedUp: whatever becomes of a drill, its clones and its
 // pins go: when it is canceled, when its time is over, when a probe fails or
 // hangs, and when the zone is killed at any step.
