@@ -6,8 +6,8 @@ import "time"
 // isolated clones, which are looked at and deleted.
 type DrillRequest struct {
 	Scope    RecoveryScope   `json:"scope"`
-	Point    PointChoice     `json:"point"`
-	Mapping  RecoveryMapping `json:"mapping"`
+	Point    PointChoice     `json:"point,omitzero"`
+	Mapping  RecoveryMapping `json:"mapping,omitzero"`
 	Parallel int             `json:"parallel,omitempty"` // clones that are filled at once; the zone's limit for 0
 	// Probes are what the clones are looked at with, one after another; the root
 	// hashes where there are none.

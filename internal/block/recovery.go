@@ -6,8 +6,8 @@ import "time"
 // that is asked.
 type RecoveryRequest struct {
 	Scope    RecoveryScope   `json:"scope"`
-	Point    PointChoice     `json:"point"`
-	Mapping  RecoveryMapping `json:"mapping"`
+	Point    PointChoice     `json:"point,omitzero"`
+	Mapping  RecoveryMapping `json:"mapping,omitzero"`
 	Parallel int             `json:"parallel,omitempty"` // volumes that are filled at once; the zone's limit for 0
 	// DryRun tells what would happen and changes nothing.
 	DryRun bool `json:"dry_run,omitempty"`
