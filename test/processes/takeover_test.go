@@ -107,7 +107,7 @@ func (z *zone) schedulers(p *process) (up int) {
 	z.t.Helper()
 	s := z.login(p.url, "root")
 	r, err := http.NewRequestWithContext(z.t.Context(), http.MethodGet,
-		p.url+"/v3/523b3c98e9bb2ef79d057633b0ba6c91/os-services?binary=cinder-scheduler", nil)
+		p.url+"/v3/"+blue+"/os-services?binary=cinder-scheduler", nil)
 	if err != nil {
 		z.t.Fatal(err)
 	}

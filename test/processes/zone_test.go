@@ -55,6 +55,9 @@ func run(m *testing.M) (int, error) {
 	return m.Run(), nil
 }
 
+// blue is the id of the project of every user.
+const blue = "523b3c98e9bb2ef79d057633b0ba6c91"
+
 // settings are a process's configuration: its name, address of its APIs, what is said
 // of exports, the catalog, the lease, the stores, the zone's name, the id of its
 // type, what more there is, and what more there is of the process.
@@ -72,7 +75,7 @@ stores: [%[6]s]
 backends: [{name: fast, store: main}, {name: backup, store: main}]
 volume_types: [{id: %[8]s, name: ssd, extra_specs: {volume_backend_name: fast}}]
 identity:
-  projects: [{id: 523b3c98e9bb2ef79d057633b0ba6c91, name: blue}]
+  projects: [{id: ` + blue + `, name: blue}]
   users:
     - {name: alice, password: a long password, roles: [{project: blue, role: member}]}
     - {name: root, password: a long password, roles: [{project: blue, role: admin}]}
