@@ -118,7 +118,7 @@ func TestVerifyNow(t *testing.T) {
 		Log: slog.New(slog.DiscardHandler)})
 	go func() { done <- jobs.Run(running) }()
 	var v OperationView
-	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if v, err = z.Operation(ctx, keepOwner, op.ID); err != nil || v.Status.Ended() {
 			break
 		}

@@ -175,7 +175,7 @@ func TestMoveAfterMove(t *testing.T) {
 		t.Errorf("the old bytes are gone: %v", got)
 	}
 	must(t, z.MigrateVolume(z.ctx, operator, v.ID, control.Migration{Backend: "fast"}))
-	ctx, cancel := context.WithTimeout(z.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(z.ctx, 5*time.Minute)
 	defer cancel()
 	z.work(ctx)
 	if got := z.volume(v.ID); got.Backend != "fast" || got.MigrationStatus != block.MigrationSuccess {

@@ -222,7 +222,7 @@ func TestAllAreReadInTime(t *testing.T) {
 	p.now = p.now.Add(p.prover.Within())
 	done := make(chan error, 1)
 	go func() { done <- p.prover.Run(ctx) }()
-	for deadline := time.Now().Add(2 * time.Minute); last().Last.At.IsZero() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Minute); last().Last.At.IsZero() && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	stop()

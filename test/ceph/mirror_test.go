@@ -65,7 +65,7 @@ func may(t *testing.T, c *ceph.Cluster, args ...string) bool {
 // seen that the other side was demoted.
 func promoted(t *testing.T, c *ceph.Cluster, image string) bool {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	return client.Poll(ctx, time.Second, func() (bool, error) {
 		return may(t, c, "mirror", "image", "promote", image), nil

@@ -13,7 +13,7 @@ func exitError(name string, args ...string) (out string, err error) {
 }
 
 func exitErrorEnv(env []string, name string, args ...string) (out string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)

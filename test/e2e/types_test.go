@@ -34,7 +34,7 @@ for line in sys.stdin:
 // commands gives lines to a shell, and returns what they printed.
 func commands(t *testing.T, env []string, shell string, lines ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/usr/bin/python3", "-c", shell)
 	cmd.Env, cmd.Stdin = append(os.Environ(), env...), strings.NewReader(strings.Join(lines, "\n")+"\n")

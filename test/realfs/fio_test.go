@@ -30,7 +30,7 @@ func TestFioWhileTheServerIsKilled(t *testing.T) {
 	t.Cleanup(func() { _ = kit.Process.Kill(); _ = kit.Wait() }) // it would serve for ever
 	url := "nbd+unix:///?socket=" + front
 	waitServed(t, url)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	type result struct {
 		out []byte

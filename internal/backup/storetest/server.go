@@ -61,7 +61,7 @@ func S3(t *testing.T) backup.S3Config {
 	client, err := minio.New(address, &minio.Options{Region: "us-east-1",
 		Creds: credentials.NewStaticV4(config.Credentials.AccessKey, config.Credentials.SecretKey, "")})
 	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)

@@ -21,7 +21,7 @@ func find(t *testing.T, c *zonetest.Cloud, name, kind string, there bool) client
 	s := c.Session(name, zonetest.Admin)
 	var last client.Doctor
 	var found client.Finding
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // pauses after errors are a minute
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // pauses after errors are a minute
 	defer cancel()
 	err := client.Poll(ctx, 20*time.Millisecond, func() (bool, error) {
 		d, err := s.Doctor(ctx, false)

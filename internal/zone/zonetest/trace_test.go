@@ -110,7 +110,7 @@ func planned(t *testing.T, c *zonetest.Cloud, j *zonetest.Journey, w *watch, rnd
 		c.Start(victim)
 	}
 	s := c.Session(from, zonetest.Alice)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	err = client.Poll(ctx, time.Millisecond, func() (bool, error) {
 		if err := w.look(ctx); err != nil {
