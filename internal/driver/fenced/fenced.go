@@ -39,9 +39,36 @@ type Store struct {
 
 var _ driver.Unwrapper = (*Store)(nil)
 
-// New fences a store for as long as ctx lives.
-func New(ctx context.Context, inner Inner, turn Turn) *Store {
-	return &Store{Inner: inner, turn: turn, ctx: ctx}
+// New fences a store for as long as ctx lives. It is a driver.Mirrorer if the store
+// is one.
+func New(ctx context.Context, inner Inner, turn Turn) Inner {
+	s := &Store{Inner: inner, turn: turn, ctx: ctx}
+	if m, ok := driver.As[driver.Mirrorer](inner); ok {
+		return &mirrored{s, m}
+	}
+	return s
+}
+
+// mirrored is a store whose cluster has volumes copied.
+type mirrored struct {
+	*Store
+	inner driver.Mirrorer
+}
+
+// Mirror implements driver.Mirrorer.
+func (m *mirrored) Mirror(ctx context.Context, id block.VolumeID) (moment uint64, err error) {
+	err = m.change(ctx, func() error { moment, err = m.inner.Mirror(ctx, id); return err })
+	return moment, err
+}
+
+// Mirrored implements driver.Mirrorer.
+func (m *mirrored) Mirrored(ctx context.Context, id block.VolumeID, moment uint64) (driver.MirrorState, error) {
+	return m.inner.Mirrored(ctx, id, moment)
+}
+
+// Unmirror implements driver.Mirrorer.
+func (m *mirrored) Unmirror(ctx context.Context, id block.VolumeID) error {
+	return m.change(ctx, func() error { return m.inner.Unmirror(ctx, id) })
 }
 
 // Unwrap implements driver.Unwrapper.

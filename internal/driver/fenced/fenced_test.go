@@ -42,9 +42,22 @@ func TestFenced(t *testing.T) {
 	}
 }
 
+// copied is a store whose volumes are copied to another one.
+type copied struct{ *mem.Store }
+
+func (copied) Mirror(context.Context, block.VolumeID) (uint64, error) { return 1, nil }
+func (copied) Unmirror(context.Context, block.VolumeID) error         { return nil }
+func (copied) Mirrored(context.Context, block.VolumeID, uint64) (driver.MirrorState, error) {
+	return driver.MirrorState{}, nil
+}
+
 func TestOver(t *testing.T) {
 	own, store := &turn{}, mem.New(mem.Options{})
-	s := fenced.New(t.Context(), store, own)
+	s := fenced.New(t.Context(), copied{store}, own)
+	m, ok := driver.As[driver.Mirrorer](s)
+	if !ok {
+		t.Fatal("a store that is mirrored is not any more")
+	}
 	ctx, at := t.Context(), driver.SnapshotRef{Volume: "v", Name: "p"}
 	if err := errors.Join(s.CreateVolume(ctx, "v", block.GiB), s.CreateSnapshot(ctx, at)); err != nil {
 		t.Fatal(err)
@@ -73,6 +86,8 @@ func TestOver(t *testing.T) {
 		"cut":         func() error { return s.Cut(ctx, "v", nil) },
 		"withhold":    func() error { return s.Withhold(ctx, "v") },
 		"reclaim":     func() error { return s.Reclaim(ctx, "v") },
+		"mirror":      func() error { _, err := m.Mirror(ctx, "v"); return err },
+		"unmirror":    func() error { return m.Unmirror(ctx, "v") },
 		"open":        func() error { _, err := s.OpenVolume(ctx, "v"); return err },
 		"write":       func() error { _, err := dev.WriteAt(p, 0); return err },
 		"zero":        func() error { return dev.Zero(0, driver.BlockSize) },
