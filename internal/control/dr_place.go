@@ -9,6 +9,7 @@ import (
 	"kvol/internal/catalog"
 	"kvol/internal/job"
 	"kvol/internal/placement"
+	"kvol/internal/recovery"
 )
 
 var whileRecovering = []block.VolumeStatus{block.VolumeCreating}
@@ -73,11 +74,11 @@ func (s *Service) nearest(t *block.VolumeType, near string) (string, error) {
 // recoverElsewhere finds another backend for a volume that could not be made of a
 // replica on its own: one that is full, or that does not answer where the replica
 // lies in another store.
-func (s *Service) recoverElsewhere(ctx context.Context, j block.JobID, v block.Volume, replica string, cause error) (
+func (s *Service) recoverElsewhere(ctx context.Context, j block.JobID, o recovery.Order, v block.Volume, cause error) (
 	moved bool, err error,
 ) {
 	if !block.Is(cause, block.NoSpace) &&
-		(!block.Is(cause, block.Unavailable) || s.backends.Shared(v.Backend, replica)) {
+		(!block.Is(cause, block.Unavailable) || s.backends.Shared(v.Backend, o.Backup)) {
 		return false, nil
 	}
 	var t block.VolumeType
@@ -88,13 +89,29 @@ func (s *Service) recoverElsewhere(ctx context.Context, j block.JobID, v block.V
 	if err != nil {
 		return false, err
 	}
-	r, p := s.recoveredAt(&t, v, replica), placed{what: "recover", size: v.Size, failed: cause}
+	r, p := s.recoveredAt(&t, v, o.Backup), placed{what: "recover", size: v.Size, failed: cause, also: s.liesIn(o)}
 	moved, err = s.tryElsewhere(ctx, j, v, r, p, whileRecovering)
-	if usual, failed := s.availabilityZone(nil, &t); moved || err != nil || failed != nil || v.AvailabilityZone != usual {
+	if moved || err != nil || o.Zoned {
 		return moved, err
 	}
 	r.Zones = nil // nobody asked for this one
 	return s.tryElsewhere(ctx, j, v, r, p, whileRecovering)
+}
+
+// liesIn has the kvol API name the backend that a recovered volume was moved to.
+func (s *Service) liesIn(o recovery.Order) func(*catalog.Tx, block.Volume) error {
+	return func(tx *catalog.Tx, v block.Volume) error {
+		if o.Rowkey == 0 {
+			return nil
+		}
+		row, err := tx.DRJob(o.Kind, o.Rowkey)
+		if err != nil {
+			return err
+		}
+		b, _ := s.backends.Backend(v.Backend)
+		row.DestinationSVM = b.SVMName
+		return tx.UpdateDRJob(row)
+	}
 }
 
 // tryElsewhere gives a volume that is being made another backend, if one will do and
@@ -126,6 +143,11 @@ func (s *Service) tryElsewhere(ctx context.Context, j block.JobID, of block.Volu
 		from := v.Backend
 		v.Backend = p.decision.Backend()
 		s.inZoneOf(&v)
+		if p.also != nil {
+			if err := p.also(tx, v); err != nil {
+				return err
+			}
+		}
 		return first(tx.UpdateVolume(v), p.keep(tx),
 			enqueue(tx, jobMoveEnd, moveEnd(v.ID), moveEndArgs{Job: j, Volume: v.ID, From: from, To: from}))
 	})

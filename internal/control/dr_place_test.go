@@ -7,6 +7,7 @@ import (
 	"kvol/internal/catalog"
 	"kvol/internal/control"
 	"kvol/internal/driver/drivertest"
+	"kvol/internal/recovery"
 )
 
 // TestRestoredElsewhere: a volume made of a backup whose backend fails is made on
@@ -81,15 +82,20 @@ func TestRecoveredPlace(t *testing.T) {
 	z.update(func(tx *catalog.Tx) error { return tx.InsertVolume(at) })
 
 	full := block.Errorf(block.NoSpace, "The store is full.")
-	moved, err := z.RecoverElsewhere(z.ctx, at, "r2", block.Errorf(block.Unavailable, "No answer."))
+	order := recovery.Order{Backup: "r2"}
+	moved, err := z.RecoverElsewhere(z.ctx, order, at, block.Errorf(block.Unavailable, "No answer."))
 	if moved || err != nil {
 		t.Errorf("a volume went away from the store that has its replica, which only does not answer: %v", err)
 	}
-	moved, err = z.RecoverElsewhere(z.ctx, at, "r2", full)
+	moved, err = z.RecoverElsewhere(z.ctx, recovery.Order{Backup: "r2", Zoned: true}, at, full)
+	if moved || err != nil {
+		t.Errorf("it was moved out of the zone that was asked for: %v", err)
+	}
+	moved, err = z.RecoverElsewhere(z.ctx, order, at, full)
 	if got := z.volume(v.ID); !moved || err != nil || got.Backend != "r3" || got.AvailabilityZone != "kr-b" {
 		t.Errorf("it was moved %v to %s in %s: %v", moved, got.Backend, got.AvailabilityZone, err)
 	}
-	if moved, err = z.RecoverElsewhere(z.ctx, z.volume(v.ID), "r2", full); moved || err != nil {
+	if moved, err = z.RecoverElsewhere(z.ctx, order, z.volume(v.ID), full); moved || err != nil {
 		t.Errorf("it was moved though no store is left: %v", err)
 	}
 	all, err := z.Placements(z.ctx, operator, v.ID, 0, 10)

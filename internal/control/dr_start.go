@@ -417,7 +417,8 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	if err != nil {
 		return err
 	}
-	if err := d.s.placeRecovered(tx, &v, t, r.Backend, v.AvailabilityZone != usual); err != nil {
+	zoned := v.AvailabilityZone != usual
+	if err := d.s.placeRecovered(tx, &v, t, r.Backend, zoned); err != nil {
 		return err
 	}
 	lies, _ := d.s.backends.Backend(v.Backend)
@@ -436,7 +437,7 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	}
 	order := recovery.Order{
 		Kind: d.req.Kind, Rowkey: d.rowkey, Replica: r.ID, Backup: r.Backend, Point: p.ID, Volume: v.ID,
-		Bid: d.won.Epoch,
+		Bid: d.won.Epoch, Zoned: zoned,
 	}
 	if d.planned != nil {
 		order.Planned, order.SourceEpoch = true, d.planned.Epoch

@@ -5,6 +5,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/recovery"
 )
 
 // PlaceRecovered chooses a backend for a volume that is made of a replica.
@@ -13,8 +14,8 @@ func (s *Service) PlaceRecovered(tx *catalog.Tx, v *block.Volume, t block.Volume
 }
 
 // RecoverElsewhere chooses another one when that failed.
-func (s *Service) RecoverElsewhere(ctx context.Context, v block.Volume, replica string, cause error) (bool, error) {
-	return s.recoverElsewhere(ctx, 0, v, replica, cause)
+func (s *Service) RecoverElsewhere(ctx context.Context, o recovery.Order, v block.Volume, cause error) (bool, error) {
+	return s.recoverElsewhere(ctx, 0, o, v, cause)
 }
 
 // MoveRest is for how many bytes a move may let hosts wait.

@@ -129,7 +129,8 @@ type placed struct {
 	volume   block.Volume
 	size     int64 // GiB that are added
 	decision placement.Decision
-	failed   error // of the backend where the volume was before, if any
+	failed   error                                 // of the backend where the volume was before, if any
+	also     func(*catalog.Tx, block.Volume) error // in the transaction that moves it; nil for nothing
 }
 
 // keep writes a placement down for operators.

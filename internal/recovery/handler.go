@@ -26,8 +26,8 @@ type Config struct {
 	// a zone that can't be reached hears of it when it asks.
 	Tell func(context.Context, block.Fence)
 	// Elsewhere, if set, finds another backend for a new volume that could not be
-	// made on its own of a replica on the other one; moved says that it did.
-	Elsewhere func(ctx context.Context, j block.JobID, v block.Volume, replica string, cause error) (moved bool, err error)
+	// made on its own; moved says that it did.
+	Elsewhere func(ctx context.Context, j block.JobID, o Order, v block.Volume, cause error) (moved bool, err error)
 	// LeaseLeft is how long a takeover has to wait for a lease; needed where
 	// orders have one.
 	LeaseLeft func(LeaseKey) time.Duration
@@ -274,7 +274,7 @@ func (h *Handler) elsewhere(ctx context.Context, t *job.Task, o Order, v block.V
 	if h.cfg.Elsewhere == nil || ctx.Err() != nil {
 		return h.judge(ctx, o, v, cause)
 	}
-	moved, err := h.cfg.Elsewhere(ctx, t.Job.ID, v, o.Backup, cause)
+	moved, err := h.cfg.Elsewhere(ctx, t.Job.ID, o, v, cause)
 	if err != nil {
 		cause = errors.Join(cause, err)
 	}

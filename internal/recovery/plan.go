@@ -27,6 +27,9 @@ type Order struct {
 	Backup  string         `json:"backup"` // backend of the replica
 	Point   block.PointID  `json:"point"`
 	Volume  block.VolumeID `json:"volume"` // the new one
+	// Zoned says that the volume's availability zone was asked for: it is made in no
+	// other one.
+	Zoned bool `json:"zoned,omitempty"`
 	// Planned says that the source waits for the end: the right to write is taken
 	// over with it, if the source's epoch is SourceEpoch still.
 	Planned     bool   `json:"planned,omitempty"`
