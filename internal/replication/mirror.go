@@ -146,8 +146,8 @@ func (i *inbound) canMirror(rep block.Replica, found bool) bool {
 }
 
 // bring takes the step's bytes from the copy that the mirroring keeps, as soon as
-// it has them. It reports false, and has written nothing, where the copy does not
-// come on, or is none.
+// it has them. It reports false where the copy does not come on, is none, or can't be
+// read; what it wrote then is taken back when the step begins again.
 func (i *inbound) bring(ctx context.Context, moment uint64) (done bool, err error) {
 	m, ok := driver.As[driver.Mirrorer](i.driver)
 	if !ok {
@@ -157,11 +157,15 @@ func (i *inbound) bring(ctx context.Context, moment uint64) (done bool, err erro
 	if err = i.awaitCopy(ctx, m, moment); err == nil {
 		var target driver.Reader
 		if target, err = i.driver.OpenSnapshot(ctx, copied.ref(i.step.Target)); err == nil {
-			var wrote bool
-			wrote, err = i.copyStep(ctx, copied, target)
-			err = errors.Join(err, target.Close())
-			if err == nil || wrote {
+			err = i.copyStep(ctx, copied, target)
+			if closed := target.Close(); closed != nil && err == nil {
+				err = unreadable{closed}
+			}
+			if unread := (unreadable{}); err == nil || !errors.As(err, &unread) {
 				return err == nil, err
+			}
+			if own := i.settle(ctx); own != nil { // what was begun is out before the step begins again
+				return false, errors.Join(err, own)
 			}
 		}
 	}
@@ -173,42 +177,47 @@ func (i *inbound) bring(ctx context.Context, moment uint64) (done bool, err erro
 	return false, nil
 }
 
+// unreadable is a failure of the copy, for which the stream makes up.
+type unreadable struct{ error }
+
+func (u unreadable) Unwrap() error { return u.error }
+
 // copyStep writes what differs between the base and the target of the step, as the
-// copy has them. wrote says that it began to.
-func (i *inbound) copyStep(ctx context.Context, copied store, target driver.Reader) (wrote bool, err error) {
+// copy has them.
+func (i *inbound) copyStep(ctx context.Context, copied store, target driver.Reader) error {
 	if target.Size() != i.step.Target.Size {
-		return false, block.Errorf(block.Conflict, "the copy has point %s with %d bytes, not %d", i.step.Target.ID,
-			target.Size(), i.step.Target.Size)
+		return unreadable{block.Errorf(block.Conflict, "the copy has point %s with %d bytes, not %d", i.step.Target.ID,
+			target.Size(), i.step.Target.Size)}
 	}
 	from := i.offset
 	all := joined(driver.Diff(ctx, i.driver, copied.ref(i.step.Base), copied.ref(i.step.Target)))
 	for e, err := range all {
-		if err == nil {
-			err = ctx.Err()
-		}
 		if err != nil {
-			return wrote, err
+			return unreadable{err}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		if e.End() <= from || e.Zero && i.base == nil {
 			continue
 		}
-		wrote = true
+		var own error // of the replica, not of the copy
 		if e.Zero {
 			run := Run{Off: e.Off, Len: e.Len}
-			err = i.Write(ctx, run.after(from))
-		} else {
-			err = sendRange(target, e.Off, e.Len, from, func(r Run) error {
-				if r.Data == nil && i.base == nil {
-					return nil
-				}
-				return i.Write(ctx, r)
-			})
+			own = i.Write(ctx, run.after(from))
+		} else if err := sendRange(target, e.Off, e.Len, from, func(r Run) error {
+			if r.Data != nil || i.base != nil {
+				own = i.Write(ctx, r)
+			}
+			return own
+		}); err != nil && own == nil {
+			return unreadable{err}
 		}
-		if err != nil {
-			return wrote, err
+		if own != nil {
+			return own
 		}
 	}
-	return wrote, nil
+	return nil
 }
 
 // awaitCopy waits until the copy has a moment, as long as it comes on.

@@ -28,6 +28,7 @@ type mirror struct {
 	promoted bool                  // what is there is no copy
 	refuse   error                 // what Mirror answers
 	spoil    bool                  // a copy gets a wrong block
+	torn     bool                  // the end of a copy can't be read
 	looked   func(look int)        // before each look
 	looks    int                   // of Mirrored
 	copied   map[block.PointID]int // how often
@@ -61,6 +62,26 @@ func (d mirroredDisk) Unmirror(_ context.Context, id block.VolumeID) error {
 	defer d.m.mu.Unlock()
 	d.m.ended[id]++
 	return nil
+}
+
+// OpenSnapshot gives what can't be read to the end, if it is of a torn copy.
+func (d mirroredDisk) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driver.Reader, error) {
+	r, err := d.richDisk.OpenSnapshot(ctx, ref)
+	d.m.mu.Lock()
+	defer d.m.mu.Unlock()
+	if err == nil && d.m.torn && d.z.store == d.m.to && d.m.moments[ref.Volume] > 0 {
+		return tornReader{r}, nil
+	}
+	return r, err
+}
+
+type tornReader struct{ driver.Reader }
+
+func (r tornReader) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > r.Size()/2 {
+		return 0, block.Errorf(block.Unavailable, "an object can't be read")
+	}
+	return r.Reader.ReadAt(p, off)
 }
 
 // Mirrored copies at every third look.
@@ -154,13 +175,16 @@ func (m *mirror) copySnapshot(ctx context.Context, ref driver.SnapshotRef) (err 
 // onMirror plays with zones whose stores are mirrored, and a protection that
 // says so.
 func onMirror(t *testing.T, play func(t *testing.T, w *world, m *mirror, a, b *zone)) {
-	inBubble(t, func(t *testing.T, w *world, a, b *zone) {
-		m := newMirror(w, a, b)
-		w.protections[0].Transport = block.TransportMirror
-		a.start(0)
-		b.start(0)
-		play(t, w, m, a, b)
-	})
+	for _, distant := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, w *world, a, b *zone) {
+			m := newMirror(w, a, b)
+			w.protections[0].Transport = block.TransportMirror
+			a.far, b.far = distant, distant
+			a.start(0)
+			b.start(0)
+			play(t, w, m, a, b)
+		})
+	}
 }
 
 // current fails the test unless zone b has the volume's newest bytes in a
@@ -229,8 +253,9 @@ func TestPointsComeByTheMirror(t *testing.T) {
 // mirror again when some time is over.
 func TestMirrorThatFailsIsDoneWithout(t *testing.T) {
 	for name, fail := range map[string]func(m *mirror, on bool){
-		"down":     func(m *mirror, on bool) { m.down = on },
-		"promoted": func(m *mirror, on bool) { m.promoted = on },
+		"down":       func(m *mirror, on bool) { m.down = on },
+		"promoted":   func(m *mirror, on bool) { m.promoted = on },
+		"unreadable": func(m *mirror, on bool) { m.torn = on },
 		"refused": func(m *mirror, on bool) {
 			if m.refuse = nil; on {
 				m.refuse = block.Errorf(block.Unsupported, "it stands on another one")
@@ -240,8 +265,10 @@ func TestMirrorThatFailsIsDoneWithout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onMirror(t, func(t *testing.T, w *world, m *mirror, a, b *zone) {
 				id, want := a.volume("gold", 16), noise(16*driver.BlockSize)
+				clear(want[5*driver.BlockSize : 6*driver.BlockSize])
 				fail(m, true)
-				a.write(id, 0, want)
+				a.write(id, 0, want[:5*driver.BlockSize])
+				a.write(id, 6*driver.BlockSize, want[6*driver.BlockSize:])
 				a.later(0)
 				a.current(b, id, want, block.TransportStream)
 				looks := m.looks

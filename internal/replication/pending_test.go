@@ -103,7 +103,7 @@ func TestStrayBlockOfTheSameStep(t *testing.T) {
 }
 
 func strayBlock(t *testing.T, a, b *zone, whole bool) {
-	const blocks = 16
+	const blocks = 64
 	want := make([]byte, blocks*driver.BlockSize)
 	id := a.volume("gold", blocks)
 	base := block.Point{Epoch: 1, Size: int64(len(want))}
@@ -129,7 +129,7 @@ func strayBlock(t *testing.T, a, b *zone, whole bool) {
 			if err == nil && at >= from {
 				err = target.Write(t.Context(), run)
 			}
-			if at != stray {
+			if at != stray && at != farStray {
 				copy(want[at:], run.Data)
 			}
 		}
@@ -142,7 +142,7 @@ func strayBlock(t *testing.T, a, b *zone, whole bool) {
 		t.Fatal(err)
 	}
 	b.receiver.markEvery = 1 << 30
-	if err := send(stray).Close(); err != nil {
+	if err := send(stray, farStray).Close(); err != nil {
 		t.Fatal(err)
 	}
 	target := send(0, driver.BlockSize, 12*driver.BlockSize)
@@ -160,8 +160,13 @@ func strayBlock(t *testing.T, a, b *zone, whole bool) {
 	}
 }
 
-// stray is where strayBlock's step writes nothing.
-const stray = 9 * driver.BlockSize
+// stray and farStray are where strayBlock's step writes nothing. They are too far
+// apart to be written together: where runs are gathered, the second has the first
+// one carried out.
+const (
+	stray    = 9 * driver.BlockSize
+	farStray = stray + spanGap + 2*driver.BlockSize
+)
 
 // TestWrongPointRaisesDoubt: a point that comes out with another root than was
 // meant is taken back, and the replica's bytes are to be looked at.
