@@ -2,6 +2,7 @@ package imagehead_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,6 +78,7 @@ func TestCheck(t *testing.T) {
 		"shorter":          {"vmdk", []byte("KDMV")},
 		"nothing":          {"qcow2", nil},
 		"unknown":          {"docker", []byte("x")},
+		"qed":              {"qed", append([]byte("QED\x00"), make([]byte, 508)...)},
 	} {
 		if err := imagehead.Check(c.head, c.format); !block.Is(err, block.Invalid) {
 			t.Errorf("%s: %v", name, err)
@@ -102,6 +104,12 @@ func FuzzCheck(f *testing.F) {
 		}
 		if err == nil && format == "qcow2" && !bytes.Equal(head[8:20], make([]byte, 12)) {
 			t.Errorf("%x has a backing file", head)
+		}
+		if err == nil && format == "qcow2" && binary.BigEndian.Uint32(head[4:]) >= 3 && head[79]&4 != 0 {
+			t.Errorf("%x has a data file", head)
+		}
+		if err == nil && format == "vmdk" && bytes.Equal(head[12:20], make([]byte, 8)) {
+			t.Errorf("%x is told by a descriptor", head)
 		}
 	})
 }
