@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 60s
 
-.PHONY: help build demo test check lint fuzz race crash sim soak-flips soak bench bench-api bench-dr scale setup clean
+.PHONY: help build demo test check lint fuzz race crash sim soak-flips soak bench bench-api bench-ceph bench-dr scale setup clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ scale: ## a zone of a million volumes without data: what lists, jobs, places and
 
 bench: build setup ## speed and size as ratios against peers in the same run
 	test/bench.sh
+
+bench-ceph: setup ## replication and recovery between two Ceph clusters against rbd export-diff and rbd-mirror in the same run
+	KVOL_BENCH_CEPH=1 $(GO) test -count=1 -timeout 1h -v -run 'TestBench$$' ./test/ceph
 
 bench-api: build ## requests to the block storage API against the recorded figures of a real Cinder
 	test/bench.sh -only api -rounds 3

@@ -63,6 +63,10 @@ func embedded(t *testing.T) driver.Driver {
 // TestTwoClusters runs what needs two clusters on one pair of them.
 func TestTwoClusters(t *testing.T) {
 	a, b := ceph.StartTwo(t)
+	t.Run("Native", func(t *testing.T) {
+		c := zonetest.NewOn(t, map[string]driver.Driver{"mitaka1": lendingStore(t, a), "kilo1": lendingStore(t, b)})
+		native(t, c, map[string]*ceph.Cluster{"mitaka1": a, "kilo1": b})
+	})
 	t.Run("Mirror", func(t *testing.T) { mirrored(t, a, b) })
 	t.Run("Faults", func(t *testing.T) {
 		o := rbd.Options{IOTimeout: 15 * time.Second}
