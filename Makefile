@@ -4,13 +4,17 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 60s
 
-.PHONY: help build demo test check lint fuzz race crash sim soak-flips soak bench bench-api bench-ceph bench-dr scale setup clean
+.PHONY: help build build-ceph demo test check lint fuzz race crash sim soak-flips soak bench bench-api bench-ceph bench-dr scale setup clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build ./kvol
 	$(GO) build -trimpath -o kvol ./cmd/kvol
+
+CEPH_TAGS ?= ceph,pacific
+build-ceph: ## build ./kvol with librbd for shorter calls to Ceph (docs/ceph.md; needs gcc, librados-dev, librbd-dev)
+	CGO_ENABLED=1 $(GO) build -trimpath -tags $(CEPH_TAGS) -o kvol ./cmd/kvol
 
 demo: build ## three zones on this machine: write, replicate, kill one, recover, compare
 	./kvol demo $(DEMOFLAGS)

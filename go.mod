@@ -3,6 +3,7 @@ module kvol
 go 1.26.0
 
 require (
+	github.com/ceph/go-ceph v0.38.0
 	github.com/cockroachdb/pebble/v2 v2.1.7
 	github.com/diskfs/go-diskfs v1.9.4
 	github.com/goccy/go-yaml v1.19.2

@@ -6,7 +6,7 @@ packages=(curl jq qemu-utils qemu-block-extra nbdkit libnbd-bin fio e2fsprogs xf
   python3-libnbd qemu-system-x86 busybox-static python3-openstackclient python3-cinderclient
   python3-openstacksdk prometheus libkmod2 libmount1
   cryptsetup-bin python3-barbicanclient python3-castellan python3-barbican
-  postgresql ceph-mon ceph-mgr ceph-osd ceph-common rbd-mirror python3-os-brick
+  postgresql ceph-mon ceph-mgr ceph-osd ceph-common rbd-mirror librados-dev librbd-dev gcc libc6-dev python3-os-brick
   nfs-ganesha nfs-ganesha-vfs libnfs-utils rpcbind iproute2
   haproxy python3-keystone python3-glance)
 missing=()

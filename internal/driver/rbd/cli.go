@@ -73,16 +73,25 @@ var errSlow = errors.New("it did not end in time")
 func failure(ctx context.Context, c command, err error, said string) error {
 	cause := fmt.Errorf("%s %s: %w: %s", c.program, strings.Join(c.args, " "), err, strings.TrimSpace(said))
 	if ctx.Err() != nil {
-		if slow := context.Cause(ctx); errors.Is(slow, errSlow) {
-			return block.Wrap(block.Unavailable, errors.Join(slow, cause), silent)
-		}
-		return errors.Join(ctx.Err(), cause)
+		return ended(ctx, cause)
 	}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
 		return block.Wrap(block.Unavailable, cause, "The command %q could not be run in this zone.", c.program)
 	}
-	errno := syscall.Errno(exit.ExitCode())
+	return meaning(syscall.Errno(exit.ExitCode()), cause)
+}
+
+// ended tells why a call's context ended before the call did.
+func ended(ctx context.Context, cause error) error {
+	if slow := context.Cause(ctx); errors.Is(slow, errSlow) {
+		return block.Wrap(block.Unavailable, errors.Join(slow, cause), silent)
+	}
+	return errors.Join(ctx.Err(), cause)
+}
+
+// meaning gives an error the kind that its number stands for.
+func meaning(errno syscall.Errno, cause error) error {
 	cause = errors.Join(errno, cause)
 	switch errno {
 	case syscall.ENOENT:

@@ -49,35 +49,30 @@ func (d *Driver) diff(ctx context.Context, from, to driver.SnapshotRef) ([]drive
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"diff", d.snapSpec(to)}
 	if !from.Zero() {
 		if _, err := d.snapshot(ctx, from); err != nil {
 			return nil, err
 		}
-		args = append(args, "--from-snap", string(from.Name))
 	}
 	there, err := d.info(ctx, to.Volume)
 	if err != nil {
 		return nil, err
 	}
-	if there.Objects > exactObjects {
-		args = append(args, "--whole-object")
-	}
-	out, err := d.runFor(ctx, d.rbd(append(args, "--format", "json")...), longest)
-	if err != nil {
-		return nil, err
-	}
-	return parseDiff(out, end.Size)
+	return d.calls.diff(ctx, from.Name, to, there.Objects > exactObjects, end.Size)
 }
 
-// parseDiff makes extents of what `rbd diff` prints: in whole blocks, in order,
-// each block once, none beyond size. A block of which only a part became a hole
-// is data.
+// parseDiff makes extents of what `rbd diff` prints.
 func parseDiff(text []byte, size int64) ([]driver.Extent, error) {
 	var changes []change
 	if err := json.Unmarshal(text, &changes); err != nil {
 		return nil, block.Wrap(block.Internal, err, "The storage cluster's answer could not be read.")
 	}
+	return extentsOf(changes, size), nil
+}
+
+// extentsOf makes extents of changes: in whole blocks, in order, each block once,
+// none beyond size. A block of which only a part became a hole is data.
+func extentsOf(changes []change, size int64) []driver.Extent {
 	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.Offset, b.Offset) })
 	var out extents
 	for _, c := range changes {
@@ -100,7 +95,7 @@ func parseDiff(text []byte, size int64) ([]driver.Extent, error) {
 		out.add(first, last, true)
 		out.add(last, min(ceil(end), size), false)
 	}
-	return out, nil
+	return out
 }
 
 func floor(off int64) int64 { return off / driver.BlockSize * driver.BlockSize }

@@ -2,7 +2,8 @@
 // concerns images goes through the rbd command, one process for each change,
 // with time-outs that the command and the caller's context both keep; bytes go
 // through qemu-nbd, one process for each open volume or snapshot, that serves
-// the image on a socket which nobody else can reach.
+// the image on a socket which nobody else can reach. A build with the tag ceph
+// has cgo, and makes the calls that come most often by librbd instead: see calls.
 //
 // An image is named kvol-<volume id>, a snapshot by its point's id. Clones are
 // of format 2: a snapshot with clones can be deleted, and lives on in the

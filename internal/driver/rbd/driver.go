@@ -69,6 +69,7 @@ func (o *Options) defaults() {
 // Differ, Reverter, GroupSnapshotter, ChangeCounter, Lender and Mirrorer.
 type Driver struct {
 	o       Options
+	calls   calls
 	sockets string // a directory of our own, for the moment in which a socket has a name
 
 	mu       sync.Mutex // guards below
@@ -109,6 +110,7 @@ type volume struct {
 func Open(ctx context.Context, o Options) (*Driver, error) {
 	o.defaults()
 	d := &Driver{o: o, volumes: map[block.VolumeID]*volume{}, cut: map[string]bool{}, changes: rand.Uint64() >> 1}
+	d.calls = newCalls(d)
 	switch err := d.sweep(ctx); {
 	case block.Is(err, block.Unavailable):
 		o.Log.Error("the storage cluster does not answer", "err", err)
@@ -136,6 +138,7 @@ func (d *Driver) Close() error {
 			d.o.Log.Warn("a volume is open while its store is closed", "volume", id)
 		}
 	}
+	d.calls.close()
 	return os.RemoveAll(d.sockets)
 }
 
@@ -218,12 +221,8 @@ func (d *Driver) Changes(ctx context.Context, id block.VolumeID) (uint64, error)
 // Volumes implements driver.Driver.
 func (d *Driver) Volumes(ctx context.Context) iter.Seq2[driver.VolumeInfo, error] {
 	return func(yield func(driver.VolumeInfo, error) bool) {
-		var images []struct {
-			Image    string `json:"image"`
-			Snapshot string `json:"snapshot"`
-			Size     int64  `json:"size"`
-		}
-		if err := d.runJSON(ctx, &images, "ls", "--long", d.Pool()); err != nil {
+		images, err := d.calls.images(ctx)
+		if err != nil {
 			yield(driver.VolumeInfo{}, err)
 			return
 		}

@@ -25,8 +25,7 @@ type image struct {
 }
 
 func (d *Driver) info(ctx context.Context, id block.VolumeID) (image, error) {
-	var i image
-	err := d.runJSON(ctx, &i, "info", d.spec(id))
+	i, err := d.calls.info(ctx, id)
 	if block.Is(err, block.NotFound) {
 		err = block.Wrap(block.NotFound, err, "There is no volume %s in the store.", id)
 	}
@@ -48,7 +47,7 @@ func (d *Driver) CreateVolume(ctx context.Context, id block.VolumeID, size int64
 	if err := checkSize(size); err != nil {
 		return err
 	}
-	_, err := d.run(ctx, d.rbd("create", "--size", inBytes(size), d.spec(id)))
+	err := d.calls.create(ctx, id, size)
 	if !errors.Is(err, syscall.EEXIST) {
 		return err
 	}
@@ -87,13 +86,14 @@ func (d *Driver) CloneSnapshot(ctx context.Context, id block.VolumeID, from driv
 		return block.Errorf(block.Invalid, "a clone of %d bytes is smaller than its snapshot of %d", size, snap.Size)
 	}
 	if size == snap.Size {
-		return d.clone(ctx, from, d.spec(id))
+		return d.clone(ctx, from, imageName(id))
 	}
-	unfinished := d.Pool() + "/" + unfinishedPrefix + string(id)
+	name := unfinishedPrefix + string(id)
+	unfinished := d.Pool() + "/" + name
 	if _, err := d.run(ctx, d.rbd("rm", "--no-progress", unfinished)); err != nil && !block.Is(err, block.NotFound) {
 		return err
 	}
-	if err := d.clone(ctx, from, unfinished); err != nil {
+	if err := d.clone(ctx, from, name); err != nil {
 		return err
 	}
 	if _, err := d.run(ctx, d.rbd("resize", "--no-progress", "--size", inBytes(size), unfinished)); err != nil {
@@ -106,8 +106,8 @@ func (d *Driver) CloneSnapshot(ctx context.Context, id block.VolumeID, from driv
 // unfinishedPrefix is that of images which a crash may leave behind.
 const unfinishedPrefix = "unfinished-kvol-"
 
-func (d *Driver) clone(ctx context.Context, from driver.SnapshotRef, spec string) error {
-	_, err := d.run(ctx, d.rbd("clone", "--rbd-default-clone-format", "2", d.snapSpec(from), spec))
+func (d *Driver) clone(ctx context.Context, from driver.SnapshotRef, name string) error {
+	err := d.calls.clone(ctx, from, name)
 	if errors.Is(err, syscall.EEXIST) {
 		return nil // somebody was faster, with the same request
 	}
@@ -124,10 +124,7 @@ func (d *Driver) ExtendVolume(ctx context.Context, id block.VolumeID, size int64
 		return err
 	}
 	if there.Size < size {
-		err := d.changing(ctx, id, func() error {
-			_, err := d.run(ctx, d.rbd("resize", "--no-progress", "--size", inBytes(size), d.spec(id)))
-			return err
-		})
+		err := d.changing(ctx, id, func() error { return d.calls.resize(ctx, id, size) })
 		if err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ func (d *Driver) look(ctx context.Context, id block.VolumeID) error {
 	changed := newest.Name != v.newest
 	d.mu.Unlock()
 	if !changed {
-		changed, err = d.differs(ctx, newest.Name, d.spec(id))
+		changed, err = d.differs(ctx, newest.Name, driver.SnapshotRef{Volume: id})
 	}
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func (d *Driver) look(ctx context.Context, id block.VolumeID) error {
 // noteSnapshot is called with the volume's looks locked, after this process made a snapshot of a lent volume:
 // what hosts wrote before it counts as changed.
 func (d *Driver) noteSnapshot(ctx context.Context, ref driver.SnapshotRef, before string) error {
-	changed, err := d.differs(ctx, before, d.snapSpec(ref))
+	changed, err := d.differs(ctx, before, ref)
 	if err != nil && !block.Is(err, block.NotFound) {
 		return err
 	}
@@ -56,17 +56,9 @@ func (d *Driver) noteSnapshot(ctx context.Context, ref driver.SnapshotRef, befor
 	return nil
 }
 
-// differs reports whether an image or a snapshot may differ from an earlier
+// differs reports whether an image, or a snapshot of it if to has a name, may differ from an earlier
 // snapshot, by its object map.
-func (d *Driver) differs(ctx context.Context, from, spec string) (bool, error) {
-	args := []string{"diff", "--whole-object", spec}
-	if from != "" {
-		args = append(args, "--from-snap", from)
-	}
-	out, err := d.runFor(ctx, d.rbd(append(args, "--format", "json")...), longest)
-	if err != nil {
-		return false, err
-	}
-	extents, err := parseDiff(out, 1<<62)
+func (d *Driver) differs(ctx context.Context, from string, to driver.SnapshotRef) (bool, error) {
+	extents, err := d.calls.diff(ctx, block.PointID(from), to, true, 1<<62)
 	return len(extents) > 0, err
 }

@@ -21,8 +21,7 @@ type snap struct {
 
 // snaps lists a volume's snapshots from old to new.
 func (d *Driver) snaps(ctx context.Context, id block.VolumeID) ([]snap, error) {
-	var all []snap
-	err := d.runJSON(ctx, &all, "snap", "ls", d.spec(id))
+	all, err := d.calls.snaps(ctx, id)
 	if block.Is(err, block.NotFound) {
 		err = block.Wrap(block.NotFound, err, "There is no volume %s in the store.", id)
 	}
@@ -71,10 +70,7 @@ func (d *Driver) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 			return err
 		}
 	}
-	err = d.changing(ctx, ref.Volume, func() error {
-		_, err := d.run(ctx, d.rbd("snap", "create", "--no-progress", d.snapSpec(ref)))
-		return err
-	})
+	err = d.changing(ctx, ref.Volume, func() error { return d.calls.createSnap(ctx, ref) })
 	if errors.Is(err, syscall.EEXIST) {
 		return nil
 	}
@@ -150,10 +146,7 @@ func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 	v := d.volume(ref.Volume)
 	v.looks.Lock()
 	defer v.looks.Unlock()
-	err := d.changing(ctx, ref.Volume, func() error {
-		_, err := d.run(ctx, d.rbd("snap", "rm", "--no-progress", d.snapSpec(ref)))
-		return err
-	})
+	err := d.changing(ctx, ref.Volume, func() error { return d.calls.removeSnap(ctx, ref) })
 	if block.Is(err, block.NotFound) {
 		return nil
 	}

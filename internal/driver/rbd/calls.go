@@ -1,0 +1,100 @@
+package rbd
+
+import (
+	"context"
+
+	"kvol/internal/block"
+	"kvol/internal/driver"
+)
+
+// calls are what the driver asks of images most often, and waits for no longer than
+// for a few answers of the cluster. The rbd command carries them out, or in a build
+// with the tag ceph, librbd in this process. Errors are those of Driver.run.
+type calls interface {
+	info(ctx context.Context, id block.VolumeID) (image, error)
+	images(ctx context.Context) ([]listed, error)                    // of the pool, those of others too
+	snaps(ctx context.Context, id block.VolumeID) ([]snap, error)    // in any order
+	create(ctx context.Context, id block.VolumeID, size int64) error // fails with EEXIST
+	resize(ctx context.Context, id block.VolumeID, size int64) error
+	clone(ctx context.Context, from driver.SnapshotRef, name string) error // fails with EEXIST
+	createSnap(ctx context.Context, ref driver.SnapshotRef) error          // fails with EEXIST
+	removeSnap(ctx context.Context, ref driver.SnapshotRef) error
+	// diff gives what differs between a snapshot, or nothing if from is "", and a
+	// later one, or the image as it is if to.Name is "", up to size.
+	diff(ctx context.Context, from block.PointID, to driver.SnapshotRef, whole bool, size int64) ([]driver.Extent, error)
+	// close lets go of the cluster. What is under way fails or ends.
+	close()
+}
+
+// listed is an image as `rbd ls --long` shows it.
+type listed struct {
+	Image    string `json:"image"`
+	Snapshot string `json:"snapshot"` // "" for the image itself
+	Size     int64  `json:"size"`
+}
+
+// commands are calls by the rbd command, a process for each.
+type commands struct{ d *Driver }
+
+func (c commands) info(ctx context.Context, id block.VolumeID) (i image, err error) {
+	err = c.d.runJSON(ctx, &i, "info", c.d.spec(id))
+	return i, err
+}
+
+func (c commands) images(ctx context.Context) (all []listed, err error) {
+	err = c.d.runJSON(ctx, &all, "ls", "--long", c.d.Pool())
+	return all, err
+}
+
+func (c commands) snaps(ctx context.Context, id block.VolumeID) (all []snap, err error) {
+	err = c.d.runJSON(ctx, &all, "snap", "ls", c.d.spec(id))
+	return all, err
+}
+
+func (c commands) create(ctx context.Context, id block.VolumeID, size int64) error {
+	_, err := c.d.run(ctx, c.d.rbd("create", "--size", inBytes(size), c.d.spec(id)))
+	return err
+}
+
+func (c commands) resize(ctx context.Context, id block.VolumeID, size int64) error {
+	_, err := c.d.run(ctx, c.d.rbd("resize", "--no-progress", "--size", inBytes(size), c.d.spec(id)))
+	return err
+}
+
+func (c commands) clone(ctx context.Context, from driver.SnapshotRef, name string) error {
+	_, err := c.d.run(ctx, c.d.rbd("clone", "--rbd-default-clone-format", "2", c.d.snapSpec(from), c.d.Pool()+"/"+name))
+	return err
+}
+
+func (c commands) createSnap(ctx context.Context, ref driver.SnapshotRef) error {
+	_, err := c.d.run(ctx, c.d.rbd("snap", "create", "--no-progress", c.d.snapSpec(ref)))
+	return err
+}
+
+func (c commands) removeSnap(ctx context.Context, ref driver.SnapshotRef) error {
+	_, err := c.d.run(ctx, c.d.rbd("snap", "rm", "--no-progress", c.d.snapSpec(ref)))
+	return err
+}
+
+func (c commands) diff(
+	ctx context.Context, from block.PointID, to driver.SnapshotRef, whole bool, size int64,
+) ([]driver.Extent, error) {
+	spec := c.d.spec(to.Volume)
+	if to.Name != "" {
+		spec = c.d.snapSpec(to)
+	}
+	args := []string{"diff", spec}
+	if from != "" {
+		args = append(args, "--from-snap", string(from))
+	}
+	if whole {
+		args = append(args, "--whole-object")
+	}
+	out, err := c.d.runFor(ctx, c.d.rbd(append(args, "--format", "json")...), longest)
+	if err != nil {
+		return nil, err
+	}
+	return parseDiff(out, size)
+}
+
+func (c commands) close() {}
