@@ -280,7 +280,7 @@ func (k *Keeper) tryTake(ctx context.Context, name string) (t *Turn, err error) 
 			k.Log.Warn("this process is not killed if it stands still for longer than its lease", "err", err)
 		}
 	}
-	if err := t.keepUp(asked); err != nil {
+	if _, err := t.keepUp(asked); err != nil { // who is late renews at once
 		return nil, errors.Join(err, t.gate.end())
 	}
 	return t, nil

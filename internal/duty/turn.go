@@ -103,14 +103,10 @@ func (t *Turn) Enter(ctx context.Context) error {
 func (t *Turn) Leave() { t.gate.leave() }
 
 // keepUp lets changes go on for a lease that was renewed; asked is when it was
-// asked for, by uptime.
-func (t *Turn) keepUp(asked time.Duration) error {
-	now, err := uptime()
-	if err != nil {
-		return err
-	}
-	until := asked + t.k.Lease
-	return t.gate.open(until, until-now-t.k.Lease/6)
+// asked for, by uptime. It is late when the renewal took so long that another one is
+// needed before.
+func (t *Turn) keepUp(asked time.Duration) (late bool, err error) {
+	return t.gate.open(asked+t.k.Lease, t.k.Lease/6)
 }
 
 // change wakes those that wait.
@@ -142,7 +138,10 @@ func (t *Turn) renew(ctx context.Context, end context.CancelCauseFunc) {
 			err = t.k.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.RenewDuty(t.hold, t.k.Lease, words) })
 		}
 		if err == nil {
-			err = t.keepUp(asked)
+			var late bool
+			if late, err = t.keepUp(asked); late {
+				pause = 0
+			}
 		}
 		switch {
 		case err == nil:

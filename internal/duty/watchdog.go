@@ -75,13 +75,24 @@ type gate struct {
 	ends   *time.Timer   // shuts it
 }
 
-// open opens the gate for a time, that ends at a time of uptime's.
-func (g *gate) open(until, length time.Duration) error {
+// open opens the gate until a spare time before a time of uptime's. It is late when
+// that is over already: the gate is shut then, and the watchdog is not told of a
+// time in the past, at which it would kill at once, but to no end.
+func (g *gate) open(until, spare time.Duration) (late bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	now, err := uptime()
+	if err != nil {
+		return false, err
+	}
+	length := until - spare - now
+	if length <= 0 {
+		g.close()
+		return true, nil
+	}
 	if g.dog != nil {
 		if err := g.dog.killAt(until); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if g.ends == nil {
@@ -93,12 +104,17 @@ func (g *gate) open(until, length time.Duration) error {
 		close(g.opened)
 		g.opened = nil
 	}
-	return nil
+	return false, nil
 }
 
 func (g *gate) shut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.close()
+}
+
+// close is shut for who has locked mu.
+func (g *gate) close() {
 	if g.opened == nil {
 		g.opened = make(chan struct{})
 	}

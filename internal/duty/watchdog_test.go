@@ -2,6 +2,7 @@ package duty
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"kvol/internal/catalog"
 )
@@ -36,42 +40,94 @@ func victim(as string) error {
 		return err
 	}
 	g := gate{dog: dog}
+	if wait := g.enter(); wait != nil {
+		return errors.New("the gate is shut")
+	}
 	now, err := uptime()
 	if err != nil {
 		return err
 	}
-	if wait := g.enter(); wait != nil {
-		return fmt.Errorf("the gate is shut")
-	}
-	const lease = time.Second
-	if err := g.open(now+lease, lease/2); err != nil {
-		return err
-	}
 	switch as {
 	case "stopped":
-		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-	case "inside":
-		time.Sleep(time.Hour) // select{} is taken for a deadlock, since nothing else goes on here
-	case "done":
-		g.leave()
-	}
-	wait := g.enter() // it may be open still: then it is waited for until it is not
-	for ; wait == nil; wait = g.enter() {
-		g.leave()
-		time.Sleep(10 * time.Millisecond)
-	}
-	for { // past the time at which it would be killed
-		if at, err := uptime(); err != nil || at > now+2*lease {
+		if err := g.openSoon(time.Second); err != nil {
 			return err
 		}
-		time.Sleep(10 * time.Millisecond)
+		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	case "inside":
+		if err := g.openSoon(time.Second); err != nil {
+			return err
+		}
+		time.Sleep(time.Hour) // select{} is taken for a deadlock, since nothing else goes on here
+		return nil
+	case "done":
+		return g.done()
+	}
+	// late
+	if late, err := g.open(now-time.Second, time.Millisecond); err != nil || !late {
+		return fmt.Errorf("late: %v, %w", late, err)
+	}
+	return g.calm()
+}
+
+// openSoon opens the gate for a lease of which some is left, however slow this is.
+func (g *gate) openSoon(lease time.Duration) error {
+	for {
+		now, err := uptime()
+		if err != nil {
+			return err
+		}
+		if late, err := g.open(now+lease, lease/2); !late {
+			return err
+		}
 	}
 }
 
+// done leaves, and waits until the gate is shut, long before somebody is killed.
+func (g *gate) done() error {
+	now, err := uptime()
+	if err != nil {
+		return err
+	}
+	const lease = time.Hour
+	if late, err := g.open(now+lease, lease-10*time.Millisecond); err != nil {
+		return err
+	} else if armed, err := g.dog.armed(); err != nil || armed == late {
+		return fmt.Errorf("armed: %v, late: %v, %w", armed, late, err)
+	}
+	g.leave()
+	for wait := g.enter(); wait == nil; wait = g.enter() {
+		g.leave()
+		time.Sleep(10 * time.Millisecond)
+	}
+	return g.calm()
+}
+
+// calm is nil if the gate is shut and nobody is going to be killed.
+func (g *gate) calm() error {
+	if wait := g.enter(); wait == nil {
+		return errors.New("the gate is open")
+	}
+	if armed, err := g.dog.armed(); err != nil || armed {
+		return fmt.Errorf("armed: %v, %w", armed, err)
+	}
+	return nil
+}
+
+// armed reports whether the process is going to be killed.
+func (w *watchdog) armed() (bool, error) {
+	var left itimerspec
+	_, _, failed := unix.Syscall(unix.SYS_TIMER_GETTIME, uintptr(w.id), uintptr(unsafe.Pointer(&left)), 0)
+	if failed != 0 {
+		return false, failed
+	}
+	return left.value.Nano() != 0, nil
+}
+
 // TestWatchdog: a process that is stopped, or changes something still when its time
-// is over, is killed, by nobody but the kernel; one that changes nothing lives.
+// is over, is killed, by nobody but the kernel; one that changes nothing lives, and
+// so does one whose renewal took longer than what it is for.
 func TestWatchdog(t *testing.T) {
-	for as, killed := range map[string]bool{"stopped": true, "inside": true, "done": false} {
+	for as, killed := range map[string]bool{"stopped": true, "inside": true, "done": false, "late": false} {
 		t.Run(as, func(t *testing.T) {
 			t.Parallel()
 			exe, err := os.Executable()
@@ -120,13 +176,14 @@ func TestEnter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case err := <-waits:
-		t.Errorf("somebody was let in whose time may be over: %v", err)
-	default:
+	if wait := turn.gate.enter(); wait == nil {
+		t.Error("somebody was let in whose time may be over")
 	}
-	if err := turn.keepUp(asked); err != nil {
-		t.Fatal(err)
+	if late, err := turn.keepUp(asked - 2*time.Hour); err != nil || !late || turn.gate.enter() == nil {
+		t.Errorf("a renewal that took longer than the lease: late %v, %v", late, err)
+	}
+	if late, err := turn.keepUp(asked); err != nil || late {
+		t.Fatal(late, err)
 	}
 	if err := <-waits; err != nil {
 		t.Error(err)
