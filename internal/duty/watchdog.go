@@ -1,7 +1,9 @@
 package duty
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 	"unsafe"
@@ -25,7 +27,14 @@ type sigevent struct {
 // itimerspec is struct itimerspec of Linux.
 type itimerspec struct{ interval, value unix.Timespec }
 
+// errInit says why the watchdog can't be of use: a process that is the first of its
+// pid namespace ignores all signals from within, SIGKILL too (pid_namespaces(7)).
+var errInit = errors.New("the kernel does not kill process 1 of a container: run it under an init there")
+
 func newWatchdog() (*watchdog, error) {
+	if os.Getpid() == 1 {
+		return nil, errInit
+	}
 	w, event := &watchdog{}, sigevent{signo: int32(unix.SIGKILL)}
 	_, _, failed := unix.Syscall(unix.SYS_TIMER_CREATE, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&event)),
 		uintptr(unsafe.Pointer(&w.id)))

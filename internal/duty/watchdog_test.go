@@ -36,6 +36,12 @@ func TestMain(m *testing.M) {
 // victim holds a duty that nobody renews.
 func victim(as string) error {
 	dog, err := newWatchdog()
+	if as == "first" {
+		if !errors.Is(err, errInit) {
+			return fmt.Errorf("process %d has a watchdog: %w", os.Getpid(), err)
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -150,6 +156,25 @@ func TestWatchdog(t *testing.T) {
 				t.Errorf("it ended with %v: %s", err, said)
 			}
 		})
+	}
+}
+
+// TestFirst: a process that is the first of a container is told that it has no
+// watchdog, since the kernel would not kill it.
+func TestFirst(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), victimAs+"=first")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
+		t.Skipf("containers may not be made here: %v", err)
+	}
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
