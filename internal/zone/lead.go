@@ -198,7 +198,10 @@ func (m *Member) lookOnce(ctx context.Context, s *Server, were []string, all boo
 }
 
 // askLead has the process that leads look at some of its exports again, and waits
-// until it has, or is surely no leader any more: then it serves none.
+// until it has, or is surely no leader any more: it gave the lead back, or another one
+// took it. One whose time is over may renew it still, and serve its exports again. It
+// waits for two leases: in one, whoever is dead loses the lead to a process that can
+// have it.
 func (m *Member) askLead(about ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*m.cfg.Process.Lease)
 	defer cancel()
@@ -206,7 +209,7 @@ func (m *Member) askLead(about ...string) {
 	if err != nil {
 		m.owes.Store(true)
 	}
-	for now := asked; err == nil && now.Live && now.Token == asked.Token && now.Done < asked.Asked; {
+	for now := asked; err == nil && now.Holder != "" && now.Token == asked.Token && now.Done < asked.Asked; {
 		stirred := m.catalog.Stirred()
 		err = m.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
 			now, err = tx.Duty(leadDuty)
