@@ -20,7 +20,7 @@ type ProcessConfig struct {
 	// more requests; 5s if absent.
 	Drain time.Duration `yaml:"drain"`
 	// Unguarded lets the process live when it stood still for longer than its lease
-	// while it led; else the kernel kills it.
+	// while it led; else the kernel kills it where a store is one that others reach.
 	Unguarded bool `yaml:"unguarded"`
 }
 

@@ -104,6 +104,10 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 	return nil, fmt.Errorf("there is no driver %q", c.Driver)
 }
 
+// reached reports whether other processes of the zone can change the store while one
+// has it open. Those of others are kept by a lock, or are in a process's memory.
+func (c StoreConfig) reached() bool { return c.Driver == "rbd" || c.Driver == "nfs" }
+
 // fence lets a store that other processes reach be changed only while this process
 // leads the zone.
 func (s *Server) fence(ctx context.Context, d fenced.Inner) driver.Driver {

@@ -229,10 +229,11 @@ func TestStoppedIsKilled(t *testing.T) {
 }
 
 // TestStopped: a process that stands still loses its work, and an embedded store
-// that it has open stays its own: the other one says so. When it goes on, it changes
-// nothing and ends, and the other one goes on with its work.
+// that it has open stays its own: the other one says so. The kernel does not kill it,
+// as nobody else can reach the store. When it goes on, it changes nothing and ends,
+// and the other one goes on with its work.
 func TestStopped(t *testing.T) {
-	z := newZoneOf(t, plan{lease: "3s", store: embedded, process: unguarded}, "a", "b")
+	z := newZone(t, "3s", embedded, "a", "b")
 	leads, others := z.leader()
 	other := others[0]
 	volume := z.make(leads, "one")
