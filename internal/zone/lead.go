@@ -60,9 +60,9 @@ func (s *Server) share(c *control.Config) {
 	switch {
 	case s.of == nil:
 	case s.follows():
-		c.Elsewhere = s.of.askLead
+		c.Elsewhere, c.Doubted = s.of.askLead, s.of.owe
 	default:
-		c.Leash = s.leash
+		c.Leash, c.Doubted = s.leash, s.of.owe
 	}
 }
 
@@ -134,18 +134,26 @@ func (m *Member) announce(ctx context.Context, s *Server) error {
 	}
 }
 
+// wholeLook is how many looks at what was asked for there are until one at all.
+const wholeLook = 10
+
 // lookAgain has those exports looked at that another process wants to be, and all of
-// them when one has died or fallen silent, which may not have asked any more.
+// them when one has died or fallen silent, which may not have asked any more. It
+// looks at all now and then too, for who could not know that he had to ask: the
+// answer to what he wrote was lost.
 func (m *Member) lookAgain(ctx context.Context, s *Server) error {
 	var live []string // the processes, as they were last seen
-	first, look := true, time.NewTicker(m.cfg.Process.Lease/3)
+	ticks, look := wholeLook, time.NewTicker(m.cfg.Process.Lease/3)
 	defer look.Stop()
 	for {
 		stirred := m.catalog.Stirred()
-		now, err := m.lookOnce(ctx, s, live, first)
+		now, err := m.lookOnce(ctx, s, live, ticks >= wholeLook)
 		switch {
 		case err == nil:
-			live, first = now, false
+			live = now
+			if ticks >= wholeLook {
+				ticks = 0
+			}
 		case ctx.Err() == nil:
 			m.log.Warn("exports can't be looked at again", "err", err)
 		}
@@ -154,6 +162,7 @@ func (m *Member) lookAgain(ctx context.Context, s *Server) error {
 			return nil
 		case <-stirred:
 		case <-look.C:
+			ticks++
 		}
 	}
 }
@@ -207,7 +216,7 @@ func (m *Member) askLead(about ...string) {
 	defer cancel()
 	asked, err := m.ask(ctx, about...)
 	if err != nil {
-		m.owes.Store(true)
+		m.owe()
 	}
 	for now := asked; err == nil && now.Holder != "" && now.Token == asked.Token && now.Done < asked.Asked; {
 		stirred := m.catalog.Stirred()
@@ -238,13 +247,17 @@ func (m *Member) ask(ctx context.Context, about ...string) (d catalog.Duty, err 
 	return d, err
 }
 
-// settle has all exports looked at when the one who leads could not be asked to.
+// owe has settle ask for a look at all exports as soon as the catalog answers.
+func (m *Member) owe() { m.owes.Store(true) }
+
+// settle has all exports looked at when the one who leads could not be asked to, or
+// nobody knows whether he had to be.
 func (m *Member) settle(ctx context.Context) {
 	if !m.owes.Swap(false) {
 		return
 	}
 	if _, err := m.ask(ctx); err != nil {
-		m.owes.Store(true)
+		m.owe()
 	}
 }
 
