@@ -49,9 +49,12 @@ func (d *Driver) hostsOf(ctx context.Context, id block.VolumeID) (hosts, error) 
 		return r.state[string(id)], r.err
 	}
 	var state map[string]hosts
-	err := d.runJSON(ctx, &state, "image-meta", "list", d.registerSpec())
-	if block.Is(err, block.NotFound) {
+	out, err := d.run(ctx, d.rbd("image-meta", "list", d.registerSpec(), "--format", "json"))
+	switch {
+	case block.Is(err, block.NotFound):
 		err = nil // nothing was ever lent
+	case err == nil && len(out) > 0: // it prints nothing where there are no items
+		err = decode(out, &state)
 	}
 	if ctx.Err() == nil {
 		r.at, r.err, r.state = d.o.Now(), err, state
