@@ -45,6 +45,8 @@ func (d *Driver) runFor(ctx context.Context, c command, limit time.Duration) ([]
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.program, c.args...)
 	cmd.WaitDelay = time.Second
+	// None goes on beside the process that comes after this one.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said program.Said
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
@@ -61,13 +63,13 @@ func (d *Driver) runJSON(ctx context.Context, into any, args ...string) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(out, into); err != nil {
-		return block.Wrap(block.Internal, err, "The storage cluster's answer could not be read.")
 	return decode(out, into)
 }
 
 // decode reads JSON that a command printed.
 func decode(out []byte, into any) error {
+	if err := json.Unmarshal(out, into); err != nil {
+		return block.Wrap(block.Internal, err, "The storage cluster's answer could not be read.")
 	}
 	return nil
 }
