@@ -39,7 +39,7 @@ func mirroredPair(t *testing.T, a, b *ceph.Cluster) (spec string, stores map[str
 	b.Mirror(t)
 	stores = map[string]driver.Driver{}
 	for zone, c := range map[string]*ceph.Cluster{"mitaka1": a, "kilo1": b} {
-		d, err := rbd.Open(t.Context(), rbd.Options{Conf: c.Conf(), Namespace: namespace})
+		d, err := rbd.Open(t.Context(), rbd.Options{Conf: c.Conf(), Namespace: namespace, Several: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,6 +101,7 @@ func mirrored(t *testing.T, a, b *ceph.Cluster) {
 	}
 	old := *j
 	image := spec + "/kvol-" + old.Volume
+	mirrorKept(t, a, spec)
 	c.Kill("mitaka1")
 	a.Kill(t)
 	j.Recover("kilo1")
@@ -127,6 +128,46 @@ func mirrored(t *testing.T, a, b *ceph.Cluster) {
 	j.Check()
 	if after := newest(t, c, &old); after != before {
 		t.Errorf("a stale side sent something: the replica had %+v, and has %+v", before, after)
+	}
+}
+
+// mirrorKept: the daemon that copies an image is a client of it, and not cut off when
+// hosts are.
+func mirrorKept(t *testing.T, c *ceph.Cluster, spec string) {
+	t.Helper()
+	_, namespace, _ := strings.Cut(spec, "/")
+	d, err := rbd.Open(t.Context(), rbd.Options{Conf: c.Conf(), Namespace: namespace, Hosts: &rbd.Hosts{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	before := c.Run(t, "ceph", "osd", "blocklist", "ls")
+	other := block.VolumeID(block.NewID())
+	if err := d.CreateVolume(t.Context(), other, zonetest.BlockSize); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Mirror(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	copied := func() (bool, error) {
+		return strings.Contains(c.Run(t, "rbd", "status", spec+"/kvol-"+string(other)), "watcher="), nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	if err := client.Poll(ctx, 100*time.Millisecond, copied); err != nil {
+		t.Fatal(err)
+	}
+	if who, err := d.Borrowers(t.Context(), other); err != nil || len(who) > 0 {
+		t.Errorf("an rbd-mirror borrows nothing: %+v, %v", who, err)
+	}
+	if err := d.Withhold(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if after := c.Run(t, "ceph", "osd", "blocklist", "ls"); after != before {
+		t.Errorf("who was cut off:\n%s\nbefore:\n%s", after, before)
+	}
+	if err := d.Unmirror(t.Context(), other); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -126,9 +126,11 @@ type locker struct {
 	ID      string `json:"id"`
 	Locker  string `json:"locker"`
 	Address string `json:"address"`
+	mirror  bool   // it is an rbd-mirror
 }
 
-// clients lists who can write to an image, and who of them has a lock on it.
+// clients lists who can write to an image, and who has a lock on it. An rbd-mirror
+// watches what it copies, and writes nothing to it: it is not among the first.
 func (d *Driver) clients(ctx context.Context, id block.VolumeID) (who []driver.Borrower, lockers []locker, err error) {
 	var status struct {
 		Watchers []struct {
@@ -150,7 +152,20 @@ func (d *Driver) clients(ctx context.Context, id block.VolumeID) (who []driver.B
 			all[l.Address] = true
 		}
 	}
+	if len(all) == 0 {
+		return nil, lockers, nil
+	}
+	mirrors, err := d.mirrors(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, l := range lockers {
+		lockers[i].mirror = mirrors[l.Address]
+	}
 	for _, address := range slices.Sorted(maps.Keys(all)) {
+		if mirrors[address] {
+			continue
+		}
 		who = append(who, driver.Borrower{Address: address, Host: hostOf(address)})
 	}
 	return who, lockers, nil
@@ -226,6 +241,7 @@ func (d *Driver) Withhold(ctx context.Context, id block.VolumeID) error {
 
 // lock puts our lock on an image, and then cuts off whoever waits for it. Who has
 // it is cut off first, and nothing else is done in between: others come meanwhile.
+// An rbd-mirror only loses its lock, which it takes to remove its own snapshots.
 func (d *Driver) lock(ctx context.Context, id block.VolumeID) error {
 	for range lockTries {
 		who, lockers, err := d.clients(ctx, id)
@@ -238,6 +254,9 @@ func (d *Driver) lock(ctx context.Context, id block.VolumeID) error {
 		}
 		for _, l := range lockers {
 			holder := []driver.Borrower{{Address: l.Address, Host: hostOf(l.Address)}}
+			if l.mirror {
+				holder = nil
+			}
 			if err := d.Cut(ctx, id, holder); err != nil {
 				return err
 			}

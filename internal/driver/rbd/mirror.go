@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"kvol/internal/block"
@@ -62,7 +63,10 @@ func (d *Driver) beMirrored(ctx context.Context, id block.VolumeID) error {
 			id,
 		)
 	}
-	_, err = d.run(ctx, d.rbd("mirror", "image", "enable", d.spec(id), "snapshot"))
+	err = d.changing(ctx, id, func() error {
+		_, err := d.run(ctx, d.rbd("mirror", "image", "enable", d.spec(id), "snapshot"))
+		return err
+	})
 	if errors.Is(err, syscall.EINVAL) {
 		err = block.Wrap(block.Unavailable, err, "Pool %s is not set up for mirroring of images.", d.Pool())
 	}
@@ -130,4 +134,40 @@ func mirrorState(id block.VolumeID, all []mirrorSnap, moment uint64) (s driver.M
 		s.Far = fmt.Sprint(m.Namespace.Primary, m.Namespace.Copied, m.Namespace.Complete)
 	}
 	return s, nil
+}
+
+// mirroringObject is what every rbd-mirror of a pool's namespace watches, and
+// clients with the rights of hosts can't.
+const mirroringObject = "rbd_mirroring"
+
+// mirrors are the addresses of the clients that are rbd-mirror daemons, of this
+// cluster or a peer, told as librbd tells them (librbd/image/ListWatchersRequest.cc,
+// LIST_WATCHERS_FILTER_OUT_MIRROR_INSTANCES).
+func (d *Driver) mirrors(ctx context.Context) (map[string]bool, error) {
+	limit := seconds(d.o.Timeout)
+	args := []string{"--conf", d.o.Conf, "--id", d.o.User, "--client_mount_timeout", limit,
+		"--rados_osd_op_timeout", limit, "--pool", d.o.Pool}
+	if d.o.Namespace != "" {
+		args = append(args, "--namespace", d.o.Namespace)
+	}
+	out, err := d.run(ctx, command{"rados", append(args, "listwatchers", mirroringObject)})
+	if err != nil {
+		// Its exit status is 1 for all errors.
+		if strings.Contains(err.Error(), fmt.Sprintf("/%s: (%d) ", mirroringObject, syscall.ENOENT)) {
+			return nil, nil // no image was ever mirrored
+		}
+		return nil, err
+	}
+	return parseWatchers(out), nil
+}
+
+var watcherSaid = regexp.MustCompile(`(?m)^watcher=([^ ]+) client\.`)
+
+// parseWatchers reads what `rados listwatchers` prints.
+func parseWatchers(text []byte) map[string]bool {
+	all := map[string]bool{}
+	for _, m := range watcherSaid.FindAllSubmatch(text, -1) {
+		all[string(m[1])] = true
+	}
+	return all
 }

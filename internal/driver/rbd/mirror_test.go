@@ -48,3 +48,12 @@ func TestMirrorState(t *testing.T) {
 		}
 	}
 }
+
+// TestParseWatchers reads what `rados listwatchers` of Ceph 16 prints.
+func TestParseWatchers(t *testing.T) {
+	got := parseWatchers([]byte("watcher=127.0.0.1:0/539564676 client.4137 cookie=94053799712384\n" +
+		"watcher=[2001:db8::7]:0/12 client.9 cookie=1\n"))
+	if len(got) != 2 || !got["127.0.0.1:0/539564676"] || !got["[2001:db8::7]:0/12"] {
+		t.Errorf("%v", got)
+	}
+}
