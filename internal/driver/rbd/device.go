@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -77,19 +78,22 @@ func (d *Driver) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driv
 	if err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
-	v := d.of(ref.Volume)
-	v.readers[ref.Name]++
-	d.mu.Unlock()
+	if err := d.succeed(ctx, ref.Volume); err != nil {
+		return nil, err
+	}
+	v := d.volume(ref.Volume)
 	dev := &device{d: d, image: imageName(ref.Volume), snapshot: string(ref.Name), v: v}
 	dev.release = func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if v.readers[ref.Name]--; v.readers[ref.Name] == 0 {
-			delete(v.readers, ref.Name)
-		}
+		v.readers = slices.DeleteFunc(v.readers, func(r *device) bool { return r == dev })
 	}
 	dev.size.Store(there.Size)
+	v.commands.RLock() // who looks for clients puts it away only once it is whole
+	defer v.commands.RUnlock()
+	d.mu.Lock()
+	v.readers = append(v.readers, dev) // it keeps the snapshot from removal
+	d.mu.Unlock()
 	if dev.export, err = d.startExport(ctx, dev.image, dev.snapshot); err != nil {
 		dev.release()
 		return nil, err
@@ -271,6 +275,7 @@ func (d *device) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), killAfter)
 		defer cancel()
 		d.export.Drop(ctx)
+		d.export = nil
 	}
 	d.release()
 	return nil

@@ -87,7 +87,7 @@ type Driver struct {
 type volume struct {
 	device  *device // nil while nobody has it open
 	opening bool
-	readers map[block.PointID]int
+	readers []*device // open snapshots
 	changed uint64
 	// succeeded says that who had it open before this process was cut off.
 	succeeded bool
@@ -166,7 +166,7 @@ func (d *Driver) Pool() string {
 func (d *Driver) of(id block.VolumeID) *volume {
 	v := d.volumes[id]
 	if v == nil {
-		v = &volume{readers: map[block.PointID]int{}}
+		v = &volume{}
 		d.volumes[id] = v
 		d.changes++
 		v.changed = d.changes

@@ -109,16 +109,20 @@ func (d *Driver) Borrowers(ctx context.Context, id block.VolumeID) (who []driver
 	return who, err
 }
 
-// alone runs do while this process is no client of a volume's image. The
-// volume's commands have to be locked.
+// alone runs do while this process is no client of a volume's image: who reads a
+// snapshot is one, too. The volume's commands have to be locked.
 func (d *Driver) alone(ctx context.Context, v *volume, do func() error) error {
 	d.mu.Lock()
-	dev := v.device
-	d.mu.Unlock()
-	if dev == nil {
-		return do()
+	devices := slices.Clone(v.readers)
+	if v.device != nil {
+		devices = append(devices, v.device)
 	}
-	return dev.away(ctx, do)
+	d.mu.Unlock()
+	for _, dev := range devices {
+		inner := do
+		do = func() error { return dev.away(ctx, inner) }
+	}
+	return do()
 }
 
 // locker is who has a lock on an image.

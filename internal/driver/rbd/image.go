@@ -184,7 +184,7 @@ func (d *Driver) takeBack(ctx context.Context, id block.VolumeID) error {
 	v := d.volume(id)
 	v.commands.Lock()
 	defer v.commands.Unlock()
-	err = d.lock(ctx, id)
+	err = d.alone(ctx, v, func() error { return d.lock(ctx, id) })
 	if err == nil {
 		err = d.unlock(ctx, id)
 	}

@@ -138,7 +138,7 @@ func (d *Driver) still(refs []driver.SnapshotRef) (release func()) {
 // DeleteSnapshot implements driver.Driver.
 func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
 	d.mu.Lock()
-	open := d.of(ref.Volume).readers[ref.Name] > 0
+	open := slices.ContainsFunc(d.of(ref.Volume).readers, func(r *device) bool { return r.snapshot == string(ref.Name) })
 	d.mu.Unlock()
 	if open {
 		return block.Errorf(block.Conflict, "snapshot %s is open", ref.Name)

@@ -9,8 +9,9 @@ import (
 // succeed cuts off who had an image open for writing before this process came, when
 // it opens the image first: a process of the zone that was stopped may go on when it
 // is continued, and the client processes that it has with it. Images that hosts use
-// have clients that stay; of those the hosts are told apart by nothing, and nothing
-// is written to them from here but by commands.
+// have clients that stay, from which nothing tells those of the process before: nobody
+// is cut off, though that one may have had the volume exported beside and may write on
+// by its client. There, the end of its lease alone is what stops it.
 func (d *Driver) succeed(ctx context.Context, id block.VolumeID) error {
 	if !d.o.Several {
 		return nil
@@ -28,6 +29,18 @@ func (d *Driver) succeed(ctx context.Context, id block.VolumeID) error {
 	if err != nil || state != hostsNone {
 		return err
 	}
+	if err := d.alone(ctx, v, func() error { return d.cutAll(ctx, id) }); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v.succeeded = true
+	return nil
+}
+
+// cutAll cuts off all clients of an image, and breaks their locks. An rbd-mirror
+// keeps its own: it gives it up when it is asked to.
+func (d *Driver) cutAll(ctx context.Context, id block.VolumeID) error {
 	who, lockers, err := d.clients(ctx, id)
 	if err != nil {
 		return err
@@ -36,12 +49,12 @@ func (d *Driver) succeed(ctx context.Context, id block.VolumeID) error {
 		return err
 	}
 	for _, l := range lockers {
+		if l.mirror {
+			continue
+		}
 		if err := d.dropLock(ctx, id, l); err != nil {
 			return err
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	v.succeeded = true
 	return nil
 }
