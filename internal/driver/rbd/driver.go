@@ -77,7 +77,8 @@ type Driver struct {
 	changes  uint64 // of all volumes together; begins anywhere, so that no number comes twice
 	capacity known
 	monitors monitors
-	cut      map[string]bool // addresses of clients that were cut off
+	relocked bool                 // whether each image that is withheld was seen to have its lock
+	cut      map[string]time.Time // addresses of clients that were cut off, and when
 
 	register register
 }
@@ -104,12 +105,13 @@ type volume struct {
 	newest string // the snapshot that was the newest when hosts' changes were looked for
 }
 
-// Open opens the store and sweeps what earlier deletions left in its trash. A
+// Open opens the store, sweeps what earlier deletions left in its trash, and sees
+// that images which are withheld from hosts have their lock. A
 // cluster that doesn't answer now is no error: a zone has other stores. It
 // fails with NotFound when the cluster has no such pool or namespace.
 func Open(ctx context.Context, o Options) (*Driver, error) {
 	o.defaults()
-	d := &Driver{o: o, volumes: map[block.VolumeID]*volume{}, cut: map[string]bool{}, changes: rand.Uint64() >> 1}
+	d := &Driver{o: o, volumes: map[block.VolumeID]*volume{}, cut: map[string]time.Time{}, changes: rand.Uint64() >> 1}
 	d.calls = newCalls(d)
 	switch err := d.sweep(ctx); {
 	case block.Is(err, block.Unavailable):
@@ -124,6 +126,7 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 	d.sockets = dir
 	if o.Hosts != nil {
 		d.refreshMonitors(ctx)
+		d.relock(ctx)
 	}
 	return d, nil
 }
@@ -268,6 +271,7 @@ func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
 	}
 	if d.o.Hosts != nil {
 		d.refreshMonitors(ctx)
+		d.relock(ctx) // the cluster may not have answered before
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

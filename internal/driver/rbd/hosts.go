@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -210,15 +212,21 @@ func (d *Driver) Cut(ctx context.Context, id block.VolumeID, who []driver.Borrow
 	return nil
 }
 
-// maxCut bounds the clients of which it is remembered that they were cut off.
-const maxCut = 10_000
+const (
+	// maxCut bounds the clients of which it is remembered that they were cut off.
+	maxCut = 10_000
+	// cutAge is for how long it is: an operator may take one off the blocklist, and
+	// the kernel's client then goes on under the same address.
+	cutAge = time.Minute
+)
 
-// wasCut reports whether this process cut a client off. A client's address is its
-// own: it has a random number in it.
+// wasCut reports whether this process cut a client off just now. A client's address
+// is its own: it has a random number in it.
 func (d *Driver) wasCut(address string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.cut[address]
+	at, ok := d.cut[address]
+	return ok && d.o.Now().Sub(at).Abs() < cutAge
 }
 
 func (d *Driver) noteCut(address string) {
@@ -227,7 +235,7 @@ func (d *Driver) noteCut(address string) {
 	if len(d.cut) >= maxCut {
 		clear(d.cut)
 	}
-	d.cut[address] = true
+	d.cut[address] = d.o.Now()
 }
 
 // Withhold implements driver.Lender.
@@ -325,13 +333,78 @@ func (d *Driver) changing(ctx context.Context, id block.VolumeID, do func() erro
 		if err := d.Cut(ctx, id, who); err != nil {
 			return err
 		}
-		if err := d.unlock(ctx, id); err != nil {
-			return err
+		err = d.unlock(ctx, id)
+		if err == nil {
+			err = do()
 		}
-		err = do()
+		// Whatever became of the request, or of the unlocking, the lock comes back.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTries*d.o.Timeout)
+		defer cancel()
 		if again := d.lock(ctx, id); again != nil {
 			return again
 		}
 		return err
 	})
+}
+
+// relocks is how many images at once get their lock back.
+const relocks = 8
+
+// relock puts our lock on images that are withheld and lack it, since the process
+// before this one ended between two commands. Once it succeeded, it does nothing.
+func (d *Driver) relock(ctx context.Context) {
+	d.mu.Lock()
+	done := d.relocked
+	d.mu.Unlock()
+	if done {
+		return
+	}
+	if _, err := d.hostsOf(ctx, ""); err != nil {
+		d.o.Log.Error("which volumes are withheld from hosts could not be read", "err", err)
+		return
+	}
+	d.register.mu.Lock()
+	state := maps.Clone(d.register.state)
+	d.register.mu.Unlock()
+	var wg sync.WaitGroup
+	var failed atomic.Bool
+	room := make(chan struct{}, relocks)
+	for name, s := range state {
+		if s != hostsWithheld {
+			continue
+		}
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			id := block.VolumeID(name)
+			err := d.withholdAgain(ctx, id)
+			if err != nil && !block.Is(err, block.NotFound) { // its removal was cut short
+				failed.Store(true)
+				d.o.Log.Error("a volume could not be withheld from hosts again", "volume", id, "err", err)
+			}
+		})
+	}
+	wg.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.relocked = !failed.Load()
+}
+
+// withholdAgain puts our lock on an image that is withheld, if it isn't there.
+func (d *Driver) withholdAgain(ctx context.Context, id block.VolumeID) error {
+	v := d.volume(id)
+	v.commands.Lock()
+	defer v.commands.Unlock()
+	state, err := d.hostsOf(ctx, id)
+	if err != nil || state != hostsWithheld {
+		return err // it was lent meanwhile
+	}
+	var lockers []locker
+	if err := d.runJSON(ctx, &lockers, "lock", "ls", d.spec(id)); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(lockers, func(l locker) bool { return l.ID == lockName }) {
+		return nil // who waits goes on waiting
+	}
+	return d.alone(ctx, v, func() error { return d.lock(ctx, id) })
 }

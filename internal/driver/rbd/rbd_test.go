@@ -41,5 +41,8 @@ func TestOnCeph(t *testing.T) {
 	t.Run("Hosts cut off", func(t *testing.T) { hostsCutOff(t, c) })
 	t.Run("Hosts withheld", func(t *testing.T) { hostsWithheld(t, c) })
 	t.Run("Succeeded", func(t *testing.T) { succeeded(t, c) })
+	t.Run("Readers stay", func(t *testing.T) { readersStay(t, c) })
+	t.Run("Lock comes back", func(t *testing.T) { lockComesBack(t, c) })
+	t.Run("Cut anew", func(t *testing.T) { cutAnew(t, c) })
 	t.Run("Cluster hangs", func(t *testing.T) { clusterHangs(t, c) })
 }
