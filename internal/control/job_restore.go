@@ -33,7 +33,7 @@ func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
 	}
 	if err == nil {
 		if err = s.restore(ctx, t, v, args); otherBackend(ctx, args.Place, err) {
-			err = s.restoreElsewhere(ctx, t, v, args, err)
+			err = s.beginElsewhere(ctx, t, v, *args.Place, whileRestoring, err)
 		}
 	}
 	if err == nil {
@@ -52,25 +52,6 @@ func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
 		return nil
 	}
 	return s.unwantedRestore(ctx, t, args, err)
-}
-
-// restoreElsewhere finds another backend for a new volume where its own failed.
-func (s *Service) restoreElsewhere(
-	ctx context.Context,
-	t *job.Task,
-	v block.Volume,
-	args restoreArgs,
-	cause error,
-) error {
-	moved, err := s.tryElsewhere(ctx, t.Job.ID, v, *args.Place, placed{what: "create", size: v.Size, failed: cause},
-		whileRestoring)
-	switch {
-	case err != nil:
-		return err
-	case !moved:
-		return cause
-	}
-	return job.Snooze(0, cause)
 }
 
 // unwantedRestore lets the backup go of a volume that went on without the job.

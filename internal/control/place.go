@@ -271,8 +271,14 @@ func (s *Service) elsewhere(ctx context.Context, t *job.Task, v block.Volume, ar
 	if !otherBackend(ctx, args.Place, cause) {
 		return cause
 	}
-	moved, err := s.tryElsewhere(ctx, t.Job.ID, v, *args.Place, placed{what: "create", size: v.Size, failed: cause},
-		whileCreating)
+	return s.beginElsewhere(ctx, t, v, *args.Place, whileCreating, cause)
+}
+
+// beginElsewhere has a job begin again on another backend, if there is one; else it
+// returns the cause.
+func (s *Service) beginElsewhere(ctx context.Context, t *job.Task, v block.Volume, place placement.Request,
+	in []block.VolumeStatus, cause error) error {
+	moved, err := s.tryElsewhere(ctx, t.Job.ID, v, place, placed{what: "create", size: v.Size, failed: cause}, in)
 	switch {
 	case err != nil:
 		return err
