@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"kvol/internal/api/peer"
 	"kvol/internal/block"
 	"kvol/internal/client"
 	"kvol/test/postgres"
@@ -31,14 +30,7 @@ protections: [{seq: %[4]d, volume_type: ssd, destination: %[2]s, backup_backend:
 // listeners for other zones is a proxy, as docs/operating.md has it.
 func newPair(t *testing.T) (left, right *zone) {
 	t.Helper()
-	ca, err := peer.NewCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	authority, err := ca.PEM()
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca, certificate := authority(t)
 	server := postgres.Start(t)
 	zones := []*zone{emptyZone(t, "left", server), emptyZone(t, "right", server)}
 	fronts := []*front{{name: "left"}, {name: "right"}}
@@ -50,7 +42,7 @@ func newPair(t *testing.T) (left, right *zone) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for file, text := range map[string][]byte{"peer-ca.crt": authority.Cert, "peer.crt": issued.Cert,
+		for file, text := range map[string][]byte{"peer-ca.crt": certificate, "peer.crt": issued.Cert,
 			"peer.key": issued.Key} {
 			if err := os.WriteFile(filepath.Join(z.dir, file), text, 0o600); err != nil {
 				t.Fatal(err)
