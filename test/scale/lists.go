@@ -18,7 +18,12 @@ func (l *lab) lists(ctx context.Context) error {
 	small := block.Caller{Project: project(1), User: "u", Roles: []string{"member"}}
 	operator := block.Caller{Project: project(1), User: "root", Roles: []string{"admin"}}
 	marker := func(i int) string { return string(l.ids[i%len(l.ids)]) }
-	own, err := l.middle(ctx, big.Project)
+	byName := []block.SortKey{{Column: "name"}}
+	own, err := l.middle(ctx, big.Project, nil)
+	if err != nil {
+		return err
+	}
+	named, err := l.middle(ctx, big.Project, byName)
 	if err != nil {
 		return err
 	}
@@ -32,7 +37,7 @@ func (l *lab) lists(ctx context.Context) error {
 		{"page of 50 from the middle, large tenant", big,
 			func(int) block.ListQuery { return block.ListQuery{Limit: 50, Marker: own} }},
 		{"page of 50 by name from the middle, large tenant", big, func(int) block.ListQuery {
-			return block.ListQuery{Limit: 50, Marker: own, Sort: []block.SortKey{{Column: "name"}}}
+			return block.ListQuery{Limit: 50, Marker: named, Sort: byName}
 		}},
 		{"page of 50 of one status, large tenant", big, func(int) block.ListQuery {
 			return block.ListQuery{Limit: 50, Filters: map[string]string{"status": "available"}}
@@ -60,10 +65,11 @@ func (l *lab) lists(ctx context.Context) error {
 	})
 }
 
-// middle is a volume in the middle of a project's.
-func (l *lab) middle(ctx context.Context, of block.ProjectID) (id string, err error) {
+// middle is a volume in the middle of a project's, in that order: one that is in
+// the middle of another order may be the last of this one, as names are random.
+func (l *lab) middle(ctx context.Context, of block.ProjectID, by []block.SortKey) (id string, err error) {
 	err = l.catalog.View(ctx, func(tx *catalog.Tx) error {
-		page, err := tx.Volumes(block.ListQuery{Project: of, Limit: max(1, l.volumes/20)})
+		page, err := tx.Volumes(block.ListQuery{Project: of, Sort: by, Limit: max(1, l.volumes/20)})
 		if len(page) > 0 {
 			id = string(page[len(page)-1].ID)
 		}
