@@ -41,6 +41,10 @@ type Options struct {
 	// calling commit, or not. An error that it returns is what the Updates of the
 	// transaction return. It is for tests of crashes.
 	Commit func(commit func() error) error
+	// Doubted, if set, is told that a commit failed in a way that leaves open whether
+	// it was carried out: its answer was lost. The next Update that begins knows what
+	// became of it. Doubted must neither wait nor use the catalog.
+	Doubted func()
 	// Observe, if set, is called with the text of each statement. It must be quick,
 	// and is for measurements.
 	Observe func(statement string)
@@ -85,6 +89,13 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 	}
 	if o.Commit != nil {
 		c.writer.commit = o.Commit
+	}
+	if o.Doubted != nil {
+		c.writer.failed = func(err error) {
+			if !c.refused(err) {
+				o.Doubted()
+			}
+		}
 	}
 	err = c.migrate(ctx, migrationFiles, "migrations")
 	if err == nil && (o.Alone || o.Shared) {

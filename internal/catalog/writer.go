@@ -23,6 +23,7 @@ type writer struct {
 	begin   string                               // the statement that begins a transaction
 	reopen  func(context.Context) (*conn, error) // nil where the connection can't break
 	commit  func(func() error) error             // see Options
+	failed  func(error)                          // hears of each commit that failed, before its Updates do
 	turn    chan struct{}                        // holds a token while somebody uses the connection
 	waiting atomic.Int64                         // Updates that want the turn
 
@@ -41,7 +42,7 @@ type batch struct {
 
 func newWriter(c *conn, begin string, reopen func(context.Context) (*conn, error)) *writer {
 	return &writer{conn: c, begin: begin, reopen: reopen, turn: make(chan struct{}, 1),
-		commit: func(commit func() error) error { return commit() }}
+		commit: func(commit func() error) error { return commit() }, failed: func(error) {}}
 }
 
 // update runs fn with the connection in a transaction, and returns when what fn
@@ -149,6 +150,7 @@ func (w *writer) settle(now bool) {
 	w.open = nil
 	if err := w.commit(func() error { return w.do("COMMIT") }); err != nil {
 		w.undo()
+		w.failed(err)
 		b.err = fmt.Errorf("commit: %w", err)
 	}
 	close(b.done)

@@ -35,7 +35,7 @@ func (s *Service) ResetVolumeStatus(ctx context.Context, c block.Caller, id bloc
 		return err
 	}
 	detach := reset.AttachStatus != nil && strings.ToLower(*reset.AttachStatus) == "detached"
-	err := s.doubt(s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+	err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
 		if err := notSwapped(tx, id); err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func (s *Service) ResetVolumeStatus(ctx context.Context, c block.Caller, id bloc
 			return invalidVolume("Cannot reset volume %s to in-use when it has no attachments.", id)
 		}
 		return tx.ResetVolumeStatus(id, to)
-	}))
+	})
 	if err == nil && detach {
 		s.exports.revoke(id)
 	}

@@ -189,7 +189,7 @@ func attachmentOf(
 // changeAttachment is changeVolume for attachments.
 func (s *Service) changeAttachment(ctx context.Context, c block.Caller, id block.AttachmentID, rule string,
 	fn func(*catalog.Tx, block.Volume, block.Attachment) error) error {
-	return s.doubt(s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
 		a, v, err := attachmentOf(tx, c, id)
 		if err != nil {
 			return err
@@ -198,7 +198,7 @@ func (s *Service) changeAttachment(ctx context.Context, c block.Caller, id block
 			return err
 		}
 		return fn(tx, v, a)
-	}))
+	})
 }
 
 // UpdateAttachment gives the host that a connector describes a path. A volume

@@ -61,16 +61,6 @@ func (e *Exports) tell(about ...string) {
 	}
 }
 
-// doubt returns the error of an Update. One that is Unavailable may have been carried
-// out, and its answer lost: then whoever made it does not end the exports that it was
-// to end, and finds none to end when he tries again.
-func (s *Service) doubt(err error) error {
-	if s.cfg.Doubted != nil && block.Is(err, block.Unavailable) {
-		s.cfg.Doubted()
-	}
-	return err
-}
-
 // mayServe waits until this process is sure that no other one serves the zone's
 // exports in its place, and is an error if one does.
 func (x *exported) mayServe() error {

@@ -50,7 +50,7 @@ func groupOf(tx *catalog.Tx, c block.Caller, id block.GroupID) (block.Group, err
 // which alone may touch the groups of its own type.
 func (s *Service) changeGroup(ctx context.Context, c block.Caller, id block.GroupID, rule string, legacy bool,
 	fn func(*catalog.Tx, block.Group) error) error {
-	return s.doubt(s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
 		g, err := groupOf(tx, c, id)
 		if err != nil {
 			return err
@@ -59,7 +59,7 @@ func (s *Service) changeGroup(ctx context.Context, c block.Caller, id block.Grou
 			return err
 		}
 		return fn(tx, g)
-	}))
+	})
 }
 
 // notLegacy keeps the API of groups from those that the older API made

@@ -97,7 +97,7 @@ func snapshotOf(tx *catalog.Tx, c block.Caller, id block.SnapshotID) (block.Snap
 // one transaction. What is not there is said before what is not allowed.
 func (s *Service) changeVolume(ctx context.Context, c block.Caller, id block.VolumeID, rule string,
 	fn func(*catalog.Tx, block.Volume) error) error {
-	return s.doubt(s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
 		v, err := volumeOf(tx, c, id)
 		if err != nil {
 			return err
@@ -106,7 +106,7 @@ func (s *Service) changeVolume(ctx context.Context, c block.Caller, id block.Vol
 			return err
 		}
 		return fn(tx, v)
-	}))
+	})
 }
 
 // changeSnapshot is changeVolume for snapshots.

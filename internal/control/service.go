@@ -72,10 +72,6 @@ type Config struct {
 	// look at some of them again (LookAgain), and waits until it has; nil for none. It
 	// is called after a commit that ends exports.
 	Elsewhere func(about ...string)
-	// Doubted, where several processes serve the zone, is told that a change of a
-	// volume or an attachment failed in a way that leaves open whether it was carried
-	// out: exports may have to end. It must not wait.
-	Doubted func()
 	// Leash, where other processes may take the exports over, waits until this one
 	// surely has them, and is an error if another has; nil for none. Each use of an
 	// export asks it.

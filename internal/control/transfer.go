@@ -142,7 +142,7 @@ func (s *Service) AcceptTransfer(ctx context.Context, c block.Caller, id block.T
 		return t, err
 	}
 	var moved []block.Snapshot
-	err = s.doubt(s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+	err = s.catalog.Update(ctx, func(tx *catalog.Tx) error {
 		if t, err = tx.Transfer(id); err != nil {
 			return err
 		}
@@ -162,7 +162,7 @@ func (s *Service) AcceptTransfer(ctx context.Context, c block.Caller, id block.T
 			}
 		}
 		return tx.DeleteTransfer(id)
-	}))
+	})
 	if err != nil {
 		return block.Transfer{}, err
 	}

@@ -17,7 +17,7 @@ func (s *Service) UnmanageVolume(ctx context.Context, c block.Caller, id block.V
 	if err := mustAdminister(c, "volume_extension:volume_unmanage"); err != nil {
 		return err
 	}
-	err := s.doubt(s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+	err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
 		v, err := volumeOf(tx, c, id)
 		if err != nil {
 			return err
@@ -36,7 +36,7 @@ func (s *Service) UnmanageVolume(ctx context.Context, c block.Caller, id block.V
 			return refusal(err, invalidVolume(cantDelete))
 		}
 		return enqueue(tx, jobVolumeUnmanage, string(id), nil)
-	}))
+	})
 	if err == nil {
 		s.exports.revoke(id)
 	}

@@ -25,16 +25,17 @@ func (s *Server) openCatalog(ctx context.Context) (err error) {
 		s.catalog = s.of.catalog
 		return nil
 	}
-	s.catalog, err = openCatalog(ctx, s.cfg, s.env.Now)
+	s.catalog, err = openCatalog(ctx, s.cfg, s.env.Now, s.doubts.note)
 	return err
 }
 
 // openCatalog opens the catalog that a configuration names, alone or with the other
-// processes of the zone, and writes down what the configuration says.
-func openCatalog(ctx context.Context, cfg Config, now func() time.Time) (*catalog.Catalog, error) {
+// processes of the zone, and writes down what the configuration says. doubted hears
+// of commits of which nobody knows whether they were carried out.
+func openCatalog(ctx context.Context, cfg Config, now func() time.Time, doubted func()) (*catalog.Catalog, error) {
 	several := cfg.Process.Name != ""
 	c, err := catalog.Open(ctx, catalog.Options{Path: filepath.Join(cfg.DataDir, "catalog.db"), URL: cfg.Catalog.URL,
-		Now: now, Alone: !several, Shared: several})
+		Now: now, Doubted: doubted, Alone: !several, Shared: several})
 	if err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}

@@ -60,9 +60,9 @@ func (s *Server) share(c *control.Config) {
 	switch {
 	case s.of == nil:
 	case s.follows():
-		c.Elsewhere, c.Doubted = s.of.askLead, s.of.owe
+		c.Elsewhere = s.of.askLead
 	default:
-		c.Leash, c.Doubted = s.leash, s.of.owe
+		c.Leash = s.leash
 	}
 }
 

@@ -2,9 +2,11 @@ package zone
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +20,6 @@ import (
 
 // TestLooksUnasked: the process that leads finds an export whose connection is gone
 // also when nobody asked it to look, since the answer to who removed it was lost.
-// Where that may be so, control says that it doubts.
 func TestLooksUnasked(t *testing.T) {
 	looks := make(chan struct{}, 1)
 	server := postgres.Start(t)
@@ -39,9 +40,8 @@ func TestLooksUnasked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var doubts atomic.Int64
 	s, err := control.New(control.Config{Catalog: c, Backends: set, Zone: "mitaka1", Key: [32]byte{1},
-		TempDir: t.TempDir(), ExportAddress: func() string { return "[::1]:10809" }, Doubted: func() { doubts.Add(1) }})
+		TempDir: t.TempDir(), ExportAddress: func() string { return "[::1]:10809" }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,9 +91,59 @@ func TestLooksUnasked(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Error("an export whose connection is gone was not ended")
 	}
+}
+
+// shared is the configuration of a process of a zone, on a database.
+const shared = `
+zone: mitaka1
+listen: 127.0.0.1:0
+process: {name: a}
+catalog: {url: %q}
+availability_zones: [a]
+default_volume_type: ssd
+stores: [{name: main, driver: mem}]
+backends: [{name: fast, store: main}]
+volume_types: [{id: 6a21db69-dc6b-4423-834c-679ae153a638, name: ssd, extra_specs: {volume_backend_name: fast}}]
+identity:
+  projects: [{name: blue}]
+  users: [{name: alice, password: a long password, roles: [{project: blue, role: member}]}]
+`
+
+// TestMemberDoubts: a process that loses the answer to a COMMIT owes a look at all
+// exports, whatever it wrote; one that could not begin to write does not.
+func TestMemberDoubts(t *testing.T) {
+	server := postgres.Start(t)
+	proxy := server.Proxy(t)
+	path := filepath.Join(t.TempDir(), "kvol.yaml")
+	text := fmt.Sprintf(shared, proxy.URL(t, server.Database(t)))
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := OpenMember(t.Context(), cfg, Environment{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close() // without the database, which its connections miss
+	if m.owes.Load() {
+		t.Error("it owes a look from the beginning")
+	}
+	write := func() error {
+		return m.catalog.Update(t.Context(), func(tx *catalog.Tx) error { return tx.SetSetting("test", []byte{1}) })
+	}
+	lost := proxy.LoseCommit()
+	if err := write(); !block.Is(err, block.Unavailable) || !m.owes.Swap(false) {
+		t.Errorf("an answer was lost: %v, and nothing is owed", err)
+	}
+	<-lost
+	if err := write(); err != nil {
+		t.Error(err)
+	}
 	server.Kill()
-	err = s.TerminateConnection(t.Context(), caller, id, nil)
-	if !block.Is(err, block.Unavailable) || doubts.Load() != 1 {
-		t.Errorf("without the database: %v, %d doubts", err, doubts.Load())
+	if err := write(); !block.Is(err, block.Unavailable) || m.owes.Load() {
+		t.Errorf("without the database: %v, and a look is owed for nothing", err)
 	}
 }

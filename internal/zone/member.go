@@ -66,7 +66,7 @@ func OpenMember(ctx context.Context, cfg Config, env Environment, version string
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, err
 	}
-	if m.catalog, err = openCatalog(ctx, cfg, env.Now); err != nil {
+	if m.catalog, err = openCatalog(ctx, cfg, env.Now, m.owe); err != nil {
 		return nil, err
 	}
 	if m.listen, err = env.Listen("tcp", cfg.Listen); err != nil {

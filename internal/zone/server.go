@@ -103,6 +103,7 @@ type Server struct {
 	listeners   listeners
 	started     time.Time
 	ready       atomic.Bool
+	doubts      doubts // of a process that is alone
 }
 
 // Open opens a zone's catalog and stores and all its listeners. It serves
@@ -116,6 +117,7 @@ func Open(ctx context.Context, cfg Config, env Environment) (*Server, error) {
 func open(ctx context.Context, s *Server) (*Server, error) {
 	s.cfg.SharedDir = cmp.Or(s.cfg.SharedDir, s.cfg.DataDir)
 	s.log, s.started, s.registry = s.env.Log, s.env.Now().UTC(), prometheus.NewRegistry()
+	s.doubts = newDoubts()
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -169,6 +171,7 @@ func (s *Server) Run(ctx context.Context) error {
 			g.Go(func() error { return s.identity.Run(ctx) })
 		}
 		g.Go(func() error { return s.policy.Run(ctx, s.env.Reload) })
+		g.Go(func() error { s.lookAfterDoubts(ctx); return nil })
 	}
 	g.Go(func() error { return s.ledger.Run(ctx) })
 	g.Go(func() error { return s.upkeep.Run(ctx) })
