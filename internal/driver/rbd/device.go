@@ -22,8 +22,9 @@ const depth = 16
 // Depth implements driver.Distant.
 func (d *Driver) Depth() int { return depth }
 
-// device is an open volume, or an open snapshot. When its qemu-nbd ends, what
-// is under way fails, and the next call starts another.
+// device is an open volume, or an open snapshot. When its qemu-nbd ends, or the
+// cluster has cut it off, what is under way fails, and the next call starts another:
+// whether this process may still write is for who calls to know (package fenced).
 type device struct {
 	d        *Driver
 	image    string
@@ -190,7 +191,8 @@ func (d *device) with(do func(*program.Export) error) error {
 		return nil
 	}
 	var refused *nbd.Error
-	if !errors.As(err, &refused) {
+	// A client that is on the cluster's blocklist stays there: only another one serves.
+	if !errors.As(err, &refused) || errors.Is(err, syscall.ESHUTDOWN) {
 		d.broke(e)
 		return block.Wrap(block.Unavailable, err, silent)
 	}

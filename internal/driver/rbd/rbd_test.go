@@ -34,6 +34,8 @@ func TestOnCeph(t *testing.T) {
 		drivertest.RunCostly(t, func(t *testing.T) driver.Driver { return open(t, c, rbd.Options{}) })
 	})
 	t.Run("Client killed", func(t *testing.T) { clientKilled(t, c) })
+	t.Run("Client on the blocklist", func(t *testing.T) { clientOnBlocklist(t, c) })
+	t.Run("Keyring away", func(t *testing.T) { keyringAway(t, c) })
 	t.Run("Least rights", func(t *testing.T) { leastRights(t, c) })
 	t.Run("Nothing is left", func(t *testing.T) { nothingIsLeft(t, c) })
 	t.Run("Used by hosts", func(t *testing.T) { usedByHosts(t, c) })
