@@ -82,12 +82,20 @@ func failure(ctx context.Context, c command, err error, said string) error {
 	if ctx.Err() != nil {
 		return ended(ctx, cause)
 	}
+	if strings.Contains(said, noConnection) {
+		return block.Wrap(block.Unavailable, cause, silent) // whatever its exit status is
+	}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
 		return block.Wrap(block.Unavailable, cause, "The command %q could not be run in this zone.", c.program)
 	}
 	return meaning(syscall.Errno(exit.ExitCode()), cause)
 }
+
+// noConnection is what the rbd command says when it did not get as far as to ask for
+// anything. Its exit status is ENOENT then if the keyring is not to be found, or has no
+// key of the user's.
+const noConnection = "couldn't connect to the cluster"
 
 // ended tells why a call's context ended before the call did.
 func ended(ctx context.Context, cause error) error {

@@ -71,14 +71,15 @@ func once[T any](ctx context.Context, l *library, a asked[T]) (none T, err error
 		return a.command()
 	}
 	type answer struct {
-		got T
-		err error
+		got  T
+		err  error
+		none error // why there was no connection, so that nothing was asked
 	}
 	answers := make(chan answer, 1)
 	c := l.take()
 	go func() { // ends with the library's call
 		var said answer
-		if said.err = l.connect(c); said.err == nil {
+		if said.none = l.connect(c); said.none == nil {
 			said.got, said.err = a.library(ctx, c.io)
 		}
 		l.leave(c)
@@ -87,10 +88,14 @@ func once[T any](ctx context.Context, l *library, a asked[T]) (none T, err error
 	}()
 	select {
 	case said := <-answers:
-		if said.err == nil {
+		switch {
+		case said.none != nil: // it may be ENOENT, as where the keyring is away
+			err = block.Wrap(block.Unavailable, fmt.Errorf("librbd: %s: no connection: %w", a.what, said.none), silent)
+		case said.err != nil:
+			err = l.failure(ctx, a.what, said.err)
+		default:
 			return said.got, nil
 		}
-		err = l.failure(ctx, a.what, said.err)
 	case <-ctx.Done():
 		err = ended(ctx, fmt.Errorf("librbd: %s", a.what))
 	}
