@@ -22,10 +22,10 @@ type Moved struct {
 // movedTo names the setting of a catalog that was moved away.
 const movedTo = "catalog_moved_to"
 
-// Move copies all of a catalog in SQLite into an empty one in PostgreSQL, reads
-// both and compares them row by row, and then marks the first as moved, so that no
+// Move copies all of a catalog in SQLite into one in PostgreSQL that nobody has used
+// yet, reads both and compares them row by row, and then marks the first as moved, so that no
 // zone is served from it any more. told hears of each table when it is copied.
-// Both have to be open alone. When it fails, the second catalog is as empty as
+// Both have to be open alone. When it fails, the second catalog is as it was
 // before and the first one as it was; it may be tried again.
 func Move(ctx context.Context, from, to *Catalog, told func(Moved)) error {
 	if _, ok := from.dialect.(*sqlite); !ok {
@@ -73,12 +73,13 @@ func moveAll(from, into *Tx, told func(Moved)) error {
 	if err != nil {
 		return err
 	}
-	var volumes int64
-	if err := into.queryRow("SELECT COUNT(*) FROM volumes").Scan(&volumes); err != nil {
+	// One table of the old catalog is read, and hashed, while the new one's transaction
+	// is idle: the server would end it.
+	if _, err := into.exec("SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
 		return err
 	}
-	if volumes > 0 {
-		return block.Errorf(block.Conflict, "the PostgreSQL catalog has volumes already; it must be empty")
+	if err := unused(into, tables); err != nil {
+		return err
 	}
 	for _, t := range slices.Backward(tables) { // what migrations put there is in the old catalog too
 		// Triggers count and guard what is written for the first time.
@@ -105,6 +106,29 @@ func moveAll(from, into *Tx, told func(Moved)) error {
 		}
 	}
 	return nil
+}
+
+// unused refuses a catalog that holds anything but what a new one begins with: a zone
+// without volumes may still have replicas of others', and jobs, and rights.
+func unused(into *Tx, tables []table) error {
+	fresh, err := Open(into.ctx, Options{})
+	if err != nil {
+		return err
+	}
+	err = fresh.View(into.ctx, func(begins *Tx) error {
+		for _, t := range tables {
+			same, err := t.same(begins, into)
+			if err != nil {
+				return err
+			}
+			if !same {
+				return block.Errorf(block.Conflict, "table %s of the PostgreSQL catalog is in use already; "+
+					"a catalog is moved into a database in which no zone has been", t.name)
+			}
+		}
+		return nil
+	})
+	return errors.Join(err, fresh.Close())
 }
 
 // goOnCounting lets columns that are filled with the next number go on after the
@@ -247,15 +271,24 @@ func (t table) copy(from, into *Tx) (n int64, err error) {
 
 // compare wants the same rows on both sides.
 func (t table) compare(from, into *Tx) error {
-	a, errA := t.digest(from)
-	b, errB := t.digest(into)
-	if err := errors.Join(errA, errB); err != nil {
-		return err
-	}
-	if a != b {
+	same, err := t.same(from, into)
+	if err == nil && !same {
 		return block.Errorf(block.Corrupt, "table %s does not hold in PostgreSQL what it holds in SQLite", t.name)
 	}
-	return nil
+	return err
+}
+
+// same reports whether both sides hold the same rows.
+func (t table) same(from, into *Tx) (bool, error) {
+	var a, b int64
+	count := "SELECT COUNT(*) FROM " + t.name
+	err := errors.Join(from.queryRow(count).Scan(&a), into.queryRow(count).Scan(&b))
+	if err != nil || a != b {
+		return false, err
+	}
+	hashA, errA := t.digest(from)
+	hashB, errB := t.digest(into)
+	return hashA == hashB, errors.Join(errA, errB)
 }
 
 // digest is a hash of all rows.

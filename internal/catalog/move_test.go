@@ -27,7 +27,7 @@ func fillAll(t *testing.T, c *Catalog, rows int) (tables int) {
 				continue // a chain, see below
 			}
 			for i := range rows {
-				if err := fillRow(tx, table.name, i+1); err != nil {
+				if err := fillRow(tx, tx, table.name, i+1); err != nil {
 					return fmt.Errorf("table %s: %w", table.name, err)
 				}
 			}
@@ -42,10 +42,11 @@ func fillAll(t *testing.T, c *Catalog, rows int) (tables int) {
 	return tables
 }
 
-func fillRow(tx *Tx, table string, i int) error {
+// fillRow puts a row into a table, of which from, in SQLite, tells the columns.
+func fillRow(from, into *Tx, table string, i int) error {
 	var names []string
 	var args []any
-	_, err := collect(tx, func(row scanner) (struct{}, error) {
+	_, err := collect(from, func(row scanner) (struct{}, error) {
 		var name, kind string
 		var notNull, key bool
 		if err := row.Scan(&name, &kind, &notNull, &key); err != nil {
@@ -69,7 +70,7 @@ func fillRow(tx *Tx, table string, i int) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec("INSERT INTO "+table+" ("+strings.Join(names, ", ")+") VALUES ("+places(len(names))+")", args...)
+	_, err = into.exec("INSERT INTO "+table+" ("+strings.Join(names, ", ")+") VALUES ("+places(len(names))+")", args...)
 	return err
 }
 
@@ -147,6 +148,93 @@ func TestMove(t *testing.T) {
 	if _, err := Open(t.Context(), Options{Path: path, Alone: true}); !block.Is(err, block.Conflict) ||
 		!strings.Contains(err.Error(), "it was moved to postgres://") {
 		t.Errorf("the old catalog is served: %v", err)
+	}
+}
+
+// TestMoveIntoUsed moves into catalogs that are in use: of zones without volumes, too.
+// They are refused and left as they are.
+func TestMoveIntoUsed(t *testing.T) {
+	if onPostgres() {
+		t.Skip("it is about both")
+	}
+	from := memory(t)
+	commit(t, from, set("moved"))
+	to, err := Open(t.Context(), Options{URL: pgserver.Start(t).Database(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	used := func(table string, use func(from, into *Tx) error, undo string) {
+		t.Helper()
+		commit(t, to, func(into *Tx) error {
+			if _, err := into.exec("SET LOCAL session_replication_role = replica"); err != nil { // it points nowhere
+				return err
+			}
+			return from.View(t.Context(), func(tx *Tx) error { return use(tx, into) })
+		})
+		err := Move(t.Context(), from, to, func(Moved) {})
+		if !block.Is(err, block.Conflict) || !strings.Contains(err.Error(), "table "+table+" ") {
+			t.Errorf("moved into a catalog that has %s: %v", table, err)
+		}
+		commit(t, to, func(into *Tx) error {
+			res, err := into.exec(undo)
+			if err != nil {
+				return err
+			}
+			if n, err := res.RowsAffected(); err != nil || n != 1 {
+				t.Errorf("%d rows of %s are left, %v", n, table, err)
+			}
+			return nil
+		})
+	}
+	for _, table := range []string{"replicas", "connections", "jobs", "fences", "users", "settings", "duties"} {
+		used(table, func(from, into *Tx) error { return fillRow(from, into, table, 1) }, "DELETE FROM "+table)
+	}
+	const name = "UPDATE group_types SET name = '"
+	used("group_types", func(_, into *Tx) error {
+		_, err := into.exec(name + "another'")
+		return err
+	}, name+"default_cgsnapshot_type'")
+	look(t, to, func(tx *Tx) error {
+		if _, ok, err := tx.Setting("moved"); ok || err != nil {
+			t.Errorf("the setting was moved: %v, %v", ok, err)
+		}
+		return nil
+	})
+	if err := Move(t.Context(), from, to, func(Moved) {}); err != nil {
+		t.Errorf("moved into a catalog as it was in the beginning: %v", err)
+	}
+}
+
+// TestMoveTakesItsTime: the transaction into which a catalog is moved has no end in
+// time, however long a table is read from the other one.
+func TestMoveTakesItsTime(t *testing.T) {
+	if onPostgres() {
+		t.Skip("it is about both")
+	}
+	from := memory(t)
+	to, err := Open(t.Context(), Options{URL: pgserver.Start(t).Database(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	limit := func() (limit string) {
+		found, err := to.writer.conn.query(t.Context(), "SHOW idle_in_transaction_session_timeout")
+		if err := (&row{found, err}).Scan(&limit); err != nil {
+			t.Fatal(err)
+		}
+		return limit
+	}
+	tables := 0
+	if err := Move(t.Context(), from, to, func(Moved) {
+		if tables++; limit() != "0" {
+			t.Errorf("it may be idle for %s", limit())
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if limit() == "0" || tables == 0 {
+		t.Errorf("after %d tables, transactions may be idle for %s", tables, limit())
 	}
 }
 
