@@ -35,8 +35,11 @@ type Options struct {
 	// believe that they still have: they are cut off, volume by volume, before one is
 	// opened here.
 	Several bool
-	Log     *slog.Logger     // default: none
-	Now     func() time.Time // default: time.Now
+	// InTurn carries out a change that nobody asked for, while it is this process's
+	// turn to change the store; by default it just does.
+	InTurn func(ctx context.Context, do func() error) error
+	Log    *slog.Logger     // default: none
+	Now    func() time.Time // default: time.Now
 }
 
 func (o *Options) defaults() {
@@ -57,6 +60,9 @@ func (o *Options) defaults() {
 		hosts.Cluster = cmp.Or(hosts.Cluster, "ceph")
 		o.Hosts = &hosts
 	}
+	if o.InTurn == nil {
+		o.InTurn = func(_ context.Context, do func() error) error { return do() }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -71,6 +77,11 @@ type Driver struct {
 	o       Options
 	calls   calls
 	sockets string // a directory of our own, for the moment in which a socket has a name
+	sweeper sweeper
+
+	// unfinished is held for reading while a clone is made in several steps, and for
+	// writing while what others left of theirs is removed.
+	unfinished sync.RWMutex
 
 	mu       sync.Mutex // guards below
 	volumes  map[block.VolumeID]*volume
@@ -105,15 +116,15 @@ type volume struct {
 	newest string // the snapshot that was the newest when hosts' changes were looked for
 }
 
-// Open opens the store, sweeps what earlier deletions left in its trash, and sees
-// that images which are withheld from hosts have their lock. A
+// Open opens the store, begins to sweep out what deletions and crashes left in it, and
+// sees that images which are withheld from hosts have their lock. A
 // cluster that doesn't answer now is no error: a zone has other stores. It
 // fails with NotFound when the cluster has no such pool or namespace.
 func Open(ctx context.Context, o Options) (*Driver, error) {
 	o.defaults()
 	d := &Driver{o: o, volumes: map[block.VolumeID]*volume{}, cut: map[string]time.Time{}, changes: rand.Uint64() >> 1}
 	d.calls = newCalls(d)
-	switch err := d.sweep(ctx); {
+	switch _, err := d.trash(ctx); {
 	case block.Is(err, block.Unavailable):
 		o.Log.Error("the storage cluster does not answer", "err", err)
 	case err != nil:
@@ -128,6 +139,7 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 		d.refreshMonitors(ctx)
 		d.relock(ctx)
 	}
+	d.startSweeper(ctx)
 	return d, nil
 }
 
@@ -141,6 +153,7 @@ func (d *Driver) Close() error {
 			d.o.Log.Warn("a volume is open while its store is closed", "volume", id)
 		}
 	}
+	d.sweeper.stop()
 	d.calls.close()
 	return os.RemoveAll(d.sockets)
 }

@@ -236,39 +236,3 @@ func asUser(t *testing.T, c *ceph.Cluster, keyring string) string {
 	}
 	return conf
 }
-
-// nothingIsLeft deletes an ancestry from its root on: what clones stand on
-// goes to the trash, and with the last of them the trash is empty.
-func nothingIsLeft(t *testing.T, c *ceph.Cluster) {
-	d := open(t, c, rbd.Options{})
-	ids := []block.VolumeID{volume(t, d, 4)}
-	for range 3 {
-		ref := driver.SnapshotRef{Volume: ids[len(ids)-1], Name: block.PointID(block.NewID())}
-		clone := block.VolumeID(block.NewID())
-		if err := d.CreateSnapshot(t.Context(), ref); err != nil {
-			t.Fatal(err)
-		}
-		for range 2 { // it may be repeated
-			if err := d.CloneSnapshot(t.Context(), clone, ref, 8*kib4); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ids = append(ids, clone)
-	}
-	for i, id := range ids {
-		if err := d.DeleteVolume(t.Context(), id); err != nil {
-			t.Fatalf("volume %d: %v", i, err)
-		}
-		for v, err := range d.Volumes(t.Context()) {
-			if err != nil || v.ID == id {
-				t.Fatalf("after its deletion there is %v, %v", v, err)
-			}
-		}
-	}
-	if left := c.Run(t, "rbd", "trash", "ls", "--all", d.Pool()); left != "" {
-		t.Errorf("in the trash there is\n%s", left)
-	}
-	if left := c.Run(t, "rbd", "ls", d.Pool()); left != "" {
-		t.Errorf("in the pool there is\n%s", left)
-	}
-}

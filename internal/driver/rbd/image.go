@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"kvol/internal/block"
@@ -88,23 +87,37 @@ func (d *Driver) CloneSnapshot(ctx context.Context, id block.VolumeID, from driv
 	if size == snap.Size {
 		return d.clone(ctx, from, imageName(id))
 	}
-	name := unfinishedPrefix + string(id)
-	unfinished := d.Pool() + "/" + name
-	if _, err := d.run(ctx, d.rbd("rm", "--no-progress", unfinished)); err != nil && !block.Is(err, block.NotFound) {
+	d.unfinished.RLock()
+	defer d.unfinished.RUnlock()
+	if err := d.removeUnfinished(ctx, id); err != nil {
 		return err
 	}
-	if err := d.clone(ctx, from, name); err != nil {
+	if err := d.clone(ctx, from, unfinishedPrefix+string(id)); err != nil {
 		return err
 	}
-	if _, err := d.run(ctx, d.rbd("resize", "--no-progress", "--size", inBytes(size), unfinished)); err != nil {
+	if _, err := d.run(ctx, d.rbd("resize", "--no-progress", "--size", inBytes(size), d.unfinishedSpec(id))); err != nil {
 		return err
 	}
-	_, err = d.run(ctx, d.rbd("rename", unfinished, d.spec(id)))
+	_, err = d.run(ctx, d.rbd("rename", d.unfinishedSpec(id), d.spec(id)))
 	return err
 }
 
-// unfinishedPrefix is that of images which a crash may leave behind.
+// unfinishedPrefix is that of clones which have yet to get their size. A crash may
+// leave one behind; it holds the image that it stands on.
 const unfinishedPrefix = "unfinished-kvol-"
+
+func (d *Driver) unfinishedSpec(id block.VolumeID) string {
+	return d.Pool() + "/" + unfinishedPrefix + string(id)
+}
+
+// removeUnfinished removes what a clone that was cut short left.
+func (d *Driver) removeUnfinished(ctx context.Context, id block.VolumeID) error {
+	_, err := d.run(ctx, d.rbd("rm", "--no-progress", d.unfinishedSpec(id)))
+	if block.Is(err, block.NotFound) {
+		return nil
+	}
+	return err
+}
 
 func (d *Driver) clone(ctx context.Context, from driver.SnapshotRef, name string) error {
 	err := d.calls.clone(ctx, from, name)
@@ -141,7 +154,7 @@ func (d *Driver) ExtendVolume(ctx context.Context, id block.VolumeID, size int64
 }
 
 // DeleteVolume implements driver.Driver. An image that some clone still stands
-// on goes to the pool's trash.
+// on goes to the pool's trash, which is swept later.
 func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 	done, err := d.idle(id)
 	if err != nil {
@@ -151,17 +164,7 @@ func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 	if err := d.takeBack(ctx, id); err != nil {
 		return err
 	}
-	_, err = d.run(ctx, d.rbd("snap", "purge", "--no-progress", d.spec(id)))
-	if err == nil {
-		_, err = d.run(ctx, d.rbd("rm", "--no-progress", d.spec(id)))
-	}
-	switch {
-	case errors.Is(err, syscall.ENOTEMPTY):
-		_, err = d.run(ctx, d.rbd("trash", "mv", d.spec(id)))
-	case errors.Is(err, syscall.EBUSY):
-		return block.Wrap(block.Unavailable, err, "Volume %s is in use by another client of the storage cluster.", id)
-	}
-	if err != nil && !block.Is(err, block.NotFound) {
+	if err := d.removeImage(ctx, id); err != nil {
 		return err
 	}
 	if d.o.Hosts != nil {
@@ -172,7 +175,27 @@ func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 	d.mu.Lock()
 	delete(d.volumes, id)
 	d.mu.Unlock()
-	return d.sweep(ctx)
+	d.sweeper.wake()
+	return nil
+}
+
+// removeImage removes an image, or what there is of it, in a time that grows with
+// what was written to it.
+func (d *Driver) removeImage(ctx context.Context, id block.VolumeID) error {
+	_, err := d.runFor(ctx, d.rbd("snap", "purge", "--no-progress", d.spec(id)), longest)
+	if err == nil {
+		_, err = d.runFor(ctx, d.rbd("rm", "--no-progress", d.spec(id)), longest)
+	}
+	switch {
+	case errors.Is(err, syscall.ENOTEMPTY):
+		_, err = d.run(ctx, d.rbd("trash", "mv", d.spec(id)))
+	case errors.Is(err, syscall.EBUSY):
+		return block.Wrap(block.Unavailable, err, "Volume %s is in use by another client of the storage cluster.", id)
+	}
+	if block.Is(err, block.NotFound) {
+		return d.removeUnfinished(ctx, id)
+	}
+	return err
 }
 
 // takeBack cuts off the hosts that use a volume which is about to go.
@@ -208,34 +231,4 @@ func (d *Driver) idle(id block.VolumeID) (done func(), err error) {
 		defer d.mu.Unlock()
 		v.opening = false
 	}, nil
-}
-
-// sweep removes images from the trash on which no clone stands any more. A
-// parent can go when its last child went, so it goes round until nothing does.
-func (d *Driver) sweep(ctx context.Context) error {
-	for {
-		var trash []struct {
-			ID   string `json:"id"`
-			Name string `json:"name"`
-		}
-		if err := d.runJSON(ctx, &trash, "trash", "ls", d.Pool()); err != nil {
-			return err
-		}
-		removed := false
-		for _, t := range trash {
-			if !strings.HasPrefix(t.Name, imagePrefix) {
-				continue
-			}
-			_, err := d.run(ctx, d.rbd("trash", "rm", "--no-progress", d.Pool()+"/"+t.ID))
-			switch {
-			case err == nil:
-				removed = true
-			case !block.Is(err, block.Conflict) && !block.Is(err, block.NotFound):
-				return err
-			}
-		}
-		if !removed {
-			return nil
-		}
-	}
 }
