@@ -50,7 +50,7 @@ var mayImport = map[string][]string{
 	"export/line":       {},
 	"export/exporttest": {"driver", "driver/..."},
 	"backup":            {"block", "driver"},
-	"backup/storetest":  {"backup", "block"},
+	"backup/storetest":  {"backup", "block", "kvol/test/port"},
 	"job":               {"block", "catalog"},
 	"compute":           {"block"},
 	"replication":       {"block", "catalog", "churn", "driver", "job", "pace"},

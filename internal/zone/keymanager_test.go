@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"kvol/internal/client"
+	"kvol/test/port"
 )
 
 // keeping is a zone with a user who keeps keys in a project; the other zone has
@@ -128,7 +128,7 @@ func TestKeysElsewhere(t *testing.T) {
 // and say that hosts have to wait for the key.
 func TestKeyManagerAway(t *testing.T) {
 	other := serveConfig(t, t.TempDir(), fmt.Sprintf(keeping, ""))
-	k := newKeyed(t, "http://"+closedAddress(t), other+"/identity")
+	k := newKeyed(t, "http://"+port.Address(t), other+"/identity")
 	id := k.volume(`,"volume_type":"vault"`)
 	if code, answer := k.ask(k.cloud.token, "", "GET", "volumes/"+id+"/encryption", ""); code != 503 {
 		t.Errorf("its encryption: %d %v", code, answer)
@@ -169,15 +169,4 @@ func TestKeysInBarbican(t *testing.T) {
 	}
 	identity := serveConfig(t, t.TempDir(), fmt.Sprintf(keeping, ""))
 	newKeyed(t, "http://127.0.0.1:"+strings.TrimSpace(port), identity+"/identity").walk()
-}
-
-// closedAddress is an address at which nobody listens.
-func closedAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -24,6 +24,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/client"
 	"kvol/internal/client/nbd"
+	"kvol/test/port"
 )
 
 // keeperConfig is a zone's configuration: name, index, two addresses, a volume
@@ -56,7 +57,7 @@ type keeper struct {
 // the same place.
 func keepers(t *testing.T, section string, files map[string]string) (left, right *keeper) {
 	t.Helper()
-	ports := freeAddresses(t, 4)
+	ports := port.Addresses(t, 4)
 	var all []*keeper
 	for i, name := range []string{"left", "right"} {
 		v := &victim{name: name, typeID: block.NewID(), dir: filepath.Join(t.TempDir(), name), url: "http://" + ports[2*i]}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 	"kvol/internal/client"
 	"kvol/internal/client/nbd"
 	"kvol/internal/driver/logstore"
+	"kvol/test/port"
 )
 
 // killConfig is a zone's configuration: name, index, three addresses, the other
@@ -65,7 +65,7 @@ func victims(t *testing.T) []*victim {
 		t.Fatal(err)
 	}
 	all := []*victim{{name: "left", typeID: block.NewID()}, {name: "right", typeID: block.NewID()}}
-	ports := freeAddresses(t, 6)
+	ports := port.Addresses(t, 6)
 	for i, v := range all {
 		v.dir = filepath.Join(t.TempDir(), v.name)
 		v.url = "http://" + ports[3*i]
@@ -85,19 +85,6 @@ func victims(t *testing.T) []*victim {
 			}
 		}
 		t.Cleanup(func() { v.kill(t) })
-	}
-	return all
-}
-
-func freeAddresses(t *testing.T, n int) (all []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		all = append(all, l.Addr().String())
 	}
 	return all
 }

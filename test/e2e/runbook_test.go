@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"kvol/test/port"
 )
 
 // page is a block of commands of docs/runbook.md with what it has to print.
@@ -118,7 +120,7 @@ func anotherCloud(t *testing.T, dir string) {
 	move := func(text []byte) []byte {
 		return loopback.ReplaceAllFunc(text, func(address []byte) []byte {
 			if ports[string(address)] == "" {
-				ports[string(address)] = freeAddresses(t, 1)[0]
+				ports[string(address)] = port.Address(t)
 			}
 			return []byte(ports[string(address)])
 		})

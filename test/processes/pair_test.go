@@ -13,6 +13,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/client"
+	"kvol/test/port"
 	"kvol/test/postgres"
 )
 
@@ -51,7 +52,7 @@ func newPair(t *testing.T) (left, right *zone) {
 		own := block.NewID()
 		for n, name := range []string{"a", "b"} {
 			z.add(name, plan{lease: "10s", store: embedded, typeID: own,
-				exports: fmt.Sprintf("nbd: %q", freeAddresses(t, 1)[0]),
+				exports: fmt.Sprintf("nbd: %q", port.Address(t)),
 				more: fmt.Sprintf(protecting, fronts[i].behind(n), zones[1-i].name, fronts[1-i].address,
 					2*i+2, i+1)})
 		}
@@ -74,7 +75,7 @@ type front struct {
 // choose finds a port for it.
 func (f *front) choose(t *testing.T) {
 	t.Helper()
-	f.address = freeAddresses(t, 1)[0]
+	f.address = port.Address(t)
 	var err error
 	if _, f.port, err = net.SplitHostPort(f.address); err != nil {
 		t.Fatal(err)

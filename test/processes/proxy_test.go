@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"kvol/internal/client"
+	"kvol/test/port"
 )
 
 // proxySettings are haproxy's: its address and the processes' lines. It is the
@@ -73,7 +74,7 @@ func haproxy(t *testing.T, z *zone) (url, view string) {
 	for _, p := range z.processes {
 		fmt.Fprintf(&lines, "  server %s %s check\n", p.name, strings.TrimPrefix(p.url, "http://"))
 	}
-	addresses := freeAddresses(t, 2)
+	addresses := port.Addresses(t, 2)
 	runProxy(t, z, fmt.Sprintf(proxySettings+proxyView, addresses[0], lines.String(), addresses[1]))
 	url = "http://" + addresses[0]
 	z.await("haproxy answers", func() error {

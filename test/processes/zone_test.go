@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 
 	"kvol/internal/client"
 	"kvol/test/afterwards"
+	"kvol/test/port"
 	"kvol/test/postgres"
 )
 
@@ -140,7 +140,7 @@ const unguarded = ", unguarded: true"
 func newZoneOf(t *testing.T, with plan, names ...string) *zone {
 	t.Helper()
 	z := emptyZone(t, "mitaka1", postgres.Start(t))
-	for i, address := range freeAddresses(t, len(names)) {
+	for i, address := range port.Addresses(t, len(names)) {
 		with.exports = fmt.Sprintf("nbd: %q", address)
 		z.add(names[i], with)
 	}
@@ -189,7 +189,7 @@ func (z *zone) add(name string, with plan) *process {
 	if strings.Contains(with.store, "%s") {
 		with.store = fmt.Sprintf(with.store, z.dir)
 	}
-	address := freeAddresses(z.t, 1)[0]
+	address := port.Address(z.t)
 	p := &process{z: z, name: name, url: "http://" + address, log: &logbook{}, config: filepath.Join(z.dir, name+".yaml")}
 	if with.tls {
 		p.url = "https://" + address
@@ -216,19 +216,6 @@ func (z *zone) start() {
 
 // embedded is a store that the process which leads has open.
 const embedded = `{name: main, driver: logstore, dir: "%s/main", segment_mib: 8, max_gib: 4, cache_mib: 16}`
-
-func freeAddresses(t *testing.T, n int) (all []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		all = append(all, l.Addr().String())
-	}
-	return all
-}
 
 func (p *process) start() {
 	p.z.t.Helper()

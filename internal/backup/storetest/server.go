@@ -13,6 +13,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"kvol/internal/backup"
+	"kvol/test/port"
 )
 
 // serverName is the S3 service that test/setup.sh builds (tools/s3).
@@ -44,7 +45,7 @@ func server(t *testing.T) string {
 func S3(t *testing.T) backup.S3Config {
 	t.Helper()
 	program := server(t)
-	address := freeAddress(t)
+	address := port.Address(t)
 	config := backup.S3Config{Endpoint: "http://" + address, Bucket: "backups", Prefix: "kvol",
 		Credentials: backup.S3Credentials{AccessKey: "test-access", SecretKey: "test-secret-key"}}
 	data, side := t.TempDir(), t.TempDir()
@@ -75,14 +76,4 @@ func S3(t *testing.T) backup.S3Config {
 	}
 	must(t, client.MakeBucket(ctx, config.Bucket, minio.MakeBucketOptions{}))
 	return config
-}
-
-// freeAddress is a port of this machine's that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	address := l.Addr().String()
-	must(t, l.Close())
-	return address
 }

@@ -32,6 +32,7 @@ import (
 	"kvol/internal/driver/mem"
 	"kvol/internal/pace"
 	"kvol/internal/zone"
+	"kvol/test/port"
 )
 
 // The users of a Cloud: all zones know them, with Password.
@@ -152,7 +153,7 @@ func startOn(t *testing.T, embedded bool, store func(name string) driver.Driver,
 func (c *Cloud) ports() map[string]string {
 	ports := map[string]string{}
 	for _, to := range Names {
-		ports[to] = freeAddress(c.t)
+		ports[to] = port.Address(c.t)
 		for _, from := range Names {
 			if from == to {
 				continue
