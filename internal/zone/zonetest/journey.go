@@ -117,6 +117,15 @@ func (j *Journey) WriteLost(from, n int) {
 	j.content = kept
 }
 
+// WriteLostApart is WriteLost while a zone can't be reached, so that no point of
+// its has a part of it: one is cut only when the zone has answered.
+func (j *Journey) WriteLostApart(from, n int, zone string) {
+	j.t.Helper()
+	j.c.Cut(j.Zone, zone)
+	j.WriteLost(from, n)
+	j.c.Mend(j.Zone, zone)
+}
+
 // Sent is how many bytes went to a zone for the volume, on the wire.
 func (j *Journey) Sent(to string) int64 {
 	j.t.Helper()

@@ -233,7 +233,7 @@ func TestAnyRetainedPointCanBeChosen(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := j.Root()
-	j.WriteLost(0, 4) // j still is what the old points have
+	j.WriteLostApart(0, 4, to) // j still is what the old points have
 	old := *j
 	latest := func() client.Replica {
 		replicas, err := s.ReplicasOf(t.Context(), source, j.Volume)

@@ -111,7 +111,7 @@ func TestRecoveryInTheMiddleOfAPoint(t *testing.T) {
 	if _, err := admin.SetLimit(t.Context(), client.Limit{Zone: to, Rate: 64 << 10}); err != nil {
 		t.Fatal(err)
 	}
-	j.WriteLost(0, 1024)
+	j.WriteLostApart(0, 1024, to)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	there := c.Session(to, zonetest.Admin)
