@@ -30,6 +30,7 @@ defaults
   timeout connect 5s
   timeout client 120s
   timeout server 120s
+  timeout check 10s
   option redispatch
   retries 3
 frontend kvol
