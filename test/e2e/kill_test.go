@@ -103,7 +103,7 @@ func (v *victim) start(t *testing.T) {
 	if err := v.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	err = client.Poll(ctx, 10*time.Millisecond, func() (bool, error) {
 		answer, err := http.Get(v.url + "/readyz")
@@ -328,7 +328,7 @@ func (h *hand) write(ctx context.Context, v string) error {
 // settle waits until nothing is under way, and checks that nothing failed.
 func (h *hand) settle(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var seen []string
 	err := client.Poll(ctx, 20*time.Millisecond, func() (bool, error) {
@@ -383,7 +383,7 @@ func (h *hand) statuses(ctx context.Context) (seen []string, err error) {
 // clear deletes everything: what can be deleted is in no state between.
 func (h *hand) clear(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	err := client.Poll(ctx, 20*time.Millisecond, func() (bool, error) {
 		volumes, err := h.s.Volumes(ctx, false)

@@ -264,7 +264,7 @@ func serve(t *testing.T, size int64) (port string) {
 }
 
 // bound is how long the guest may take, emulated as it is.
-const bound = 150 * time.Second
+const bound = 10 * time.Minute
 
 // TestKernelClient attaches an export by nbd.ko, keeps ext4 on it, unmounts and
 // reads back; afterwards the file system is whole and the file is in it.
