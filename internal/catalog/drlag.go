@@ -1,6 +1,9 @@
 package catalog
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"kvol/internal/block"
@@ -20,12 +23,24 @@ type KeptLag struct {
 	Meter []byte // JSON
 }
 
-// PutLag keeps a meter in place of the one before.
-func (tx *Tx) PutLag(l KeptLag) error {
+// MaxLags is how many meters PutLags takes: a statement has a limit of parameters.
+const MaxLags = 500
+
+// PutLags keeps meters in place of those before, all by one statement. There may be
+// MaxLags, each of another key.
+func (tx *Tx) PutLags(all []KeptLag) error {
+	if len(all) == 0 {
+		return nil
+	}
+	rows, args := make([]string, len(all)), []any{micros(tx.Now)}
+	for i, l := range all {
+		n := len(args)
+		rows[i] = fmt.Sprintf("($%d, $%d, $%d, $%d, $%d, $1)", n+1, n+2, n+3, n+4, n+5)
+		args = append(args, l.Role, string(l.SourceZone), string(l.Volume), l.Protection, string(l.Meter))
+	}
 	_, err := tx.exec(`INSERT INTO dr_lags (role, source_zone, volume_id, protection, meter, kept_at)
-		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (role, source_zone, volume_id, protection)
-		DO UPDATE SET meter = excluded.meter, kept_at = excluded.kept_at`,
-		l.Role, string(l.SourceZone), string(l.Volume), l.Protection, string(l.Meter), micros(tx.Now))
+		VALUES `+strings.Join(rows, ", ")+` ON CONFLICT (role, source_zone, volume_id, protection)
+		DO UPDATE SET meter = excluded.meter, kept_at = excluded.kept_at`, args...)
 	return err
 }
 
@@ -76,10 +91,44 @@ func (tx *Tx) ReplicaMarks() ([]ReplicaMark, error) {
 		deleted_at, created_at, updated_at FROM replicas ORDER BY created_at, id`)
 }
 
+// maxOwners is whose replicas are read by one statement.
+const maxOwners = 1000
+
+// ReplicaOwners tells whose the volumes are of which there are replicas, by the
+// replicas' ids, and with the volumes' own. Those that are gone are left out. It takes
+// a statement for each thousand.
+func (tx *Tx) ReplicaOwners(ids []block.VolumeID) (map[block.VolumeID]Owner, error) {
+	type row struct {
+		id    block.VolumeID
+		owner Owner
+	}
+	all := make(map[block.VolumeID]Owner, len(ids))
+	for page := range slices.Chunk(ids, maxOwners) {
+		rows, err := collect(tx, func(r scanner) (one row, err error) {
+			var e struct { // of a block.Entry: the snapshots in it are not looked at
+				Volume struct {
+					Project block.ProjectID
+					Name    string
+				}
+			}
+			err = r.Scan(&one.id, &one.owner.Volume, asJSON(&e))
+			one.owner.Project, one.owner.Name = e.Volume.Project, e.Volume.Name
+			return one, err
+		}, `SELECT id, source_id, entry FROM replicas WHERE `+tx.oneOf("id", "$1"), jsonText(page))
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			all[r.id] = r.owner
+		}
+	}
+	return all, nil
+}
+
 // Unprotected lists the volumes of a type that have no link for a protection,
 // and are older than an instant.
-func (tx *Tx) Unprotected(t block.TypeID, protection int64, before time.Time, limit int) ([]block.VolumeID, error) {
-	return collect(tx, scanVolumeID, `SELECT v.id FROM volumes v
+func (tx *Tx) Unprotected(t block.TypeID, protection int64, before time.Time, limit int) ([]Owner, error) {
+	return collect(tx, scanOwner, `SELECT v.id, v.project_id, v.name, FALSE FROM volumes v
 		LEFT JOIN links l ON l.volume_id = v.id AND l.protection = $2
 		WHERE v.type_id = $1 AND l.volume_id IS NULL AND v.recovered_to IS NULL AND v.created_at < $3
 		AND v.status NOT IN ('creating', 'downloading', 'error', 'deleting', 'error_deleting', 'error_restoring')

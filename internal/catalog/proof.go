@@ -70,6 +70,27 @@ func (tx *Tx) DamagedPoints(replica block.VolumeID) (map[block.PointID]string, e
 	return all, err
 }
 
+// AllDamagedPoints is DamagedPoints of every replica that has some.
+func (tx *Tx) AllDamagedPoints() (map[block.VolumeID]map[block.PointID]string, error) {
+	type row struct {
+		replica block.VolumeID
+		id      block.PointID
+		why     string
+	}
+	rows, err := collect(tx, func(r scanner) (one row, err error) {
+		err = r.Scan(&one.replica, &one.id, &one.why)
+		return one, err
+	}, `SELECT replica_id, id, damaged FROM points WHERE damaged IS NOT NULL`)
+	all := map[block.VolumeID]map[block.PointID]string{}
+	for _, r := range rows {
+		if all[r.replica] == nil {
+			all[r.replica] = map[block.PointID]string{}
+		}
+		all[r.replica][r.id] = r.why
+	}
+	return all, err
+}
+
 // LeasePoint keeps a point of a volume of this zone until an instant, for another
 // zone that compares its replica with it.
 func (tx *Tx) LeasePoint(volume block.VolumeID, point block.PointID, holder string, until time.Time) error {

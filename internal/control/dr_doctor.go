@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"kvol/internal/block"
@@ -36,8 +37,15 @@ type ailment struct {
 type examination struct {
 	s     *Service
 	found []ailment
-	live  map[string]bool // subjects of jobs
+	live  map[string]bool          // subjects of jobs
+	pairs map[linkKey]catalog.Link // nil where one is looked up at a time
 	left  int
+}
+
+// linkKey names a link.
+type linkKey struct {
+	volume block.VolumeID
+	seq    int64
 }
 
 // Doctor looks for what is not as it should be, and changes nothing: everything
@@ -243,12 +251,32 @@ func (e *examination) health(h Health) {
 			Advice: p.Advice, Volume: volumes[0], Text: fmt.Sprintf("Of %d volumes of zone %s the newest point in zone %s is "+
 				"older than %s; the furthest behind is %s old.", len(volumes), p.SourceZone, p.Destination, p.RPO(),
 				p.Lag.Now.Round(time.Second))}
+		if p.Transport == block.TransportMirror {
+			f.Text += byMirrorText(p)
+			f.Advice = strings.TrimSpace(
+				f.Advice + fmt.Sprintf(" See whether the rbd-mirror daemon of zone %s runs and gets on: "+
+					"`rbd mirror pool status` there (docs/ceph.md).", p.Destination),
+			)
+		}
 		a := ailment{Finding: f}
 		if p.Role == RoleSource {
 			a.Mends, a.then = "The sender tries again at once, and does not wait out its pause.", e.kick(volumes...)
 		}
 		e.add(a)
 	}
+}
+
+// byMirrorText says how the bytes of a pair come whose protection has them mirrored.
+func byMirrorText(p PairState) string {
+	if p.Role == RoleTarget {
+		return " Their bytes come by rbd-mirror."
+	}
+	return fmt.Sprintf(
+		" Their bytes go by rbd-mirror; those of the newest points of %d of all its volumes did, and of %d "+
+			"they went by the stream.",
+		p.By[block.TransportMirror],
+		p.By[block.TransportStream],
+	)
 }
 
 // clocks looks at what is known of other zones' clocks, and when they spoke.

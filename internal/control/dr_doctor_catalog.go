@@ -117,6 +117,14 @@ func (e *examination) replicas(ctx context.Context, tx *catalog.Tx) error {
 // pins looks for pins whose holders are gone.
 func (e *examination) pins(tx *catalog.Tx) error {
 	const most = 1 << 20
+	links, err := tx.Links()
+	if err != nil {
+		return err
+	}
+	e.pairs = make(map[linkKey]catalog.Link, len(links))
+	for _, l := range links {
+		e.pairs[linkKey{l.Volume, l.Protection}] = l
+	}
 	all, err := tx.Pins(most)
 	for _, p := range all {
 		why, err := e.leaked(tx, p)
@@ -225,15 +233,22 @@ func (e *examination) leakedLinkPin(tx *catalog.Tx, p catalog.HeldPin, of string
 	if _, err := fmt.Sscan(of, &seq); err != nil {
 		return "it names no protection", nil
 	}
-	l, err := tx.Link(p.Volume, seq)
-	if block.Is(err, block.NotFound) {
+	l, ok := e.pairs[linkKey{p.Volume, seq}]
+	if e.pairs == nil {
+		var err error
+		l, err = tx.Link(p.Volume, seq)
+		if ok = err == nil; !ok && !block.Is(err, block.NotFound) {
+			return "", err
+		}
+	}
+	if !ok {
 		return "no pair replicates the volume so", nil
 	}
 	const rest = pairPatience
-	if err == nil && l.Target == nil && l.Confirmed.ID != p.Name && tx.Now.Sub(l.UpdatedAt) > rest {
+	if l.Target == nil && l.Confirmed.ID != p.Name && tx.Now.Sub(l.UpdatedAt) > rest {
 		return "its pair has a newer point", nil
 	}
-	return "", err
+	return "", nil
 }
 
 // cuts looks for snapshots that replication made and forgot.

@@ -19,13 +19,17 @@ func (e *examination) proofs(tx *catalog.Tx) error {
 	if err != nil {
 		return err
 	}
+	damaged, err := tx.AllDamagedPoints()
+	if err != nil {
+		return err
+	}
 	proofs, err := tx.Proofs()
 	for _, r := range all {
 		if r.Newest.ID == "" || !r.DeletedAt.IsZero() {
 			continue
 		}
 		p := proofs[r.ID]
-		if err := e.damagedReplica(tx, r, p); err != nil {
+		if err := e.damagedReplica(tx, r, p, damaged[r.ID]); err != nil {
 			return err
 		}
 		e.damagedSource(r, p)
@@ -55,13 +59,14 @@ func (e *examination) ofReplica(
 }
 
 // damagedReplica tells of points that nobody is given.
-func (e *examination) damagedReplica(tx *catalog.Tx, r block.Replica, p block.Proof) error {
+func (e *examination) damagedReplica(tx *catalog.Tx, r block.Replica, p block.Proof,
+	marks map[block.PointID]string,
+) error {
+	if len(marks) == 0 {
+		return nil
+	}
 	points, err := tx.Points(r.ID)
 	if err != nil {
-		return err
-	}
-	marks, err := tx.DamagedPoints(r.ID)
-	if err != nil || len(marks) == 0 {
 		return err
 	}
 	good := "none is whole, and nothing can be recovered from it"

@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -36,6 +37,9 @@ type PairState struct {
 	Busy         float64 // share of the link's time that the changes take; source only
 	Churn        float64 // bytes a second; source only
 	Needs        float64 // bytes a second that the changes take of the link; source only
+	// By is how many volumes there are by how the bytes of their newest point came,
+	// which may be the stream where the protection says otherwise. Source only.
+	By map[block.Transport]int
 	// Limit is how many bytes a second may be sent now, and Tightest the least of
 	// the next day with when that begins; 0 for no limit. Source only.
 	Limit, Tightest int64
@@ -81,12 +85,14 @@ type VolumeState struct {
 	Forecast          lag.Forecast
 	Error             string // for operators
 	Sending           bool
-	whole             string       // why all of it must be sent; source only
-	needs             float64      // bytes a second on the link; source only
-	RTO               *RTOForecast // where a point is committed: of a recovery at the target, of a failover at the source
-	backend           string       // of the replica
-	created           time.Time
-	recovered         bool // this zone made a volume of it
+	// By is how the bytes of Point came; nil at the target and before the first point.
+	By        *block.Transport
+	whole     string       // why all of it must be sent; source only
+	needs     float64      // bytes a second on the link; source only
+	RTO       *RTOForecast // where a point is committed: of a recovery at the target, of a failover at the source
+	backend   string       // of the replica
+	created   time.Time
+	recovered bool // this zone made a volume of it
 }
 
 const (
@@ -216,6 +222,10 @@ func (a *assessment) sources(tx *catalog.Tx) error {
 			UnreplicatedAt: l.UnreplicatedAt, UnreplicatedSince: l.UnreplicatedSince, Target: p.RPO(), Error: l.Error,
 			Sending: l.State == catalog.LinkSending, created: l.CreatedAt}
 		v.Volume, v.whole = l.Volume, l.Whole
+		if l.Confirmed.ID != "" {
+			by := l.Transport
+			v.By = &by
+		}
 		if l.State == catalog.LinkFenced || v.Stale {
 			v.State, v.Reason = block.HealthStale, "it lives on in another zone"
 		} else if l.State == catalog.LinkPaused {
@@ -233,27 +243,23 @@ func (a *assessment) alone(tx *catalog.Tx) error {
 		if p.SourceZone != a.s.cfg.Zone || !p.Enabled {
 			continue
 		}
-		ids, err := tx.Unprotected(p.SourceType, p.Seq, before, maxUnlinked)
+		owners, err := tx.Unprotected(p.SourceType, p.Seq, before, maxUnlinked)
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			v, err := tx.Volume(id)
-			if err != nil {
-				return err
-			}
-			name := ""
-			if v.Name != nil {
-				name = *v.Name
-			}
+		for _, o := range owners {
 			a.volumes = append(a.volumes, VolumeState{Role: RoleSource, SourceZone: p.SourceZone, Destination: p.Destination,
-				Protection: p.Seq, Owner: catalog.Owner{Volume: id, Project: v.Project, Name: name}, Target: p.RPO(),
+				Protection: p.Seq, Owner: o, Target: p.RPO(),
 				State: block.HealthUnprotected, Reason: "its type is protected, and nothing replicates it yet"})
 		}
 	}
 	left, err := tx.LeftAlone(before, maxUnlinked)
+	told := map[block.VolumeID]bool{}
+	for _, v := range a.volumes {
+		told[v.Volume] = len(left) > 0
+	}
 	for _, o := range left {
-		if slices.ContainsFunc(a.volumes, func(v VolumeState) bool { return v.Volume == o.Volume }) {
+		if told[o.Volume] {
 			continue
 		}
 		a.volumes = append(a.volumes, VolumeState{Role: RoleSource, SourceZone: a.s.cfg.Zone, Owner: o,
@@ -269,6 +275,14 @@ func (a *assessment) replicas(tx *catalog.Tx) error {
 	if err != nil {
 		return err
 	}
+	marks = slices.DeleteFunc(marks, func(m catalog.ReplicaMark) bool {
+		p, ok := a.policies[m.Protection]
+		return !ok || p.SourceZone != m.SourceZone || !m.DeletedAt.IsZero()
+	})
+	owners, err := a.owners(tx, marks)
+	if err != nil {
+		return err
+	}
 	fences, err := tx.FencesFor("")
 	if err != nil {
 		return err
@@ -278,17 +292,9 @@ func (a *assessment) replicas(tx *catalog.Tx) error {
 		recovered[f.Source] = true
 	}
 	for _, m := range marks {
-		p, ok := a.policies[m.Protection]
-		if !ok || p.SourceZone != m.SourceZone || !m.DeletedAt.IsZero() {
-			continue
-		}
-		owner, err := a.ownerOf(tx, m)
-		if err != nil {
-			return err
-		}
-		ahead := a.s.clockOf(m.SourceZone)
+		p, ahead := a.policies[m.Protection], a.s.clockOf(m.SourceZone)
 		v := VolumeState{Role: RoleTarget, SourceZone: m.SourceZone, Destination: a.s.cfg.Zone, Protection: m.Protection,
-			Owner: owner, Point: m.Newest, Unreplicated: -1, Target: p.RPO(), Sending: m.Pending, created: m.CreatedAt,
+			Owner: owners[m.ID], Point: m.Newest, Unreplicated: -1, Target: p.RPO(), Sending: m.Pending, created: m.CreatedAt,
 			backend:   m.Backend,
 			recovered: recovered[m.Source]}
 		if !m.Current.IsZero() {
@@ -302,27 +308,33 @@ func (a *assessment) replicas(tx *catalog.Tx) error {
 	return nil
 }
 
-// ownerOf reads whose a replica is, where that may have changed.
-func (a *assessment) ownerOf(tx *catalog.Tx, m catalog.ReplicaMark) (catalog.Owner, error) {
+// owners tells whose replicas are. Those of which that may have changed are read.
+func (a *assessment) owners(tx *catalog.Tx, marks []catalog.ReplicaMark) (map[block.VolumeID]catalog.Owner, error) {
+	all := make(map[block.VolumeID]catalog.Owner, len(marks))
+	var changed []block.VolumeID
 	w := &a.s.watch
 	w.mu.Lock()
-	known, ok := w.owners[m.ID]
+	for _, m := range marks {
+		if known, ok := w.owners[m.ID]; ok && known.updated.Equal(m.UpdatedAt) {
+			all[m.ID] = known.Owner
+		} else {
+			changed = append(changed, m.ID)
+		}
+	}
 	w.mu.Unlock()
-	if ok && known.updated.Equal(m.UpdatedAt) {
-		return known.Owner, nil
-	}
-	r, err := tx.Replica(m.ID)
+	read, err := tx.ReplicaOwners(changed)
 	if err != nil {
-		return catalog.Owner{}, err
+		return nil, err
 	}
-	o := catalog.Owner{Volume: m.Source, Project: r.Entry.Volume.Project}
-	if r.Entry.Volume.Name != nil {
-		o.Name = *r.Entry.Volume.Name
+	maps.Copy(all, read)
+	now := make(map[block.VolumeID]replicaOwner, len(marks)) // without those that are gone
+	for _, m := range marks {
+		now[m.ID] = replicaOwner{all[m.ID], m.UpdatedAt}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.owners[m.ID] = replicaOwner{o, m.UpdatedAt}
-	return o, nil
+	w.owners = now
+	return all, nil
 }
 
 // measure accounts for the time until now, and fills in what was measured.
@@ -375,7 +387,8 @@ func (a *assessment) measure(pairs []PairState) {
 func (a *assessment) pairs(ctx context.Context) ([]PairState, error) {
 	var out []PairState
 	for _, p := range a.policies {
-		st := PairState{Protection: p, Role: RoleSource, State: block.HealthOK, Volumes: map[block.HealthState]int{}}
+		st := PairState{Protection: p, Role: RoleSource, State: block.HealthOK, Volumes: map[block.HealthState]int{},
+			By: map[block.Transport]int{}}
 		other := p.Destination
 		if p.SourceZone != a.s.cfg.Zone {
 			st.Role, other = RoleTarget, p.SourceZone

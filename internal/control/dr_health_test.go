@@ -24,6 +24,7 @@ type healthZone struct {
 	clock   *testClock
 	links   []replication.LinkStatus
 	set     *driver.Set
+	by      block.Transport // of both protections
 }
 
 type testClock struct {
@@ -89,7 +90,8 @@ func (z *healthZone) start() {
 		DR: DR{Replicating: func() []replication.LinkStatus { return z.links }},
 		Protections: func() []block.Protection {
 			return []block.Protection{{Seq: 7, SourceZone: "b", SourceType: healthType, Destination: "a",
-				Source: block.Backend{Name: "b"}, Backup: block.Backend{Name: "abak"}, Interval: time.Second, Enabled: true}}
+				Source: block.Backend{Name: "b"}, Backup: block.Backend{Name: "abak"}, Interval: time.Second, Enabled: true,
+				Transport: z.by}}
 		}})
 	if err != nil {
 		z.t.Fatal(err)
@@ -102,7 +104,7 @@ func (z *healthZone) hear(zone block.Zone, rooms ...DocumentRoom) {
 	z.t.Helper()
 	d := Document{Zone: zone, At: z.clock.now(), Rooms: rooms, Protections: []DocumentProtection{{
 		Protection: block.Protection{Seq: 2, SourceZone: zone, SourceType: "t", Destination: "b",
-			Backup: block.Backend{Name: "bak"}, Interval: time.Second, Enabled: true}}}}
+			Backup: block.Backend{Name: "bak"}, Interval: time.Second, Enabled: true, Transport: z.by}}}}
 	if _, err := z.ExchangeDocument(z.t.Context(), zone, d); err != nil {
 		z.t.Fatal(err)
 	}

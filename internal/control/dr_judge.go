@@ -28,6 +28,9 @@ func (a *assessment) judge(h *Health) {
 			continue
 		}
 		pair.Volumes[v.State]++
+		if v.By != nil {
+			pair.By[*v.By]++
+		}
 		if v.State.Worse(pair.State) && v.State != block.HealthStale {
 			pair.State, pair.Advice = v.State, v.Advice
 		}

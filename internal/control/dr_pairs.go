@@ -85,20 +85,16 @@ func (s *Service) sourceLinks(tx *catalog.Tx) ([]SourceLink, error) {
 	if err != nil {
 		return nil, err
 	}
-	type key struct {
-		volume block.VolumeID
-		seq    int64
-	}
-	live := map[key]replication.LinkStatus{}
+	live := map[linkKey]replication.LinkStatus{}
 	if s.cfg.DR.Replicating != nil {
 		for _, st := range s.cfg.DR.Replicating() {
-			live[key{st.Volume, st.Protection}] = st
+			live[linkKey{st.Volume, st.Protection}] = st
 		}
 	}
 	links := make([]SourceLink, len(kept))
 	for i, l := range kept {
 		links[i].Link, links[i].Unreplicated = l, -1
-		if st, ok := live[key{l.Volume, l.Protection}]; ok {
+		if st, ok := live[linkKey{l.Volume, l.Protection}]; ok {
 			links[i].now(st, s.now())
 		}
 	}
@@ -132,7 +128,7 @@ func (l *SourceLink) now(st replication.LinkStatus, now time.Time) {
 func (s *Service) OwnProtections(ctx context.Context) ([]DocumentProtection, error) {
 	var links []SourceLink
 	own := slices.DeleteFunc(s.KnownProtections(), func(p block.Protection) bool { return p.SourceZone != s.cfg.Zone })
-	alone := map[int64][]block.VolumeID{}
+	alone := map[int64][]catalog.Owner{}
 	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
 		for _, p := range own {
 			if alone[p.Seq], err = tx.Unprotected(p.SourceType, p.Seq, tx.Now.Add(-unlinkedGrace), 1); err != nil {
@@ -153,7 +149,7 @@ func (s *Service) OwnProtections(ctx context.Context) ([]DocumentProtection, err
 		}
 		h := healthOf(p, links, contact, s.now())
 		if left := alone[p.Seq]; len(left) > 0 {
-			h.Error = cmp.Or(h.Error, "nothing replicates volume "+string(left[0]))
+			h.Error = cmp.Or(h.Error, "nothing replicates volume "+string(left[0].Volume))
 		}
 		out = append(out, DocumentProtection{Protection: p, Health: h})
 	}

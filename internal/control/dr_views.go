@@ -150,18 +150,23 @@ func (s *Service) Links(ctx context.Context, c block.Caller) (seen []SourceLink,
 		if err != nil {
 			return err
 		}
+		owners, err := tx.LinkedOwners()
+		if err != nil {
+			return err
+		}
+		projects := make(map[block.VolumeID]block.ProjectID, len(owners)) // those of deleted volumes are not known
+		for _, o := range owners {
+			projects[o.Volume] = o.Project
+		}
 		for _, l := range links {
-			v, err := tx.Volume(l.Volume)
-			if err := ignoring(block.NotFound, err); err != nil {
-				return err
-			}
-			if !sees(c, v.Project) {
+			project := projects[l.Volume]
+			if !sees(c, project) {
 				continue
 			}
 			if !c.Admin() {
 				l.Error = "" // it speaks of stores and addresses
 			}
-			l.Project = v.Project
+			l.Project = project
 			if i := slices.IndexFunc(policies, func(p block.Protection) bool { return p.Seq == l.Protection }); i >= 0 {
 				l.Destination = policies[i].Destination
 			}

@@ -24,7 +24,7 @@ const (
 	watchEvery = 2 * time.Second
 	watchShare = 20 // it rests so many times longer than it works
 	watchKeep  = time.Minute
-	watchBatch = 500 // meters in a transaction
+	watchBatch = catalog.MaxLags // meters in a transaction
 )
 
 // watch is what the watchdog of a zone remembers. The zero value is ready.
@@ -217,10 +217,8 @@ func (s *Service) keepMeters(ctx context.Context) error {
 	for len(keep)+len(gone) > 0 {
 		n, m := min(len(keep), watchBatch), min(len(gone), watchBatch)
 		err := s.catalog.Update(ctx, func(tx *catalog.Tx) error {
-			for _, k := range keep[:n] {
-				if err := tx.PutLag(k); err != nil {
-					return err
-				}
+			if err := tx.PutLags(keep[:n]); err != nil {
+				return err
 			}
 			for _, k := range gone[:m] {
 				if err := tx.DeleteLag(k); err != nil {

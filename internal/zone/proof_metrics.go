@@ -35,6 +35,10 @@ func (c *storeCollector) replicas(ctx context.Context, to chan<- prometheus.Metr
 		if err != nil {
 			return err
 		}
+		damaged, err := tx.AllDamagedPoints()
+		if err != nil {
+			return err
+		}
 		suspects, err := tx.Suspicions()
 		if err != nil {
 			return err
@@ -44,11 +48,7 @@ func (c *storeCollector) replicas(ctx context.Context, to chan<- prometheus.Metr
 			gauge := func(d *prometheus.Desc, v float64) {
 				to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 			}
-			damaged, err := tx.DamagedPoints(r.ID)
-			if err != nil {
-				return err
-			}
-			gauge(proofDamaged, float64(len(damaged)))
+			gauge(proofDamaged, float64(len(damaged[r.ID])))
 			if s, ok := suspects[r.ID]; ok {
 				gauge(suspectSince, float64(s.Since.UnixMicro())/1e6)
 			}
