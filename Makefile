@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 60s
 
-.PHONY: help build build-ceph demo test check lint fuzz race crash sim soak-flips soak bench bench-api bench-ceph bench-dr scale setup clean
+.PHONY: help build build-ceph demo test check lint fuzz race crash sim soak-flips soak bench bench-api bench-ceph bench-dr scale scale-zones setup clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ bench-dr: build ## RPO, cost and speed of replication, each for STREAM (60s), dr
 SCALE ?= -volumes 1000000 -protected 10000
 scale: ## a zone of a million volumes without data: what lists, jobs, places and replication cost there
 	$(GO) run ./test/scale $(SCALE)
+
+SCALE_ZONES ?= -zones 20 -each 200 -interval 1m -rpo 3m -watch 3m -ended 1000 -waiting 1000 -rounds 20
+scale-zones: ## twenty zones without data that all replicate to each other, in one process: what that costs each of them
+	$(GO) run ./test/scale $(SCALE_ZONES)
 
 bench: build setup ## speed and size as ratios against peers in the same run
 	test/bench.sh

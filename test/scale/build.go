@@ -40,6 +40,7 @@ type lab struct {
 	backups *driver.Set
 	rules   *control.Service
 	ids     []block.VolumeID // some of them
+	safe    []block.TypeID   // of the volumes that are replicated, by turns
 	policy  block.Protection
 	sending func() []linkStatus // nil before replication runs
 }
@@ -61,7 +62,7 @@ func (l *lab) owner(i int) block.ProjectID {
 // build makes the zone. Volumes come in the order in which tenants would make
 // them, through the catalog's own calls.
 func build(ctx context.Context, s size, dir string, p *paper) (l *lab, err error) {
-	l = &lab{size: s, paper: p, path: filepath.Join(dir, "here.db"), seen: &statements{}}
+	l = &lab{size: s, paper: p, path: filepath.Join(dir, "here.db"), seen: &statements{}, safe: []block.TypeID{safeType}}
 	l.policy = block.Protection{Seq: 1, SourceZone: here, SourceType: safeType, Destination: there, Enabled: true,
 		Backup: block.Backend{Name: "backup"}, Interval: time.Second}
 	if err := l.bulk(ctx); err != nil {
@@ -179,7 +180,7 @@ func (l *lab) insert(ctx context.Context) error {
 					Metadata:          map[string]string{},
 				}
 				if i < l.protected {
-					v.TypeID, v.Backend, v.Size, v.ReplicationStatus = safeType, "safe", 1, block.ReplicationEnabled
+					v.TypeID, v.Backend, v.Size, v.ReplicationStatus = l.safe[i%len(l.safe)], "safe", 1, block.ReplicationEnabled
 					if err := safe.CreateVolume(ctx, v.ID, block.GiB); err != nil {
 						return err
 					}

@@ -16,7 +16,6 @@ import (
 func (l *lab) lists(ctx context.Context) error {
 	big := block.Caller{Project: project(0), User: "u", Roles: []string{"member"}}
 	small := block.Caller{Project: project(1), User: "u", Roles: []string{"member"}}
-	operator := block.Caller{Project: project(1), User: "root", Roles: []string{"admin"}}
 	marker := func(i int) string { return string(l.ids[i%len(l.ids)]) }
 	byName := []block.SortKey{{Column: "name"}}
 	own, err := l.middle(ctx, big.Project, nil)
@@ -76,6 +75,21 @@ func (l *lab) middle(ctx context.Context, of block.ProjectID, by []block.SortKey
 		return err
 	})
 	return id, err
+}
+
+// half leaves of the ids that which is in the middle of all, in whatever direction
+// they are listed: a page that begins anywhere else may be empty in a small zone.
+func (l *lab) half(ctx context.Context) error {
+	return l.catalog.View(ctx, func(tx *catalog.Tx) error {
+		page, err := tx.Volumes(block.ListQuery{Limit: max(1, l.volumes/2)})
+		if err == nil && len(page) == 0 {
+			err = errors.New("there is no volume")
+		}
+		if err == nil {
+			l.ids = []block.VolumeID{page[len(page)-1].ID}
+		}
+		return err
+	})
 }
 
 // places makes volumes, for which a backend is chosen among eight, and lists the

@@ -24,6 +24,11 @@ type size struct {
 	projects  int           // which own the volumes, one of them a tenth of all
 	watch     time.Duration // how long idle replication is watched
 	rounds    int           // of each question
+
+	zones    int           // that all replicate to each other; 0 for a zone and a backup zone
+	each     int           // volumes that each of them replicates to each other one
+	interval time.Duration // of their protections, and the RPO target
+	target   time.Duration
 }
 
 func main() {
@@ -36,6 +41,10 @@ func main() {
 	flag.IntVar(&s.projects, "projects", 1000, "projects that own the volumes")
 	flag.DurationVar(&s.watch, "watch", 30*time.Second, "how long idle replication is watched")
 	flag.IntVar(&s.rounds, "rounds", 300, "how often each question is asked")
+	flag.IntVar(&s.zones, "zones", 0, "zones that all replicate to each other, instead of a single pair of zones")
+	flag.IntVar(&s.each, "each", 200, "volumes that each of -zones replicates to each other one")
+	flag.DurationVar(&s.interval, "interval", time.Minute, "interval of the protections of -zones")
+	flag.DurationVar(&s.target, "rpo", 3*time.Minute, "RPO target of the protections of -zones")
 	dir := flag.String("dir", "", "where the catalogs lie (a temporary directory if empty)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -56,12 +65,15 @@ func run(ctx context.Context, s size, dir string) error {
 		dir = made
 	}
 	p := &paper{}
+	if s.zones > 0 {
+		return runMesh(ctx, s, dir, p, os.Stdout)
+	}
 	l, err := build(ctx, s, dir, p)
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	for _, part := range []func(context.Context) error{l.lists, l.places, l.jobs, l.replicate} {
+	for _, part := range []func(context.Context) error{l.lists, l.places, l.jobs, l.replicate, l.health} {
 		if err := part(ctx); err != nil {
 			return err
 		}

@@ -19,11 +19,31 @@ import (
 )
 
 // paper is what is measured.
-type paper struct{ rows []table.Row }
+type paper struct {
+	rows  []table.Row
+	quiet bool // nothing is said on the way
+}
 
 func (p *paper) note(what string, value any, unit string) {
 	p.rows = append(p.rows, table.Row{what, value, unit})
-	fmt.Fprintf(os.Stderr, "%s: %v %s\n", what, value, unit)
+	p.say(fmt.Sprintf("%s: %v %s", what, value, unit))
+}
+
+// say tells how far it is.
+func (p *paper) say(text string) {
+	if !p.quiet {
+		fmt.Fprintln(os.Stderr, text)
+	}
+}
+
+// value is what was noted of something, or nil.
+func (p *paper) value(what string) any {
+	for _, row := range p.rows {
+		if row[0] == what {
+			return row[1]
+		}
+	}
+	return nil
 }
 
 func (p *paper) print(to io.Writer) {
@@ -37,17 +57,28 @@ func (p *paper) print(to io.Writer) {
 // times notes how long a question takes that is asked again and again, and how
 // many statements that is.
 func (l *lab) times(what string, rounds int, ask func(i int) error) error {
+	return l.timesAfter(what, rounds, func(int) error { return nil }, ask)
+}
+
+// timesAfter is times where something is done before each question that is not
+// measured.
+func (l *lab) timesAfter(what string, rounds int, before, ask func(i int) error) error {
 	took := make([]time.Duration, rounds)
-	before, used := l.seen.count(), processor()
+	asked, cost := 0, time.Duration(0)
 	for i := range took {
-		began := time.Now()
+		if err := before(i); err != nil {
+			return fmt.Errorf("before %s: %w", what, err)
+		}
+		count, used, began := l.seen.count(), processor(), time.Now()
 		if err := ask(i); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		took[i] = time.Since(began)
+		cost += processor() - used
+		asked += l.seen.count() - count
 	}
-	statements := float64(l.seen.count()-before) / float64(rounds)
-	cost := (processor() - used) / time.Duration(rounds)
+	statements := float64(asked) / float64(rounds)
+	cost /= time.Duration(rounds)
 	slices.Sort(took)
 	l.paper.note(what+", p50", milliseconds(took[len(took)/2]), "ms")
 	l.paper.note(what+", p99", milliseconds(took[len(took)*99/100]), "ms")
@@ -79,6 +110,15 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
+// resident is how many bytes of memory the process ever had at once.
+func resident() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return u.Maxrss << 10
+}
+
 // processor is how much of it the process used.
 func processor() time.Duration {
 	var u syscall.Rusage
@@ -94,6 +134,8 @@ type statements struct {
 	n  int
 	of map[string]int // by text, since keep; nil: only counted
 
+	beats int // heartbeats of other zones that were taken in
+
 	ever map[string]bool // texts; nil: not kept
 }
 
@@ -103,6 +145,9 @@ func (s *statements) saw(text string) {
 	word, _, _ := strings.Cut(text, " ")
 	if word == "BEGIN" || word == "COMMIT" || word == "ROLLBACK" {
 		return
+	}
+	if strings.HasPrefix(text, "UPDATE replicas SET current_at") {
+		s.beats++
 	}
 	if s.n++; s.of != nil {
 		s.of[text]++

@@ -76,15 +76,7 @@ func (l *lab) replicate(ctx context.Context) error {
 	}
 	l.paper.note("heap for a link, at both ends, with the store in memory", (heap()-before)/int64(max(1, l.protected)),
 		"bytes")
-	if err := l.watchIdle(ctx, s); err != nil {
-		return err
-	}
-	operator := block.Caller{Project: project(1), User: "root", Roles: []string{"admin"}}
-	return l.times("assessing the health of all links", max(1, l.rounds/20), func(int) error {
-		time.Sleep(1100 * time.Millisecond) // an answer is good for a second
-		_, err := l.rules.Health(ctx, operator)
-		return err
-	})
+	return l.watchIdle(ctx, s)
 }
 
 // firstCopies waits until the target has all volumes.
