@@ -39,6 +39,7 @@ Any zone that is alive answers for all zones (KVOL_URL).`}
 		drJobs(out, "recovery"),
 		drReplicas(out),
 		drPoints(out),
+		drProtections(out),
 		drLinks(out),
 		drLink(out),
 		drFailover(
@@ -202,10 +203,11 @@ func drReplicas(out *output) *cobra.Command {
 				if !r.ReplicatedUpTo.IsZero() {
 					upTo = r.ReplicatedUpTo.UTC().Format("2006-01-02 15:04:05.000")
 				}
-				rows = append(rows, table.Row{r.SourceZone, r.VolumeID, newest, upTo, r.Receiving, r.Backend, r.Epoch})
+				rows = append(rows, table.Row{r.SourceZone, r.VolumeID, newest, upTo, r.Receiving, r.Transport, r.Backend,
+					r.Epoch})
 			}
 			return out.rows(c.OutOrStdout(), replicas, table.Row{"Source zone", "Volume", "Newest point (UTC)",
-				"Whole as of (UTC)", "Receiving", "Backend", "Epoch"}, rows)
+				"Whole as of (UTC)", "Receiving", "By", "Backend", "Epoch"}, rows)
 		})}
 }
 
@@ -218,15 +220,17 @@ func drLinks(out *output) *cobra.Command {
 			}
 			var rows []table.Row
 			for _, l := range links {
-				rows = append(
-					rows,
-					table.Row{l.VolumeID, l.Destination, l.ReplicatedUpTo.Format("2006-01-02 15:04:05.000"), l.LastError},
-				)
+				by := ""
+				if l.Confirmed != nil {
+					by = l.Transport
+				}
+				rows = append(rows, table.Row{l.VolumeID, l.Destination, l.ReplicatedUpTo.Format("2006-01-02 15:04:05.000"),
+					by, l.LastError})
 			}
 			return out.rows(
 				c.OutOrStdout(),
 				links,
-				table.Row{"Volume", "Backup zone", "Replicated up to (UTC)", "Error"},
+				table.Row{"Volume", "Backup zone", "Replicated up to (UTC)", "By", "Error"},
 				rows,
 			)
 		})}

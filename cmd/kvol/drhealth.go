@@ -32,10 +32,10 @@ budget of time above the target is used up, and how long a recovery would take. 
 			for _, v := range h.Volumes {
 				rows = append(rows, table.Row{v.VolumeID, v.Name, direction(v.Role, v.SourceZone, v.Destination), v.State,
 					behind(v), stretch(v.RPO.Hour.Median), stretch(v.RPO.Hour.P99), stretch(v.RPO.Hour.Worst),
-					stretch(v.RPO.Target), share(v.SLO.Used), lacks(v.Unreplicated)})
+					stretch(v.RPO.Target), share(v.SLO.Used), lacks(v.Unreplicated), transport(v)})
 			}
 			if err := out.rows(c.OutOrStdout(), h, table.Row{"Volume", "Name", "Replicated", "State", "Behind", "Median 1h",
-				"p99 1h", "Worst 1h", "Target", "Budget used", "Lacking"}, rows); err != nil || out.format != "table" {
+				"p99 1h", "Worst 1h", "Target", "Budget used", "Lacking", "By"}, rows); err != nil || out.format != "table" {
 				return err
 			}
 			advise(c.OutOrStdout(), h)
@@ -53,6 +53,15 @@ func direction(role, source, destination string) string {
 		return "nowhere"
 	}
 	return "to " + destination
+}
+
+// transport is how a volume's bytes go, with how those of the newest point went if
+// that was another way.
+func transport(v client.VolumeHealth) string {
+	if v.PointTransport == "" || v.PointTransport == v.Transport {
+		return v.Transport
+	}
+	return fmt.Sprintf("%s (last by %s)", v.Transport, v.PointTransport)
 }
 
 func behind(v client.VolumeHealth) string {
@@ -115,7 +124,7 @@ func showVolumeHealth(c *cobra.Command, out *output, h client.DRHealth, id strin
 
 func volumeHealthRows(v client.VolumeHealth) []table.Row {
 	rows := []table.Row{{"volume", v.VolumeID}, {"name", v.Name},
-		{"replicated", direction(v.Role, v.SourceZone, v.Destination)},
+		{"replicated", direction(v.Role, v.SourceZone, v.Destination)}, {"by", transport(v)},
 		{"state", v.State}, {"why", v.Reason}, {"what to do", v.Advice}}
 	if v.ReplicatedUpTo != nil {
 		rows = append(rows, table.Row{"replicated up to", v.ReplicatedUpTo.UTC().Format("2006-01-02 15:04:05.000") + " UTC"})

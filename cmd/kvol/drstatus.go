@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -44,11 +46,12 @@ func showStatus(c *cobra.Command, out *output, h client.DRHealth, moves []client
 	var rows []table.Row
 	for _, p := range h.Pairs {
 		rows = append(rows, table.Row{p.Protection, p.SourceZone, p.Destination, p.State, stretch(p.RPO.Now),
-			stretch(p.RPO.Hour.Worst), stretch(p.Target), size(p.Unreplicated), linkUse(p), room(p), counts(p.Volumes)})
+			stretch(p.RPO.Hour.Worst), stretch(p.Target), size(p.Unreplicated), linkUse(p), room(p), pairTransport(p),
+			counts(p.Volumes)})
 	}
 	if len(rows) > 0 {
 		if err := out.rows(w, nil, table.Row{"Seq", "From", "To", "State", "Behind", "Worst 1h", "Target", "Lacking",
-			"Link used", "Room there", "Volumes"}, rows); err != nil {
+			"Link used", "Room there", "By", "Volumes"}, rows); err != nil {
 			return err
 		}
 	} else {
@@ -79,6 +82,17 @@ func linkUse(p client.PairHealth) string {
 		return ""
 	}
 	return share(p.Busy)
+}
+
+// pairTransport is how a pair's bytes are to go, with how many volumes' go another way.
+func pairTransport(p client.PairHealth) string {
+	text := p.Transport
+	for _, by := range slices.Sorted(maps.Keys(p.By)) {
+		if by != p.Transport {
+			text += fmt.Sprintf(", %d by %s", p.By[by], by)
+		}
+	}
+	return text
 }
 
 func room(p client.PairHealth) string {

@@ -37,6 +37,7 @@ type Replica struct {
 	Points     []Point `json:"points"`
 	// ReplicatedUpTo is the instant of which the replica is a whole copy.
 	ReplicatedUpTo time.Time  `json:"replicated_up_to"`
+	Transport      string     `json:"transport"` // of its protection; "" where that is not known (any more)
 	Receiving      bool       `json:"receiving"` // a point was begun and is not whole
 	Suspicion      *Suspicion `json:"suspicion"` // of ReplicasOf only
 }
@@ -93,6 +94,30 @@ func (s *Session) drCall(ctx context.Context, method, path string, in, out any) 
 	_, _, err = exchange{http: s.http, method: method, url: root + "/api/dr/v1" + path, in: in, out: out,
 		header: http.Header{"X-Auth-Token": {s.Token}}}.do(ctx)
 	return err
+}
+
+// Protection is a policy as the session's zone has heard of it.
+type Protection struct {
+	Seq           int64   `json:"seq"`
+	SourceZone    string  `json:"source_zone"`
+	SourceType    string  `json:"source_type"`
+	SourceBackend string  `json:"source_backend"`
+	Destination   string  `json:"destination"`
+	BackupBackend string  `json:"backup_backend"`
+	Interval      float64 `json:"interval_seconds"`
+	Target        float64 `json:"rpo_target_seconds"`
+	Enabled       bool    `json:"enabled"`
+	Status        string  `json:"status"`    // active or inactive
+	Transport     string  `json:"transport"` // stream or rbd-mirror
+}
+
+// Protections lists all policies that the zone has heard of, for administrators.
+func (s *Session) Protections(ctx context.Context) ([]Protection, error) {
+	var out struct {
+		Protections []Protection `json:"protections"`
+	}
+	err := s.dr(ctx, "/protections", &out)
+	return out.Protections, err
 }
 
 // Replicas lists the replicas that the zone keeps.

@@ -30,7 +30,9 @@ type PairHealth struct {
 	SLO            SLO            `json:"slo"`
 	Heard          *time.Time     `json:"heard"` // when the other zone last spoke
 	Churn          float64        `json:"churn_bytes_per_second"`
-	Busy           float64        `json:"link_busy"` // share of the link's time; from 1 on it is too slow
+	Transport      string         `json:"transport"`    // of the protection: stream or rbd-mirror
+	By             map[string]int `json:"by_transport"` // volumes, by how the newest point's bytes came; source only
+	Busy           float64        `json:"link_busy"`    // share of the link's time; from 1 on it is too slow
 	Clock          *struct {
 		Ahead  float64 `json:"ahead_seconds"`
 		Within float64 `json:"within_seconds"`
@@ -58,6 +60,8 @@ type VolumeHealth struct {
 	Advice         string     `json:"advice"`
 	Point          *Point     `json:"point"`
 	ReplicatedUpTo *time.Time `json:"replicated_up_to"`
+	Transport      string     `json:"transport"`          // of its protection; "" where none is known
+	PointTransport string     `json:"point_transport"`    // how the point's bytes came; "" where that is not known
 	Unreplicated   *int64     `json:"unreplicated_bytes"` // nil where it is not known
 	RPO            RPO        `json:"rpo"`
 	SLO            SLO        `json:"slo"`

@@ -61,6 +61,12 @@ var (
 		"Bytes that may be sent for a pair in a second at this hour; 0 for no limit.", pairLabels, nil)
 	pairNeeds = prometheus.NewDesc("kvol_pair_needs_bytes_per_second",
 		"Bytes of the link that a pair's changes take in a second.", pairLabels, nil)
+	pairTransport = prometheus.NewDesc("kvol_pair_transport_info",
+		"1 for the transport that a pair's protection names: stream or rbd-mirror.",
+		append([]string{"transport"}, pairLabels...), nil)
+	pairBy = prometheus.NewDesc("kvol_pair_volumes_by_transport",
+		"Volumes of a pair by how the bytes of their newest point came; of sources only.",
+		append([]string{"transport"}, pairLabels...), nil)
 	pairFull = prometheus.NewDesc("kvol_pair_room_full_timestamp_seconds",
 		"When the room of the backup backend will be used up; absent while it won't be.", pairLabels, nil)
 	leaseUntil = prometheus.NewDesc("kvol_lease_until_timestamp_seconds",
@@ -180,7 +186,11 @@ func pairSeries(gauge func(*prometheus.Desc, float64, ...string), h control.Heal
 	}
 	gauge(pairBurn, p.Lag.Burn1h, append([]string{"1h"}, labels...)...)
 	gauge(pairBurn, p.Lag.Burn24h, append([]string{"24h"}, labels...)...)
+	gauge(pairTransport, 1, append([]string{transportLabel(p.Transport)}, labels...)...)
 	if p.Role == control.RoleSource {
+		for _, t := range []block.Transport{block.TransportStream, block.TransportMirror} {
+			gauge(pairBy, float64(p.By[t]), append([]string{transportLabel(t)}, labels...)...)
+		}
 		gauge(pairBehind, float64(p.Unreplicated), labels...)
 		gauge(pairLimit, float64(p.Limit), labels...)
 		gauge(pairNeeds, p.Needs, labels...)
@@ -197,6 +207,15 @@ func pairSeries(gauge func(*prometheus.Desc, float64, ...string), h control.Heal
 	if p.Room.Known && p.Room.FullIn >= 0 {
 		gauge(pairFull, seconds(h.At.Add(p.Room.FullIn)), labels...)
 	}
+}
+
+// transportLabel is a transport's name, or "other" for one that only another zone
+// knows.
+func transportLabel(t block.Transport) string {
+	if t != block.TransportStream && t != block.TransportMirror {
+		return "other"
+	}
+	return t.String()
 }
 
 // rtos tells the newest of each kind and way.

@@ -87,7 +87,7 @@ func service(t testing.TB, also ...func(*catalog.Tx) error) (s *control.Service,
 	}
 	from := control.Document{Zone: "mitaka1", At: now, Protections: []control.DocumentProtection{{
 		Protection: block.Protection{Seq: 2, SourceZone: "mitaka1", SourceType: "t", Destination: "kilo1",
-			Backup: block.Backend{Name: "b"}, Interval: time.Second, Enabled: true},
+			Backup: block.Backend{Name: "b"}, Interval: time.Second, Enabled: true, Transport: block.TransportMirror},
 		Health: control.PairHealth{LastGood: now}}}}
 	if _, err := s.ExchangeDocument(context.Background(), "mitaka1", from); err != nil {
 		t.Fatal(err)
@@ -203,10 +203,13 @@ func TestWhoSeesWhat(t *testing.T) {
 	}{
 		{"zones", 200, 403, 403, `{"zone":"kilo1","index":24,"region":"r","url":"http://kilo1","own":true`},
 		{"protections", 200, 403, 403, `"seq":2,"source_zone":"mitaka1"`},
-		{"protections", 200, 403, 403, `"rpo_target_seconds":15,"retention":[],"enabled":true,"status":"active"`},
-		{"protections", 200, 403, 403, `"rpo_target_seconds":15,"retention":[],"enabled":true,"status":"inactive"`},
+		{"protections", 200, 403, 403, `"retention":[],"enabled":true,"status":"active","transport":"rbd-mirror"`},
+		{"protections", 200, 403, 403, `"retention":[],"enabled":true,"status":"inactive","transport":"stream"`},
+		{"protections", 200, 403, 403, `"rpo_target_seconds":15,"retention":[],"enabled":true`},
 		{"replicas", 200, 200, 200, `"root":"` + hex + `","newest":true`},
 		{"replicas/mitaka1/" + string(source), 200, 200, 404, `{"id":"snap","name":"snap"`},
+		{"replicas", 200, 200, 200, `"source_deleted_at":null,"transport":"rbd-mirror"`},
+		{"replicas/mitaka1/" + string(source), 200, 200, 404, `"source_deleted_at":null,"transport":"rbd-mirror"`},
 		{"replicas/mitaka1/" + string(mine), 404, 404, 404, `"kind":"not found"`},
 		{"replicas/mitaka1/x", 400, 400, 400, "must be a UUID"},
 		{"links", 200, 200, 200, `"last_error":"dial 10.0.0.1","bytes_sent":9`},
@@ -234,6 +237,8 @@ func TestWhoSeesWhat(t *testing.T) {
 		{"failovers/x", 404, 404, 404, "Failover x could not be found."},
 		{"health", 200, 200, 200, `"state":"stalled","reason":"no point was ever committed"`},
 		{"health", 200, 200, 200, `"unreplicated_bytes":null`},
+		{"health", 200, 200, 200, `"transport":"rbd-mirror","point_transport":null`},
+		{"health", 200, 200, 200, `"transport":"stream","by_transport":{`},
 		{"events", 200, 200, 200, `"events":[]`},
 		{"events?limit=0", 400, 400, 400, "limit must be"},
 		{"events?limit=x", 400, 400, 400, "limit is a number"},

@@ -21,7 +21,9 @@ func (s *Server) health(r *http.Request, c block.Caller) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return healthBody{h.At.UTC(), lag.Objective, each(h.Pairs, pairView), each(h.Volumes, volumeHealthView)}, nil
+	by := transportsOf(s.cfg.Service.KnownProtections())
+	volumes := each(h.Volumes, func(v control.VolumeState) volumeHealthBody { return volumeHealthView(v, by) })
+	return healthBody{h.At.UTC(), lag.Objective, each(h.Pairs, pairView), volumes}, nil
 }
 
 type healthBody struct {
@@ -99,7 +101,10 @@ type pairBody struct {
 	Limit        int64                     `json:"limit_bytes_per_second"`          // 0 for none
 	Tightest     int64                     `json:"tightest_limit_bytes_per_second"` // of the next day
 	TightestAt   *time.Time                `json:"tightest_limit_at"`
-	Room         *roomBody                 `json:"room"`
+	Transport    string                    `json:"transport"` // of the protection: stream or rbd-mirror
+	// By is volumes, by how the bytes of their newest point came; empty at the target.
+	By   map[string]int `json:"by_transport"`
+	Room *roomBody      `json:"room"`
 }
 
 type clockBody struct {
@@ -121,7 +126,11 @@ func pairView(p control.PairState) pairBody {
 		Backend: p.Backup.Name, State: p.State, Advice: p.Advice, Volumes: p.Volumes, UpTo: when(p.UpTo),
 		Unreplicated: p.Unreplicated, Target: p.RPO().Seconds(), RPO: rpoView(p.RPO(), p.Lag),
 		SLO: sloView(p.Lag), Heard: when(p.Heard), Churn: p.Churn, Needs: p.Needs, Busy: p.Busy,
-		Limit: p.Limit, Tightest: p.Tightest, TightestAt: when(p.TightestAt)}
+		Limit: p.Limit, Tightest: p.Tightest, TightestAt: when(p.TightestAt),
+		Transport: p.Transport.String(), By: map[string]int{}}
+	for t, n := range p.By {
+		b.By[t.String()] = n
+	}
 	if p.Clock.Known {
 		b.Clock = &clockBody{p.Clock.By.Seconds(), p.Clock.Within.Seconds(), p.Clock.Apart()}
 	}
@@ -153,6 +162,8 @@ type volumeHealthBody struct {
 	Forecast    forecastBody      `json:"forecast"`
 	RTO         *rtoForecastBody  `json:"rto"`
 	LastError   string            `json:"last_error"`
+	Transport   *string           `json:"transport"`       // of its protection; null where none is known
+	PointBy     *string           `json:"point_transport"` // how the point's bytes came; null at the target
 }
 
 type rpoBody struct {
@@ -205,17 +216,21 @@ type rtoForecastBody struct {
 	Rests    string  `json:"rests_on"`
 }
 
-func volumeHealthView(v control.VolumeState) volumeHealthBody {
+func volumeHealthView(v control.VolumeState, by map[int64]*string) volumeHealthBody {
 	b := volumeHealthBody{VolumeID: v.Volume, Name: v.Name, Project: v.Project, Protection: v.Protection, Role: v.Role,
 		SourceZone: v.SourceZone, Destination: v.Destination, State: v.State, Reason: v.Reason, Advice: v.Advice,
 		UpTo: when(v.UpTo), Advanced: when(v.Advanced), BehindAsOf: when(v.UnreplicatedAt),
-		BehindSince: when(v.UnreplicatedSince), LastError: v.Error,
+		BehindSince: when(v.UnreplicatedSince), LastError: v.Error, Transport: by[v.Protection],
 		RPO: rpoView(v.Target, v.Lag), SLO: sloView(v.Lag),
 		Forecast: forecastBody{v.Forecast.Known, v.Forecast.Holds, v.Churn, v.Throughput, v.Forecast.Expected.Seconds(),
 			secondsOrNull(v.Forecast.BreachIn), secondsOrNull(v.Forecast.CatchUp)}}
 	if v.Point.ID != "" {
 		p := pointView(v.Point, v.Point.ID)
 		b.Point = &p
+	}
+	if v.By != nil {
+		text := v.By.String()
+		b.PointBy = &text
 	}
 	if v.Unreplicated >= 0 {
 		b.Behind = &v.Unreplicated

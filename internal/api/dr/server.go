@@ -183,7 +183,8 @@ func (s *Server) protections(r *http.Request, c block.Caller) (any, error) {
 
 func (s *Server) replicas(r *http.Request, c block.Caller) (any, error) {
 	replicas, err := s.cfg.Service.Replicas(r.Context(), c)
-	return map[string]any{"replicas": each(replicas, replicaView)}, err
+	by := transportsOf(s.cfg.Service.KnownProtections())
+	return map[string]any{"replicas": each(replicas, func(r block.Replica) replicaBody { return replicaView(r, by) })}, err
 }
 
 func (s *Server) replica(r *http.Request, c block.Caller) (any, error) {
@@ -192,7 +193,10 @@ func (s *Server) replica(r *http.Request, c block.Caller) (any, error) {
 		return nil, block.Errorf(block.Invalid, "volume_id must be a UUID.")
 	}
 	found, err := s.cfg.Service.Replica(r.Context(), c, block.Zone(r.PathValue("source_zone")), block.VolumeID(id))
-	return map[string]any{"replicas": each(found, replicaPointsView)}, err
+	by := transportsOf(s.cfg.Service.KnownProtections())
+	return map[string]any{"replicas": each(found, func(r control.ReplicaPoints) replicaBody {
+		return replicaPointsView(r, by)
+	})}, err
 }
 
 func (s *Server) links(r *http.Request, c block.Caller) (any, error) {

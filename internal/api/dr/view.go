@@ -43,12 +43,14 @@ type protectionBody struct {
 	Retention       []tierBody   `json:"retention"`
 	Enabled         bool         `json:"enabled"`
 	Status          string       `json:"status"`
+	Transport       string       `json:"transport"` // how bytes are to go: stream or rbd-mirror
 }
 
 func protectionView(p control.Pair) protectionBody {
 	return protectionBody{
 		p.Seq, p.SourceZone, p.SourceType, p.Source.Name, p.Destination, p.Backup.Name, p.Interval.Seconds(),
 		p.RPO().Seconds(), each(p.Retention.Tiers, tierView), p.Enabled, p.Status,
+		p.Transport.String(),
 	}
 }
 
@@ -95,16 +97,27 @@ type replicaBody struct {
 	Newest       *pointBody      `json:"newest"`
 	Receiving    bool            `json:"receiving"` // a point was begun and is not committed
 	DeletedAt    *time.Time      `json:"source_deleted_at"`
+	Transport    *string         `json:"transport"` // of its protection; null where that is not known (any more)
 	Points       []pointBody     `json:"points,omitempty"`
 	Proof        *proofBody      `json:"verification,omitempty"`
 	Suspicion    *suspicionBody  `json:"suspicion,omitempty"` // with points, where it looks encrypted
 }
 
-func replicaView(r block.Replica) replicaBody {
+// transportsOf is how bytes are to go, by the seq of the protection.
+func transportsOf(all []block.Protection) map[int64]*string {
+	by := make(map[int64]*string, len(all))
+	for _, p := range all {
+		text := p.Transport.String()
+		by[p.Seq] = &text
+	}
+	return by
+}
+
+func replicaView(r block.Replica, by map[int64]*string) replicaBody {
 	b := replicaBody{
 		ID: r.ID, SourceZone: r.SourceZone, VolumeID: r.Source, Name: r.Entry.Volume.Name,
 		Project: r.Entry.Volume.Project, Protection: r.Protection, Backend: r.Backend, Epoch: r.Epoch,
-		ReplicatedTo: when(r.Current), Receiving: r.Pending != nil, DeletedAt: when(r.DeletedAt),
+		ReplicatedTo: when(r.Current), Receiving: r.Pending != nil, DeletedAt: when(r.DeletedAt), Transport: by[r.Protection],
 	}
 	if r.Newest.ID != "" {
 		p := pointView(r.Newest, r.Newest.ID)
@@ -113,8 +126,8 @@ func replicaView(r block.Replica) replicaBody {
 	return b
 }
 
-func replicaPointsView(r control.ReplicaPoints) replicaBody {
-	b := replicaView(r.Replica)
+func replicaPointsView(r control.ReplicaPoints, by map[int64]*string) replicaBody {
+	b := replicaView(r.Replica, by)
 	b.Points = each(r.Points, func(p block.Point) pointBody {
 		one := pointView(p, r.Newest.ID)
 		for _, k := range r.Keeps {

@@ -55,7 +55,9 @@ func TestBothEndsTellTheTruth(t *testing.T) {
 		err := client.Poll(t.Context(), 100*time.Millisecond, func() (bool, error) { // clocks are compared now and then
 			text := metricsOf(t, c.URL(zone))
 			return strings.Contains(text, series) && strings.Contains(text, "kvol_clock_ahead_seconds{") &&
-				strings.Contains(text, "kvol_pair_replicated_up_to_timestamp_seconds{"), nil
+				strings.Contains(text, "kvol_pair_replicated_up_to_timestamp_seconds{") &&
+				strings.Contains(text, `kvol_pair_transport_info{destination="kilo1",protection="2",role="`) &&
+				strings.Contains(text, `source_zone="mitaka1",transport="stream"} 1`), nil
 		})
 		if err != nil {
 			t.Fatalf("%s does not tell %s: %v", zone, series, err)
