@@ -197,7 +197,8 @@ func (m *mesh) print(all []tally, to io.Writer) {
 	t := table.NewWriter()
 	t.SetOutputMirror(to)
 	t.AppendHeader(table.Row{"Zone", "Links", "Rows", "Catalog MB", "Document KB", "Statements/s", "Beats in/s",
-		"Wire B/s", "Conns", "Up to p50", "Worst", "Page ms", "By name ms", "Job ms", "Jobs/s", "Health ms", "Its statements"})
+		"Wire B/s", "Conns", "Up to p50", "Worst", "Page ms", "By name ms", "Job ms", "Jobs/s",
+		"Health ms", "Its statements"})
 	per := func(n int) string { return fmt.Sprintf("%.1f", float64(n)/m.watch.Seconds()) }
 	for i, one := range m.members {
 		c := all[i]
