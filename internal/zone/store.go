@@ -87,6 +87,9 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 		if h := c.RBD.Hosts; h != nil {
 			o.Hosts = &rbd.Hosts{User: h.User, Secret: h.SecretUUID, Cluster: h.Cluster}
 		}
+		if s.turn != nil {
+			o.InTurn = func(ctx context.Context, do func() error) error { return fenced.In(ctx, s.turn, do) }
+		}
 		store, err := rbd.Open(ctx, o)
 		if err != nil {
 			return nil, err

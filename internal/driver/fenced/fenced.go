@@ -75,11 +75,15 @@ func (m *mirrored) Unmirror(ctx context.Context, id block.VolumeID) error {
 func (s *Store) Unwrap() driver.Driver { return s.Inner }
 
 // change carries out a change in this process's turn.
-func (s *Store) change(ctx context.Context, do func() error) error {
-	if err := s.turn.Enter(ctx); err != nil {
+func (s *Store) change(ctx context.Context, do func() error) error { return In(ctx, s.turn, do) }
+
+// In carries out a change in this process's turn. It fails with Unavailable, and does
+// nothing, when the turn is another's.
+func In(ctx context.Context, turn Turn, do func() error) error {
+	if err := turn.Enter(ctx); err != nil {
 		return block.Wrap(block.Unavailable, err, "The store is another process's by now.")
 	}
-	defer s.turn.Leave()
+	defer turn.Leave()
 	return do()
 }
 
@@ -154,6 +158,13 @@ func (s *Store) OpenVolume(ctx context.Context, id block.VolumeID) (d driver.Dev
 		return extents{device{d, s}}, nil
 	}
 	return device{d, s}, nil
+}
+
+// OpenSnapshot implements driver.Driver. It may cut off who had the volume open
+// before, as OpenVolume; reading is no change then.
+func (s *Store) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (r driver.Reader, err error) {
+	err = s.change(ctx, func() error { r, err = s.Inner.OpenSnapshot(ctx, ref); return err })
+	return r, err
 }
 
 // device is a volume of which each write is a change.

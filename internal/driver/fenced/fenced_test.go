@@ -67,6 +67,11 @@ func TestOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dev.Close()
+	reader, err := s.OpenSnapshot(ctx, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
 	before, err := store.Changes(ctx, "v")
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +94,7 @@ func TestOver(t *testing.T) {
 		"mirror":      func() error { _, err := m.Mirror(ctx, "v"); return err },
 		"unmirror":    func() error { return m.Unmirror(ctx, "v") },
 		"open":        func() error { _, err := s.OpenVolume(ctx, "v"); return err },
+		"read":        func() error { _, err := s.OpenSnapshot(ctx, at); return err },
 		"write":       func() error { _, err := dev.WriteAt(p, 0); return err },
 		"zero":        func() error { return dev.Zero(0, driver.BlockSize) },
 		"write parts": func() error { _, err := driver.WriteMany(dev, []driver.Part{{Data: p}}); return err },
@@ -100,5 +106,8 @@ func TestOver(t *testing.T) {
 	after, err := store.Changes(ctx, "v")
 	if _, read := dev.ReadAt(p, 0); err != nil || read != nil || after != before {
 		t.Errorf("changes went from %d to %d: %v, %v", before, after, err, read)
+	}
+	if _, err := reader.ReadAt(p, 0); err != nil {
+		t.Errorf("a snapshot that is open: %v", err)
 	}
 }

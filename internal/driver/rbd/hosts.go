@@ -351,7 +351,9 @@ func (d *Driver) changing(ctx context.Context, id block.VolumeID, do func() erro
 const relocks = 8
 
 // relock puts our lock on images that are withheld and lack it, since the process
-// before this one ended between two commands. Once it succeeded, it does nothing.
+// before this one ended between two commands. It is for who may change the store
+// only: another process may have lent one meanwhile. Once it succeeded, it does
+// nothing.
 func (d *Driver) relock(ctx context.Context) {
 	d.mu.Lock()
 	done := d.relocked
@@ -377,7 +379,7 @@ func (d *Driver) relock(ctx context.Context) {
 		wg.Go(func() {
 			defer func() { <-room }()
 			id := block.VolumeID(name)
-			err := d.withholdAgain(ctx, id)
+			err := d.o.InTurn(ctx, func() error { return d.withholdAgain(ctx, id) })
 			if err != nil && !block.Is(err, block.NotFound) { // its removal was cut short
 				failed.Store(true)
 				d.o.Log.Error("a volume could not be withheld from hosts again", "volume", id, "err", err)

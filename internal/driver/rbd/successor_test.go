@@ -20,19 +20,10 @@ func succeeded(t *testing.T, c *ceph.Cluster) {
 	id := volume(t, old, 4)
 	before := opened(t, old, id)
 	write(t, before, 1)
-	_, namespace, _ := strings.Cut(old.Pool(), "/")
-	next, err := rbd.Open(t.Context(), rbd.Options{Conf: c.Conf(), Namespace: namespace, Several: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := next.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	next := another(t, c, old, rbd.Options{Several: true})
 	after := opened(t, next, id)
 	want := write(t, after, 2)
-	_, err = before.WriteAt(make([]byte, kib4), 0)
+	_, err := before.WriteAt(make([]byte, kib4), 0)
 	unavailable(t, "a write by who had it before", err)
 	holds(t, after, want)
 	if err := after.Close(); err != nil {
@@ -151,16 +142,18 @@ func lockComesBack(t *testing.T, c *ceph.Cluster) {
 		}
 	}
 	c.Run(t, "rbd", "lock", "rm", image, "kvol", locker)
-	_, namespace, _ := strings.Cut(d.Pool(), "/")
-	next, err := rbd.Open(t.Context(), rbd.Options{Conf: c.Conf(), Namespace: namespace, Hosts: &rbd.Hosts{User: "nova"}})
-	if err != nil {
+	o := rbd.Options{Hosts: &rbd.Hosts{User: "nova"}}
+	o.InTurn = func(context.Context, func() error) error { return block.Errorf(block.Unavailable, "not its turn") }
+	if _, err := another(t, c, d, o).Capacity(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if locked(t, c, image) {
+		t.Error("a process whose turn it is not puts the lock on")
+	}
+	o.InTurn = nil
+	another(t, c, d, o)
 	if !locked(t, c, image) {
 		t.Error("the next process does not put the lock on again")
-	}
-	if err := next.Close(); err != nil {
-		t.Error(err)
 	}
 }
 
