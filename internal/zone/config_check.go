@@ -60,6 +60,9 @@ func (c *Config) checkTypes() error {
 		}
 		stores[s.Name] = true
 	}
+	if err := c.checkPlaces(); err != nil {
+		return err
+	}
 	for _, b := range c.Backends {
 		if !stores[b.Store] {
 			return fmt.Errorf("backends: %s lies on store %q, which is not among the stores", b.Name, b.Store)
