@@ -72,6 +72,7 @@ func TestTwoClusters(t *testing.T) {
 		o := rbd.Options{IOTimeout: 15 * time.Second}
 		faults(t, zonetest.NewOn(t, map[string]driver.Driver{"mitaka1": store(t, a, o), "kilo1": store(t, b, o)}), a, b)
 	})
+	t.Run("Storm", func(t *testing.T) { storming(t, a, b) })
 	t.Run("Journey", func(t *testing.T) { journey(t, a, b) })
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"kvol/cmd/kvol/demo"
 	"kvol/internal/client"
+	"kvol/test/program"
 )
 
 // zones is the demo, kept running for all tests of the package.
@@ -45,11 +46,9 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer os.RemoveAll(dir)
-	zones.exe, zones.dir = filepath.Join(dir, "kvol"), filepath.Join(dir, "demo")
-	build := exec.Command("go", "build", "-o", zones.exe, "kvol/cmd/kvol")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build: %w\n%s", err, out)
+	zones.dir = filepath.Join(dir, "demo")
+	if zones.exe, err = program.Build(dir); err != nil {
+		return 1, err
 	}
 	cmd := exec.Command(zones.exe, "demo", "--keep", "--dir", zones.dir)
 	cmd.Stderr = os.Stderr

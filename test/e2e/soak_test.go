@@ -18,6 +18,7 @@ import (
 	"kvol/internal/client"
 	"kvol/internal/client/nbd"
 	"kvol/internal/zone/zonetest"
+	"kvol/test/ledger"
 )
 
 const (
@@ -56,7 +57,7 @@ func TestSoak(t *testing.T) {
 	total := uint64(0)
 	for _, v := range s.volumes {
 		v.check(time.Now(), true)
-		total += v.ledger.number
+		total += v.ledger.Writes()
 	}
 	t.Logf("seed %d: %v; %d writes; %d acknowledged ones lost, all after what was reported", seed, done, total, s.lost)
 }
@@ -75,7 +76,7 @@ type soak struct {
 // soaked is a volume under load.
 type soaked struct {
 	s      *soak
-	ledger *ledger
+	ledger *ledger.Ledger
 	rnd    *rand.Rand
 
 	mu       sync.Mutex // held while it is written to, and while it is checked or moved
@@ -103,7 +104,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.volumes = append(s.volumes, &soaked{s: s, ledger: &ledger{blocks: soakBlocks}, zone: soakZones[0], id: v.ID,
+		s.volumes = append(s.volumes, &soaked{s: s, ledger: &ledger.Ledger{Blocks: soakBlocks}, zone: soakZones[0], id: v.ID,
 			rnd: rand.New(rand.NewPCG(seed, uint64(n)))})
 	}
 	return s
@@ -357,11 +358,11 @@ func (v *soaked) burst(ctx context.Context) {
 	defer c.Close()
 	for range 20 {
 		block := v.rnd.IntN(soakBlocks)
-		number := v.ledger.send(block)
-		if _, err := c.WriteAt(content(number), int64(block)*zonetest.BlockSize); err != nil {
+		number := v.ledger.Send(block)
+		if _, err := c.WriteAt(ledger.Content(number), int64(block)*zonetest.BlockSize); err != nil {
 			return
 		}
-		v.ledger.acked()
+		v.ledger.Acked()
 	}
 	_ = c.Flush() // what was acknowledged has to survive a kill without it
 }
@@ -410,7 +411,7 @@ func (v *soaked) look(before time.Time, all bool) {
 	if _, err := c.ReadAt(got, 0); err != nil {
 		v.s.t.Fatal(err)
 	}
-	lost, err := v.ledger.verify(got, before)
+	lost, err := v.ledger.Verify(got, before)
 	if err != nil {
 		v.s.t.Errorf("volume %s in %s: %v", v.id, v.zone, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -93,6 +94,7 @@ func (s *Server) Kill() {
 		return
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGQUIT) // the immediate end, with all of its processes
+	_ = s.cmd.Process.Signal(syscall.SIGCONT) // it may stand still
 	_ = s.cmd.Wait()                          // it says that it was ended
 	s.cmd = nil
 }
@@ -124,6 +126,35 @@ func (s *Server) Resume(t testing.TB) {
 			t.Fatalf("the server does not answer: %v\n%s", err, text)
 		}
 		time.Sleep(20 * time.Millisecond) // between two questions
+	}
+}
+
+// Stop has the server and all of its processes stand still.
+func (s *Server) Stop(t testing.TB) { t.Helper(); s.each(t, syscall.SIGSTOP) }
+
+// Continue ends a Stop.
+func (s *Server) Continue(t testing.TB) { t.Helper(); s.each(t, syscall.SIGCONT) }
+
+// each sends a signal to the server and then to the processes that it has started,
+// one for each connection: it starts no more of them when it stands still.
+func (s *Server) each(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	pid := s.cmd.Process.Pid
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)) // it has one thread
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range strings.Fields(string(text)) {
+		child, err := strconv.Atoi(one)
+		if err == nil {
+			err = syscall.Kill(child, signal)
+		}
+		if err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/client"
 	"kvol/test/postgres"
+	"kvol/test/program"
 )
 
 // secure is what processes know of TLS.
@@ -121,7 +122,7 @@ func (z *zone) newInitiator(p *process, volume string) *initiator {
 	if err := cmd.Start(); err != nil {
 		z.t.Fatal(err)
 	}
-	z.note("initiator", cmd)
+	program.Note(z.t, z.dir, "initiator", cmd)
 	z.t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended
 		_ = cmd.Wait()         // by the kill
@@ -169,7 +170,7 @@ func TestHostsFollow(t *testing.T) {
 	host.do("write -P 18 64k 64k", "wrote 65536/65536")
 	host.do("read -P 17 0 64k", "read 65536/65536")
 	if now, _ := z.leader(); now != others[0] {
-		t.Errorf("process %s leads", now.name)
+		t.Errorf("process %s leads", now.Name)
 	}
 	leads.start()
 	leads.awaitHealth()
@@ -184,7 +185,7 @@ func TestHostsFollow(t *testing.T) {
 	c.awaitHealth()
 	leads.kill()
 	if now, _ := z.leader(); now != c {
-		t.Fatalf("process %s leads", now.name)
+		t.Fatalf("process %s leads", now.Name)
 	}
 	a.start()
 	a.awaitHealth()
@@ -193,7 +194,7 @@ func TestHostsFollow(t *testing.T) {
 		t.Errorf("a request went to a process with a certificate that nobody vouches for: %v", err)
 	}
 	z.await("it says why", func() error {
-		if !strings.Contains(a.log.String(), "certificate signed by unknown authority") {
+		if !strings.Contains(a.Log.String(), "certificate signed by unknown authority") {
 			return errors.New("it does not")
 		}
 		return nil

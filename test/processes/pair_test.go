@@ -122,7 +122,7 @@ func (z *zone) replicated(volume string) client.Link {
 func (z *zone) running() *process {
 	z.t.Helper()
 	for _, p := range z.processes {
-		if p.cmd != nil {
+		if p.Runs() {
 			return p
 		}
 	}
@@ -137,7 +137,7 @@ func (z *zone) succeed() {
 	leads, others := z.leader()
 	leads.kill()
 	if now, _ := z.leader(); now != others[0] {
-		z.t.Errorf("process %s leads zone %s", now.name, z.name)
+		z.t.Errorf("process %s leads zone %s", now.Name, z.name)
 	}
 	leads.start()
 	leads.awaitHealth()

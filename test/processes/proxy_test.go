@@ -18,6 +18,7 @@ import (
 
 	"kvol/internal/client"
 	"kvol/test/port"
+	"kvol/test/program"
 )
 
 // proxySettings are haproxy's: its address and the processes' lines. It is the
@@ -73,7 +74,7 @@ func haproxy(t *testing.T, z *zone) (url, view string) {
 	t.Helper()
 	var lines strings.Builder
 	for _, p := range z.processes {
-		fmt.Fprintf(&lines, "  server %s %s check\n", p.name, strings.TrimPrefix(p.url, "http://"))
+		fmt.Fprintf(&lines, "  server %s %s check\n", p.Name, strings.TrimPrefix(p.url, "http://"))
 	}
 	addresses := port.Addresses(t, 2)
 	runProxy(t, z, fmt.Sprintf(proxySettings+proxyView, addresses[0], lines.String(), addresses[1]))
@@ -100,13 +101,13 @@ func runProxy(t *testing.T, z *zone, settings string) {
 	if err := os.WriteFile(config, []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said := &logbook{}
+	said := &program.Logbook{}
 	cmd := exec.Command(path, "-db", "-f", config)
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	z.note("haproxy", cmd)
+	program.Note(t, z.dir, "haproxy", cmd)
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended
 		_ = cmd.Wait()         // by the kill
@@ -149,7 +150,7 @@ func tcpProxy(t *testing.T, z *zone, fronts ...*front) {
 // own questions.
 func (z *zone) awaitUp(view string, p *process) {
 	z.t.Helper()
-	z.await("haproxy knows that process "+p.name+" is up", func() error {
+	z.await("haproxy knows that process "+p.Name+" is up", func() error {
 		answer, err := http.Get(view + "/;csv")
 		if err != nil {
 			return err
@@ -161,7 +162,7 @@ func (z *zone) awaitUp(view string, p *process) {
 		}
 		const name, status = 1, 17 // haproxy's management guide, 9.1
 		for _, row := range rows {
-			if row[name] == p.name && row[status] == "UP" {
+			if row[name] == p.Name && row[status] == "UP" {
 				return nil
 			}
 		}
@@ -245,7 +246,7 @@ func TestRollingRestart(t *testing.T) {
 		for _, p := range z.processes {
 			p.signal(syscall.SIGTERM)
 			if err := p.awaitEnd(); err != nil {
-				t.Errorf("process %s ended with %v", p.name, err)
+				t.Errorf("process %s ended with %v", p.Name, err)
 			}
 			z.awaitRounds(rounds, 3) // the other one does it all
 			p.start()
@@ -291,7 +292,7 @@ func TestDatabaseRestart(t *testing.T) {
 	stop()
 	wait()
 	if now, rest := z.leader(); now != leads || len(rest) != 1 {
-		t.Errorf("process %s leads beside %d: a restart of the database is no reason", now.name, len(rest))
+		t.Errorf("process %s leads beside %d: a restart of the database is no reason", now.Name, len(rest))
 	}
 	z.holds(others[0], volume, pattern(6))
 	s := z.login(leads.url, "alice")

@@ -17,6 +17,7 @@ import (
 
 	"kvol/internal/client"
 	"kvol/internal/client/nbd"
+	"kvol/test/program"
 )
 
 // open opens an export of a volume: where the process says that it is.
@@ -91,14 +92,14 @@ func TestTakeover(t *testing.T) {
 	z.available(s, meanwhile.ID)
 	z.holds(other, volume, want)
 	if now, _ := z.leader(); now != other {
-		t.Errorf("process %s leads", now.name)
+		t.Errorf("process %s leads", now.Name)
 	}
 
 	leads.start()
 	leads.awaitHealth()
 	z.holds(leads, volume, want) // it says where exports are now
 	if now, rest := z.leader(); now != other || len(rest) != 1 {
-		t.Errorf("process %s leads beside %d", now.name, len(rest))
+		t.Errorf("process %s leads beside %d", now.Name, len(rest))
 	}
 }
 
@@ -141,19 +142,19 @@ func TestRefused(t *testing.T) {
 		"is not the key of the zone's other processes": {"shared_dir: shared", "shared_dir: other"},
 		"another process has the catalog open":         {"process: {name: a,", "#"},
 	} {
-		text, err := os.ReadFile(z.processes[0].config)
+		text, err := os.ReadFile(z.processes[0].Config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		own := &process{z: z, name: "b", log: &logbook{}, config: filepath.Join(z.dir, "b.yaml")}
+		own := &process{Process: program.New(binary, "b", filepath.Join(z.dir, "b.yaml")), z: z}
 		changed := strings.NewReplacer(change[0], change[1], "name: a,", "name: b,", "data-a", "data-b",
 			strings.TrimPrefix(z.processes[0].url, "http://"), "127.0.0.1:0").Replace(string(text))
-		if err := os.WriteFile(own.config, []byte(changed), 0o600); err != nil {
+		if err := os.WriteFile(own.Config, []byte(changed), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		own.start()
-		if err := own.awaitEnd(); err == nil || !strings.Contains(own.log.String(), why) {
-			t.Errorf("it ended with %v and said\n%s\nnot %q", err, own.log, why)
+		if err := own.awaitEnd(); err == nil || !strings.Contains(own.Log.String(), why) {
+			t.Errorf("it ended with %v and said\n%s\nnot %q", err, own.Log, why)
 		}
 	}
 }
@@ -212,7 +213,7 @@ func TestStoppedIsKilled(t *testing.T) {
 	}
 	writers.Wait()
 	if now, _ := z.leader(); now != other {
-		t.Errorf("process %s leads", now.name)
+		t.Errorf("process %s leads", now.Name)
 	}
 	d := z.open(other, volume)
 	defer d.Close()
@@ -250,8 +251,8 @@ func TestStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	z.await("the other process says who has the store", func() error {
-		if said := other.log.String(); !strings.Contains(said, "can't lead the zone now") ||
-			!strings.Contains(said, "process "+leads.name) {
+		if said := other.Log.String(); !strings.Contains(said, "can't lead the zone now") ||
+			!strings.Contains(said, "process "+leads.Name) {
 			return errors.New("it does not say so")
 		}
 		return nil
@@ -260,7 +261,7 @@ func TestStopped(t *testing.T) {
 	if err := leads.awaitEnd(); err == nil {
 		t.Error("a process whose work was taken over ended as if it was asked to")
 	}
-	if said := leads.log.String(); !strings.Contains(said, "was silent for too long") {
+	if said := leads.Log.String(); !strings.Contains(said, "was silent for too long") {
 		t.Error("it does not say why it ended")
 	}
 	if _, err := c.WriteAt(pattern(5), 0); err == nil {

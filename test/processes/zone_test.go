@@ -4,7 +4,6 @@
 package processes
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,13 +21,14 @@ import (
 	"kvol/test/afterwards"
 	"kvol/test/port"
 	"kvol/test/postgres"
+	"kvol/test/program"
 )
 
 // patience is for what has to happen, on a machine however busy.
 const patience = 3 * time.Minute
 
-// program is the path of the built program.
-var program string
+// binary is the path of the built program.
+var binary string
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -46,11 +45,8 @@ func run(m *testing.M) (int, error) {
 		return 1, err
 	}
 	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "kvol")
-	build := exec.Command("go", "build", "-o", program, "kvol/cmd/kvol")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build: %w\n%s", err, out)
+	if binary, err = program.Build(dir); err != nil {
+		return 1, err
 	}
 	return m.Run(), nil
 }
@@ -96,34 +92,11 @@ type zone struct {
 	secrets   []string     // that no log may have
 }
 
-// process is one of them. Its fields but log belong to the test's goroutine.
+// process is one of them. It belongs to the test's goroutine, but for its log.
 type process struct {
-	z      *zone
-	name   string
-	url    string
-	config string
-	cmd    *exec.Cmd
-	ended  chan struct{}
-	exit   error // once ended is closed
-	log    *logbook
-}
-
-// logbook is what a process wrote, of all its runs.
-type logbook struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logbook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logbook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+	*program.Process
+	z   *zone
+	url string
 }
 
 // newZone starts PostgreSQL and processes of the given names on a store; "%s" in
@@ -158,12 +131,12 @@ func emptyZone(t *testing.T, name string, server *postgres.Server) *zone {
 		for _, p := range z.processes {
 			p.kill()
 			for _, secret := range z.secrets {
-				if strings.Contains(p.log.String(), secret) {
-					t.Errorf("the log of %s of %s has the secret %s", p.name, z.name, secret)
+				if strings.Contains(p.Log.String(), secret) {
+					t.Errorf("the log of %s of %s has the secret %s", p.Name, z.name, secret)
 				}
 			}
 			if t.Failed() {
-				t.Logf("log of %s of %s:\n%s", p.name, z.name, p.log)
+				t.Logf("log of %s of %s:\n%s", p.Name, z.name, p.Log)
 			}
 		}
 	})
@@ -190,13 +163,13 @@ func (z *zone) add(name string, with plan) *process {
 		with.store = fmt.Sprintf(with.store, z.dir)
 	}
 	address := port.Address(z.t)
-	p := &process{z: z, name: name, url: "http://" + address, log: &logbook{}, config: filepath.Join(z.dir, name+".yaml")}
+	p := &process{Process: program.New(binary, name, filepath.Join(z.dir, name+".yaml")), z: z, url: "http://" + address}
 	if with.tls {
 		p.url = "https://" + address
 	}
 	text := fmt.Sprintf(settings, name, address, with.exports, z.database, with.lease, with.store, z.name, with.typeID,
 		with.more, with.process)
-	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(p.Config, []byte(text), 0o600); err != nil {
 		z.t.Fatal(err)
 	}
 	z.processes = append(z.processes, p)
@@ -219,64 +192,35 @@ const embedded = `{name: main, driver: logstore, dir: "%s/main", segment_mib: 8,
 
 func (p *process) start() {
 	p.z.t.Helper()
-	p.cmd = exec.Command(program, "serve", "--config", p.config, "--log-level", "debug")
-	p.cmd.Stderr = p.log
-	p.ended = make(chan struct{})
-	if err := p.cmd.Start(); err != nil {
-		p.z.t.Fatal(err)
-	}
-	p.z.note(p.name, p.cmd)
-	go func(cmd *exec.Cmd, ended chan struct{}) {
-		p.exit = cmd.Wait()
-		close(ended)
-	}(p.cmd, p.ended)
-}
-
-// note writes a program's pid down, for who clears up behind a test that was killed.
-func (z *zone) note(name string, cmd *exec.Cmd) {
-	z.t.Helper()
-	err := os.WriteFile(filepath.Join(z.dir, name+".pid"), fmt.Appendln(nil, cmd.Process.Pid), 0o600)
-	if err != nil {
-		z.t.Fatal(err)
-	}
+	p.Start(p.z.t)
 }
 
 // signal sends a signal to the process alone.
 func (p *process) signal(s syscall.Signal) {
 	p.z.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		p.z.t.Fatal(err)
-	}
+	p.Signal(p.z.t, s)
 }
 
 // kill ends it at once.
-func (p *process) kill() {
-	if p.cmd == nil {
-		return
-	}
-	_ = p.cmd.Process.Signal(syscall.SIGKILL) // it may have ended
-	<-p.ended
-	p.cmd = nil
-}
+func (p *process) kill() { p.Kill() }
 
 // awaitEnd waits until it ended by itself, and returns how.
 func (p *process) awaitEnd() error {
 	p.z.t.Helper()
 	select {
-	case <-p.ended:
+	case <-p.Ended():
 	case <-time.After(patience):
-		p.z.t.Fatalf("process %s does not end", p.name)
+		p.z.t.Fatalf("process %s does not end", p.Name)
 	}
-	p.cmd = nil
-	return p.exit
+	return p.Exit()
 }
 
 func (p *process) awaitHealth() {
 	p.z.t.Helper()
-	p.z.await("process "+p.name+" answers", func() error {
+	p.z.await("process "+p.Name+" answers", func() error {
 		select {
-		case <-p.ended:
-			p.z.t.Fatalf("process %s of %s ended: %v", p.name, p.z.name, p.exit)
+		case <-p.Ended():
+			p.z.t.Fatalf("process %s of %s ended: %v", p.Name, p.z.name, p.Exit())
 		default:
 		}
 		asks := http.DefaultClient
@@ -339,7 +283,7 @@ func (z *zone) leader() (leads *process, others []*process) {
 	z.await("a process leads", func() error {
 		var asked *process
 		for _, p := range z.processes {
-			if p.cmd != nil {
+			if p.Runs() {
 				asked = p
 			}
 		}
@@ -349,9 +293,9 @@ func (z *zone) leader() (leads *process, others []*process) {
 		}
 		leads, others = nil, nil
 		for _, p := range z.processes {
-			i := slices.IndexFunc(all, func(c client.Process) bool { return c.Name == p.name && c.State == "serving" })
+			i := slices.IndexFunc(all, func(c client.Process) bool { return c.Name == p.Name && c.State == "serving" })
 			switch {
-			case i < 0 || p.cmd == nil || all[i].PID != p.cmd.Process.Pid:
+			case i < 0 || !p.Runs() || all[i].PID != p.PID():
 			case slices.Contains(all[i].Duties, "lead"):
 				leads = p
 			default:
@@ -403,7 +347,7 @@ func (z *zone) command(p *process, user string, args ...string) string {
 	z.t.Helper()
 	ctx, cancel := context.WithTimeout(z.t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = append(os.Environ(), "OS_AUTH_URL="+p.url+"/identity/v3", "OS_USERNAME="+user,
 		"OS_PASSWORD=a long password", "OS_PROJECT_NAME=blue", "OS_REGION_NAME="+z.name)
 	out, err := cmd.CombinedOutput()
