@@ -86,9 +86,6 @@ type asked struct {
 func (s *Service) bid(ctx context.Context, volumes []foreign, rule rivals.Rule) (
 	won map[foreign]rivals.Outcome, release func(), err error,
 ) {
-	if err := s.book(ctx, func(*peerBook) {}); err != nil { // policies are looked up in it
-		return nil, nil, err
-	}
 	s.contest.enter(volumes, s.now())
 	release = func() { s.contest.leave(volumes) }
 	won = map[foreign]rivals.Outcome{}
@@ -124,11 +121,7 @@ func (s *Service) lookRivals(ctx context.Context, volumes []foreign, rule rivals
 	map[foreign]rivals.Outcome, error,
 ) {
 	var all []asked
-	err := s.book(ctx, func(*peerBook) {})
-	if err != nil {
-		return nil, err
-	}
-	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		all = nil
 		for _, v := range volumes {
 			zones, err := s.rivalsOf(tx, v, rule)

@@ -140,7 +140,9 @@ func New(cfg Config) (*Service, error) {
 	for _, b := range s.backends.Backends() {
 		s.capable[false][b.Name], s.capable[true][b.Name] = s.capabilitiesOf(b, false), s.capabilitiesOf(b, true)
 	}
-	return s, nil
+	// Now, since policies are looked up within views of the catalog, which may have no
+	// connection for a second view.
+	return s, s.book(context.Background(), func(*peerBook) {})
 }
 
 // Admit returns a caller as the zone's rules are now to judge it. Front ends
