@@ -52,6 +52,25 @@ func (t *Tally) Over(off int64, before, now []byte) {
 	}
 }
 
+// OverKnown counts a block of which is known what it was: at off were length bytes
+// before that were no zeros, and Loose or not.
+func (t *Tally) OverKnown(off, length int64, wasLoose bool, now []byte) {
+	if now == nil {
+		t.Freed += length
+		return
+	}
+	t.Rewritten += length
+	if wasLoose && length == blockSize && Entropy(now) >= dense {
+		t.Scrambled += sampled * blockSize
+	}
+}
+
+// Loose reports whether a block is one of those that are looked into, and can be
+// compressed well.
+func Loose(off int64, p []byte) bool {
+	return looksInto(off) && len(p) == blockSize && Entropy(p) <= loose
+}
+
 // Plus adds what another counted.
 func (t *Tally) Plus(u Tally) {
 	t.Changed += u.Changed

@@ -92,16 +92,16 @@ type fetch struct {
 // weight is about how much memory it takes.
 func (f *fetch) weight() int64 { return 2 * min(f.Len, spanMost) }
 
-// read reads a span at both points.
-func (f *fetch) read(ctx context.Context, target, base driver.Reader) {
+// read reads a span at the target point, and at the base what is not known of it.
+func (f *fetch) read(ctx context.Context, w way) {
 	defer close(f.done)
-	if f.err = f.compare(ctx, base); f.err != nil {
+	if f.err = f.compare(ctx, w); f.err != nil {
 		return
 	}
 	var p []byte
 	if !f.extents[0].Zero {
 		p = make([]byte, f.Len)
-		if _, f.err = target.ReadAt(p, f.Off); f.err != nil {
+		if _, f.err = w.target.ReadAt(p, f.Off); f.err != nil {
 			return
 		}
 	}
@@ -110,18 +110,26 @@ func (f *fetch) read(ctx context.Context, target, base driver.Reader) {
 		if !e.Zero {
 			if data := p[e.Off-f.Off:][:e.Len]; !driver.IsZero(data) {
 				run.Data = data
-				f.plus.Add(e.Off, data)
 			}
+		}
+		if run.Data != nil {
+			w.know.add(&f.plus, e.Off, run.Data)
+		} else {
+			w.know.zero(e.Off, e.Len)
 		}
 		f.runs = append(f.runs, run)
 	}
 }
 
 // compare sums what the base has where the extents are.
-func (f *fetch) compare(ctx context.Context, base driver.Reader) error {
-	switch {
-	case base == nil:
+func (f *fetch) compare(ctx context.Context, w way) error {
+	if w.base == nil || f.recall(w.know) {
 		return nil
+	}
+	base, err := w.base.get(ctx)
+	switch {
+	case err != nil:
+		return err
 	case f.extents[0].Zero:
 		return eachData(ctx, base, f.Off, f.Len, f.less.Add)
 	}
@@ -130,6 +138,45 @@ func (f *fetch) compare(ctx context.Context, base driver.Reader) error {
 		f.less.Add(e.Off, before.at(e.Off, e.Len))
 	}
 	return err
+}
+
+// recall is compare by what is remembered, if all of it is.
+func (f *fetch) recall(know *recalled) bool {
+	var less Sum
+	for _, e := range f.extents {
+		blocks, ok := know.before(e.Off, e.Len)
+		if !ok {
+			return false
+		}
+		for _, b := range blocks {
+			less.add(b.term)
+		}
+	}
+	f.less = less
+	return true
+}
+
+// later is a point that is opened when somebody needs it. It is for many goroutines
+// at once, but for close.
+type later struct {
+	driver driver.Driver
+	ref    driver.SnapshotRef
+	once   sync.Once
+	r      driver.Reader
+	err    error
+}
+
+func (l *later) get(ctx context.Context) (driver.Reader, error) {
+	l.once.Do(func() { l.r, l.err = l.driver.OpenSnapshot(ctx, l.ref) })
+	return l.r, l.err
+}
+
+// close closes it, if it was opened. A nil one was not.
+func (l *later) close() error {
+	if l == nil || l.r == nil {
+		return nil
+	}
+	return l.r.Close()
 }
 
 // read is what a reader has in a range, up to its end.
@@ -154,18 +201,21 @@ func (r read) at(off, length int64) []byte {
 	return r.p[from:min(from+length, int64(len(r.p)))]
 }
 
-// deltaAhead is Delta for a store that is far away: it reads up to depth spans at
-// once and hands their runs on in order.
-func deltaAhead(
-	ctx context.Context,
-	all iter.Seq2[driver.Extent, error],
-	target, base driver.Reader,
-	sum Sum,
-	depth int,
-	each func(Run) error,
-) (Sum, error) {
+// way is where a step is read from.
+type way struct {
+	target driver.Reader
+	base   *later    // nil for a whole copy
+	know   *recalled // nil where nothing is remembered
+	depth  int
+}
+
+// deltaAhead is Delta for a store that is far away: it reads several spans at once
+// and hands their runs on in order.
+func deltaAhead(ctx context.Context, all iter.Seq2[driver.Extent, error], w way, sum Sum, each func(Run) error) (
+	Sum, error,
+) {
 	ctx, cancel := context.WithCancel(ctx)
-	queue, room := make(chan *fetch, depth), semaphore.NewWeighted(aheadMost)
+	queue, room := make(chan *fetch, w.depth), semaphore.NewWeighted(aheadMost)
 	var workers sync.WaitGroup
 	defer workers.Wait() // before the readers are closed
 	defer cancel()
@@ -177,7 +227,7 @@ func deltaAhead(
 				err = room.Acquire(ctx, f.weight())
 			}
 			if err == nil {
-				workers.Go(func() { f.read(ctx, target, base) })
+				workers.Go(func() { f.read(ctx, w) })
 			} else {
 				f.err = err
 				close(f.done)

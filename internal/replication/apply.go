@@ -18,7 +18,8 @@ import (
 // methods are called by one goroutine.
 type crew struct {
 	device driver.Device
-	base   driver.Reader // nil for a full copy
+	base   *later    // nil for a full copy
+	know   *recalled // what is remembered; nil for nothing
 	room   *semaphore.Weighted
 	slots  chan struct{}
 	work   sync.WaitGroup
@@ -31,8 +32,9 @@ type crew struct {
 	err   error // the first
 }
 
-func newCrew(device driver.Device, base driver.Reader, depth int) *crew {
-	return &crew{device: device, base: base, room: semaphore.NewWeighted(aheadMost), slots: make(chan struct{}, depth)}
+func newCrew(device driver.Device, base *later, know *recalled, depth int) *crew {
+	return &crew{device: device, base: base, know: know, room: semaphore.NewWeighted(aheadMost),
+		slots: make(chan struct{}, depth)}
 }
 
 // add takes a run over; its data stays the caller's.
@@ -95,10 +97,11 @@ func (c *crew) carry(ctx context.Context, runs []Run, all block.Range) {
 		}
 		tally.Wrote(r.Len, cmp.Or(r.Sent, r.Len), r.Data != nil)
 		if r.Data == nil {
+			c.know.zero(r.Off, r.Len)
 			err = c.device.Zero(r.Off, r.Len)
 			continue
 		}
-		plus.Add(r.Off, r.Data)
+		c.know.add(&plus, r.Off, r.Data)
 		_, err = c.device.WriteAt(r.Data, r.Off)
 	}
 	c.mu.Lock()
@@ -112,22 +115,52 @@ func (c *crew) carry(ctx context.Context, runs []Run, all block.Range) {
 
 // compare notes what the base has where the runs are.
 func (c *crew) compare(ctx context.Context, runs []Run, all block.Range, less *Sum, tally *churn.Tally) error {
-	if c.base == nil {
+	if c.base == nil || c.recall(runs, less, tally) {
 		return nil
 	}
+	base, err := c.base.get(ctx)
+	if err != nil {
+		return err
+	}
 	if runs[0].Data == nil {
-		return eachData(ctx, c.base, all.Off, all.Len, func(off int64, p []byte) {
+		return eachData(ctx, base, all.Off, all.Len, func(off int64, p []byte) {
 			less.Add(off, p)
 			tally.Over(off, p, nil)
 		})
 	}
-	before, err := readSpan(c.base, all)
+	before, err := readSpan(base, all)
 	for _, r := range runs {
 		p := before.at(r.Off, r.Len)
 		less.Add(r.Off, p)
 		overData(p, func(off, length int64) { tally.Over(r.Off+off, p[off:][:length], r.Data[off:][:length]) })
 	}
 	return err
+}
+
+// recall is compare by what is remembered, if all of it is.
+func (c *crew) recall(runs []Run, less *Sum, tally *churn.Tally) bool {
+	known := make([][]was, len(runs))
+	for i, r := range runs {
+		var ok bool
+		if known[i], ok = c.know.before(r.Off, r.Len); !ok {
+			return false
+		}
+	}
+	for i, r := range runs {
+		for _, b := range known[i] {
+			if b.term == (Sum{}) {
+				continue // zeros
+			}
+			less.add(b.term)
+			length := min(driver.BlockSize, r.End()-b.off)
+			if r.Data == nil {
+				tally.OverKnown(b.off, length, b.loose, nil)
+			} else {
+				tally.OverKnown(b.off, length, b.loose, r.Data[b.off-r.Off:][:length])
+			}
+		}
+	}
+	return true
 }
 
 // overData tells of the stretches of whole blocks that are not zeros.

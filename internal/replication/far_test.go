@@ -101,13 +101,133 @@ func TestFarStoreSendsTheSame(t *testing.T) {
 	}
 }
 
+// opening counts the snapshots that are opened.
+type opening struct {
+	far
+	snapshots *int
+}
+
+func (o opening) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driver.Reader, error) {
+	*o.snapshots++
+	return o.far.OpenSnapshot(ctx, ref)
+}
+
+// TestWhatIsRememberedIsNotRead: a step from the point of the one before opens that
+// one only for blocks that are not remembered, and the sum is always the same.
+func TestWhatIsRememberedIsNotRead(t *testing.T) {
+	for name, most := range map[string]int{"all": recallMost, "little": 4} {
+		t.Run(name, func(t *testing.T) {
+			d, opened := mem.New(mem.Options{}), 0
+			s := store{opening{far{d}, &opened}, "v", newRecall(), "v"}
+			s.recall.most = most
+			near := store{driver: d, volume: "v"}
+			r, want := rand.New(rand.NewPCG(3, 7)), make([]byte, 512*driver.BlockSize)
+			for i := range want {
+				want[i] = byte(r.Uint32())
+			}
+			w := newMoments(t, d, want)
+			last, lastSum := block.Point{}, Sum{}
+			for n := range 30 {
+				p := w.cut()
+				step := block.Step{Base: last, Target: p}
+				fails := n%7 == 6
+				opened = 0
+				sum, err := s.Delta(t.Context(), step, lastSum, 0, func(r Run) error {
+					if fails && r.Off > 256*driver.BlockSize {
+						return context.Canceled
+					}
+					return nil
+				})
+				// After a step that failed, only what is sent since then is remembered.
+				if reads := opened - 1; most == recallMost && 0 < n && n < 4 && reads != 0 || n%7 == 0 && n > 0 && reads == 0 {
+					t.Errorf("step %d: the base was opened %d times", n, reads)
+				}
+				if err == nil {
+					nearSum, err := near.Delta(t.Context(), step, lastSum, 0, func(Run) error { return nil })
+					if err != nil {
+						t.Fatal(err)
+					}
+					if sum != nearSum {
+						t.Fatalf("step %d: sum %x, and it is %x", n, sum, nearSum)
+					}
+					last, lastSum = p, nearSum
+				} else if !fails {
+					t.Fatal(err)
+				}
+				if n == 3 {
+					w.zero(0, 300*driver.BlockSize) // longer than a run
+				} else {
+					scatter(r, want, w.write)
+				}
+			}
+		})
+	}
+}
+
+// moments is a volume of which moments are named.
+type moments struct {
+	t   *testing.T
+	d   driver.Driver
+	dev driver.Device
+	n   int
+}
+
+func newMoments(t *testing.T, d driver.Driver, content []byte) *moments {
+	t.Helper()
+	if err := d.CreateVolume(t.Context(), "v", int64(len(content))); err != nil {
+		t.Fatal(err)
+	}
+	dev, err := d.OpenVolume(t.Context(), "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dev.Close() })
+	m := &moments{t: t, d: d, dev: dev}
+	m.write(0, content)
+	return m
+}
+
+func (m *moments) write(off int64, p []byte) {
+	m.t.Helper()
+	if _, err := m.dev.WriteAt(p, off); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *moments) zero(off, length int64) {
+	m.t.Helper()
+	if err := m.dev.Zero(off, length); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// cut names the present moment.
+func (m *moments) cut() block.Point {
+	m.t.Helper()
+	m.n++
+	p := block.Point{ID: block.PointID(fmt.Sprint("p", m.n)), Size: m.dev.Size()}
+	if err := m.d.CreateSnapshot(m.t.Context(), driver.SnapshotRef{Volume: "v", Name: p.ID}); err != nil {
+		m.t.Fatal(err)
+	}
+	return p
+}
+
 func deltaOf(t *testing.T, d driver.Driver, step block.Step, from int64) (runs []Run, sum Sum) {
 	t.Helper()
-	sum, err := store{d, "v"}.Delta(context.WithoutCancel(t.Context()), step, Sum{}, from, func(r Run) error {
-		r.Data = bytes.Clone(r.Data)
-		runs = append(runs, r)
-		return nil
-	})
+	sum, err := store{
+		driver: d,
+		volume: "v",
+	}.Delta(
+		context.WithoutCancel(t.Context()),
+		step,
+		Sum{},
+		from,
+		func(r Run) error {
+			r.Data = bytes.Clone(r.Data)
+			runs = append(runs, r)
+			return nil
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

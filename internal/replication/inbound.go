@@ -33,7 +33,7 @@ type inbound struct {
 	replica  block.Replica
 	driver   driver.Driver
 	device   driver.Device
-	base     driver.Reader // nil for a full copy
+	base     driver.Reader // nil for a full copy, and where the crew has it
 	crew     *crew         // nil where runs are carried out one after the other
 	sum      Sum
 	tally    churn.Tally
@@ -230,28 +230,47 @@ func (i *inbound) begin(tx *catalog.Tx, s block.Step) (rep block.Replica, p cata
 }
 
 // open opens what the step writes to and what it is compared with.
-func (i *inbound) open(ctx context.Context, s block.Step) (err error) {
-	if err := i.driver.ExtendVolume(ctx, i.replica.ID, s.Target.Size); err != nil {
-		return err
-	}
+func (i *inbound) open(ctx context.Context, s block.Step) error {
 	depth := depthOf(i.driver)
-	err = atOnce(depth, func() (err error) {
-		if s.Base.ID != "" {
-			i.base, err = i.driver.OpenSnapshot(ctx, i.at(s.Base))
+	var base *later
+	if s.Base.ID != "" {
+		base = &later{driver: i.driver, ref: i.at(s.Base)}
+	}
+	know, known := i.recall(s, depth)
+	err := atOnce(depth, func() error {
+		if base == nil || known {
+			return nil
 		}
+		_, err := base.get(ctx)
 		return err
 	}, func() (err error) {
-		i.device, err = i.driver.OpenVolume(ctx, i.replica.ID)
+		if i.device, err = i.driver.OpenVolume(ctx, i.replica.ID); err == nil && i.device.Size() < s.Target.Size {
+			err = i.driver.ExtendVolume(ctx, i.replica.ID, s.Target.Size)
+		}
 		return err
 	})
-	if err != nil {
-		return errors.Join(err, i.endStep())
-	}
-	if depth > 1 {
-		i.crew = newCrew(i.device, i.base, depth)
+	switch {
+	case err != nil:
+		return errors.Join(err, base.close(), i.endStep())
+	case depth > 1:
+		i.crew = newCrew(i.device, base, know, depth)
+	case base != nil:
+		i.base = base.r
 	}
 	i.step = &s
 	return nil
+}
+
+// recall is what is remembered of the step's base, in a store that is far away.
+func (i *inbound) recall(s block.Step, depth int) (know *recalled, known bool) {
+	if depth == 1 {
+		return nil, false
+	}
+	know, known = i.receiver.recall.begin(string(i.replica.ID), s.Base.ID)
+	if s.Base.ID == "" && s.Target.Size > recallWhole {
+		return nil, false
+	}
+	return know, known
 }
 
 // Write implements Target.
@@ -337,6 +356,10 @@ func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 	if err := i.settle(ctx); err != nil {
 		return i.step.Target, err
 	}
+	var know *recalled
+	if i.crew != nil {
+		know = i.crew.know
+	}
 	s, p := *i.step, i.step.Target
 	p.Root, p.Parent = i.sum.Root(p.Size), s.Base.ID
 	if err := errors.Join(i.device.Flush(), i.endStep()); err != nil {
@@ -357,6 +380,7 @@ func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 	if err != nil {
 		return p, err
 	}
+	know.done(p.ID)
 	i.receiver.noteError(i.key, nil)
 	i.observe(p.At)
 	i.receiver.thin(ctx, i.replica.ID, i.protection.Retention)
@@ -397,6 +421,7 @@ func (i *inbound) endStep() error {
 	var errs []error
 	if i.crew != nil {
 		i.crew.work.Wait()
+		errs = append(errs, i.crew.base.close())
 	}
 	if i.device != nil {
 		errs = append(errs, i.device.Close())

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -19,6 +20,9 @@ type trackKey struct {
 	volume     block.VolumeID
 	protection int64
 }
+
+// String tells links apart.
+func (k trackKey) String() string { return fmt.Sprintf("%s/%d", k.volume, k.protection) }
 
 // track is what a Sender remembers of a link between visits. Nothing of it is
 // needed after a restart.
@@ -193,6 +197,7 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 	}
 	if v.over && err == nil {
 		delete(s.tracks, t.key)
+		s.recall.forget(t.key.String())
 		s.leaveLocked(t)
 		return
 	}

@@ -153,7 +153,7 @@ func (i *inbound) bring(ctx context.Context, moment uint64) (done bool, err erro
 	if !ok {
 		return false, nil
 	}
-	copied := store{i.driver, i.key.volume}
+	copied := store{driver: i.driver, volume: i.key.volume}
 	if err = i.awaitCopy(ctx, m, moment); err == nil {
 		var target driver.Reader
 		if target, err = i.driver.OpenSnapshot(ctx, copied.ref(i.step.Target)); err == nil {
@@ -189,7 +189,7 @@ func (i *inbound) copyStep(ctx context.Context, copied store, target driver.Read
 		return unreadable{block.Errorf(block.Conflict, "the copy has point %s with %d bytes, not %d", i.step.Target.ID,
 			target.Size(), i.step.Target.Size)}
 	}
-	from := i.offset
+	from, whole := i.offset, i.step.Base.ID == ""
 	all := joined(driver.Diff(ctx, i.driver, copied.ref(i.step.Base), copied.ref(i.step.Target)))
 	for e, err := range all {
 		if err != nil {
@@ -198,7 +198,7 @@ func (i *inbound) copyStep(ctx context.Context, copied store, target driver.Read
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if e.End() <= from || e.Zero && i.base == nil {
+		if e.End() <= from || e.Zero && whole {
 			continue
 		}
 		var own error // of the replica, not of the copy
@@ -206,7 +206,7 @@ func (i *inbound) copyStep(ctx context.Context, copied store, target driver.Read
 			run := Run{Off: e.Off, Len: e.Len}
 			own = i.Write(ctx, run.after(from))
 		} else if err := sendRange(target, e.Off, e.Len, from, func(r Run) error {
-			if r.Data != nil || i.base != nil {
+			if r.Data != nil || !whole {
 				own = i.Write(ctx, r)
 			}
 			return own

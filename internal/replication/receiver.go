@@ -27,6 +27,7 @@ const (
 type Receiver struct {
 	cfg       ReceiverConfig
 	markEvery int64 // bytes
+	recall    *recall
 	broken    broke
 
 	mu     sync.Mutex // guards claims and errors
@@ -71,7 +72,7 @@ func NewReceiver(cfg ReceiverConfig) *Receiver {
 	if cfg.Patience == 0 {
 		cfg.Patience = defaultPatience
 	}
-	return &Receiver{cfg: cfg, markEvery: defaultMarkEvery, claims: map[linkKey]*claim{},
+	return &Receiver{cfg: cfg, markEvery: defaultMarkEvery, recall: newRecall(), claims: map[linkKey]*claim{},
 		errors: map[linkKey]string{}}
 }
 

@@ -232,7 +232,7 @@ func (v *relayed) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v.store = store{d, v.rep.ID}
+	v.store = store{driver: d, volume: v.rep.ID}
 	s.mu.Lock()
 	l := s.laneLocked(v.policy.Destination)
 	s.mu.Unlock()

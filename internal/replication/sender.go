@@ -34,6 +34,7 @@ type Sender struct {
 	wrap    func(Target) Target // for tests; nil for none
 	wake    chan struct{}
 	visits  sync.WaitGroup
+	recall  *recall
 	givenUp atomic.Int64 // points that targets needed
 
 	mu         sync.Mutex // guards all below, and every track and lane
@@ -72,7 +73,7 @@ func NewSender(cfg SenderConfig) *Sender {
 	if cfg.RelieveEvery == 0 {
 		cfg.RelieveEvery = relieveEvery
 	}
-	return &Sender{cfg: cfg, wake: make(chan struct{}, 1), tracks: map[trackKey]*track{},
+	return &Sender{cfg: cfg, wake: make(chan struct{}, 1), recall: newRecall(), tracks: map[trackKey]*track{},
 		lanes: map[block.Zone]*lane{}, groups: map[groupKey]map[*track]bool{}}
 }
 

@@ -25,6 +25,10 @@ type Source interface {
 type store struct {
 	driver driver.Driver
 	volume block.VolumeID
+	// recall is asked what the store's blocks were before it is, where that is far
+	// away, and remembers them under name; nil for no memory.
+	recall *recall
+	name   string
 }
 
 func (s store) ref(p block.Point) driver.SnapshotRef {
@@ -43,29 +47,24 @@ func (s store) Delta(
 	from int64,
 	emit func(Run) error,
 ) (_ Sum, err error) {
-	depth := depthOf(s.driver)
-	target, base, err := s.open(ctx, step, depth)
+	if depth := depthOf(s.driver); depth > 1 {
+		return s.deltaFar(ctx, step, sum, from, depth, emit)
+	}
+	target, err := s.driver.OpenSnapshot(ctx, s.ref(step.Target))
 	if err != nil {
 		return sum, err
 	}
-	defer func() {
-		err = errors.Join(err, target.Close())
-		if base != nil {
-			err = errors.Join(err, base.Close())
+	defer func() { err = errors.Join(err, target.Close()) }()
+	var base driver.Reader
+	if step.Base.ID != "" {
+		if base, err = s.driver.OpenSnapshot(ctx, s.ref(step.Base)); err != nil {
+			return sum, err
 		}
-	}()
-	each := func(run Run) error {
-		if run.End() <= from || (run.Data == nil && base == nil) {
-			return nil // the target has it, or begins as zeros
-		}
-		return emit(run.after(from))
+		defer func() { err = errors.Join(err, base.Close()) }()
 	}
-	all := joined(driver.Diff(ctx, s.driver, s.ref(step.Base), s.ref(step.Target)))
-	if depth > 1 {
-		return deltaAhead(ctx, all, target, base, sum, depth, each)
-	}
+	each := s.onward(step, from, emit)
 	buf := make([]byte, min(maxRun, target.Size()))
-	for e, err := range all {
+	for e, err := range s.changes(ctx, step) {
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -95,28 +94,63 @@ func (s store) Delta(
 	return sum, nil
 }
 
-// open opens a step's two points; base is nil where there is none.
-func (s store) open(ctx context.Context, step block.Step, depth int) (target, base driver.Reader, err error) {
-	if step.Base.ID == "" {
-		target, err = s.driver.OpenSnapshot(ctx, s.ref(step.Target))
-		return target, nil, err
+// changes are what differs between a step's points, in runs.
+func (s store) changes(ctx context.Context, step block.Step) iter.Seq2[driver.Extent, error] {
+	return joined(driver.Diff(ctx, s.driver, s.ref(step.Base), s.ref(step.Target)))
+}
+
+// onward emits what the target lacks: it has what lies before from, and begins as
+// zeros.
+func (s store) onward(step block.Step, from int64, emit func(Run) error) func(Run) error {
+	return func(run Run) error {
+		if run.End() <= from || (run.Data == nil && step.Base.ID == "") {
+			return nil
+		}
+		return emit(run.after(from))
+	}
+}
+
+// deltaFar is Delta for a store that is far away. The base is opened only if
+// something of it is not remembered.
+func (s store) deltaFar(
+	ctx context.Context,
+	step block.Step,
+	sum Sum,
+	from int64,
+	depth int,
+	emit func(Run) error,
+) (_ Sum, err error) {
+	know, known := s.recall.begin(s.name, step.Base.ID)
+	if step.Base.ID == "" && step.Target.Size > recallWhole {
+		know = nil
+	}
+	w := way{know: know, depth: depth}
+	if step.Base.ID != "" {
+		w.base = &later{driver: s.driver, ref: s.ref(step.Base)}
 	}
 	err = atOnce(depth, func() (err error) {
-		target, err = s.driver.OpenSnapshot(ctx, s.ref(step.Target))
+		w.target, err = s.driver.OpenSnapshot(ctx, s.ref(step.Target))
 		return err
 	}, func() (err error) {
-		base, err = s.driver.OpenSnapshot(ctx, s.ref(step.Base))
+		if w.base != nil && !known {
+			_, err = w.base.get(ctx)
+		}
 		return err
 	})
-	if err == nil {
-		return target, base, nil
-	}
-	for _, r := range []driver.Reader{target, base} {
-		if r != nil {
-			err = errors.Join(err, r.Close())
+	defer func() {
+		if w.target != nil {
+			err = errors.Join(err, w.target.Close())
 		}
+		err = errors.Join(err, w.base.close())
+	}()
+	if err != nil {
+		return sum, err
 	}
-	return nil, nil, err
+	sum, err = deltaAhead(ctx, s.changes(ctx, step), w, sum, s.onward(step, from, emit))
+	if err == nil {
+		know.done(step.Target.ID)
+	}
+	return sum, err
 }
 
 // after is the part of a run that lies at or after an offset.

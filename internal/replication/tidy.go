@@ -187,6 +187,7 @@ func (r *Receiver) remove(ctx context.Context, id block.VolumeID) (removed bool,
 	if err := d.DeleteVolume(ctx, id); err != nil && !block.Is(err, block.NotFound) {
 		return false, err
 	}
+	r.recall.forget(string(id))
 	return true, r.cfg.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.DeleteReplica(id) })
 }
 

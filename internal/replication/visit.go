@@ -165,7 +165,7 @@ func (v *visit) load(ctx context.Context) error {
 		return err
 	}
 	d, err := v.sender.cfg.Backends.Of(v.volume.Backend)
-	v.store = store{d, k.volume}
+	v.store = store{d, k.volume, v.sender.recall, v.track.key.String()}
 	return err
 }
 

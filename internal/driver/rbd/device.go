@@ -45,10 +45,6 @@ func (d *Driver) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Devi
 		return nil, err
 	}
 	defer done()
-	there, err := d.info(ctx, id)
-	if err != nil {
-		return nil, err
-	}
 	if err := d.succeed(ctx, id); err != nil {
 		return nil, err
 	}
@@ -61,10 +57,12 @@ func (d *Driver) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Devi
 		defer d.mu.Unlock()
 		v.device = nil
 	}
-	dev.size.Store(there.Size)
 	v.commands.RLock() // it is a client that nobody knows of until v.device is set
 	defer v.commands.RUnlock()
-	if dev.export, err = d.startExport(ctx, dev.image, ""); err != nil {
+	if err := dev.start(ctx); err != nil {
+		if _, looked := d.info(ctx, id); block.Is(looked, block.NotFound) {
+			return nil, looked
+		}
 		return nil, err
 	}
 	d.mu.Lock()
@@ -75,10 +73,6 @@ func (d *Driver) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Devi
 
 // OpenSnapshot implements driver.Driver.
 func (d *Driver) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driver.Reader, error) {
-	there, err := d.snapshot(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
 	if err := d.succeed(ctx, ref.Volume); err != nil {
 		return nil, err
 	}
@@ -89,17 +83,28 @@ func (d *Driver) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driv
 		defer d.mu.Unlock()
 		v.readers = slices.DeleteFunc(v.readers, func(r *device) bool { return r == dev })
 	}
-	dev.size.Store(there.Size)
 	v.commands.RLock() // who looks for clients puts it away only once it is whole
 	defer v.commands.RUnlock()
 	d.mu.Lock()
 	v.readers = append(v.readers, dev) // it keeps the snapshot from removal
 	d.mu.Unlock()
-	if dev.export, err = d.startExport(ctx, dev.image, dev.snapshot); err != nil {
+	if err := dev.start(ctx); err != nil {
 		dev.release()
+		if _, looked := d.snapshot(ctx, ref); block.Is(looked, block.NotFound) {
+			return nil, looked
+		}
 		return nil, err
 	}
 	return dev, nil
+}
+
+// start starts the first process. It knows whether the image is there, and how large
+// it is: a command that asked before would take as long as the process does.
+func (d *device) start(ctx context.Context) (err error) {
+	if d.export, err = d.d.startExport(ctx, d.image, d.snapshot); err == nil {
+		d.size.Store(d.export.Size())
+	}
+	return err
 }
 
 // Size implements driver.Device.

@@ -16,10 +16,11 @@ import (
 // longest is how long a command may take whose time grows with the volume.
 const longest = time.Hour
 
-// exactObjects is up to how many objects a difference is asked for exactly:
-// the command asks the OSDs about each. For larger volumes it takes the object
-// map, and what changed within an object is found by reading.
-const exactObjects = 1 << 16
+// exactSize is up to which size, in bytes, a volume's difference is asked for
+// exactly: the command asks the OSDs about each object, of 4 MiB as a rule. For
+// larger volumes it takes the object map, and what changed within an object is found
+// by reading.
+const exactSize = 1 << 16 * 4 << 20
 
 // Diff implements driver.Differ.
 func (d *Driver) Diff(ctx context.Context, from, to driver.SnapshotRef) iter.Seq2[driver.Extent, error] {
@@ -45,20 +46,20 @@ type change struct {
 }
 
 func (d *Driver) diff(ctx context.Context, from, to driver.SnapshotRef) ([]driver.Extent, error) {
-	end, err := d.snapshot(ctx, to)
+	all, err := d.snaps(ctx, to.Volume)
+	if err != nil {
+		return nil, err
+	}
+	end, err := find(all, to)
 	if err != nil {
 		return nil, err
 	}
 	if !from.Zero() {
-		if _, err := d.snapshot(ctx, from); err != nil {
+		if _, err := find(all, from); err != nil {
 			return nil, err
 		}
 	}
-	there, err := d.info(ctx, to.Volume)
-	if err != nil {
-		return nil, err
-	}
-	return d.calls.diff(ctx, from.Name, to, there.Objects > exactObjects, end.Size)
+	return d.calls.diff(ctx, from.Name, to, end.Size > exactSize, end.Size)
 }
 
 // parseDiff makes extents of what `rbd diff` prints.

@@ -34,6 +34,11 @@ func (d *Driver) snapshot(ctx context.Context, ref driver.SnapshotRef) (snap, er
 	if err != nil {
 		return snap{}, err
 	}
+	return find(all, ref)
+}
+
+// find finds a snapshot among all of its volume.
+func find(all []snap, ref driver.SnapshotRef) (snap, error) {
 	i := slices.IndexFunc(all, func(s snap) bool { return s.Name == string(ref.Name) })
 	if i < 0 {
 		return snap{}, block.Errorf(block.NotFound, "volume %s has no snapshot %s", ref.Volume, ref.Name)
