@@ -146,7 +146,8 @@ type Reverter interface {
 // GroupSnapshotter is a driver that can name one instant of many volumes: for
 // any two writes of which the first completed before the second began, on
 // whichever of the volumes, no snapshot has the second where another lacks the
-// first.
+// first. Where all are there it changes nothing; where some are, as a call that was
+// interrupted may leave them, all are made anew.
 type GroupSnapshotter interface {
 	CreateSnapshots(ctx context.Context, refs []SnapshotRef) error
 }

@@ -162,6 +162,22 @@ func group(r *room, d driver.GroupSnapshotter) {
 			return taken
 		})
 	}
+	taken := refs()
+	for i, ref := range taken {
+		r.write(devices[i], pattern(1, kib4), 0)
+		if i == 1 { // as a call that was interrupted leaves it
+			r.ok(r.d.CreateSnapshot(r.ctx, ref))
+		}
+	}
+	for _, dev := range devices {
+		r.write(dev, pattern(2, kib4), 0)
+	}
+	r.ok(d.CreateSnapshots(r.ctx, taken))
+	for i, ref := range taken {
+		if got := r.read(r.openSnapshot(ref), 0, kib4); !bytes.Equal(got, pattern(2, kib4)) {
+			r.Errorf("snapshot %d of a group that was there in part is of another instant", i)
+		}
+	}
 	unknown := append(refs(), driver.SnapshotRef{Volume: block.VolumeID(block.NewID()), Name: "x"})
 	r.want(block.NotFound, d.CreateSnapshots(r.ctx, unknown))
 	r.ok(d.CreateSnapshots(r.ctx, nil))

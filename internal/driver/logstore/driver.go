@@ -124,26 +124,23 @@ func (s *Store) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) erro
 }
 
 // CreateSnapshots is driver.GroupSnapshotter's: one record for all, so one
-// instant. Names that exist already stay as they are.
+// instant.
 func (s *Store) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) error {
 	return s.change(ctx, forWriting, func() error {
+		if there, err := s.groupThere(refs); err != nil || there {
+			return err
+		}
 		var list encoder
 		n := uint64(0)
 		for i, ref := range refs {
-			if ref.Name == "" {
-				return block.Errorf(block.Invalid, "a snapshot needs a name")
-			}
 			v, err := s.volume(ref.Volume)
 			if err != nil {
 				return err
 			}
-			if v.snapshots.find(ref.Name) == nil && !slices.Contains(refs[:i], ref) {
+			if !slices.Contains(refs[:i], ref) {
 				list = list.uint(v.num).text(string(ref.Name))
 				n++
 			}
-		}
-		if n == 0 {
-			return nil
 		}
 		body := append(encoder(nil).uint(n), list...)
 		if len(body) > maxBody {
@@ -151,6 +148,44 @@ func (s *Store) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) 
 		}
 		return s.commit(&header{op: opSnapshot}, body, nil, forWriting)
 	})
+}
+
+// groupThere reports whether all of a group's snapshots are there. If only some are,
+// those are removed: they are of another instant than the others will be.
+func (s *Store) groupThere(refs []driver.SnapshotRef) (bool, error) {
+	var there []driver.SnapshotRef
+	missing := false
+	for _, ref := range refs {
+		if ref.Name == "" {
+			return false, block.Errorf(block.Invalid, "a snapshot needs a name")
+		}
+		v, err := s.volume(ref.Volume)
+		switch {
+		case err != nil:
+			return false, err
+		case v.snapshots.find(ref.Name) == nil:
+			missing = true
+		case !slices.Contains(there, ref):
+			there = append(there, ref)
+		}
+	}
+	if !missing {
+		return true, nil
+	}
+	for _, ref := range there {
+		v, snap, err := s.snapshot(ref)
+		switch {
+		case err != nil:
+		case snap.readers > 0:
+			err = block.Errorf(block.Conflict, "snapshot %s is open", ref.Name)
+		default:
+			err = s.commit(&header{op: opDeleteSnapshot, volume: v.num}, encoder(nil).uint(snap.at), nil, forWriting)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // DeleteSnapshot is driver.Driver's. A snapshot that is open is a Conflict.

@@ -153,6 +153,12 @@ func (s *Store) CreateSnapshots(_ context.Context, refs []driver.SnapshotRef) er
 		group[id].mu.Lock()
 		defer group[id].mu.Unlock()
 	}
+	if slices.ContainsFunc(refs, func(ref driver.SnapshotRef) bool { return group[ref.Volume].find(ref.Name) < 0 }) {
+		for _, ref := range refs {
+			v := group[ref.Volume]
+			v.marks = slices.DeleteFunc(v.marks, func(m mark) bool { return m.name == ref.Name })
+		}
+	}
 	for _, ref := range refs {
 		group[ref.Volume].snapshotLocked(ref.Name)
 	}

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
+	"strings"
 	"syscall"
 
 	"kvol/internal/block"
@@ -19,13 +19,21 @@ type snap struct {
 	Size int64  `json:"size"`
 }
 
-// snaps lists a volume's snapshots from old to new.
+// snaps lists a volume's snapshots from old to new, without those that are yet to be
+// a group's.
 func (d *Driver) snaps(ctx context.Context, id block.VolumeID) ([]snap, error) {
+	all, err := d.allSnaps(ctx, id)
+	all = slices.DeleteFunc(all, func(s snap) bool { return strings.HasPrefix(s.Name, partPrefix) })
+	slices.SortFunc(all, func(a, b snap) int { return cmp.Compare(a.ID, b.ID) })
+	return all, err
+}
+
+// allSnaps lists a volume's snapshots in any order.
+func (d *Driver) allSnaps(ctx context.Context, id block.VolumeID) ([]snap, error) {
 	all, err := d.calls.snaps(ctx, id)
 	if block.Is(err, block.NotFound) {
 		err = block.Wrap(block.NotFound, err, "There is no volume %s in the store.", id)
 	}
-	slices.SortFunc(all, func(a, b snap) int { return cmp.Compare(a.ID, b.ID) })
 	return all, err
 }
 
@@ -62,6 +70,15 @@ func (d *Driver) Snapshots(ctx context.Context, id block.VolumeID) ([]driver.Sna
 // CreateSnapshot implements driver.Driver. Where the volume is open, the
 // command asks the process that has it to take the snapshot between two writes.
 func (d *Driver) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
+	err := d.createSnapshot(ctx, ref)
+	if errors.Is(err, syscall.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// createSnapshot fails with EEXIST.
+func (d *Driver) createSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
 	state, err := d.hostsOf(ctx, ref.Volume)
 	if err != nil {
 		return err
@@ -76,9 +93,6 @@ func (d *Driver) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 		}
 	}
 	err = d.changing(ctx, ref.Volume, func() error { return d.calls.createSnap(ctx, ref) })
-	if errors.Is(err, syscall.EEXIST) {
-		return nil
-	}
 	if err != nil || state == hostsNone {
 		return err
 	}
@@ -87,57 +101,6 @@ func (d *Driver) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 		newest = before[len(before)-1].Name
 	}
 	return d.noteSnapshot(ctx, ref, newest)
-}
-
-// CreateSnapshots implements driver.GroupSnapshotter. No write to any of the
-// volumes begins between the first snapshot and the last; those that are under
-// way end before.
-func (d *Driver) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) error {
-	for _, ref := range refs {
-		// Before any writer waits, and before any snapshot is there.
-		if _, err := d.info(ctx, ref.Volume); err != nil {
-			return err
-		}
-		state, err := d.hostsOf(ctx, ref.Volume)
-		if err != nil {
-			return err
-		}
-		if state == hostsLent {
-			return block.Errorf(block.Conflict, "Volume %s is used by hosts of the storage cluster themselves, whose writes "+
-				"don't wait for those to others.", ref.Volume)
-		}
-	}
-	defer d.still(refs)()
-	errs := make([]error, len(refs))
-	var wg sync.WaitGroup
-	for i, ref := range refs {
-		wg.Go(func() { errs[i] = d.CreateSnapshot(ctx, ref) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// still holds up all writes to the volumes of refs until it is released. The
-// gates are taken in one order, so that two groups don't wait for each other.
-func (d *Driver) still(refs []driver.SnapshotRef) (release func()) {
-	var ids []block.VolumeID
-	for _, ref := range refs {
-		ids = append(ids, ref.Volume)
-	}
-	slices.Sort(ids)
-	var held []*volume
-	for _, id := range slices.Compact(ids) {
-		d.mu.Lock()
-		v := d.of(id)
-		d.mu.Unlock()
-		v.gate.Lock()
-		held = append(held, v)
-	}
-	return func() {
-		for _, v := range held {
-			v.gate.Unlock()
-		}
-	}
 }
 
 // DeleteSnapshot implements driver.Driver.
@@ -152,6 +115,10 @@ func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 	v.looks.Lock()
 	defer v.looks.Unlock()
 	err := d.changing(ctx, ref.Volume, func() error { return d.calls.removeSnap(ctx, ref) })
+	if block.Is(err, block.NotFound) && !strings.HasPrefix(string(ref.Name), partPrefix) {
+		// It may have been on its way to be a group's.
+		err = d.changing(ctx, ref.Volume, func() error { return d.calls.removeSnap(ctx, partOf(ref)) })
+	}
 	if block.Is(err, block.NotFound) {
 		return nil
 	}
