@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"time"
-
-	"kvol/internal/block"
 )
 
 const (
@@ -157,29 +155,24 @@ func (c *Catalog) View(ctx context.Context, fn func(*Tx) error) error {
 }
 
 // begin takes a connection on which a transaction that reads has begun. The
-// database may have ended connections that were kept: it tries others then, at
-// last a new one.
+// database may have ended connections that were kept: it tries a new one then.
 func (c *Catalog) begin(ctx context.Context) (*conn, error) {
-	for kept := maxReaders; ; kept-- {
-		db, err := c.readers.take(ctx)
+	waiting, cancel := c.waiting(ctx)
+	defer cancel()
+	unopened := c.readers.failures()
+	for {
+		db, kept, err := c.readers.take(waiting, unopened)
 		if err == nil {
 			if _, err = db.exec(context.Background(), c.viewing()); err == nil {
 				return db, nil
 			}
 			_ = c.readers.give(db, false) // it is broken
 		}
-		if kept == 0 || !c.lost(err) {
+		if !kept || !c.lost(err) {
 			return nil, fmt.Errorf("begin: %w", c.reachable(err))
 		}
+		c.readers.forget()
 	}
-}
-
-// reachable gives the errors that are about the way to the database a sentence.
-func (c *Catalog) reachable(err error) error {
-	if c.lost(err) {
-		return block.Wrap(block.Unavailable, err, "The zone's catalog can't be reached, try again later.")
-	}
-	return err
 }
 
 // errUnsound says that a connection is of no more use.
@@ -204,25 +197,27 @@ func (c *Catalog) moment() time.Time { return c.now().UTC().Truncate(time.Micros
 // the transaction, so it must have no other effects than those on tx. Once fn
 // was begun, the end of ctx does not end it.
 func (c *Catalog) Update(ctx context.Context, fn func(*Tx) error) error {
+	waiting, cancel := c.waiting(ctx)
+	defer cancel()
 	pause := firstPause
 	for try := 1; ; try++ {
-		err := c.update(ctx, fn)
+		err := c.update(ctx, waiting, fn)
 		if err == nil || !c.refused(err) && !errors.Is(err, errAgain) {
 			return c.reachable(err)
 		}
 		if try == maxTries {
-			return block.Wrap(block.Unavailable, err, "The catalog is busy, try again.")
+			return busy(err)
 		}
-		if err := sleep(ctx, pause); err != nil {
-			return err
+		if sleep(waiting, pause) != nil {
+			return c.reachable(errors.Join(ended(waiting), err))
 		}
 		pause = min(2*pause, maxPause)
 	}
 }
 
-func (c *Catalog) update(ctx context.Context, fn func(*Tx) error) error {
+func (c *Catalog) update(ctx, waiting context.Context, fn func(*Tx) error) error {
 	t := &Tx{ctx: ctx, run: context.Background(), dialect: c.dialect}
-	err := c.writer.update(ctx, func(db *conn) error {
+	err := c.writer.update(waiting, func(db *conn) error {
 		t.Now, t.db = c.moment(), db
 		return c.apart(t, fn)
 	})

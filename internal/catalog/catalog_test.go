@@ -145,7 +145,7 @@ func TestPragmas(t *testing.T) {
 			t.Errorf("%s: %v, %v", suffix, info, err)
 		}
 	}
-	reader, err := c.readers.take(t.Context())
+	reader, _, err := c.readers.take(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

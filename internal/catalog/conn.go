@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // statementsKept are how many prepared statements a connection keeps. Reading a
@@ -18,6 +19,7 @@ const statementsKept = 128
 type conn struct {
 	driver driver.Conn
 	direct bool                     // statements without parameters are not prepared, and may be several in one text
+	limit  time.Duration            // of the answer to a statement; 0 for none
 	kept   map[string]*list.Element // of *statementOf, those not in use
 	order  *list.List               // most recently used first
 
@@ -35,7 +37,7 @@ func newConn(d driver.Conn, observe func(string)) *conn {
 }
 
 // take finds or makes a statement. It belongs to the caller until give.
-func (c *conn) take(query string) (*prepared, error) {
+func (c *conn) take(ctx context.Context, query string) (*prepared, error) {
 	if c.observe != nil {
 		c.observe(query)
 	}
@@ -44,11 +46,18 @@ func (c *conn) take(query string) (*prepared, error) {
 		p, _ := c.order.Remove(e).(*prepared)
 		return p, nil
 	}
-	stmt, err := c.driver.Prepare(query)
+	stmt, err := c.prepare(ctx, query)
 	if err != nil {
 		return nil, err
 	}
 	return &prepared{query, stmt}, nil
+}
+
+func (c *conn) prepare(ctx context.Context, query string) (driver.Stmt, error) {
+	if d, ok := c.driver.(driver.ConnPrepareContext); ok && c.direct { // a server may not answer
+		return d.PrepareContext(ctx, query)
+	}
+	return c.driver.Prepare(query)
 }
 
 // give keeps a statement for the next use, in the place of the one that was not
@@ -68,6 +77,12 @@ func (c *conn) give(p *prepared) error {
 
 // exec runs a statement that returns no rows, or passes over them.
 func (c *conn) exec(ctx context.Context, query string, args ...any) (driver.Result, error) {
+	ctx, done := c.within(ctx)
+	res, err := c.run(ctx, query, args)
+	return res, done(err)
+}
+
+func (c *conn) run(ctx context.Context, query string, args []any) (driver.Result, error) {
 	if direct, ok := c.driver.(driver.ExecerContext); ok && c.direct && len(args) == 0 {
 		return direct.ExecContext(ctx, query, nil)
 	}
@@ -75,7 +90,7 @@ func (c *conn) exec(ctx context.Context, query string, args ...any) (driver.Resu
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.take(query)
+	p, err := c.take(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -89,11 +104,21 @@ func (c *conn) exec(ctx context.Context, query string, args ...any) (driver.Resu
 
 // query runs a statement. The rows must be closed.
 func (c *conn) query(ctx context.Context, query string, args ...any) (*rows, error) {
+	limited, done := c.within(ctx)
+	found, err := c.find(limited, query, args)
+	if err = done(err); err != nil {
+		return nil, err
+	}
+	found.ctx = ctx
+	return found, nil
+}
+
+func (c *conn) find(ctx context.Context, query string, args []any) (*rows, error) {
 	values, err := arguments(args)
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.take(query)
+	p, err := c.take(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +135,7 @@ func (c *conn) query(ctx context.Context, query string, args ...any) (*rows, err
 			return nil, errors.Join(err, c.give(p))
 		}
 	}
-	return &rows{ctx: ctx, conn: c, of: p, found: found, at: make([]driver.Value, len(found.Columns()))}, nil
+	return &rows{conn: c, of: p, found: found, at: make([]driver.Value, len(found.Columns()))}, nil
 }
 
 // image returns the bytes of the database.
@@ -133,6 +158,9 @@ func (c *conn) load(image []byte) error {
 
 // close ends the connection and all its statements.
 func (c *conn) close() error {
+	if c.direct { // the server needs no word for each, and may not answer
+		return c.driver.Close()
+	}
 	var errs []error
 	for e := c.order.Front(); e != nil; e = e.Next() {
 		if p, ok := e.Value.(*prepared); ok {

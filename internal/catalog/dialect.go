@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"encoding/json"
+	"time"
 )
 
 // dialect is all that the SQL in this package does not say portably. The
@@ -14,6 +15,9 @@ type dialect interface {
 	connect(ctx context.Context) (*writer, *readers, error)
 	// release gives back what connect took beside the connections.
 	release() error
+	// patience is how long a transaction waits for its turn and to be tried again; 0
+	// for as long as its context lives.
+	patience() time.Duration
 	// viewing begins a transaction that reads, all of it of one moment.
 	viewing() string
 	// migration is the text of a migration, of which text is the portable one.

@@ -69,7 +69,7 @@ func (c *Catalog) wakeJobs() {
 const channel = "'kvol_' || md5(current_schema())"
 
 func (p *postgres) listen(ctx context.Context, heard func()) error {
-	config, err := p.config()
+	config, answer, err := p.config()
 	if err != nil {
 		return err
 	}
@@ -78,11 +78,7 @@ func (p *postgres) listen(ctx context.Context, heard func()) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is written on it
-	var name string
-	if err := conn.QueryRow(ctx, "SELECT "+channel).Scan(&name); err != nil {
-		return err
-	}
-	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{name}.Sanitize()); err != nil {
+	if err := subscribe(ctx, conn, answer); err != nil {
 		return err
 	}
 	heard() // of what was missed
@@ -92,6 +88,18 @@ func (p *postgres) listen(ctx context.Context, heard func()) error {
 		}
 		heard()
 	}
+}
+
+// subscribe asks to be told, and waits for the answer for as long as any may take.
+func subscribe(ctx context.Context, conn *pgx.Conn, answer time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, answer)
+	defer cancel()
+	var name string
+	if err := conn.QueryRow(ctx, "SELECT "+channel).Scan(&name); err != nil {
+		return err
+	}
+	_, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{name}.Sanitize())
+	return err
 }
 
 func (p *postgres) notify() string {

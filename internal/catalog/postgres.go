@@ -11,8 +11,8 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -28,14 +28,8 @@ type postgres struct {
 	alone  bool
 	shared bool
 
-	observe func(string) // see Options
-}
-
-// settings are those of a session that the URL does not name. The lock of a
-// process that hangs is not waited for without end, and taken from it.
-var settings = map[string]string{
-	"application_name": "kvol", "lock_timeout": "30s", "statement_timeout": "60s",
-	"idle_in_transaction_session_timeout": "30s",
+	observe func(string)  // see Options
+	answer  time.Duration // how long one may take; set by connect
 }
 
 // updating begins a transaction that writes: alone, and with all in sight that
@@ -43,22 +37,25 @@ var settings = map[string]string{
 const updating = "BEGIN ISOLATION LEVEL READ COMMITTED; " +
 	"SELECT pg_advisory_xact_lock(7309169, hashtext(current_schema()))"
 
+func (p *postgres) patience() time.Duration { return p.answer }
+
 func (*postgres) viewing() string { return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" }
 
 func (*postgres) explain() string { return "EXPLAIN " }
 
 func (p *postgres) connect(ctx context.Context) (*writer, *readers, error) {
-	c, err := p.config()
+	c, answer, err := p.config()
 	if err != nil {
 		return nil, nil, err
 	}
+	p.answer = answer
 	open := func(ctx context.Context) (*conn, error) {
 		d, err := stdlib.GetConnector(*c).Connect(ctx)
 		if err != nil {
 			return nil, err
 		}
 		opened := newConn(d, p.observe)
-		opened.direct = true
+		opened.direct, opened.limit = true, answer
 		return opened, nil
 	}
 	opening := open
@@ -72,21 +69,14 @@ func (p *postgres) connect(ctx context.Context) (*writer, *readers, error) {
 	if err := byteOrder(ctx, write); err != nil {
 		return nil, nil, errors.Join(err, write.close())
 	}
-	return newWriter(write, updating, opening), newReaders(maxReaders, open), nil
-}
-
-// config is how to connect.
-func (p *postgres) config() (*pgx.ConnConfig, error) {
-	c, err := pgx.ParseConfig(p.url)
-	if err != nil {
-		return nil, block.Errorf(block.Invalid, "the URL of the catalog can't be read") // the cause may hold a password
-	}
-	for name, value := range settings {
-		if _, given := c.RuntimeParams[name]; !given {
-			c.RuntimeParams[name] = value
+	reopen := func(ctx context.Context) (*conn, error) {
+		c, err := opening(ctx)
+		if block.Is(err, block.Conflict) { // the server may not have noticed yet that the connection before is gone
+			err = block.Wrap(block.Unavailable, err, unreachable)
 		}
+		return c, err
 	}
-	return c, nil
+	return newWriter(write, updating, reopen), newReaders(maxReaders, open), nil
 }
 
 // lockedConn opens a connection that holds the lock of the one process that may
@@ -186,8 +176,9 @@ func (*postgres) duplicate(err error) bool { return pgCode(err) == uniqueViolati
 func (*postgres) lost(err error) bool {
 	var dial *pgconn.ConnectError
 	var network *net.OpError
-	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
-		errors.Is(err, net.ErrClosed) || errors.As(err, &dial) || errors.As(err, &network) || pgconn.SafeToRetry(err) {
+	if errors.Is(err, errSilent) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) ||
+		errors.As(err, &dial) || errors.As(err, &network) || pgconn.SafeToRetry(err) {
 		return true
 	}
 	code := pgCode(err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	sqlitedb "modernc.org/sqlite"
 	sqlitelib "modernc.org/sqlite/lib"
@@ -85,6 +86,8 @@ func (s *sqlite) release() error {
 	defer func() { s.lock = nil }()
 	return s.lock.Close()
 }
+
+func (*sqlite) patience() time.Duration { return 0 }
 
 func (*sqlite) viewing() string { return "BEGIN" }
 

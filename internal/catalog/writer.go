@@ -20,17 +20,18 @@ var errAgain = errors.New("the transaction was given up with another one's")
 // commit, and none is undone by another's error. Each runs in its caller's
 // goroutine; the last one that waits commits for all.
 type writer struct {
-	begin   string                               // the statement that begins a transaction
-	reopen  func(context.Context) (*conn, error) // nil where the connection can't break
-	commit  func(func() error) error             // see Options
-	failed  func(error)                          // hears of each commit that failed, before its Updates do
-	turn    chan struct{}                        // holds a token while somebody uses the connection
-	waiting atomic.Int64                         // Updates that want the turn
+	begin    string                               // the statement that begins a transaction
+	reopen   func(context.Context) (*conn, error) // nil where the connection can't break
+	commit   func(func() error) error             // see Options
+	failed   func(error)                          // hears of each commit that failed, before its Updates do
+	turn     turn
+	unopened atomic.Int64 // connections that could not be opened, counted
 
 	// guarded by turn
-	conn   *conn // nil: it broke
-	open   *batch
-	closed bool
+	conn    *conn // nil: it broke
+	failure error // of the last connection that could not be opened
+	open    *batch
+	closed  bool
 }
 
 // batch is a transaction of several Updates.
@@ -41,14 +42,14 @@ type batch struct {
 }
 
 func newWriter(c *conn, begin string, reopen func(context.Context) (*conn, error)) *writer {
-	return &writer{conn: c, begin: begin, reopen: reopen, turn: make(chan struct{}, 1),
+	return &writer{conn: c, begin: begin, reopen: reopen,
 		commit: func(commit func() error) error { return commit() }, failed: func(error) {}}
 }
 
 // update runs fn with the connection in a transaction, and returns when what fn
 // did is committed. An error of fn undoes what fn did, no more. errAgain, and
 // what the database says when it can't begin or commit, mean that nothing
-// happened.
+// happened. ctx bounds the wait for the turn.
 func (w *writer) update(ctx context.Context, fn func(*conn) error) error {
 	b, err := w.join(ctx, fn)
 	if b == nil {
@@ -64,21 +65,19 @@ func (w *writer) update(ctx context.Context, fn func(*conn) error) error {
 // join runs fn as a member of a batch, which is nil where there is nothing to
 // wait for.
 func (w *writer) join(ctx context.Context, fn func(*conn) error) (*batch, error) {
-	w.waiting.Add(1)
-	w.turn <- struct{}{}
-	w.waiting.Add(-1)
-	defer func() {
-		w.settle(false)
-		<-w.turn
-	}()
+	unopened := w.unopened.Load()
+	if err := w.turn.take(ctx); err != nil {
+		return nil, err
+	}
+	defer w.next()
 	if w.closed {
 		return nil, errClosed
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, ended(ctx)
 	}
 	if w.open == nil {
-		if err := w.start(ctx); err != nil {
+		if err := w.start(ctx, unopened); err != nil {
 			return nil, fmt.Errorf("begin: %w", err)
 		}
 		w.open = &batch{done: make(chan struct{})}
@@ -91,8 +90,24 @@ func (w *writer) join(ctx context.Context, fn func(*conn) error) (*batch, error)
 	return b, err
 }
 
-// start begins a transaction, on a new connection where the old one broke.
-func (w *writer) start(ctx context.Context) (err error) {
+// next hands the turn to who waits for it, and joins the batch. It is committed
+// where nobody does, and when it is large.
+func (w *writer) next() {
+	if w.open != nil && w.open.members >= batchLimit {
+		w.settle()
+	}
+	if w.turn.hand() {
+		return
+	}
+	w.settle()
+	w.turn.leave()
+}
+
+// start begins a transaction, on a new connection where the old one broke. unopened
+// is how many could not be when the caller began to wait: where another one
+// could not since, he need not try, so that those who wait for a database that does
+// not answer don't wait one after another.
+func (w *writer) start(ctx context.Context, unopened int64) (err error) {
 	if w.conn != nil {
 		if err = w.do(w.begin); err == nil || w.reopen == nil {
 			return err
@@ -103,8 +118,12 @@ func (w *writer) start(ctx context.Context) (err error) {
 		}
 		w.drop()
 	}
-	if w.conn, err = w.reopen(ctx); err != nil {
-		w.conn = nil
+	if w.unopened.Load() != unopened {
+		return w.failure
+	}
+	if w.conn, err = w.reopen(context.WithoutCancel(ctx)); err != nil { // others wait for it too
+		w.conn, w.failure = nil, err
+		w.unopened.Add(1)
 		return err
 	}
 	return w.do(w.begin)
@@ -140,11 +159,10 @@ func (w *writer) member(fn func(*conn) error) error {
 	return nil
 }
 
-// settle commits the batch: where nobody waits to join it, where it is large,
-// and when it must.
-func (w *writer) settle(now bool) {
+// settle commits the batch, if one is open.
+func (w *writer) settle() {
 	b := w.open
-	if b == nil || !now && w.waiting.Load() > 0 && b.members < batchLimit {
+	if b == nil {
 		return
 	}
 	w.open = nil
@@ -174,25 +192,29 @@ func (w *writer) giveUp() {
 
 // view lends the connection to fn for reading, for a catalog that has no other.
 func (w *writer) view(ctx context.Context, fn func(*conn) error) error {
-	w.turn <- struct{}{}
-	defer func() { <-w.turn }()
+	if err := w.turn.take(ctx); err != nil {
+		return err
+	}
+	defer w.turn.leave()
 	if w.closed {
 		return errClosed
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w.settle(true)
+	w.settle()
 	return fn(w.conn)
 }
 
 func (w *writer) close() error {
-	w.turn <- struct{}{}
-	defer func() { <-w.turn }()
+	if err := w.turn.take(context.Background()); err != nil {
+		return err
+	}
+	defer w.turn.leave()
 	if w.closed {
 		return nil
 	}
-	w.settle(true)
+	w.settle()
 	w.closed = true
 	if w.conn == nil {
 		return nil
