@@ -25,7 +25,7 @@ type command struct {
 func (d *Driver) rbd(args ...string) command {
 	limit := seconds(d.o.Timeout)
 	return command{"rbd", append([]string{"--conf", d.o.Conf, "--id", d.o.User,
-		"--client_mount_timeout", limit, "--rados_osd_op_timeout", limit}, args...)}
+		"--client_mount_timeout", limit, "--rados_mon_op_timeout", limit, "--rados_osd_op_timeout", limit}, args...)}
 }
 
 // seconds is how Ceph takes a duration.

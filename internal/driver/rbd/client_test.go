@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
@@ -61,6 +63,28 @@ func clientOnBlocklist(t *testing.T, c *ceph.Cluster) {
 	holds(t, dev, want)
 	if again := watchers(t, c, d, id); len(again) != 1 || again[0] == all[0] {
 		t.Errorf("the clients are %v", again)
+	}
+}
+
+// clientHangs: a request that the process behind an open volume does not answer fails
+// nevertheless, and so the volume can be closed; the next calls find another one.
+func clientHangs(t *testing.T, c *ceph.Cluster) {
+	d := open(t, c, rbd.Options{IOTimeout: 5 * time.Second, Stall: time.Second})
+	dev := opened(t, d, volume(t, d, 4))
+	want := write(t, dev, 1)
+	for _, pid := range clients(t) {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := dev.WriteAt(make([]byte, kib4), kib4)
+	unavailable(t, "a write by a process that hangs", err)
+	holds(t, dev, want)
+	if err := dev.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if pids := clients(t); len(pids) != 0 {
+		t.Errorf("after the close there are processes: %v", pids)
 	}
 }
 

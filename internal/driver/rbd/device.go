@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/client/nbd"
@@ -135,8 +136,17 @@ func (d *device) Zero(off, length int64) error {
 	if err := driver.CheckRange(off, length, d.Size()); err != nil {
 		return err
 	}
-	return d.change(func(e *program.Export) error { return e.WriteZeroes(off, length, true) })
+	for end := off + length; off < end; off += zeroedAtOnce {
+		err := d.change(func(e *program.Export) error { return e.WriteZeroes(off, min(zeroedAtOnce, end-off), true) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// zeroedAtOnce bounds what one request asks of the cluster: 256 objects.
+const zeroedAtOnce = int64(block.GiB)
 
 // Flush implements driver.Device.
 func (d *device) Flush() error { return d.with((*program.Export).Flush) }
@@ -190,7 +200,10 @@ func (d *device) with(do func(*program.Export) error) error {
 		d.mu.RUnlock()
 		return block.Wrap(block.Unavailable, os.ErrClosed, silent)
 	}
+	// Who waits for an answer keeps the device from being closed.
+	watchdog := time.AfterFunc(d.d.o.IOTimeout+d.d.o.Stall, e.Kill)
 	err := do(e) // EINVAL is how NBD says all that it has no word for, time-outs too
+	watchdog.Stop()
 	d.mu.RUnlock()
 	if err == nil {
 		return nil

@@ -27,6 +27,10 @@ type Options struct {
 	// IOTimeout is how long a read or write waits for the cluster before it
 	// fails with Unavailable; default 30 s. The host behind it sees EIO then.
 	IOTimeout time.Duration
+	// Stall is for how much longer than IOTimeout a request may be under way, as one
+	// is that waits for a dead client's lock, before the client process that does not
+	// answer it is killed; default 60 s.
+	Stall time.Duration
 	// Hosts says how hosts use the images themselves; nil: they don't, and every
 	// byte goes through this process. The namespace is the default one then, since
 	// os-brick has no words for others.
@@ -54,6 +58,9 @@ func (o *Options) defaults() {
 	}
 	if o.IOTimeout == 0 {
 		o.IOTimeout = 30 * time.Second
+	}
+	if o.Stall == 0 {
+		o.Stall = time.Minute
 	}
 	if o.Hosts != nil {
 		hosts := *o.Hosts

@@ -37,6 +37,7 @@ func (d *Driver) qemuName(image, snapshot string) string {
 	}
 	b.WriteString(":id=" + quote(d.o.User) + ":conf=" + quote(d.o.Conf))
 	b.WriteString(":client_mount_timeout=" + seconds(d.o.Timeout))
+	b.WriteString(":rados_mon_op_timeout=" + seconds(d.o.IOTimeout)) // as the blocklist's, when a lock is broken
 	b.WriteString(":rados_osd_op_timeout=" + seconds(d.o.IOTimeout))
 	return b.String()
 }

@@ -146,7 +146,7 @@ const mirroringObject = "rbd_mirroring"
 func (d *Driver) mirrors(ctx context.Context) (map[string]bool, error) {
 	limit := seconds(d.o.Timeout)
 	args := []string{"--conf", d.o.Conf, "--id", d.o.User, "--client_mount_timeout", limit,
-		"--rados_osd_op_timeout", limit, "--pool", d.o.Pool}
+		"--rados_mon_op_timeout", limit, "--rados_osd_op_timeout", limit, "--pool", d.o.Pool}
 	if d.o.Namespace != "" {
 		args = append(args, "--namespace", d.o.Namespace)
 	}
