@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -33,7 +34,7 @@ func (r *room) histories(again func() driver.Driver) {
 	}
 	for seed := range uint64(seeds) {
 		h := &history{room: r, rnd: rand.New(rand.NewPCG(seed, 4096)), seed: seed, again: again}
-		for range historySteps {
+		for range cmp.Or(r.steps, historySteps) {
 			h.step()
 		}
 		h.end()

@@ -37,6 +37,7 @@ func RunCostly(t *testing.T, open func(t *testing.T) driver.Driver) {
 type effort struct {
 	rounds int // snapshots of a group under writers
 	seeds  int // random histories, unless SeedsVariable says more
+	steps  int // of each history; 0: historySteps
 }
 
 func run(t *testing.T, open func(t *testing.T) driver.Driver, e effort) {
@@ -63,10 +64,26 @@ func run(t *testing.T, open func(t *testing.T) driver.Driver, e effort) {
 // now and then. open gives the store that lies in dir; RunReopen closes it.
 func RunReopen(t *testing.T, open func(t *testing.T, dir string) driver.Driver) {
 	t.Helper()
+	reopen(t, open, effort{seeds: 8})
+}
+
+// RunReopenCostly is RunReopen with one history, in which the store is opened at
+// least twice.
+func RunReopenCostly(t *testing.T, open func(t *testing.T, dir string) driver.Driver) {
+	t.Helper()
+	reopen(t, open, effort{seeds: 1, steps: 45})
+}
+
+func reopen(t *testing.T, open func(t *testing.T, dir string) driver.Driver, e effort) {
+	t.Helper()
 	dir := t.TempDir()
-	again := func() driver.Driver { return open(t, dir) }
-	r := &room{T: t, d: again(), ctx: t.Context(), effort: effort{seeds: 8}}
+	opened := 0
+	again := func() driver.Driver { opened++; return open(t, dir) }
+	r := &room{T: t, d: again(), ctx: t.Context(), effort: e}
 	r.histories(again)
+	if opened < 2 {
+		t.Errorf("the store was opened %d times", opened)
+	}
 	r.ok(r.d.Close())
 }
 

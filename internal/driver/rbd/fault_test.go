@@ -162,56 +162,6 @@ func back(t *testing.T, dev driver.Device) {
 	}
 }
 
-// leastRights runs everything a store does as a user with the rights that
-// docs/operating.md asks for, and wants other namespaces out of its reach.
-func leastRights(t *testing.T, c *ceph.Cluster) {
-	admin := open(t, c, rbd.Options{})
-	other := volume(t, admin, 1)
-	namespace := block.NewID()
-	c.Run(t, "rbd", "namespace", "create", "rbd/"+namespace)
-	keyring := c.Run(t, "ceph", "auth", "get-or-create", "client.kvol", "mon", "profile rbd",
-		"osd", "profile rbd pool=rbd namespace="+namespace, "mgr", "profile rbd pool=rbd namespace="+namespace)
-	conf := asUser(t, c, keyring)
-	d, err := rbd.Open(t.Context(), rbd.Options{Conf: conf, User: "kvol", Namespace: namespace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	id := volume(t, d, 4)
-	dev := opened(t, d, id)
-	want := write(t, dev, 7)
-	ref := driver.SnapshotRef{Volume: id, Name: "s"}
-	clone := block.VolumeID(block.NewID())
-	for what, err := range map[string]error{
-		"snapshot": d.CreateSnapshot(t.Context(), ref), "extend": d.ExtendVolume(t.Context(), id, 8*kib4),
-	} {
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-	}
-	if err := d.CloneSnapshot(t.Context(), clone, ref, 8*kib4); err != nil {
-		t.Fatal(err)
-	}
-	holds(t, opened(t, d, clone), want)
-	if _, err := d.Capacity(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := dev.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.DeleteVolume(t.Context(), id); err != nil { // to the trash: the clone stands on it
-		t.Fatal(err)
-	}
-	stranger, err := rbd.Open(t.Context(), rbd.Options{Conf: conf, User: "kvol", Namespace: ""})
-	if err == nil {
-		defer stranger.Close()
-		_, err = stranger.OpenVolume(t.Context(), other)
-	}
-	if err == nil {
-		t.Error("the user reaches another namespace")
-	}
-}
-
 // asUser writes a configuration with another keyring.
 func asUser(t *testing.T, c *ceph.Cluster, keyring string) string {
 	t.Helper()

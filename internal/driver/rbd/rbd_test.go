@@ -33,8 +33,10 @@ func TestOnCeph(t *testing.T) {
 	t.Run("Driver", func(t *testing.T) {
 		drivertest.RunCostly(t, func(t *testing.T) driver.Driver { return open(t, c, rbd.Options{}) })
 	})
+	t.Run("Reopened", func(t *testing.T) { reopened(t, c) })
 	t.Run("Client killed", func(t *testing.T) { clientKilled(t, c) })
 	t.Run("Client on the blocklist", func(t *testing.T) { clientOnBlocklist(t, c) })
+	t.Run("Client hangs", func(t *testing.T) { clientHangs(t, c) })
 	t.Run("Keyring away", func(t *testing.T) { keyringAway(t, c) })
 	t.Run("Least rights", func(t *testing.T) { leastRights(t, c) })
 	t.Run("Nothing is left", func(t *testing.T) { nothingIsLeft(t, c) })
@@ -50,4 +52,17 @@ func TestOnCeph(t *testing.T) {
 	t.Run("Lock comes back", func(t *testing.T) { lockComesBack(t, c) })
 	t.Run("Cut anew", func(t *testing.T) { cutAnew(t, c) })
 	t.Run("Cluster hangs", func(t *testing.T) { clusterHangs(t, c) })
+}
+
+// reopened plays a random history on a store that is closed and opened again.
+func reopened(t *testing.T, c *ceph.Cluster) {
+	namespace := block.NewID()
+	c.Run(t, "rbd", "namespace", "create", "rbd/"+namespace)
+	drivertest.RunReopenCostly(t, func(t *testing.T, _ string) driver.Driver {
+		d, err := rbd.Open(t.Context(), rbd.Options{Conf: c.Conf(), Namespace: namespace})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	})
 }
