@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"slices"
+
 	"kvol/internal/block"
 )
 
@@ -84,19 +86,44 @@ func (tx *Tx) Places() ([]Place, error) {
 		UNION ALL SELECT volume_id, backend, '', TRUE, FALSE FROM drill_clones`)
 }
 
-// KnownSnapshot reports whether anything in the catalog speaks of a snapshot of
-// a volume in its store: of a tenant's, of replication, of a backup, of a move
-// to another zone, or of what only a stale volume has.
-func (tx *Tx) KnownSnapshot(volume block.VolumeID, name block.PointID) (bool, error) {
-	held, err := tx.Held(volume, name)
-	if err != nil || held {
-		return held, err
+// maxKnown is of how many snapshots it is found out by one statement whether they
+// are known.
+const maxKnown = 500
+
+// KnownSnapshots tells of which snapshots, each of a volume in its store, anything
+// in the catalog speaks: of a tenant's, of replication, of a backup, of a move to
+// another zone, or of what only a stale volume has.
+func (tx *Tx) KnownSnapshots(all []Cut) (map[Cut]bool, error) {
+	known := make(map[Cut]bool, len(all))
+	of, is := tx.oneOf("volume_id", "$1"), tx.oneOf("id", "$2")
+	query := `SELECT volume_id, name FROM pins WHERE ` + of + `
+		UNION SELECT volume_id, name FROM released_snapshots WHERE ` + of + `
+		UNION SELECT volume_id, point_id FROM cuts WHERE ` + of + `
+		UNION SELECT '', id FROM snapshots WHERE ` + is + `
+		UNION SELECT '', id FROM backups WHERE ` + is + `
+		UNION SELECT '', id FROM volumes WHERE ` + is + `
+		UNION SELECT volume_id, stale ->> '$.undo' FROM stale_primaries WHERE ` + of + `
+		UNION SELECT volume_id, failover ->> '$.last' FROM failovers WHERE ` + of + ` AND
+			failover ->> '$.phase' NOT IN ('done', 'back')`
+	for page := range slices.Chunk(all, maxKnown) {
+		volumes, names := make([]block.VolumeID, len(page)), make([]block.PointID, len(page))
+		for i, c := range page {
+			volumes[i], names[i] = c.Volume, c.Point
+		}
+		found, err := collect(tx, func(row scanner) (c Cut, err error) {
+			err = row.Scan(&c.Volume, nullable(&c.Point))
+			return c, err
+		}, query, jsonText(volumes), jsonText(names))
+		if err != nil {
+			return nil, err
+		}
+		said := make(map[Cut]bool, len(found))
+		for _, c := range found {
+			said[c] = true
+		}
+		for _, c := range page {
+			known[c] = said[c] || said[Cut{Point: c.Point}]
+		}
 	}
-	var n int64
-	err = tx.queryRow(`SELECT (SELECT COUNT(*) FROM snapshots WHERE id = $2) +
-		(SELECT COUNT(*) FROM backups WHERE id = $2) + (SELECT COUNT(*) FROM volumes WHERE id = $2) +
-		(SELECT COUNT(*) FROM stale_primaries WHERE volume_id = $1 AND stale ->> '$.undo' = $2) +
-		(SELECT COUNT(*) FROM failovers WHERE volume_id = $1 AND failover ->> '$.last' = $2 AND
-			failover ->> '$.phase' NOT IN ('done', 'back'))`, string(volume), string(name)).Scan(&n)
-	return n > 0, err
+	return known, nil
 }

@@ -66,12 +66,25 @@ func (e *examination) strangers(tx *catalog.Tx, all []inStore) error {
 		b, ok := e.s.backends.Backend(known[s.volume].Backend)
 		homes[s.volume] = homes[s.volume] || ok && b.Store == s.store
 	}
+	snapshots, err := e.knownSnapshots(tx, all, known)
+	if err != nil {
+		return err
+	}
+	marks, err := tx.ReplicaMarks()
+	if err != nil {
+		return err
+	}
+	mirrored := make(map[block.VolumeID]bool, len(marks)) // of which a cluster may keep a copy here
+	for _, m := range marks {
+		mirrored[m.Source] = true
+	}
 	for _, s := range all {
 		p, ok := known[s.volume]
 		busy := e.live[string(s.volume)] || e.live[moveEnd(s.volume)]
 		home, _ := e.s.backends.Backend(p.Backend)
 		switch {
 		case busy:
+		case !ok && mirrored[s.volume]:
 		case !ok:
 			if of, err := tx.ReencryptedAs(s.volume); !block.Is(err, block.NotFound) {
 				if err != nil {
@@ -79,11 +92,6 @@ func (e *examination) strangers(tx *catalog.Tx, all []inStore) error {
 				}
 				e.leftCopy(s, of)
 				continue
-			}
-			if copied, err := tx.Replicates(s.volume); err != nil {
-				return err
-			} else if copied {
-				continue // its cluster keeps it
 			}
 			e.add(ailment{Finding: block.Finding{Kind: block.FindOrphanVolume, Volume: s.volume, Store: s.store,
 				Text: fmt.Sprintf("Store %s has a volume %s that is in no list of this zone, unmanaged or left over.", s.store,
@@ -93,9 +101,7 @@ func (e *examination) strangers(tx *catalog.Tx, all []inStore) error {
 		case home.Store != s.store:
 			e.elsewhere(s, p, homes[s.volume])
 		case !p.Replica: // of replicas the receiver takes care
-			if err := e.unknownSnapshots(tx, s, p); err != nil {
-				return err
-			}
+			e.unknownSnapshots(s, p, snapshots)
 		}
 	}
 	return nil
@@ -141,18 +147,31 @@ func (s *Service) dropCopy(tx *catalog.Tx, of inStore) error {
 	return enqueue(tx, jobMoveEnd, moveEnd(v.ID), moveEndArgs{Volume: v.ID, From: of.backend, To: v.Backend})
 }
 
+// knownSnapshots tells which snapshots in stores anything in the catalog speaks of:
+// those of volumes, as the receiver takes care of replicas'.
+func (e *examination) knownSnapshots(tx *catalog.Tx, all []inStore, places map[block.VolumeID]catalog.Place) (
+	map[catalog.Cut]bool, error,
+) {
+	var cuts []catalog.Cut
+	for _, s := range all {
+		if p, ok := places[s.volume]; !ok || p.Replica {
+			continue
+		}
+		for _, name := range s.snapshots {
+			cuts = append(cuts, catalog.Cut{Volume: s.volume, Point: name})
+		}
+	}
+	return tx.KnownSnapshots(cuts)
+}
+
 // unknownSnapshots looks at the snapshots of a volume in its store.
-func (e *examination) unknownSnapshots(tx *catalog.Tx, s inStore, p catalog.Place) error {
+func (e *examination) unknownSnapshots(s inStore, p catalog.Place, known map[catalog.Cut]bool) {
 	moves := movePoints(s.volume)
 	for _, name := range s.snapshots {
 		if e.live[string(name)] || slices.Contains(moves[:], name) {
 			continue
 		}
-		known, err := tx.KnownSnapshot(s.volume, name)
-		if err != nil {
-			return err
-		}
-		if !known {
+		if !known[catalog.Cut{Volume: s.volume, Point: name}] {
 			e.add(ailment{Finding: block.Finding{Kind: block.FindUnknown, Volume: s.volume, Project: p.Project, Point: name,
 				Store: s.store, Text: fmt.Sprintf("Store %s has a snapshot %s of volume %s that is in no list of this zone.",
 					s.store, name, s.volume),
@@ -160,5 +179,4 @@ func (e *examination) unknownSnapshots(tx *catalog.Tx, s inStore, p catalog.Plac
 					"delete it there."}})
 		}
 	}
-	return nil
 }

@@ -69,7 +69,14 @@ func (l *lab) health(ctx context.Context) error {
 		}
 	}
 	for name, s := range map[string]*control.Service{"source": source, "target": target} {
-		err := l.times("writing down what was measured of all links at the "+name, 1, func(int) error {
+		err := l.times("a visit of the doctor at the "+name, 1, func(int) error {
+			_, err := s.Doctor(ctx, operator)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		err = l.times("writing down what was measured of all links at the "+name, 1, func(int) error {
 			over, end := context.WithCancel(ctx)
 			end() // the watchdog writes it down when it is told to go
 			return s.RunHealth(over)
