@@ -79,7 +79,7 @@ func TestOpenStack(t *testing.T) {
 		{"tokens", tokens}, {"scopes", scopes}, {"service tokens", serviceTokens},
 		{"application credentials", applicationCredentials}, {"revocation", revocation},
 		{"keystone away", keystoneAway}, {"kvol's own token", ownToken},
-		{"images", images}, {"unfit", unfit}, {"attacks", attacks}, {"image failures", imageFailures},
+		{"images", images}, {"unfit", unfit}, {"taken", taken}, {"attacks", attacks}, {"image failures", imageFailures},
 		{"kvol dies", kvolDies}, {"glance dies", glanceDies}, {"journey", journey},
 	} {
 		t.Run(part.name, func(t *testing.T) {

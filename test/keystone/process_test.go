@@ -55,6 +55,12 @@ type process struct {
 // process starts a zone like c's, with nothing in it yet.
 func (c *cloud) process() *process {
 	c.Helper()
+	return c.processOf(config)
+}
+
+// processOf starts a zone of another configuration.
+func (c *cloud) processOf(config string) *process {
+	c.Helper()
 	p := &process{cloud: c.with(c.T), config: filepath.Join(c.TempDir(), "kvol.yaml")}
 	if err := os.WriteFile(p.config, fmt.Appendf(nil, config, c.keystone.URL()), 0o600); err != nil {
 		c.Fatal(err)
