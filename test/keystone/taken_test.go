@@ -26,7 +26,8 @@ func taken(c *cloud) {
 	const writes = "write -P 0xab 1M 64k"
 	url := p.attach(alice, volume)
 	for _, at := range []string{url, raw} { // what the image has to have
-		if out, err := exec.CommandContext(c.Context(), "qemu-io", "-f", "raw", "-c", writes, at).CombinedOutput(); err != nil {
+		out, err := exec.CommandContext(c.Context(), "qemu-io", "-f", "raw", "-c", writes, at).CombinedOutput()
+		if err != nil {
 			c.Fatalf("%s: %v\n%s", at, err, out)
 		}
 	}
