@@ -18,7 +18,7 @@ import (
 func TestSharedStore(t *testing.T) {
 	cluster := ceph.Start(t)
 	cluster.Run(t, "rbd", "namespace", "create", "rbd/zone")
-	z := newZoneOf(t, plan{lease: "3s", process: unguarded,
+	z := newZoneOf(t, plan{lease: "10s", process: unguarded,
 		store: fmt.Sprintf("{name: main, driver: rbd, rbd: {conf: %s, namespace: zone}}", cluster.Conf())}, "a", "b")
 	leads, others := z.leader()
 	other := others[0]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -240,14 +241,19 @@ func TestReplicationTakeover(t *testing.T) {
 // returns it as it is in its new zone.
 func failover(t *testing.T, from, to *zone, volume string) string {
 	t.Helper()
-	f, err := from.login(from.running().url, "root").Failover(t.Context(), volume, client.FailoverTo{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var f client.Failover
+	from.await("the failover begins", func() (err error) {
+		f, err = from.login(from.running().url, "root").Failover(t.Context(), volume, client.FailoverTo{})
+		if err != nil && !client.IsStatus(err, http.StatusServiceUnavailable) { // the other zone is slow
+			t.Fatal(err)
+		}
+		return err
+	})
 	from.succeed()
 	to.succeed()
 	from.await("the failover ends", func() error {
 		s := from.login(from.running().url, "root")
+		var err error
 		if f, err = s.FailoverByID(t.Context(), f.ID); err != nil {
 			return err
 		}

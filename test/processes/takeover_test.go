@@ -184,7 +184,7 @@ func TestDetachElsewhere(t *testing.T) {
 // by the kernel, so that nothing of it can follow; its store, which no two processes
 // may have open, is taken over meanwhile.
 func TestStoppedIsKilled(t *testing.T) {
-	z := newZone(t, "3s", fmt.Sprintf(`{name: main, driver: nfs, dir: %q, nfs: {format: qcow2}}`, t.TempDir()), "a", "b")
+	z := newZone(t, "10s", fmt.Sprintf(`{name: main, driver: nfs, dir: %q, nfs: {format: qcow2}}`, t.TempDir()), "a", "b")
 	leads, others := z.leader()
 	other := others[0]
 	volume := z.make(other, "one")
@@ -234,7 +234,7 @@ func TestStoppedIsKilled(t *testing.T) {
 // as nobody else can reach the store. When it goes on, it changes nothing and ends,
 // and the other one goes on with its work.
 func TestStopped(t *testing.T) {
-	z := newZone(t, "3s", embedded, "a", "b")
+	z := newZone(t, "10s", embedded, "a", "b")
 	leads, others := z.leader()
 	other := others[0]
 	volume := z.make(leads, "one")
