@@ -1,6 +1,7 @@
 package zonetest_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -67,7 +68,7 @@ func drilled(t *testing.T, s *client.Session, id string) client.DrillReport {
 // begun begins a drill.
 func begun(t *testing.T, s *client.Session, d client.Drill) string {
 	t.Helper()
-	d.WatchSeconds = 1
+	d.WatchSeconds = cmp.Or(d.WatchSeconds, 1)
 	op, err := s.StartDrill(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
@@ -281,7 +282,11 @@ func TestDrillIsAlwaysCleanedUp(t *testing.T) {
 		if at.kind == "probe" {
 			probes = append(probes, hang)
 		}
-		id := begun(t, s, ask(60, probes...))
+		drill := ask(600, probes...)
+		if at.kind == "watch" || at.kind == "clean" {
+			drill.WatchSeconds = 10 // in the one, or before the other, of which it is killed
+		}
+		id := begun(t, s, drill)
 		awaitStep(t, s, id, at.kind, at.status, "")
 		c.Kill(to)
 		c.Start(to)

@@ -59,13 +59,9 @@ func TestEncryptedVolumeGoesThereAndBack(t *testing.T) {
 	v := encryptedVolume(t, c, first)
 	key := keyOf(t, c.Session(source, zonetest.Alice), v.ID)
 	there := c.Session(source, zonetest.Alice)
-	f, err := there.Failover(t.Context(), v.ID, client.FailoverTo{Destination: to})
-	if err == nil {
-		f, err = there.WaitFailover(t.Context(), f.ID, nil)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := moved(t, there, func() (client.Failover, error) {
+		return there.Failover(t.Context(), v.ID, client.FailoverTo{Destination: to})
+	})
 	if got := c.Block(to, f.NewVolume, 15); !bytes.Equal(got, first) {
 		t.Errorf("in %s it reads %q", to, got[:32])
 	}
@@ -75,13 +71,9 @@ func TestEncryptedVolumeGoesThereAndBack(t *testing.T) {
 	writePattern(t, c, to, f.NewVolume, 16, second)
 	awaitLink(t, c, to, f.NewVolume, source)
 	back := c.Session(to, zonetest.Alice)
-	home, err := back.Failback(t.Context(), f.NewVolume, client.FailoverTo{})
-	if err == nil {
-		home, err = back.WaitFailover(t.Context(), home.ID, nil)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	home := moved(t, back, func() (client.Failover, error) {
+		return back.Failback(t.Context(), f.NewVolume, client.FailoverTo{})
+	})
 	for b, want := range map[int][]byte{0: first, 15: first, 16: second, 31: second} {
 		if got := c.Block(source, home.NewVolume, b); !bytes.Equal(got, want) {
 			t.Errorf("block %d at home reads %q", b, got[:32])
@@ -90,6 +82,24 @@ func TestEncryptedVolumeGoesThereAndBack(t *testing.T) {
 	for _, name := range zonetest.Names {
 		wantHushed(t, filepath.Dir(c.StoreDir(name)), []byte("nobody may read this"), []byte("nor this, written there"), key)
 	}
+}
+
+// moved waits for the end of what begin asks for, until it is taken: the other zone may
+// not have answered in its time, of which nothing has changed.
+func moved(t *testing.T, s *client.Session, begin func() (client.Failover, error)) (f client.Failover) {
+	t.Helper()
+	eventually(t, "the failover begins", func() (begun bool) {
+		var err error
+		if f, err = begin(); err != nil && !client.IsStatus(err, http.StatusServiceUnavailable) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	f, err := s.WaitFailover(t.Context(), f.ID, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // awaitLink waits until a volume is replicated to a zone.

@@ -32,7 +32,7 @@ func interrupt(t *testing.T, fault string, looks int) {
 	j.WriteHere(0, 64)
 	j.AwaitReplica(to)
 	s := c.Session(source, zonetest.Alice)
-	f, err := s.Failover(t.Context(), j.Volume, client.FailoverTo{Destination: to})
+	f, err := j.BeginFailover(s, to)
 	for range looks {
 		if err == nil {
 			_, err = s.FailoverByID(t.Context(), f.ID)

@@ -219,7 +219,7 @@ func (j *Journey) AwaitReplica(to string) client.Link {
 func (j *Journey) Failover(to string) client.Failover {
 	j.t.Helper()
 	s := j.c.Session(j.Zone, Alice)
-	f, err := j.beginFailover(s, to)
+	f, err := j.BeginFailover(s, to)
 	if err == nil {
 		f, err = s.WaitFailover(j.t.Context(), f.ID, nil)
 	}
@@ -233,10 +233,10 @@ func (j *Journey) Failover(to string) client.Failover {
 	return f
 }
 
-// beginFailover asks until it is taken. 503 says that the other zone did not
+// BeginFailover asks, as somebody, until it is taken. 503 says that the other zone did not
 // answer in the time that it has for that, as on a machine with much else to
 // do, and that nothing has changed.
-func (j *Journey) beginFailover(s *client.Session, to string) (f client.Failover, err error) {
+func (j *Journey) BeginFailover(s *client.Session, to string) (f client.Failover, err error) {
 	ctx, cancel := context.WithTimeout(j.t.Context(), patience)
 	defer cancel()
 	var refused error

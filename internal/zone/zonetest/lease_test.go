@@ -28,7 +28,7 @@ func TestLeaseOneWriter(t *testing.T) {
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := withLease(t, to, 3*time.Second)
+			c := withLease(t, to, 10*time.Second)
 			j := zonetest.NewJourney(t, c, source, 64, 1)
 			j.WriteHere(0, 64)
 			j.AwaitReplica(to)
@@ -88,7 +88,7 @@ func byOperation(t *testing.T, c *zonetest.Cloud, volume string) string {
 // reaches its backup zone. A dead backup zone stops nobody without a lease.
 func TestLeaseComesBack(t *testing.T) {
 	t.Parallel()
-	c := withLease(t, "kilo1", 3*time.Second)
+	c := withLease(t, "kilo1", 10*time.Second)
 	j := zonetest.NewJourney(t, c, source, 64, 2)
 	host := startHost(c.Open(source, j.Volume))
 	c.Cut(source, "kilo2")

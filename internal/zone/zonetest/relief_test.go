@@ -1,11 +1,13 @@
 package zonetest_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"kvol/internal/block"
 	"kvol/internal/client"
 	"kvol/internal/zone/zonetest"
 )
@@ -21,12 +23,18 @@ func TestADeadTargetDoesNotFillTheStore(t *testing.T) {
 	j := zonetest.NewJourney(t, c, source, all, 5)
 	j.WriteHere(0, all)
 	s, admin := c.Session(source, zonetest.Alice), c.Session(source, zonetest.Admin)
-	if _, err := s.CreateSnapshot(t.Context(), client.NewSnapshot{VolumeID: j.Volume, Name: "both have it"}); err != nil {
+	both, err := s.CreateSnapshot(t.Context(), client.NewSnapshot{VolumeID: j.Volume, Name: "both have it"})
+	if err == nil {
+		_, err = s.WaitSnapshot(t.Context(), both.ID, "available")
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	j.WriteHere(0, half)
 	before := j.AwaitReplica(to).BytesSent
 	j.AwaitReplica(other)
+	awaitSnapshot(t, c, j.Volume, both.ID)
+	awaitSnapshots(t, c, j.Volume, 3) // the tenant's, and one of each link
 	c.Cut(source, to)
 	j.WriteHere(0, half)
 	j.AwaitReplica(other)
@@ -50,6 +58,7 @@ func TestADeadTargetDoesNotFillTheStore(t *testing.T) {
 		t.Error("no metric tells it")
 	}
 	for range 3 { // more than there was room for
+		awaitSnapshots(t, c, j.Volume, 2)
 		j.WriteHere(0, half)
 		j.AwaitReplica(other)
 	}
@@ -57,6 +66,19 @@ func TestADeadTargetDoesNotFillTheStore(t *testing.T) {
 	if sent := j.AwaitReplica(to).BytesSent - before; sent > (all+half)/2*zonetest.BlockSize {
 		t.Errorf("%d bytes were sent to the zone that was gone, for %d that differ", sent, half*zonetest.BlockSize)
 	}
+}
+
+// awaitSnapshots waits until the source keeps no more snapshots of a volume than so many:
+// a point that is confirmed takes the place of the one before, which goes a little later.
+func awaitSnapshots(t *testing.T, c *zonetest.Cloud, volume string, most int) {
+	t.Helper()
+	eventually(t, "replaced points are gone", func() bool {
+		all, err := c.Store(source).Snapshots(t.Context(), block.VolumeID(volume))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all) <= most
+	})
 }
 
 // TestADeltaGoesOnWithoutACommonPoint: what the source kept for a zone that is
@@ -86,14 +108,16 @@ func TestADeltaGoesOnWithoutACommonPoint(t *testing.T) {
 	}
 	j.WriteHere(all-few, few)
 	j.AwaitReplica(other)
-	c.Shape(source, to, 2<<20)
+	c.Shape(source, to, 256<<10) // of 2 MiB that differ: it takes seconds
 	c.Mend(source, to)
 	there := c.Session(to, zonetest.Admin)
-	if err := client.Poll(t.Context(), time.Millisecond, func() (bool, error) {
-		replicas, err := there.Replicas(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	if err := client.Poll(ctx, time.Millisecond, func() (bool, error) {
+		replicas, err := there.Replicas(ctx)
 		return len(replicas) > 0 && replicas[0].Receiving, err
 	}); err != nil {
-		t.Fatal(err)
+		t.Fatalf("nothing comes: %v", err)
 	}
 	c.Cut(source, to)
 	c.Shape(source, to, 0)

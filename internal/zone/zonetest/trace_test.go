@@ -89,7 +89,7 @@ func planned(t *testing.T, c *zonetest.Cloud, j *zonetest.Journey, w *watch, rnd
 	if from == source {
 		to = "kilo1"
 	}
-	f, err := c.Session(from, zonetest.Alice).Failover(t.Context(), j.Volume, client.FailoverTo{Destination: to})
+	f, err := j.BeginFailover(c.Session(from, zonetest.Alice), to)
 	if err != nil {
 		t.Fatal(err)
 	}
