@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -167,15 +168,32 @@ func (k *Kvol) Jobs(ctx context.Context, kind string, rowkey int64, limit int) (
 	return out.List, err
 }
 
-// Wait follows a job to its end; seen, if not nil, is told each status. A job
-// that ends in FAIL is an error with its message.
+// unheardOf is how long Wait goes on where nothing is known of its job.
+const unheardOf = 30 * time.Second
+
+// Wait follows a job that was begun to its end; seen, if not nil, is told each
+// status. A job that ends in FAIL is an error with its message. Any zone can be
+// asked, and one where the job does not run gives the zone where it does only a
+// moment to answer; else it says what it was told last, and 204 before it was told
+// of the job. So that is no error until it was the only answer for half a minute.
 func (k *Kvol) Wait(ctx context.Context, kind string, rowkey int64, seen func(KvolJob)) (KvolJob, error) {
 	var last KvolJob
+	patience := time.NewTimer(unheardOf)
+	defer patience.Stop()
 	err := Poll(ctx, pollEvery, func() (bool, error) {
 		rows, err := k.Jobs(ctx, kind, rowkey, 0)
+		if errors.Is(err, ErrNoData) {
+			select {
+			case <-patience.C:
+				return false, err
+			default:
+				return false, nil
+			}
+		}
 		if err != nil || len(rows) == 0 {
 			return false, err
 		}
+		patience.Reset(unheardOf)
 		last = rows[0]
 		if seen != nil {
 			seen(last)
