@@ -73,7 +73,7 @@ func (d *demo) awaitPoint(ctx context.Context, zone, point string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err = client.Poll(ctx, 50*time.Millisecond, func() (bool, error) {
 		replicas, err := s.ReplicasOf(ctx, "mitaka1", d.volume.ID)
@@ -139,12 +139,12 @@ func (d *demo) loseZone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	writing, stop := context.WithTimeout(ctx, time.Minute)
+	writing, stop := context.WithTimeout(ctx, patience)
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- d.journal.churnUntil(writing, c, d.rnd) }()
 	d.did("alice goes on writing: 4 KiB at random places, a flush after every 16")
-	if err := d.awaitWrites(ctx, 3000); err != nil {
+	if err := d.awaitWrites(ctx, 3000, ended); err != nil {
 		return err
 	}
 	d.zones["mitaka1"].kill()
@@ -160,11 +160,20 @@ func (d *demo) loseZone(ctx context.Context) error {
 	return d.recover(ctx, killed)
 }
 
-// awaitWrites waits until the writer has had n writes acknowledged.
-func (d *demo) awaitWrites(ctx context.Context, n int) error {
+// awaitWrites waits until the writer has had n writes acknowledged. One that ended
+// before has none to come.
+func (d *demo) awaitWrites(ctx context.Context, n int, ended <-chan error) error {
 	return client.Poll(ctx, 10*time.Millisecond, func() (bool, error) {
 		done, _ := d.journal.acknowledged()
-		return done >= n, nil
+		if done >= n {
+			return true, nil
+		}
+		select {
+		case err := <-ended:
+			return false, fmt.Errorf("alice's writing ended after %d of %d writes%s", done, n, reason(err))
+		default:
+			return false, nil
+		}
 	})
 }
 

@@ -14,6 +14,10 @@ import (
 	"kvol/internal/client"
 )
 
+// patience is how long a machine with much else to do may take for what takes a
+// moment.
+const patience = 10 * time.Minute
+
 // process is a zone that runs as a child of the demo.
 type process struct {
 	cmd   *exec.Cmd
@@ -46,7 +50,7 @@ func start(ctx context.Context, exe string, t *Topology, name string) (*process,
 }
 
 func (p *process) ready(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	h := &http.Client{Timeout: 2 * time.Second}
 	return client.Poll(ctx, 20*time.Millisecond, func() (bool, error) {
