@@ -365,29 +365,37 @@ func killed(k *keeper, dir string) {
 			offsets = append(offsets, page<<26+i<<20)
 		}
 	}
-	k.fill(v, 4, offsets...)
-	want := k.content(v)
-	b, err := backups.Create(k.Context(), k.api, backups.CreateOpts{VolumeID: v}).Extract()
-	k.must(err)
-	begun := filepath.Join(dir, "left", blue, "unfinished", b.ID)
-	k.must(client.Poll(k.Context(), time.Millisecond, func() (bool, error) {
-		_, err := os.Stat(begun)
-		return err == nil, nil // it is there after the first checkpoint
-	}))
-	k.kill(k.T)
-	manifest := filepath.Join(dir, "left", blue, "manifests", b.ID)
-	if _, err := os.Stat(manifest); !errors.Is(err, fs.ErrNotExist) {
-		k.Errorf("the backup was finished when its zone was killed: %v", err)
+	place := func(kind, id string) string { return filepath.Join(dir, "left", blue, kind, id) }
+	var backup string
+	var want []byte
+	for seed, midway := byte(40), false; !midway; seed++ {
+		k.fill(v, seed, offsets...) // nothing of it is in the repository yet
+		want = k.content(v)
+		b, err := backups.Create(k.Context(), k.api, backups.CreateOpts{VolumeID: v}).Extract()
+		k.must(err)
+		backup = b.ID
+		k.must(client.Poll(k.Context(), time.Millisecond, func() (bool, error) {
+			if _, err := os.Stat(place("unfinished", backup)); err == nil {
+				return true, nil // it is there after the first checkpoint
+			}
+			got, err := backups.Get(k.Context(), k.api, backup).Extract()
+			return err == nil && got.Status != "creating", err
+		}))
+		k.kill(k.T)
+		_, err = os.Stat(place("manifests", backup))
+		if midway = errors.Is(err, fs.ErrNotExist); !midway {
+			k.Logf("the backup was finished when its zone was killed, %v: once more", err)
+		}
+		k.run()
 	}
-	k.run()
-	done := k.await(b.ID, "available")
+	done := k.await(backup, "available")
 	if done.ObjectCount < len(offsets) {
 		k.Errorf("it has %d objects", done.ObjectCount)
 	}
-	if _, err := os.Stat(begun); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(place("unfinished", backup)); !errors.Is(err, fs.ErrNotExist) {
 		k.Errorf("its beginning is left: %v", err)
 	}
-	k.wantContent("after a kill", b.ID, "", want)
+	k.wantContent("after a kill", backup, "", want)
 }
 
 // damaged changes a bit in a chunk: the restore fails, and says which object it
