@@ -81,7 +81,7 @@ func TestRunbook(t *testing.T) {
 	}
 	dir := t.TempDir()
 	anotherCloud(t, dir)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script(all))
 	cmd.Dir = dir

@@ -78,7 +78,7 @@ func TestFioWhileTheServerIsKilled(t *testing.T) {
 // waitServed waits until somebody answers.
 func waitServed(t *testing.T, url string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	err := client.Poll(ctx, 20*time.Millisecond, func() (bool, error) {
 		c, err := nbd.Dial(ctx, url, nbd.Options{})

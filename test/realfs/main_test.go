@@ -121,7 +121,7 @@ func blockDevice(t *testing.T, url string) string {
 		_ = fuse.Wait() // ends with the mount
 	})
 	file := filepath.Join(dir, "nbd")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	err := client.Poll(ctx, 10*time.Millisecond, func() (bool, error) {
 		_, err := os.Stat(file)

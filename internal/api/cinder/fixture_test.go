@@ -203,7 +203,7 @@ func (f *fixture) startJobs() (stop func()) {
 // until waits for jobs to end until ok says true.
 func (f *fixture) until(ok func() bool) {
 	f.Helper()
-	ctx, cancel := context.WithTimeout(f.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(f.Context(), 5*time.Minute)
 	defer cancel()
 	for !ok() {
 		select {
