@@ -156,8 +156,9 @@ func (z *stormZone) named(ctx context.Context, tx *catalog.Tx) error {
 			return err
 		}
 		for _, sn := range snapshots {
-			known, err := tx.KnownSnapshot(block.VolumeID(id), block.PointID(sn.Name))
-			if err != nil || !known && !slices.Contains(points, block.PointID(sn.Name)) {
+			this := catalog.Cut{Volume: block.VolumeID(id), Point: block.PointID(sn.Name)}
+			known, err := tx.KnownSnapshots([]catalog.Cut{this})
+			if err != nil || !known[this] && !slices.Contains(points, block.PointID(sn.Name)) {
 				return fmt.Errorf("snapshot %s of image %s is nobody's: %w", sn.Name, image, err)
 			}
 		}
