@@ -3,6 +3,7 @@ package replication
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"testing"
@@ -229,7 +230,22 @@ func TestDeletion(t *testing.T) {
 			if err := tx.VolumeGone(ids[1]); err != nil {
 				return err
 			}
-			return tx.DeleteVolume(ids[1])
+			links, err := tx.LinksOf(ids[1])
+			if err != nil {
+				return err
+			}
+			if err := tx.DeleteVolume(ids[1]); err != nil {
+				return err
+			}
+			for _, l := range links { // what a visit that began before writes down after
+				if err := tx.InsertCut(ids[1], "late"); err != nil {
+					return err
+				}
+				if err := tx.Pin(ids[1], "late", holderOf(l.Protection)); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 		gone := b.replica(ids[1]).ID
 		a.sender.Kick(ids[1])
@@ -237,6 +253,14 @@ func TestDeletion(t *testing.T) {
 		if b.replica(ids[1]).DeletedAt.IsZero() {
 			t.Error("the target was not told of the deletion")
 		}
+		a.view(func(tx *catalog.Tx) error {
+			pins, err := tx.PinnedPoints(ids[1])
+			cuts, also := tx.Cuts(ids[1])
+			if len(pins)+len(cuts) > 0 {
+				t.Errorf("left are pins %v and cuts %v", pins, cuts)
+			}
+			return errors.Join(err, also)
+		})
 		time.Sleep(30 * time.Second)
 		if b.replica(ids[1]).ID != gone {
 			t.Error("the replica went too early")

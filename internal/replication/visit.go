@@ -389,8 +389,29 @@ func (v *visit) tellGone(ctx context.Context) error {
 	if err != nil && !block.Is(err, block.Stale) && !block.Is(err, block.Forbidden) {
 		return err
 	}
-	err = c.Update(ctx, func(tx *catalog.Tx) error { return tx.DeleteLink(k.volume, k.protection) })
+	err = c.Update(ctx, func(tx *catalog.Tx) error {
+		if err := v.leaveNothing(tx); err != nil {
+			return err
+		}
+		return tx.DeleteLink(k.volume, k.protection)
+	})
 	v.over = err == nil
+	return err
+}
+
+// leaveNothing removes what a visit wrote down of a volume that was deleted meanwhile:
+// the volume took everything with it, but not what came after.
+func (v *visit) leaveNothing(tx *catalog.Tx) error {
+	volume := v.track.key.volume
+	if err := tx.VolumeGone(volume); err != nil {
+		return err
+	}
+	held, err := tx.PinnedBy(volume, v.holder())
+	for _, id := range held {
+		if _, err := tx.Unpin(volume, id, v.holder()); err != nil {
+			return err
+		}
+	}
 	return err
 }
 
