@@ -115,11 +115,20 @@ func (p pausedExports) use(d driver.Device) {
 	}
 }
 
-// use runs fn on the device unless the export is over.
+// use runs fn on the device unless the export is over. What ends after another process
+// has the zone's exports is not answered: whoever took them over may have ended this
+// one, and given the volume to somebody else.
 func (x *exported) use(fn func(driver.Device) error) error {
-	if err := x.mayServe(); err != nil { // before anything is held that who ends it waits for
+	if err := x.mayServe(); err != nil { // while nothing is held that who ends it waits for
 		return err
 	}
+	if err := x.reach(fn); err != nil {
+		return err
+	}
+	return x.mayServe()
+}
+
+func (x *exported) reach(fn func(driver.Device) error) error {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if x.over {
@@ -132,7 +141,7 @@ func (x *exported) use(fn func(driver.Device) error) error {
 // did is not acknowledged: who took the volume over may not have it.
 func (x *exported) write(off, length int64, fn func(driver.Device) error) error {
 	x.exports.keepPace(x.volume, off, length, x.revoked) // before anything is held that a move waits for
-	err := x.use(func(d driver.Device) error {
+	return x.use(func(d driver.Device) error {
 		if !x.writable {
 			return block.Errorf(block.Forbidden, "The export of volume %s is read-only.", x.volume)
 		}
@@ -144,10 +153,6 @@ func (x *exported) write(off, length int64, fn func(driver.Device) error) error 
 		}
 		return x.leaseHeld()
 	})
-	if err != nil {
-		return err
-	}
-	return x.mayServe()
 }
 
 // device is what the client gets; it knows where data is if the shared one

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -30,5 +31,32 @@ func TestLeaseEndsWithinWrites(t *testing.T) {
 	n, err := exportedDevice{x}.WriteMany([]driver.Part{{Off: 0, Data: p}, {Off: driver.BlockSize, Data: p}})
 	if n != 0 || !block.Is(err, block.Unavailable) || looks != 2 {
 		t.Errorf("%d writes were acknowledged, %v, after %d looks", n, err, looks)
+	}
+}
+
+// TestReadsEndWithTheLead: what was read from the volume after another process took
+// the exports over is not answered: by then the volume may be somebody else's.
+func TestReadsEndWithTheLead(t *testing.T) {
+	store := mem.New(mem.Options{})
+	if err := store.CreateVolume(t.Context(), "v", block.GiB); err != nil {
+		t.Fatal(err)
+	}
+	dev, err := store.OpenVolume(t.Context(), "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	asked := 0
+	leash := func() error {
+		if asked++; asked > 1 {
+			return errors.New("the lead is another's")
+		}
+		return nil
+	}
+	x := &exported{volume: "v", exports: &Exports{s: &Service{cfg: Config{Leash: leash}}}}
+	x.permit(dev, true, nil, nil)
+	_, err = exportedDevice{x}.ReadAt(make([]byte, driver.BlockSize), 0)
+	if !block.Is(err, block.Unavailable) || asked != 2 {
+		t.Errorf("a read that ended after the lead did is answered: %v, after %d looks", err, asked)
 	}
 }

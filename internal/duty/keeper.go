@@ -45,8 +45,11 @@ type Config struct {
 	// Guarded is the duty whose time must not be over while this process changes
 	// something: the kernel kills it then, also if it is stopped. "" for none.
 	Guarded string
-	Now     func() time.Time // nil for the system's clock; its times must not jump
-	Log     *slog.Logger
+	// Place tells the processes of one machine and container from others: those that
+	// have it see by their pids which of them are dead. "" to find it out.
+	Place string
+	Now   func() time.Time // nil for the system's clock; its times must not jump
+	Log   *slog.Logger
 }
 
 // Keeper is a process among those of its zone. Its methods may be called at once.
@@ -63,7 +66,7 @@ func New(c Config) *Keeper {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Keeper{Config: c, id: block.NewID(), place: here()}
+	return &Keeper{Config: c, id: block.NewID(), place: cmp.Or(c.Place, here())}
 }
 
 // ID is that of this run of the process.

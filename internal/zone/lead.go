@@ -206,37 +206,60 @@ func (m *Member) lookOnce(ctx context.Context, s *Server, were []string, all boo
 	return live, m.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.AnswerDuty(s.turn.Hold(), d.Asked) })
 }
 
-// askLead has the process that leads look at some of its exports again, and waits
-// until it has, or is surely no leader any more: it gave the lead back, or another one
-// took it. One whose time is over may renew it still, and serve its exports again. It
-// waits for two leases: in one, whoever is dead loses the lead to a process that can
-// have it.
+// askLead has the process that leads look at some of its exports again, and returns
+// when no host can use them any more but as the catalog, as it is now, allows. Whoever
+// called it then says that a path was taken back. So it returns for one of these:
+//
+//   - Who leads has looked (Done). That has waited for what was under way.
+//   - Nobody leads (no Holder). The lead is given back when all exports have ended, or
+//     taken from a process that is known to be dead.
+//   - Another process leads (Token). It took the lead when the lease was over by the
+//     database's clock; who had it knew that before by its own, and since then neither
+//     begins a use of an export nor answers one that was under way (Turn.Await). What
+//     it had begun to write to a shared store is done, or the kernel has killed it
+//     (Turn.Enter). What it still writes to an embedded one is there before anybody else
+//     has that open.
+//
+// The end of a lease is none of them: until another one takes the lead, who has it may
+// renew it and serve its exports on. Nor is it the silence of the database, nor that
+// time goes by: who leads waits for a write that is under way on a store which hangs,
+// for as long as a zone of one process would. Nobody waits for a lead that is dead: this
+// process, too, takes the lead when the lease is over, and gives it back if it can't
+// open the stores.
 func (m *Member) askLead(about ...string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*m.cfg.Process.Lease)
-	defer cancel()
-	asked, err := m.ask(ctx, about...)
-	if err != nil {
-		m.owe()
-	}
-	for now := asked; err == nil && now.Holder != "" && now.Token == asked.Token && now.Done < asked.Asked; {
+	slow := time.AfterFunc(2*m.cfg.Process.Lease, func() {
+		m.log.Warn("requests wait until the process that leads has looked at its exports, or another one leads")
+	})
+	defer slow.Stop()
+	var asked catalog.Duty
+	for known := false; ; {
 		stirred := m.catalog.Stirred()
-		err = m.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-			now, err = tx.Duty(leadDuty)
-			return err
-		})
-		if err != nil || now.Done >= asked.Asked {
-			break
+		now, err := m.askOrLook(known, about)
+		if err == nil && !known {
+			asked, known = now, true
+		}
+		if err == nil && (now.Holder == "" || now.Token != asked.Token || now.Done >= asked.Asked) {
+			return
 		}
 		select {
-		case <-ctx.Done():
-			err = ctx.Err()
+		case <-m.gone: // so are the connections on which anybody waits for an answer
+			return
 		case <-stirred:
 		case <-time.After(m.cfg.Process.Lease / 20):
 		}
 	}
-	if err != nil {
-		m.log.Error("the process that leads could not be asked to look at its exports", "err", err)
+}
+
+// askOrLook asks who leads, or sees what became of that if it was asked.
+func (m *Member) askOrLook(asked bool, about []string) (d catalog.Duty, err error) {
+	if !asked {
+		return m.ask(context.Background(), about...)
 	}
+	err = m.catalog.View(context.Background(), func(tx *catalog.Tx) (err error) {
+		d, err = tx.Duty(leadDuty)
+		return err
+	})
+	return d, err
 }
 
 func (m *Member) ask(ctx context.Context, about ...string) (d catalog.Duty, err error) {
@@ -250,8 +273,7 @@ func (m *Member) ask(ctx context.Context, about ...string) (d catalog.Duty, err 
 // owe has settle ask for a look at all exports as soon as the catalog answers.
 func (m *Member) owe() { m.owes.Store(true) }
 
-// settle has all exports looked at when the one who leads could not be asked to, or
-// nobody knows whether he had to be.
+// settle has all exports looked at when nobody knows whether some had to be.
 func (m *Member) settle(ctx context.Context) {
 	if !m.owes.Swap(false) {
 		return

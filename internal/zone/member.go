@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,7 +38,9 @@ type Member struct {
 	still   *facade                // what answers while another leads
 
 	stopping atomic.Bool
-	owes     atomic.Bool // who leads could not be asked to look at its exports
+	owes     atomic.Bool   // nobody knows whether who leads has to look at its exports
+	gone     chan struct{} // closed with the process, when it serves nobody any more
+	leave    sync.Once     // closes gone
 }
 
 // facade is what answers requests. leads says that it does the zone's work too.
@@ -56,7 +59,7 @@ const (
 func OpenMember(ctx context.Context, cfg Config, env Environment, version string) (_ *Member, err error) {
 	env.defaults()
 	env.Log = env.Log.With("zone", string(cfg.Zone), "process", cfg.Process.Name)
-	m := &Member{cfg: cfg, env: env, log: env.Log}
+	m := &Member{cfg: cfg, env: env, log: env.Log, gone: make(chan struct{})}
 	m.seen.Store(&leader{})
 	defer func() {
 		if err != nil {
@@ -145,6 +148,7 @@ func (m *Member) Run(ctx context.Context) error {
 
 // close closes what is open. It is idempotent.
 func (m *Member) close() error {
+	m.leave.Do(func() { close(m.gone) })
 	var errs []error
 	if m.listen != nil {
 		if err := m.listen.Close(); err != nil && !errors.Is(err, net.ErrClosed) {

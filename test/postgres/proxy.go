@@ -27,10 +27,13 @@ type Proxy struct {
 	l      net.Listener
 	work   sync.WaitGroup
 
-	mu     sync.Mutex
-	loses  chan struct{}         // closed when the answer to a COMMIT was lost; nil: none is to be; guarded by mu
-	paths  map[net.Conn]struct{} // to clients and to the server; guarded by mu
-	closed bool                  // guarded by mu
+	mu      sync.Mutex            // guards below
+	loses   chan struct{}         // closed when the answer to a COMMIT was lost; nil: none is to be
+	darkens chan struct{}         // closed when it is dark after a COMMIT; nil: it is not to be
+	paths   map[net.Conn]struct{} // to clients and to the server
+	dark    bool
+	refused int // connections since it is dark
+	closed  bool
 }
 
 // Proxy opens another way to the server, which lives as long as the test.
@@ -76,6 +79,40 @@ func (p *Proxy) LoseCommit() <-chan struct{} {
 	return p.loses
 }
 
+// DarkenAfterCommit has the next COMMIT answered, and the server out of reach from
+// then on, until Lighten. What it returns is closed when that has happened.
+func (p *Proxy) DarkenAfterCommit() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.darkens = make(chan struct{})
+	return p.darkens
+}
+
+// Refused is how often somebody has tried to connect since it is dark.
+func (p *Proxy) Refused() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refused
+}
+
+// Lighten lets the server be reached again.
+func (p *Proxy) Lighten() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dark, p.refused = false, 0
+}
+
+// darken breaks all connections and refuses others.
+func (p *Proxy) darken(done chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dark = true
+	for c := range p.paths {
+		_ = c.Close() // it may be closed
+	}
+	close(done)
+}
+
 func (p *Proxy) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,14 +123,17 @@ func (p *Proxy) close() {
 	}
 }
 
-// enter notes connections that end with the proxy, and reports false if it has ended.
+// enter notes connections that end with the proxy, and reports false if it has, or it is dark.
 func (p *Proxy) enter(conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range conns {
 		p.paths[c] = struct{}{}
 	}
-	return !p.closed
+	if p.dark {
+		p.refused++
+	}
+	return !p.closed && !p.dark
 }
 
 func (p *Proxy) leave(conns ...net.Conn) {
@@ -138,8 +178,8 @@ func (p *Proxy) relay(c, s net.Conn) error {
 		if err != nil {
 			return err
 		}
-		if lost := p.meant(text, typed); lost != nil {
-			answers.lose(lost)
+		if typed && text[0] == 'Q' && bytes.Equal(text[5:], []byte("COMMIT\x00")) {
+			answers.after(p.meant())
 		}
 		if _, err := s.Write(text); err != nil {
 			return err
@@ -148,46 +188,55 @@ func (p *Proxy) relay(c, s net.Conn) error {
 	}
 }
 
-// meant returns what is closed when the answer to a message is lost; nil if it is to
-// be passed on.
-func (p *Proxy) meant(text []byte, typed bool) (lost chan struct{}) {
-	if !typed || text[0] != 'Q' || !bytes.Equal(text[5:], []byte("COMMIT\x00")) {
-		return nil
-	}
+// meant returns what is to happen to the answer to a COMMIT, in the place of it, or
+// after it; both nil for nothing.
+func (p *Proxy) meant() (instead, then func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	lost, p.loses = p.loses, nil
-	return lost
+	if lost := p.loses; lost != nil {
+		p.loses = nil
+		return func() { close(lost) }, nil
+	}
+	if dark := p.darkens; dark != nil {
+		p.darkens = nil
+		return nil, func() { p.darken(dark) }
+	}
+	return nil, nil
 }
 
-// answers passes on what the server says, up to what is to be lost.
+// answers passes on what the server says, up to what is to be lost. A client waits
+// for the answer to one statement before it asks for the next, so that what comes
+// after a COMMIT is the answer to it.
 type answers struct {
-	to   net.Conn
-	mu   sync.Mutex
-	lost chan struct{} // guarded by mu
+	to            net.Conn
+	mu            sync.Mutex
+	instead, then func() // guarded by mu
 }
 
-func (a *answers) lose(lost chan struct{}) {
+func (a *answers) after(instead, then func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.lost = lost
+	a.instead, a.then = instead, then
 }
 
 var errLost = errors.New("an answer was lost")
 
-// Write implements io.Writer. A client waits for the answer to one statement before
-// it asks for the next, so that what comes after a COMMIT is the answer to it.
+// Write implements io.Writer.
 func (a *answers) Write(p []byte) (int, error) {
 	a.mu.Lock()
-	lost := a.lost
+	instead, then := a.instead, a.then
+	a.instead, a.then = nil, nil
 	a.mu.Unlock()
-	if lost == nil {
-		return a.to.Write(p)
+	if instead != nil {
+		_ = a.to.Close() // the client's reader hears of it
+		instead()
+		return 0, fmt.Errorf("%w: %q", errLost, p)
 	}
-	err := fmt.Errorf("%w: %q", errLost, p)
-	_ = a.to.Close() // the client's reader hears of it
-	close(lost)
-	return 0, err
+	n, err := a.to.Write(p)
+	if then != nil {
+		then()
+	}
+	return n, err
 }
 
 // maxMessage bounds what a client of a test says at once.
