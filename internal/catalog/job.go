@@ -36,16 +36,42 @@ func (tx *Tx) EnqueueJob(j block.Job) (block.JobID, error) {
 	return block.JobID(id), err
 }
 
+// backendOfJob is the backend that a job works on, as far as its subject tells: a
+// volume's, which may be followed by a word, or that of what belongs to a volume; ”
+// for none.
+const backendOfJob = `COALESCE(
+	(SELECT backend FROM volumes WHERE id = substr(jobs.subject, 1, 36)),
+	(SELECT v.backend FROM snapshots s JOIN volumes v ON v.id = s.volume_id WHERE s.id = jobs.subject),
+	(SELECT v.backend FROM backups b JOIN volumes v ON v.id = b.volume_id WHERE b.id = jobs.subject),
+	(SELECT MIN(backend) FROM volumes WHERE group_id = jobs.subject),
+	(SELECT MIN(v.backend) FROM snapshots s JOIN volumes v ON v.id = s.volume_id
+		WHERE s.group_snapshot_id = jobs.subject), '')`
+
+// BackendOfJob returns the backend that a job works on, as far as its subject tells;
+// "" for none.
+func (tx *Tx) BackendOfJob(id block.JobID) (backend string, err error) {
+	err = tx.queryRow("SELECT "+backendOfJob+" FROM jobs WHERE id = $1", id).Scan(&backend)
+	return backend, notFound(err, noJob, id)
+}
+
 // ClaimJob takes the job that is due longest, of the given kinds: one that is
 // ready, or one that runs and whose lease is over. It is then running and held
 // by owner until the lease ends, the attempt is counted, and the job has a token
-// that nobody had before, for Holding. ok is false if none is due.
-func (tx *Tx) ClaimJob(owner string, lease time.Duration, kinds []string) (j block.Job, ok bool, err error) {
+// that nobody had before, for Holding. Jobs of the backends in busy are left alone.
+// ok is false if none is due.
+func (tx *Tx) ClaimJob(
+	owner string, lease time.Duration, kinds []string, busy ...string,
+) (j block.Job, ok bool, err error) {
+	due, args := tx.dueJob("$4", "$5", ""), []any{
+		block.JobRunning, owner, micros(tx.Now.Add(lease)), micros(tx.Now), jsonText(kinds),
+	}
+	if len(busy) > 0 {
+		due, args = tx.dueJob("$4", "$5", " AND NOT "+tx.oneOf(backendOfJob, "$6")), append(args, jsonText(busy))
+	}
 	j, err = scanJob(tx.queryRow(`UPDATE jobs SET state = $1, owner = $2, due_at = $3, started_at = $4,
 			attempts = attempts + 1, token = token + 1
-		WHERE id = (`+tx.dueJob("$4", "$5")+`)
-		RETURNING `+jobColumns,
-		block.JobRunning, owner, micros(tx.Now.Add(lease)), micros(tx.Now), jsonText(kinds)))
+		WHERE id = (`+due+`)
+		RETURNING `+jobColumns, args...))
 	if errors.Is(err, sql.ErrNoRows) {
 		return block.Job{}, false, nil
 	}
@@ -54,9 +80,9 @@ func (tx *Tx) ClaimJob(owner string, lease time.Duration, kinds []string) (j blo
 
 // dueJob finds the job of some kinds that is due longest. The empty text keeps it
 // to the index of due times: by the one of kinds all open jobs would be sorted.
-func (tx *Tx) dueJob(now, kinds string) string {
+func (tx *Tx) dueJob(now, kinds, besides string) string {
 	return "SELECT id FROM jobs WHERE ended_at IS NULL AND due_at <= " + now + " AND " + tx.oneOf("kind || ''", kinds) +
-		" ORDER BY due_at, id LIMIT 1"
+		besides + " ORDER BY due_at, id LIMIT 1"
 }
 
 // RenewJob lets the owner hold a job for another lease from Now. This and all

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -14,13 +15,13 @@ import (
 )
 
 const (
-	defaultWorkers = 8
-	defaultLease   = 30 * time.Second
-	defaultKeep    = 30 * 24 * time.Hour
-	poll           = 5 * time.Second        // how long to sleep at most: other processes enqueue jobs too
-	prunePause     = time.Hour              // between two looks for jobs to forget
-	pruneBatch     = 1000                   // jobs that are forgotten in one transaction
-	progressPause  = 200 * time.Millisecond // between two writes of a job's progress
+	defaultPerBackend = 8
+	defaultLease      = 30 * time.Second
+	defaultKeep       = 30 * 24 * time.Hour
+	poll              = 5 * time.Second        // how long to sleep at most: other processes enqueue jobs too
+	prunePause        = time.Hour              // between two looks for jobs to forget
+	pruneBatch        = 1000                   // jobs that are forgotten in one transaction
+	progressPause     = 200 * time.Millisecond // between two writes of a job's progress
 )
 
 // Config is what a Runner needs. Catalog, Handlers, Log and Owner must be set.
@@ -31,10 +32,14 @@ type Config struct {
 	// Owner names this process among those that share the catalog. It is the
 	// same after a restart: what it held when it was killed is run again at once.
 	Owner   string
-	Workers int              // jobs that run at once; 0 for a default
-	Lease   time.Duration    // how long a job is held without a sign of life; 0 for a default
-	Keep    time.Duration    // how long ended jobs are remembered; 0 for a default
-	Now     func() time.Time // nil for the system's clock
+	Workers int // jobs that run at once in all; 0 for as many as the backends may have
+	// PerBackend is how many jobs run at once that work on one backend, and how many
+	// that work on none; 0 for a default. So a store that hangs, which holds its
+	// jobs, takes no other one's.
+	PerBackend int
+	Lease      time.Duration    // how long a job is held without a sign of life; 0 for a default
+	Keep       time.Duration    // how long ended jobs are remembered; 0 for a default
+	Now        func() time.Time // nil for the system's clock
 	// Observe, if set, is told of every attempt that ended. It must be quick.
 	Observe func(Attempt)
 }
@@ -65,14 +70,17 @@ type Runner struct {
 	kinds []string
 	freed chan struct{} // gets a token when a worker is free again
 
-	mu      sync.Mutex // guards running
-	running map[block.JobID]bool
+	mu      sync.Mutex             // guards running
+	running map[block.JobID]string // by job: its backend
 }
 
 // New makes a Runner. Nothing runs before Run.
 func New(c Config) *Runner {
 	if c.Workers == 0 {
-		c.Workers = defaultWorkers
+		c.Workers = math.MaxInt
+	}
+	if c.PerBackend == 0 {
+		c.PerBackend = defaultPerBackend
 	}
 	if c.Lease == 0 {
 		c.Lease = defaultLease
@@ -88,7 +96,7 @@ func New(c Config) *Runner {
 	}
 	return &Runner{
 		Config: c, kinds: slices.Sorted(maps.Keys(c.Handlers)),
-		freed: make(chan struct{}, 1), running: map[block.JobID]bool{},
+		freed: make(chan struct{}, 1), running: map[block.JobID]string{},
 	}
 }
 
@@ -115,12 +123,12 @@ func (r *Runner) Run(ctx context.Context) error {
 			r.Log.Warn("jobs can't be claimed", "err", err)
 		}
 		for _, j := range claimed {
-			if !r.begin(j.ID) {
+			if !r.begin(j) {
 				continue // we stalled past the end of our own lease, and hold it anew
 			}
 			workers.Go(func() {
 				defer r.end(j.ID)
-				r.attempt(ctx, j)
+				r.attempt(ctx, j.Job)
 			})
 		}
 		if wait > 0 {
@@ -130,25 +138,38 @@ func (r *Runner) Run(ctx context.Context) error {
 	return nil
 }
 
+// due is a job that was claimed, and the backend that it works on.
+type due struct {
+	block.Job
+	backend string
+}
+
 // claim takes jobs that are due, as many as there are workers free for them, in
 // one transaction. Where there are fewer, wait is how long to rest before looking
 // again; 0 for not at all.
-func (r *Runner) claim(ctx context.Context, free int) (claimed []block.Job, wait time.Duration, err error) {
+func (r *Runner) claim(ctx context.Context, free int) (claimed []due, wait time.Duration, err error) {
 	err = r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
 		claimed, wait = nil, 0
+		used := r.used()
 		for len(claimed) < free {
-			j, ok, err := tx.ClaimJob(r.Owner, r.Lease, r.kinds)
+			j, ok, err := tx.ClaimJob(r.Owner, r.Lease, r.kinds, r.full(used)...)
 			if err != nil {
 				return err
 			}
 			if ok {
-				claimed = append(claimed, j)
+				backend, err := tx.BackendOfJob(j.ID)
+				if err != nil {
+					return err
+				}
+				used[backend]++
+				claimed = append(claimed, due{j, backend})
 				continue
 			}
 			wait = poll
 			at, some, err := tx.NextJobAt()
-			if due := at.Sub(tx.Now); some && due > 0 { // what is due and not claimed is for another process
-				wait = min(due, poll)
+			// What is due and not claimed is for another process, or its backend is full.
+			if pause := at.Sub(tx.Now); some && pause > 0 {
+				wait = min(pause, poll)
 			}
 			return err
 		}
@@ -178,14 +199,35 @@ func (r *Runner) busy() int {
 	return len(r.running)
 }
 
-// begin notes that a job runs here; false if it does already.
-func (r *Runner) begin(id block.JobID) bool {
+// used counts the jobs that run by their backends.
+func (r *Runner) used() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.running[id] {
+	used := map[string]int{}
+	for _, backend := range r.running {
+		used[backend]++
+	}
+	return used
+}
+
+// full are the backends that have as many jobs as they may.
+func (r *Runner) full(used map[string]int) (full []string) {
+	for backend, n := range used {
+		if n >= r.PerBackend {
+			full = append(full, backend)
+		}
+	}
+	return full
+}
+
+// begin notes that a job runs here; false if it does already.
+func (r *Runner) begin(j due) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, runs := r.running[j.ID]; runs {
 		return false
 	}
-	r.running[id] = true
+	r.running[j.ID] = j.backend
 	return true
 }
 
