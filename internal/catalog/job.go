@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"time"
 
 	"kvol/internal/block"
@@ -62,11 +63,13 @@ func (tx *Tx) BackendOfJob(id block.JobID) (backend string, err error) {
 func (tx *Tx) ClaimJob(
 	owner string, lease time.Duration, kinds []string, busy ...string,
 ) (j block.Job, ok bool, err error) {
-	due, args := tx.dueJob("$4", "$5", ""), []any{
+	due, args := tx.dueJob("id", 1), []any{
 		block.JobRunning, owner, micros(tx.Now.Add(lease)), micros(tx.Now), jsonText(kinds),
 	}
 	if len(busy) > 0 {
-		due, args = tx.dueJob("$4", "$5", " AND NOT "+tx.oneOf(backendOfJob, "$6")), append(args, jsonText(busy))
+		due = "SELECT id FROM (" + tx.dueJob("id, due_at, subject", besideBusy) + ") AS jobs WHERE NOT " +
+			tx.oneOf(backendOfJob, "$6") + " ORDER BY due_at, id LIMIT 1"
+		args = append(args, jsonText(busy))
 	}
 	j, err = scanJob(tx.queryRow(`UPDATE jobs SET state = $1, owner = $2, due_at = $3, started_at = $4,
 			attempts = attempts + 1, token = token + 1
@@ -78,11 +81,16 @@ func (tx *Tx) ClaimJob(
 	return j, err == nil, err
 }
 
-// dueJob finds the job of some kinds that is due longest. The empty text keeps it
-// to the index of due times: by the one of kinds all open jobs would be sorted.
-func (tx *Tx) dueJob(now, kinds, besides string) string {
-	return "SELECT id FROM jobs WHERE ended_at IS NULL AND due_at <= " + now + " AND " + tx.oneOf("kind || ''", kinds) +
-		besides + " ORDER BY due_at, id LIMIT 1"
+// besideBusy is among how many due jobs one is looked for whose backend is not busy:
+// what a claim costs is bounded, however many wait for one that is.
+const besideBusy = 1024
+
+// dueJob finds the jobs of some kinds, $5, that are due longest at $4. The empty text
+// keeps it to the index of due times: by the one of kinds all open jobs would be
+// sorted.
+func (tx *Tx) dueJob(columns string, limit int) string {
+	return "SELECT " + columns + " FROM jobs WHERE ended_at IS NULL AND due_at <= $4 AND " +
+		tx.oneOf("kind || ''", "$5") + " ORDER BY due_at, id LIMIT " + strconv.Itoa(limit)
 }
 
 // RenewJob lets the owner hold a job for another lease from Now. This and all
