@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -73,8 +74,11 @@ func TestZonesCostWhatTheirLinksCost(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.halt()
-		if err := m.health(t.Context()); err != nil {
+		if err := errors.Join(m.tidying(t.Context()), m.health(t.Context())); err != nil {
 			t.Fatal(err)
+		}
+		if n := number(t, m.paper, "tidying a replica, once a minute, statements"); n == 0 {
+			t.Error("no replica was tidied")
 		}
 		var out bytes.Buffer
 		m.print(all, &out)

@@ -54,7 +54,7 @@ func runMesh(ctx context.Context, s size, dir string, p *paper, to io.Writer) (e
 		return err
 	}
 	m.halt()
-	if err := m.health(ctx); err != nil {
+	if err := errors.Join(m.tidying(ctx), m.documents(ctx), m.health(ctx)); err != nil {
 		return err
 	}
 	p.print(to)
@@ -166,6 +166,36 @@ func (m *mesh) questions(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", one.name, err)
 		}
 	}
+	return nil
+}
+
+// tidying has each zone look once through the replicas that it has, as it does each
+// minute.
+func (m *mesh) tidying(ctx context.Context) error {
+	asked, used := m.asked(), processor()
+	for _, one := range m.members {
+		if err := one.receiver.Tidy(ctx); err != nil {
+			return err
+		}
+	}
+	n := float64(max(1, m.zones*(m.zones-1)*m.each))
+	m.paper.note("tidying a replica, once a minute, statements", fmt.Sprintf("%.1f", float64(m.asked()-asked)/n), "")
+	m.paper.note("tidying a replica, processor", fmt.Sprintf("%.3f", 1000*(processor()-used).Seconds()/n), "ms")
+	return nil
+}
+
+// documents has each zone say again what it tells the others every ten seconds, now
+// that it has links.
+func (m *mesh) documents(ctx context.Context) error {
+	began, used := time.Now(), processor()
+	for _, one := range m.members {
+		if _, err := one.rules.Document(ctx); err != nil {
+			return err
+		}
+	}
+	n := time.Duration(len(m.members))
+	m.paper.note("a zone's document, with links", milliseconds(time.Since(began)/n), "ms")
+	m.paper.note("processor for that", milliseconds((processor()-used)/n), "ms")
 	return nil
 }
 
