@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"kvol/internal/block"
@@ -123,9 +124,46 @@ func (l *SourceLink) now(st replication.LinkStatus, now time.Time) {
 	}
 }
 
+// told are the own policies as they were last told. The zero value is ready.
+type told struct {
+	mu   sync.Mutex // guards all below, and is held while they are made
+	all  []DocumentProtection
+	at   time.Time
+	took time.Duration
+}
+
+// maxToldAge is for how long what was told is told again, at most; it is as long as
+// documents are apart.
+const maxToldAge = 10 * time.Second
+
+// leastTold is what it takes at least to be told again.
+const leastTold = 50 * time.Millisecond
+
 // OwnProtections are the policies of which this zone is the source, with their
-// health, in order of seq.
+// health, in order of seq. All links are read for that, and each other zone is told
+// of it, and tells, every few seconds: where reading takes long the same is told for
+// twenty times as long as it took, and for ten seconds at most.
 func (s *Service) OwnProtections(ctx context.Context) ([]DocumentProtection, error) {
+	t := &s.told
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	began := s.now()
+	if age := began.Sub(t.at); age >= 0 && age < min(watchShare*t.took, maxToldAge) {
+		return slices.Clone(t.all), nil
+	}
+	all, err := s.ownHealth(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t.all, t.at = slices.Clone(all), s.now()
+	if t.took = t.at.Sub(began); t.took < leastTold {
+		t.took = 0
+	}
+	return all, nil
+}
+
+// ownHealth is OwnProtections as it is now.
+func (s *Service) ownHealth(ctx context.Context) ([]DocumentProtection, error) {
 	var links []SourceLink
 	own := slices.DeleteFunc(s.KnownProtections(), func(p block.Protection) bool { return p.SourceZone != s.cfg.Zone })
 	alone := map[int64][]catalog.Owner{}

@@ -96,3 +96,40 @@ func TestLinkNow(t *testing.T) {
 		}
 	}
 }
+
+// TestLinksAreNotReadForEachDocument: what took long to find out is told again for a
+// while, and then found out anew.
+func TestLinksAreNotReadForEachDocument(t *testing.T) {
+	z := newHealthZone(t)
+	looks, takes := 0, 100*time.Millisecond
+	z.cfg.DR.Replicating = func() []replication.LinkStatus {
+		looks++
+		z.clock.pass(takes)
+		return nil
+	}
+	tell := func(want int) []DocumentProtection {
+		t.Helper()
+		d, err := z.Document(t.Context())
+		if err != nil || len(d.Protections) != 1 || d.Protections[0].Health.Volumes != 1 {
+			t.Fatalf("%+v, %v", d.Protections, err)
+		}
+		if looks != want {
+			t.Errorf("the links were read %d times, and not %d", looks, want)
+		}
+		return d.Protections
+	}
+	tell(1)[0].Health.Volumes = 7 // the teller keeps its own
+	z.clock.pass(1900 * time.Millisecond)
+	tell(1)
+	z.clock.pass(200 * time.Millisecond)
+	tell(2)
+	z.clock.pass(-time.Hour) // it is set back
+	takes = time.Minute
+	tell(3)
+	z.clock.pass(maxToldAge - time.Second)
+	tell(3)
+	z.clock.pass(2 * time.Second)
+	takes = 0
+	tell(4)
+	tell(5) // what takes no time is not kept
+}

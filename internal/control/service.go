@@ -106,6 +106,7 @@ type Service struct {
 	operating operating
 	contest   contest
 	watch     watch
+	told      told
 	leases    leases // that other zones granted this one
 	grants    grants // that this zone gave
 	limits    limits
