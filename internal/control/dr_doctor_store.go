@@ -7,6 +7,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/driver"
 )
 
 // inStore is what lies in a store.
@@ -30,18 +31,18 @@ func (e *examination) stores(ctx context.Context) (all []inStore, err error) {
 		if err != nil {
 			return nil, err
 		}
-		for v, err := range d.Volumes(ctx) {
+		for id, err := range driver.VolumeIDs(ctx, d) {
 			if err != nil {
 				return nil, err
 			}
-			snapshots, err := d.Snapshots(ctx, v.ID)
+			snapshots, err := d.Snapshots(ctx, id)
 			if block.Is(err, block.NotFound) {
 				continue // deleted meanwhile
 			}
 			if err != nil {
 				return nil, err
 			}
-			s := inStore{store: b.Store, backend: b.Name, volume: v.ID}
+			s := inStore{store: b.Store, backend: b.Name, volume: id}
 			for _, i := range snapshots {
 				s.snapshots = append(s.snapshots, i.Name)
 			}

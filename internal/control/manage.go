@@ -175,15 +175,14 @@ func (s *Service) findStored(ctx context.Context, backend, name string) (Managea
 	if err != nil {
 		return Manageable{}, err
 	}
-	for info, err := range store.Volumes(ctx) {
-		if err != nil {
-			return Manageable{}, err
-		}
-		if string(info.ID) == name {
-			return Manageable{Name: name, Size: gibs(info.Size), Safe: info.Size%block.GiB == 0}, nil
-		}
+	info, err := driver.Find(ctx, store, block.VolumeID(name))
+	if block.Is(err, block.NotFound) {
+		return Manageable{}, cantManage("volume", name, "Volume does not exist.")
 	}
-	return Manageable{}, cantManage("volume", name, "Volume does not exist.")
+	if err != nil {
+		return Manageable{}, err
+	}
+	return Manageable{Name: name, Size: gibs(info.Size), Safe: info.Size%block.GiB == 0}, nil
 }
 
 func (s *Service) planManaged(tx *catalog.Tx, c block.Caller, req NewManaged, found Manageable) (v block.Volume,

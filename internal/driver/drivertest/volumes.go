@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 
 	"kvol/internal/block"
@@ -173,5 +174,27 @@ func listing(r *room) {
 	}
 	for range r.d.Volumes(r.ctx) {
 		break // the walk may be left early
+	}
+	var ids []block.VolumeID
+	for id, err := range driver.VolumeIDs(r.ctx, r.d) {
+		r.ok(err)
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	if want := slices.Sorted(maps.Keys(got)); !slices.Equal(ids, want) {
+		r.Fatalf("VolumeIDs lists %v, want %v", ids, want)
+	}
+	for range driver.VolumeIDs(r.ctx, r.d) {
+		break
+	}
+	ref := r.snapshot(a)
+	for id, want := range map[block.VolumeID]int64{a: 9 * kib4, c: 3 * kib4} {
+		if info, err := driver.Find(r.ctx, r.d, id); err != nil || info != (driver.VolumeInfo{ID: id, Size: want}) {
+			r.Fatalf("Find gives %v, %v, want %d bytes", info, err, want)
+		}
+	}
+	for _, id := range []block.VolumeID{b, "", "../" + a, a + "@" + block.VolumeID(ref.Name)} {
+		_, err := driver.Find(r.ctx, r.d, id)
+		r.want(block.NotFound, err)
 	}
 }

@@ -2,6 +2,7 @@ package rbd
 
 import (
 	"context"
+	"io"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
@@ -12,7 +13,8 @@ import (
 // with the tag ceph, librbd in this process. Errors are those of Driver.run.
 type calls interface {
 	info(ctx context.Context, id block.VolumeID) (image, error)
-	images(ctx context.Context) ([]listed, error)                    // of the pool, those of others too
+	names(ctx context.Context) ([]string, error)                     // of the pool's images, those of others too
+	images(ctx context.Context) ([]listed, error)                    // with their sizes, for which each is opened
 	snaps(ctx context.Context, id block.VolumeID) ([]snap, error)    // in any order
 	create(ctx context.Context, id block.VolumeID, size int64) error // fails with EEXIST
 	resize(ctx context.Context, id block.VolumeID, size int64) error
@@ -41,9 +43,20 @@ func (c commands) info(ctx context.Context, id block.VolumeID) (i image, err err
 	return i, err
 }
 
+func (c commands) names(ctx context.Context) (all []string, err error) {
+	out, err := c.d.runFor(ctx, c.d.rbd("ls", "--format", "json", c.d.Pool()), longest)
+	if err != nil {
+		return nil, err
+	}
+	return all, decode(out, &all)
+}
+
 func (c commands) images(ctx context.Context) (all []listed, err error) {
-	err = c.d.runJSON(ctx, &all, "ls", "--long", c.d.Pool())
-	return all, err
+	out, err := c.d.runFor(ctx, c.d.rbd("ls", "--long", "--format", "json", c.d.Pool()), longest)
+	if err != nil {
+		return nil, err
+	}
+	return all, decode(out, &all)
 }
 
 func (c commands) snaps(ctx context.Context, id block.VolumeID) (all []snap, err error) {
@@ -90,11 +103,24 @@ func (c commands) diff(
 	if whole {
 		args = append(args, "--whole-object")
 	}
-	out, err := c.d.runFor(ctx, c.d.rbd(append(args, "--format", "json")...), longest)
+	printed, out := io.Pipe()
+	type answer struct {
+		found []driver.Extent
+		err   error
+	}
+	read := make(chan answer, 1)
+	go func() { // ends with the command
+		found, err := parseDiff(printed, size)
+		_, _ = io.Copy(io.Discard, printed) // what follows what could not be read
+		read <- answer{found, err}
+	}()
+	err := c.d.runTo(ctx, c.d.rbd(append(args, "--format", "json")...), longest, out)
+	out.Close()
+	got := <-read
 	if err != nil {
 		return nil, err
 	}
-	return parseDiff(out, size)
+	return got.found, got.err
 }
 
 func (c commands) close() {}

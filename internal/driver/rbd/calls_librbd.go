@@ -65,6 +65,11 @@ func (i *image) relate(r *rbd.Image) error {
 // command does (rbd_concurrent_management_ops).
 const opensAtOnce = 10
 
+func (l *library) names(ctx context.Context) ([]string, error) {
+	do := func(_ context.Context, io *rados.IOContext) ([]string, error) { return rbd.GetImageNames(io) }
+	return ask(ctx, l, asked[[]string]{"ls", longest, do, func() ([]string, error) { return l.commands.names(ctx) }})
+}
+
 func (l *library) images(ctx context.Context) ([]listed, error) {
 	do := func(ctx context.Context, io *rados.IOContext) ([]listed, error) {
 		names, err := rbd.GetImageNames(io)
@@ -93,7 +98,7 @@ func (l *library) images(ctx context.Context) ([]listed, error) {
 		err = g.Wait()
 		return slices.DeleteFunc(all, func(i listed) bool { return i.Image == "" }), err
 	}
-	return ask(ctx, l, asked[[]listed]{"list", l.limit(), do, func() ([]listed, error) { return l.commands.images(ctx) }})
+	return ask(ctx, l, asked[[]listed]{"list", longest, do, func() ([]listed, error) { return l.commands.images(ctx) }})
 }
 
 func (l *library) snaps(ctx context.Context, id block.VolumeID) ([]snap, error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -41,6 +42,13 @@ func (d *Driver) run(ctx context.Context, c command) ([]byte, error) {
 }
 
 func (d *Driver) runFor(ctx context.Context, c command, limit time.Duration) ([]byte, error) {
+	var out bytes.Buffer
+	err := d.runTo(ctx, c, limit, &out)
+	return out.Bytes(), err
+}
+
+// runTo runs a command that prints to out.
+func (d *Driver) runTo(ctx context.Context, c command, limit time.Duration, out io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errSlow)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.program, c.args...)
@@ -48,13 +56,12 @@ func (d *Driver) runFor(ctx context.Context, c command, limit time.Duration) ([]
 	// None goes on beside the process that comes after this one.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said program.Said
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
+	cmd.Stdout, cmd.Stderr = out, &said
 	err := cmd.Run()
 	if err == nil {
-		return out.Bytes(), nil
+		return nil
 	}
-	return nil, failure(ctx, c, err, said.String())
+	return failure(ctx, c, err, said.String())
 }
 
 // runJSON runs a command that prints JSON and decodes it.

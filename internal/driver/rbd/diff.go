@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"iter"
 	"math"
 	"slices"
@@ -62,13 +64,49 @@ func (d *Driver) diff(ctx context.Context, from, to driver.SnapshotRef) ([]drive
 	return d.calls.diff(ctx, from.Name, to, end.Size > exactSize, end.Size)
 }
 
-// parseDiff makes extents of what `rbd diff` prints.
-func parseDiff(text []byte, size int64) ([]driver.Extent, error) {
-	var changes []change
-	if err := json.Unmarshal(text, &changes); err != nil {
+// parseDiff makes extents of what `rbd diff` prints, as it prints it.
+func parseDiff(from io.Reader, size int64) ([]driver.Extent, error) {
+	changes, err := readChanges(json.NewDecoder(from))
+	if err != nil {
 		return nil, block.Wrap(block.Internal, err, "The storage cluster's answer could not be read.")
 	}
 	return extentsOf(changes, size), nil
+}
+
+// readChanges reads a list of changes. Data that follows on data is one change: of
+// large ranges the command prints each object by itself.
+func readChanges(d *json.Decoder) (all []change, err error) {
+	begin, err := d.Token()
+	if err != nil || begin != json.Delim('[') {
+		return nil, errors.Join(errors.New("it is no list"), err)
+	}
+	for d.More() {
+		var c change
+		if err := d.Decode(&c); err != nil {
+			return nil, err
+		}
+		if c.Exists != "false" {
+			c.Exists = "true" // and nothing of what was read is held by it
+		}
+		if n := len(all); n > 0 && all[n-1].followedBy(c) {
+			all[n-1].Length += c.Length
+			continue
+		}
+		all = append(all, c)
+	}
+	if _, err := d.Token(); err != nil { // the list's end
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.Join(errors.New("something follows the list"), err)
+	}
+	return all, nil
+}
+
+// followedBy reports whether next is data that begins where this data ends.
+func (c change) followedBy(next change) bool {
+	return c.Exists == "true" && next.Exists == "true" && c.Offset >= 0 && c.Length > 0 && next.Length > 0 &&
+		c.Length == next.Offset-c.Offset && next.Length <= math.MaxInt64-next.Offset
 }
 
 // extentsOf makes extents of changes: in whole blocks, in order, each block once,

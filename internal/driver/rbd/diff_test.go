@@ -1,9 +1,12 @@
 package rbd
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"kvol/internal/driver"
@@ -38,12 +41,12 @@ func TestParseDiff(t *testing.T) {
 		{"not in order", `[{"offset":8192,"length":1,"exists":"true"},{"offset":0,"length":1,"exists":"true"}]`,
 			8 * kib4, []driver.Extent{{Off: 0, Len: kib4}, {Off: 2 * kib4, Len: kib4}}},
 	} {
-		got, err := parseDiff([]byte(c.text), c.size)
+		got, err := parseDiff(strings.NewReader(c.text), c.size)
 		if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, %v, want %v", c.name, got, err, c.want)
 		}
 	}
-	if _, err := parseDiff([]byte(`{"offset":`), kib4); err == nil {
+	if _, err := parseDiff(strings.NewReader(`{"offset":`), kib4); err == nil {
 		t.Error("half an answer was read")
 	}
 }
@@ -57,7 +60,7 @@ func FuzzParseDiff(f *testing.F) {
 	)
 	f.Add([]byte(`[{"offset":-1,"length":9223372036854775807,"exists":"maybe"}]`), int64(kib4))
 	f.Fuzz(func(t *testing.T, text []byte, size int64) {
-		got, err := parseDiff(text, size&(1<<40-1)&^(kib4-1))
+		got, err := parseDiff(bytes.NewReader(text), size&(1<<40-1)&^(kib4-1))
 		if err == nil {
 			inOrder(t, got, size&(1<<40-1)&^(kib4-1))
 		}
@@ -98,7 +101,7 @@ func TestParseDiffCovers(t *testing.T) {
 			text = fmt.Appendf(text, `{"offset":%d,"length":%d,"exists":%q}`, at, n, exists)
 			at += n + rnd.Int64N(2)*rnd.Int64N(9000)
 		}
-		got, err := parseDiff(append(text, ']'), size)
+		got, err := parseDiff(bytes.NewReader(append(text, ']')), size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,5 +126,27 @@ func TestQemuName(t *testing.T) {
 	const want = `rbd:p/n/kvol-1@s:id=x\@y:conf=\/etc\/a\:b\/c\=d:client_mount_timeout=10:rados_osd_op_timeout=30`
 	if got := d.qemuName("kvol-1", "s"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestReadChanges: what is printed of a large range, object by object, is held as one;
+// what is no list, or has something after it, is no answer.
+func TestReadChanges(t *testing.T) {
+	const object = 4 << 20
+	var text strings.Builder
+	for i := range int64(1000) {
+		fmt.Fprintf(&text, `,{"offset":%d,"length":%d,"exists":"true"}`, i*object, object)
+	}
+	whole := "[" + text.String()[1:] + "]"
+	got, err := readChanges(json.NewDecoder(strings.NewReader(whole)))
+	if err != nil || len(got) != 1 || got[0] != (change{0, 1000 * object, "true"}) {
+		t.Errorf("%d changes, %v", len(got), err)
+	}
+	for _, bad := range []string{
+		"", "null", "{}", "[", "[{}", whole[:len(whole)-1], whole + "[]", "[1]", `[{"offset":"x"}]`,
+	} {
+		if got, err := readChanges(json.NewDecoder(strings.NewReader(bad))); err == nil {
+			t.Errorf("%.20q: %v", bad, got)
+		}
 	}
 }

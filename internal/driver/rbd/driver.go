@@ -79,7 +79,8 @@ func (o *Options) defaults() {
 }
 
 // Driver is a namespace of a Ceph pool as a store. It implements driver.Driver,
-// Differ, Reverter, GroupSnapshotter, ChangeCounter, Lender and Mirrorer.
+// Differ, Reverter, GroupSnapshotter, ChangeCounter, Lender, Lister, Finder and
+// Mirrorer.
 type Driver struct {
 	o       Options
 	calls   calls
@@ -259,6 +260,32 @@ func (d *Driver) Volumes(ctx context.Context) iter.Seq2[driver.VolumeInfo, error
 			}
 		}
 	}
+}
+
+// VolumeIDs implements driver.Lister: names cost nothing but their bytes, sizes an
+// image's opening each.
+func (d *Driver) VolumeIDs(ctx context.Context) iter.Seq2[block.VolumeID, error] {
+	return func(yield func(block.VolumeID, error) bool) {
+		names, err := d.calls.names(ctx)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, name := range names {
+			if id, ours := strings.CutPrefix(name, imagePrefix); ours && !yield(block.VolumeID(id), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Find implements driver.Finder. The id may be anything that somebody asks for.
+func (d *Driver) Find(ctx context.Context, id block.VolumeID) (driver.VolumeInfo, error) {
+	if strings.ContainsAny(string(id), "/@") { // the command would take a part for something else
+		return driver.VolumeInfo{}, block.Errorf(block.NotFound, "There is no volume %s in the store.", id)
+	}
+	there, err := d.info(ctx, id)
+	return driver.VolumeInfo{ID: id, Size: there.Size}, err
 }
 
 // known is a capacity and when it was asked for.

@@ -67,11 +67,7 @@ func (d *Driver) notSwept(ctx context.Context, what string, err error) {
 // sweepUnfinished removes what clones left that were cut short, of this process or
 // one before it; no clone of ours is under way meanwhile.
 func (d *Driver) sweepUnfinished(ctx context.Context) error {
-	var names []string
-	out, err := d.runFor(ctx, d.rbd("ls", "--format", "json", d.Pool()), longest)
-	if err == nil {
-		err = decode(out, &names)
-	}
+	names, err := d.calls.names(ctx)
 	if err != nil {
 		return err
 	}
