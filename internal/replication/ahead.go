@@ -90,7 +90,7 @@ type fetch struct {
 }
 
 // weight is about how much memory it takes.
-func (f *fetch) weight() int64 { return 2 * min(f.Len, spanMost) }
+func (f *fetch) weight() int64 { return 2 * min(f.Len, spanMost) } // at both points
 
 // read reads a span at the target point, and at the base what is not known of it.
 func (f *fetch) read(ctx context.Context, w way) {

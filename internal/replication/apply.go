@@ -6,6 +6,7 @@ import (
 	"context"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"kvol/internal/block"
@@ -66,8 +67,16 @@ func (c *crew) begin(ctx context.Context) error {
 		return nil
 	}
 	c.next = nil
-	all := block.Range{Off: runs[0].Off, Len: runs[len(runs)-1].End() - runs[0].Off}
-	weight := 2 * min(all.Len, spanMost)
+	g := gang{runs: runs, span: block.Range{Off: runs[0].Off, Len: runs[len(runs)-1].End() - runs[0].Off}}
+	g.known = c.base == nil || c.recall(&g)
+	weight := int64(0)
+	for _, r := range runs {
+		weight += int64(len(r.Data))
+	}
+	if !g.known {
+		weight += g.span.Len
+	}
+	weight = min(weight, aheadMost)
 	if err := c.room.Acquire(ctx, weight); err != nil {
 		return err
 	}
@@ -81,82 +90,95 @@ func (c *crew) begin(ctx context.Context) error {
 			<-c.slots
 			c.room.Release(weight)
 		}()
-		c.carry(ctx, runs, all)
+		c.carry(ctx, g)
 	})
 	return nil
 }
 
-// carry carries runs out and adds up what they changed.
-func (c *crew) carry(ctx context.Context, runs []Run, all block.Range) {
-	var plus, less Sum
-	var tally churn.Tally
-	err := c.compare(ctx, runs, all, &less, &tally)
-	for _, r := range runs {
+// gang is runs that are carried out together, and what they change.
+type gang struct {
+	runs       []Run
+	span       block.Range // that they lie in
+	known      bool        // what was there before is in less and tally
+	plus, less Sum
+	tally      churn.Tally
+}
+
+// carry carries runs out, all at once: a cluster commits small writes together, if
+// they come together. It adds up what they changed.
+func (c *crew) carry(ctx context.Context, g gang) {
+	err := c.compare(ctx, &g)
+	var writes errgroup.Group
+	for _, r := range g.runs {
 		if err != nil {
 			break
 		}
-		tally.Wrote(r.Len, cmp.Or(r.Sent, r.Len), r.Data != nil)
+		g.tally.Wrote(r.Len, cmp.Or(r.Sent, r.Len), r.Data != nil)
 		if r.Data == nil {
 			c.know.zero(r.Off, r.Len)
-			err = c.device.Zero(r.Off, r.Len)
+			writes.Go(func() error { return c.device.Zero(r.Off, r.Len) })
 			continue
 		}
-		c.know.add(&plus, r.Off, r.Data)
-		_, err = c.device.WriteAt(r.Data, r.Off)
+		writes.Go(func() error {
+			_, err := c.device.WriteAt(r.Data, r.Off)
+			return err
+		})
+		c.know.add(&g.plus, r.Off, r.Data)
 	}
+	err = cmp.Or(err, writes.Wait())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
 		c.err = err
 	}
-	c.plus, c.less = c.plus.Plus(plus), c.less.Plus(less)
-	c.tally.Plus(tally)
+	c.plus, c.less = c.plus.Plus(g.plus), c.less.Plus(g.less)
+	c.tally.Plus(g.tally)
 }
 
 // compare notes what the base has where the runs are.
-func (c *crew) compare(ctx context.Context, runs []Run, all block.Range, less *Sum, tally *churn.Tally) error {
-	if c.base == nil || c.recall(runs, less, tally) {
+func (c *crew) compare(ctx context.Context, g *gang) error {
+	if g.known {
 		return nil
 	}
 	base, err := c.base.get(ctx)
 	if err != nil {
 		return err
 	}
-	if runs[0].Data == nil {
-		return eachData(ctx, base, all.Off, all.Len, func(off int64, p []byte) {
-			less.Add(off, p)
-			tally.Over(off, p, nil)
+	if g.runs[0].Data == nil {
+		return eachData(ctx, base, g.span.Off, g.span.Len, func(off int64, p []byte) {
+			g.less.Add(off, p)
+			g.tally.Over(off, p, nil)
 		})
 	}
-	before, err := readSpan(base, all)
-	for _, r := range runs {
+	before, err := readSpan(base, g.span)
+	for _, r := range g.runs {
 		p := before.at(r.Off, r.Len)
-		less.Add(r.Off, p)
-		overData(p, func(off, length int64) { tally.Over(r.Off+off, p[off:][:length], r.Data[off:][:length]) })
+		g.less.Add(r.Off, p)
+		overData(p, func(off, length int64) { g.tally.Over(r.Off+off, p[off:][:length], r.Data[off:][:length]) })
 	}
 	return err
 }
 
 // recall is compare by what is remembered, if all of it is.
-func (c *crew) recall(runs []Run, less *Sum, tally *churn.Tally) bool {
-	known := make([][]was, len(runs))
-	for i, r := range runs {
+func (c *crew) recall(g *gang) bool {
+	known := make([][]was, len(g.runs))
+	for i, r := range g.runs {
 		var ok bool
 		if known[i], ok = c.know.before(r.Off, r.Len); !ok {
 			return false
 		}
 	}
-	for i, r := range runs {
+	for i, r := range g.runs {
 		for _, b := range known[i] {
 			if b.term == (Sum{}) {
 				continue // zeros
 			}
-			less.add(b.term)
+			g.less.add(b.term)
 			length := min(driver.BlockSize, r.End()-b.off)
 			if r.Data == nil {
-				tally.OverKnown(b.off, length, b.loose, nil)
+				g.tally.OverKnown(b.off, length, b.loose, nil)
 			} else {
-				tally.OverKnown(b.off, length, b.loose, r.Data[b.off-r.Off:][:length])
+				g.tally.OverKnown(b.off, length, b.loose, r.Data[b.off-r.Off:][:length])
 			}
 		}
 	}
