@@ -3,6 +3,7 @@ package rbd
 import (
 	"context"
 	"io"
+	"strings"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
@@ -51,12 +52,41 @@ func (c commands) names(ctx context.Context) (all []string, err error) {
 	return all, decode(out, &all)
 }
 
+// images has to do with a command that leaves out images that it can't open, and fails
+// where the last is such: one that was removed meanwhile, or half of which is there.
 func (c commands) images(ctx context.Context) (all []listed, err error) {
 	out, err := c.d.runFor(ctx, c.d.rbd("ls", "--long", "--format", "json", c.d.Pool()), longest)
+	if err == nil {
+		return all, decode(out, &all)
+	}
+	if !block.Is(err, block.NotFound) {
+		return nil, err
+	}
+	if decode(out, &all) != nil {
+		all = nil // it said nothing
+	}
+	names, err := c.names(ctx) // fails too where there is no pool
 	if err != nil {
 		return nil, err
 	}
-	return all, decode(out, &all)
+	there := map[string]bool{}
+	for _, i := range all {
+		there[i.Image] = true
+	}
+	for _, name := range names {
+		id, ours := strings.CutPrefix(name, imagePrefix)
+		if !ours || there[name] {
+			continue
+		}
+		i, err := c.info(ctx, block.VolumeID(id))
+		switch {
+		case err == nil:
+			all = append(all, listed{Image: name, Size: i.Size})
+		case !block.Is(err, block.NotFound):
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 func (c commands) snaps(ctx context.Context, id block.VolumeID) (all []snap, err error) {

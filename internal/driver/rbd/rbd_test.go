@@ -41,6 +41,7 @@ func TestOnCeph(t *testing.T) {
 	t.Run("Least rights", func(t *testing.T) { leastRights(t, c) })
 	t.Run("Nothing is left", func(t *testing.T) { nothingIsLeft(t, c) })
 	t.Run("Clone cut short", func(t *testing.T) { cloneCutShort(t, c) })
+	t.Run("Listed beside wreckage", func(t *testing.T) { listedBesideWreckage(t, c) })
 	t.Run("Trash that stays", func(t *testing.T) { trashThatStays(t, c) })
 	t.Run("Group cut short", func(t *testing.T) { groupCutShort(t, c) })
 	t.Run("Used by hosts", func(t *testing.T) { usedByHosts(t, c) })

@@ -1,6 +1,8 @@
 package rbd_test
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +42,29 @@ func another(t *testing.T, c *ceph.Cluster, d *rbd.Driver, o rbd.Options) *rbd.D
 		}
 	})
 	return next
+}
+
+// listedBesideWreckage lists a store in which an image can't be opened: as it is for a
+// moment while it is removed, and for longer when who removed it was killed.
+func listedBesideWreckage(t *testing.T, c *ceph.Cluster) {
+	d := open(t, c, rbd.Options{})
+	var ids []block.VolumeID
+	for range 3 {
+		ids = append(ids, volume(t, d, 4))
+	}
+	slices.Sort(ids)
+	pool, namespace, _ := strings.Cut(d.Pool(), "/")
+	c.Run(t, "rados", "-p", pool, "-N", namespace, "rm", "rbd_id.kvol-"+string(ids[2])) // of the last the command tells
+	got := map[block.VolumeID]int64{}
+	for v, err := range d.Volumes(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[v.ID] = v.Size
+	}
+	if want := map[block.VolumeID]int64{ids[0]: 4 * kib4, ids[1]: 4 * kib4}; !maps.Equal(got, want) {
+		t.Errorf("listed are %v, want %v", got, want)
+	}
 }
 
 // nothingIsLeft deletes an ancestry from its root on: what clones stand on
