@@ -68,6 +68,7 @@ func TestTwoClusters(t *testing.T) {
 		native(t, c, map[string]*ceph.Cluster{"mitaka1": a, "kilo1": b})
 	})
 	t.Run("Mirror", func(t *testing.T) { mirrored(t, a, b) })
+	t.Run("Moves", func(t *testing.T) { moves(t, a) })
 	t.Run("Faults", func(t *testing.T) {
 		o := rbd.Options{IOTimeout: 15 * time.Second}
 		faults(t, zonetest.NewOn(t, map[string]driver.Driver{"mitaka1": store(t, a, o), "kilo1": store(t, b, o)}), a, b)
