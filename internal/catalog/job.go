@@ -37,21 +37,24 @@ func (tx *Tx) EnqueueJob(j block.Job) (block.JobID, error) {
 	return block.JobID(id), err
 }
 
-// backendOfJob is the backend that a job works on, as far as its subject tells: a
-// volume's, which may be followed by a word, or that of what belongs to a volume; ”
-// for none.
-const backendOfJob = `COALESCE(
-	(SELECT backend FROM volumes WHERE id = substr(jobs.subject, 1, 36)),
-	(SELECT v.backend FROM snapshots s JOIN volumes v ON v.id = s.volume_id WHERE s.id = jobs.subject),
-	(SELECT v.backend FROM backups b JOIN volumes v ON v.id = b.volume_id WHERE b.id = jobs.subject),
-	(SELECT MIN(backend) FROM volumes WHERE group_id = jobs.subject),
+// backendOf is the backend that a job of a table works on, as far as its subject
+// tells: a volume's, which may be followed by a word, or that of what belongs to a
+// volume; the empty text for none.
+func backendOf(table string) string {
+	subject := table + ".subject"
+	return `COALESCE(
+	(SELECT backend FROM volumes WHERE id = substr(` + subject + `, 1, 36)),
+	(SELECT v.backend FROM snapshots s JOIN volumes v ON v.id = s.volume_id WHERE s.id = ` + subject + `),
+	(SELECT v.backend FROM backups b JOIN volumes v ON v.id = b.volume_id WHERE b.id = ` + subject + `),
+	(SELECT MIN(backend) FROM volumes WHERE group_id = ` + subject + `),
 	(SELECT MIN(v.backend) FROM snapshots s JOIN volumes v ON v.id = s.volume_id
-		WHERE s.group_snapshot_id = jobs.subject), '')`
+		WHERE s.group_snapshot_id = ` + subject + `), '')`
+}
 
 // BackendOfJob returns the backend that a job works on, as far as its subject tells;
 // "" for none.
 func (tx *Tx) BackendOfJob(id block.JobID) (backend string, err error) {
-	err = tx.queryRow("SELECT "+backendOfJob+" FROM jobs WHERE id = $1", id).Scan(&backend)
+	err = tx.queryRow("SELECT "+backendOf("jobs")+" FROM jobs WHERE id = $1", id).Scan(&backend)
 	return backend, notFound(err, noJob, id)
 }
 
@@ -67,8 +70,8 @@ func (tx *Tx) ClaimJob(
 		block.JobRunning, owner, micros(tx.Now.Add(lease)), micros(tx.Now), jsonText(kinds),
 	}
 	if len(busy) > 0 {
-		due = "SELECT id FROM (" + tx.dueJob("id, due_at, subject", besideBusy) + ") AS jobs WHERE NOT " +
-			tx.oneOf(backendOfJob, "$6") + " ORDER BY due_at, id LIMIT 1"
+		due = "SELECT id FROM (" + tx.dueJob("id, due_at, subject", besideBusy) + ") AS waiting WHERE NOT " +
+			tx.oneOf(backendOf("waiting"), "$6") + " ORDER BY due_at, id LIMIT 1"
 		args = append(args, jsonText(busy))
 	}
 	j, err = scanJob(tx.queryRow(`UPDATE jobs SET state = $1, owner = $2, due_at = $3, started_at = $4,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -44,7 +43,7 @@ func hanging(t *testing.T) (*pgserver.Server, *Catalog) {
 	}
 	var c *Catalog
 	patient(t, "it opens", func() (err error) {
-		c, err = Open(t.Context(), Options{URL: url + "&connect_timeout=2&answer_timeout=2", Alone: true})
+		c, err = Open(t.Context(), Options{URL: url + "&connect_timeout=2&answer_timeout=5", Alone: true})
 		return err
 	})
 	return server, c
@@ -138,7 +137,7 @@ func TestServerHangsInside(t *testing.T) {
 			}
 		}
 	})
-	for waits := 0; waits == 0; runtime.Gosched() {
+	for waits := 0; waits == 0; time.Sleep(time.Millisecond) {
 		c.writer.turn.mu.Lock()
 		waits = len(c.writer.turn.queue)
 		c.writer.turn.mu.Unlock()

@@ -230,6 +230,7 @@ func (k *Keeper) take(ctx context.Context, name string) (*Turn, error) {
 	for {
 		stirred := k.Catalog.Stirred()
 		var d catalog.Duty
+		began := k.Now()
 		err := k.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
 			d, err = tx.Duty(name)
 			return err
@@ -238,7 +239,7 @@ func (k *Keeper) take(ctx context.Context, name string) (*Turn, error) {
 		switch {
 		case err != nil:
 			since = time.Time{}
-		case since.IsZero():
+		case since.IsZero(), now.Sub(began) > k.Lease/4: // it stood still meanwhile
 			since = now
 		}
 		if err == nil && (d.Holder == "" || !d.Live && now.Sub(since) >= k.Lease/2) {

@@ -27,7 +27,10 @@ func TestHungStoreHoldsUpNoOther(t *testing.T) {
 			if err != nil || backend != "hangs" {
 				return err
 			}
-			most.Store(max(most.Load(), now.Add(1)))
+			n := now.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); {
+				m = most.Load()
+			}
 			defer now.Add(-1)
 			<-ctx.Done()
 			return ctx.Err()

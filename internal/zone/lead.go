@@ -233,6 +233,11 @@ func (m *Member) askLead(about ...string) {
 	defer slow.Stop()
 	var asked catalog.Duty
 	for known := false; ; {
+		select {
+		case <-m.gone: // so are the connections on which anybody waits for an answer
+			return
+		default:
+		}
 		stirred := m.catalog.Stirred()
 		now, err := m.askOrLook(known, about)
 		if err == nil && !known {
@@ -242,7 +247,7 @@ func (m *Member) askLead(about ...string) {
 			return
 		}
 		select {
-		case <-m.gone: // so are the connections on which anybody waits for an answer
+		case <-m.gone:
 			return
 		case <-stirred:
 		case <-time.After(m.cfg.Process.Lease / 20):

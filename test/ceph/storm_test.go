@@ -118,7 +118,12 @@ func storming(t *testing.T, a, b *ceph.Cluster) {
 	ctx, stop := context.WithCancel(t.Context())
 	var host sync.WaitGroup
 	host.Go(func() { s.write(ctx) })
-	defer func() { stop(); host.Wait() }()
+	defer func() {
+		stop()
+		s.left.Kill() // it may stand still, with a write under way
+		s.right.Kill()
+		host.Wait()
+	}()
 	s.goOn()
 	began := time.Now()
 	for n, round := range s.each() {

@@ -123,7 +123,8 @@ func TestParseDiffCovers(t *testing.T) {
 func TestQemuName(t *testing.T) {
 	d := &Driver{o: Options{Conf: "/etc/a:b/c=d", User: "x@y", Pool: "p", Namespace: "n"}}
 	d.o.defaults()
-	const want = `rbd:p/n/kvol-1@s:id=x\@y:conf=\/etc\/a\:b\/c\=d:client_mount_timeout=10:rados_osd_op_timeout=30`
+	const want = `rbd:p/n/kvol-1@s:id=x\@y:conf=\/etc\/a\:b\/c\=d:client_mount_timeout=10` +
+		`:rados_mon_op_timeout=30:rados_osd_op_timeout=30`
 	if got := d.qemuName("kvol-1", "s"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
