@@ -109,6 +109,7 @@ type gang struct {
 func (c *crew) carry(ctx context.Context, g gang) {
 	err := c.compare(ctx, &g)
 	var writes errgroup.Group
+	writes.SetLimit(cap(c.slots))
 	for _, r := range g.runs {
 		if err != nil {
 			break

@@ -266,7 +266,11 @@ func (i *inbound) recall(s block.Step, depth int) (know *recalled, known bool) {
 	if depth == 1 {
 		return nil, false
 	}
-	know, known = i.receiver.recall.begin(string(i.replica.ID), s.Base.ID)
+	base := s.Base.ID
+	if i.offset > 0 {
+		base = "" // who wrote what lies before remembers it, and nobody else
+	}
+	know, known = i.receiver.recall.begin(string(i.replica.ID), base)
 	if s.Base.ID == "" && s.Target.Size > recallWhole {
 		return nil, false
 	}

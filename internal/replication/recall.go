@@ -155,13 +155,12 @@ func (c *recalled) zero(off, length int64) {
 	if length > maxRun {
 		c.r.mu.Lock()
 		defer c.r.mu.Unlock()
-		m := c.r.now[c.name]
-		if m.turn == c.turn {
-			c.r.turn++
+		c.r.turn++
+		if m := c.r.now[c.name]; m.turn == c.turn {
 			m.turn = c.r.turn
 			c.r.now[c.name] = m
 		}
-		c.turn = m.turn
+		c.turn = c.r.turn
 		return
 	}
 	learned := make([]was, 0, length/driver.BlockSize+1)

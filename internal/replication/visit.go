@@ -400,10 +400,15 @@ func (v *visit) tellGone(ctx context.Context) error {
 }
 
 // leaveNothing removes what a visit wrote down of a volume that was deleted meanwhile:
-// the volume took everything with it, but not what came after.
+// the volume took everything with it, but not what came after. A volume that is managed
+// again has its id, and its own links and cuts.
 func (v *visit) leaveNothing(tx *catalog.Tx) error {
 	volume := v.track.key.volume
-	if err := tx.VolumeGone(volume); err != nil {
+	_, err := tx.Volume(volume)
+	if block.Is(err, block.NotFound) {
+		err = tx.VolumeGone(volume)
+	}
+	if err != nil {
 		return err
 	}
 	held, err := tx.PinnedBy(volume, v.holder())

@@ -48,10 +48,7 @@ func (d *Driver) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef)
 		return err
 	}
 	if len(named) == 0 || len(named)+len(parts) < len(refs) {
-		for _, ref := range parts {
-			named = append(named, partOf(ref))
-		}
-		if err := d.removeAll(ctx, named); err != nil {
+		if err := d.removeGroup(ctx, refs, len(named)+len(parts)); err != nil {
 			return err
 		}
 		if err := d.cutGroup(ctx, refs); err != nil {
@@ -140,6 +137,22 @@ func (d *Driver) cutParts(ctx context.Context, parts []driver.SnapshotRef) error
 		}
 	}
 	return block.Errorf(block.Unavailable, "Snapshots of an earlier try turned up again and again.")
+}
+
+// removeGroup removes what is there of a group. A part may be getting its own name just
+// now, by a command that was given up: it is looked for by that one afterwards.
+func (d *Driver) removeGroup(ctx context.Context, refs []driver.SnapshotRef, there int) error {
+	if there == 0 {
+		return nil
+	}
+	parts := make([]driver.SnapshotRef, 0, len(refs))
+	for _, ref := range refs {
+		parts = append(parts, partOf(ref))
+	}
+	if err := d.removeAll(ctx, parts); err != nil {
+		return err
+	}
+	return d.removeAll(ctx, refs)
 }
 
 // removeAll removes snapshots, those that are parts too.

@@ -114,10 +114,15 @@ func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 	v := d.volume(ref.Volume)
 	v.looks.Lock()
 	defer v.looks.Unlock()
-	err := d.changing(ctx, ref.Volume, func() error { return d.calls.removeSnap(ctx, ref) })
+	remove := func(ref driver.SnapshotRef) error {
+		return d.changing(ctx, ref.Volume, func() error { return d.calls.removeSnap(ctx, ref) })
+	}
+	err := remove(ref)
 	if block.Is(err, block.NotFound) && !strings.HasPrefix(string(ref.Name), partPrefix) {
-		// It may have been on its way to be a group's.
-		err = d.changing(ctx, ref.Volume, func() error { return d.calls.removeSnap(ctx, partOf(ref)) })
+		// It may have been on its way to be a group's, or have got there meanwhile.
+		if err = remove(partOf(ref)); block.Is(err, block.NotFound) {
+			err = remove(ref)
+		}
 	}
 	if block.Is(err, block.NotFound) {
 		return nil
