@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,6 +202,37 @@ func TestRun(t *testing.T) {
 		if n := len(pointsOf(b, ids[2])); n != 2 {
 			t.Errorf("%d points after a kick", n)
 		}
+	})
+}
+
+// TestManagedAgain: the end of a link whose volume went takes nothing from a volume
+// that has its id since.
+func TestManagedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *world, a, b *zone) {
+		for _, z := range []*zone{a, b} {
+			z.sender.cfg.Now, z.receiver.cfg.Now = time.Now, time.Now
+			z.proc.serve.Go(func() { _ = z.sender.Run(z.proc.ctx) })
+		}
+		id := a.volume("gold", 8)
+		time.Sleep(7 * time.Second)
+		a.update(func(tx *catalog.Tx) error {
+			return errors.Join(tx.VolumeGone(id), tx.InsertCut(id, "new"), tx.Pin(id, "new", "somebody"))
+		})
+		a.sender.Kick(id)
+		time.Sleep(time.Second)
+		a.view(func(tx *catalog.Tx) error {
+			cuts, err := tx.Cuts(id)
+			if !slices.Contains(cuts, "new") {
+				t.Errorf("of the volume that is there these cuts are left: %v", cuts)
+			}
+			links, also := tx.LinksOf(id)
+			for _, l := range links {
+				if l.Gone {
+					t.Error("the link has not ended")
+				}
+			}
+			return errors.Join(err, also)
+		})
 	})
 }
 
