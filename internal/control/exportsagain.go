@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"kvol/internal/block"
 )
@@ -20,20 +21,22 @@ const ofLimits = "limits"
 func (s *Service) LookAgain(ctx context.Context, all bool, about ...string) error {
 	e := s.exports
 	var errs []error
+	var revoked sync.WaitGroup // at once: one whose store hangs keeps no other one open
 	for _, x := range e.meant(all, about) {
 		v, conn, err := e.lookUp(ctx, x.connection)
 		switch {
 		case block.Is(err, block.NotFound):
-			x.revoke()
+			revoked.Go(x.revoke)
 		case err != nil:
 			errs = append(errs, err)
 		case v.ID != x.volume, exportedReadOnly(v, conn) && x.mayWrite() && x.snapshot == "":
-			x.revoke()
+			revoked.Go(x.revoke)
 		}
 	}
 	if all || slices.Contains(about, ofLimits) {
 		errs = append(errs, e.retune(ctx))
 	}
+	revoked.Wait()
 	return errors.Join(errs...)
 }
 
