@@ -80,6 +80,12 @@ func clientHangs(t *testing.T, c *ceph.Cluster) {
 	_, err := dev.WriteAt(make([]byte, kib4), kib4)
 	unavailable(t, "a write by a process that hangs", err)
 	holds(t, dev, want)
+	closes(t, dev)
+}
+
+// closes closes a device, and wants its client process to end.
+func closes(t *testing.T, dev driver.Device) {
+	t.Helper()
 	if err := dev.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -98,12 +98,7 @@ func clientKilled(t *testing.T, c *ceph.Cluster) {
 	holds(t, dev, want)
 	want = write(t, dev, 2)
 	holds(t, dev, want)
-	if err := dev.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if pids := clients(t); len(pids) != 0 {
-		t.Errorf("after the close there are processes: %v", pids)
-	}
+	closes(t, dev)
 }
 
 // clusterHangs wants errors in bounded time from a cluster that does not
