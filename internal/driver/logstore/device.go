@@ -195,7 +195,7 @@ func (d *device) zeroBlocks(first, count int64) error {
 	d.share(of)
 	defer d.unshare(of)
 	h := header{op: opZero, volume: d.volume.num, branch: d.branch.num, first: uint64(first), count: uint32(count)}
-	return d.store.do(forMoving, func() error { return d.store.commit(&h, nil, nil, forMoving) })
+	return d.store.do(forTrimming, func() error { return d.store.commit(&h, nil, nil, forTrimming) })
 }
 
 // Flush syncs the log, with whoever else wants it at the moment.

@@ -25,10 +25,12 @@ type evacuation struct {
 }
 
 // victim is a segment that is emptied. It is whole if every record was read,
-// and every block that the index looks for there was moved.
+// and every block that the index looks for there was moved. A dropped one is
+// left as it is for another round.
 type victim struct {
-	walk  *segmentWalk
-	whole bool
+	walk    *segmentWalk
+	whole   bool
+	dropped bool
 }
 
 // resident is a record with data, in the segment that it lies in.
@@ -58,6 +60,9 @@ func (s *Store) evacuate(ctx context.Context, ids []uint32, live int64, gentle b
 			return nil, err
 		}
 		began := s.now()
+		if err := e.drop(ctx); err != nil {
+			return nil, err
+		}
 		if err := e.moveLeaf(leaf); err != nil {
 			return nil, err
 		}
@@ -71,7 +76,9 @@ func (s *Store) evacuate(ctx context.Context, ids []uint32, live int64, gentle b
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
-		if e.victims[id].whole {
+		if v := e.victims[id]; v.dropped {
+			continue
+		} else if v.whole {
 			empty = append(empty, id)
 		} else if u := s.usage[id]; u != nil {
 			u.left = true
@@ -89,7 +96,41 @@ func (e *evacuation) add(ctx context.Context, id uint32) error {
 	u := e.usage[id]
 	whole := u != nil && u.end != 0 && int64(u.end) == w.end
 	e.mu.Unlock()
-	e.victims[id] = &victim{w, whole}
+	e.victims[id] = &victim{walk: w, whole: whole}
+	return nil
+}
+
+// drop gives up the fullest victims where writers took the room that moving all
+// of them needs: all victims are emptied side by side, and without room for the
+// last block none would become free. What is kept fits for certain what is
+// ready; the emptiest is always kept, since writers leave room for one.
+func (e *evacuation) drop(ctx context.Context) error {
+	if e.pool.count() >= readyTarget {
+		return nil
+	}
+	room, err := e.Capacity(ctx)
+	if err != nil {
+		return err
+	}
+	fits := max(e.movable(), room.Free*3/4)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var kept []uint32
+	for id, v := range e.victims {
+		if !v.dropped && e.usage[id] != nil {
+			kept = append(kept, id)
+		}
+	}
+	slices.SortFunc(kept, func(a, b uint32) int {
+		return cmp.Or(cmp.Compare(e.usage[a].live, e.usage[b].live), cmp.Compare(a, b))
+	})
+	var most int64
+	for i, id := range kept {
+		most += e.usage[id].live
+		if e.victims[id].dropped = i > 0 && most > fits; e.victims[id].dropped {
+			e.goal = max(e.moved, e.goal-e.usage[id].guess)
+		}
+	}
 	return nil
 }
 
@@ -182,7 +223,7 @@ func (e *evacuation) moveCells(m move, c *cells, groups map[uint32][]placed) err
 			}
 		}
 		v := e.victims[c[i].segment]
-		if v == nil {
+		if v == nil || v.dropped {
 			continue
 		}
 		if e.hooks.is(forgetMove) && i%8 == 3 {

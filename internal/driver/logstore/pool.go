@@ -22,12 +22,14 @@ const (
 // reserve is how many ready segments must be left for a record to be written,
 // so that moving data out of the way is possible when writing is not, and
 // deleting when neither is. Two segments between writing and moving let even a
-// segment be emptied that is live almost as a whole.
+// segment be emptied that is live almost as a whole. Trimming leaves one of
+// them: however much is trimmed in small pieces, something can still be moved.
 type reserve int
 
 const (
 	forDeleting reserve = 0
 	forMoving   reserve = 1
+	forTrimming reserve = 2
 	forWriting  reserve = 3
 )
 

@@ -136,6 +136,46 @@ func TestOverwritesOfAlmostFullStore(t *testing.T) {
 	}
 }
 
+// TestWritersTakeTheRoundsRoom: a round that chose its segments while there was
+// room for all goes on when writers took it. It frees some of them, and never
+// runs out of room with all of them emptied in part.
+func TestWritersTakeTheRoundsRoom(t *testing.T) {
+	const segments = 64
+	s, _ := smallStore(t, segments, Options{})
+	const blocks = segments * perSegment * 85 / 100
+	d := openVolume(t, s, "v", blocks)
+	defer d.Close()
+	p := make([]byte, blockSize)
+	p[0] = 1
+	s.reclaiming.Lock() // nobody else moves anything
+	defer s.reclaiming.Unlock()
+	for i := range int64(blocks) {
+		_, err := d.WriteAt(p, (i*37)%blocks*blockSize)
+		must(t, err)
+	}
+	rng := rand.New(rand.NewPCG(4, 4))
+	for s.pool.count() >= int(forWriting) || s.pool.freeCount() > 0 || s.pool.roomToGrow() == nil {
+		_, err := d.WriteAt(p, rng.Int64N(blocks)*blockSize)
+		must(t, err)
+	}
+	var all []uint32
+	s.mu.Lock()
+	for id, u := range s.usage {
+		if u.guess < u.data {
+			all = append(all, id)
+		}
+	}
+	s.mu.Unlock()
+	empty, err := s.evacuate(t.Context(), all, 1<<20, false)
+	if err != nil || len(empty) == 0 || len(empty) == len(all) {
+		t.Fatalf("%d of %d segments became free; %v", len(empty), len(all), err)
+	}
+	must(t, s.setFree(empty))
+	if err := s.pool.wait(forWriting); err != nil {
+		t.Errorf("after the round: %v", err)
+	}
+}
+
 // TestPaceFollowsTheRound: what writers may take grows with what the round did,
 // and with the time of its last part.
 func TestPaceFollowsTheRound(t *testing.T) {
