@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"kvol/internal/api/keymanager"
@@ -62,7 +63,12 @@ func newManager(t *testing.T) *manager {
 		w.Header().Set("X-Subject-Token", "p/keeper")
 		w.WriteHeader(http.StatusCreated)
 	})
+	// One request at a time: what a client that was killed still asked for is
+	// done before what comes after it.
+	var one sync.Mutex
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		one.Lock()
+		defer one.Unlock()
 		m.seen(false)
 		answer := httptest.NewRecorder()
 		if mux.ServeHTTP(answer, r); r.Context().Err() == nil {
