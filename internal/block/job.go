@@ -22,6 +22,8 @@ type Job struct {
 	ID       JobID
 	Kind     string          // names the handler: "volume.create"
 	Subject  string          // id of the thing it works on
+	Backend  string          // that it works on; "" for none
+	Beside   string          // another one that it needs, as who copies does; "" for none
 	Args     json.RawMessage // what the handler needs besides
 	State    JobState
 	Step     string // what it is doing now, for people
@@ -39,3 +41,13 @@ type Job struct {
 	// Token is the number of the claim, for who runs it.
 	Token int64
 }
+
+// Needs are the backends that a job waits for if they don't answer. Jobs that need the
+// same hold up each other and no others.
+type Needs struct {
+	Backend string // "" for none
+	Beside  string // another one; "" for none
+}
+
+// Needs returns the backends that the job needs.
+func (j Job) Needs() Needs { return Needs{Backend: j.Backend, Beside: j.Beside} }

@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"time"
 
 	"kvol/internal/block"
@@ -14,12 +13,14 @@ const (
 	noJob = "Job %d could not be found."
 
 	jobColumns = `id, kind, subject, args, state, step, done, total, attempts, error, evidence, run_at, created_at,
-		started_at, ended_at, request_id, token`
+		started_at, ended_at, request_id, token, backend, beside`
 )
 
 // EnqueueJob adds a job, to run at RunAt or at once. It exists if and only if
-// the transaction commits. Of j it reads Kind, Subject, Args, Step, Total and
-// RunAt; the request is the transaction's (block.RequestID).
+// the transaction commits. Of j it reads Kind, Subject, Args, Step, Total, RunAt,
+// Backend and Beside; the request is the transaction's (block.RequestID). A job
+// without a Backend is on that of its subject, if that tells one, and goes to another
+// one with the subject's volume.
 func (tx *Tx) EnqueueJob(j block.Job) (block.JobID, error) {
 	id, err := tx.Next("jobs")
 	if err != nil {
@@ -29,19 +30,19 @@ func (tx *Tx) EnqueueJob(j block.Job) (block.JobID, error) {
 		j.RunAt = tx.Now
 	}
 	_, err = tx.exec(`INSERT INTO jobs (id, kind, subject, args, state, step, done, total, attempts, error, owner,
-			due_at, run_at, created_at, request_id)
-		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, '', '', $8, $8, $9, $10)`,
+			due_at, run_at, created_at, request_id, backend, beside, stays)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, '', '', $8, $8, $9, $10,
+			COALESCE(NULLIF(CAST($11 AS TEXT), ''), `+backendOf("CAST($3 AS TEXT)")+`), $12, $13)`,
 		id, j.Kind, j.Subject, document(j.Args), block.JobReady, j.Step, j.Total, micros(j.RunAt), micros(tx.Now),
-		block.RequestID(tx.ctx))
+		block.RequestID(tx.ctx), j.Backend, j.Beside, j.Backend != "")
 	tx.jobs = true
 	return block.JobID(id), err
 }
 
-// backendOf is the backend that a job of a table works on, as far as its subject
-// tells: a volume's, which may be followed by a word, or that of what belongs to a
-// volume; the empty text for none.
-func backendOf(table string) string {
-	subject := table + ".subject"
+// backendOf is the backend of the volume that a subject names: its id, which may be
+// followed by a word, or that of what belongs to volumes; the empty text for none.
+// Migration 0340 does the same for jobs that were there before.
+func backendOf(subject string) string {
 	return `COALESCE(
 	(SELECT backend FROM volumes WHERE id = substr(` + subject + `, 1, 36)),
 	(SELECT v.backend FROM snapshots s JOIN volumes v ON v.id = s.volume_id WHERE s.id = ` + subject + `),
@@ -51,28 +52,24 @@ func backendOf(table string) string {
 		WHERE s.group_snapshot_id = ` + subject + `), '')`
 }
 
-// BackendOfJob returns the backend that a job works on, as far as its subject tells;
-// "" for none.
-func (tx *Tx) BackendOfJob(id block.JobID) (backend string, err error) {
-	err = tx.queryRow("SELECT "+backendOf("jobs")+" FROM jobs WHERE id = $1", id).Scan(&backend)
-	return backend, notFound(err, noJob, id)
-}
-
 // ClaimJob takes the job that is due longest, of the given kinds: one that is
 // ready, or one that runs and whose lease is over. It is then running and held
 // by owner until the lease ends, the attempt is counted, and the job has a token
-// that nobody had before, for Holding. Jobs of the backends in busy are left alone.
-// ok is false if none is due.
+// that nobody had before, for Holding. Jobs that need the same as others in busy are
+// left alone; they cost a claim nothing, however many are due. ok is false if none is
+// due.
 func (tx *Tx) ClaimJob(
-	owner string, lease time.Duration, kinds []string, busy ...string,
+	owner string, lease time.Duration, kinds []string, busy ...block.Needs,
 ) (j block.Job, ok bool, err error) {
-	due, args := tx.dueJob("id", 1), []any{
+	due, args := tx.dueJob(), []any{
 		block.JobRunning, owner, micros(tx.Now.Add(lease)), micros(tx.Now), jsonText(kinds),
 	}
 	if len(busy) > 0 {
-		due = "SELECT id FROM (" + tx.dueJob("id, due_at, subject", besideBusy) + ") AS waiting WHERE NOT " +
-			tx.oneOf(backendOf("waiting"), "$6") + " ORDER BY due_at, id LIMIT 1"
-		args = append(args, jsonText(busy))
+		var needs []string
+		for _, n := range busy {
+			needs = append(needs, n.Backend+"\n"+n.Beside)
+		}
+		due, args = tx.dueBeside(), append(args, jsonText(needs))
 	}
 	j, err = scanJob(tx.queryRow(`UPDATE jobs SET state = $1, owner = $2, due_at = $3, started_at = $4,
 			attempts = attempts + 1, token = token + 1
@@ -84,16 +81,36 @@ func (tx *Tx) ClaimJob(
 	return j, err == nil, err
 }
 
-// besideBusy is among how many due jobs one is looked for whose backend is not busy:
-// what a claim costs is bounded, however many wait for one that is.
-const besideBusy = 1024
+// dueOf are the jobs of some kinds, $5, that are due at $4, and of which more is true,
+// the one that is due longest first. The empty text keeps it off the index of kinds, by
+// which all open jobs would be sorted.
+func (tx *Tx) dueOf(more string) string {
+	return "SELECT id FROM jobs WHERE ended_at IS NULL AND due_at <= $4 AND " + more +
+		tx.oneOf("kind || ''", "$5") + " ORDER BY due_at, id LIMIT 1"
+}
 
-// dueJob finds the jobs of some kinds, $5, that are due longest at $4. The empty text
-// keeps it to the index of due times: by the one of kinds all open jobs would be
-// sorted.
-func (tx *Tx) dueJob(columns string, limit int) string {
-	return "SELECT " + columns + " FROM jobs WHERE ended_at IS NULL AND due_at <= $4 AND " +
-		tx.oneOf("kind || ''", "$5") + " ORDER BY due_at, id LIMIT " + strconv.Itoa(limit)
+// dueJob finds the job that is due longest.
+func (tx *Tx) dueJob() string { return tx.dueOf("") }
+
+// dueBeside finds the job that is due longest of those that need other backends than $6
+// has, the two of each with a line's end between them. It goes from one pair of
+// backends that open jobs need to the next, by the index, and looks at the first job of
+// each.
+func (tx *Tx) dueBeside() string {
+	// One comparison of both columns SQLite would make by the first of them alone.
+	next := func(column string) string {
+		from := "(SELECT " + column + " FROM jobs WHERE ended_at IS NULL AND "
+		return "COALESCE(" + from + "backend = pairs.of AND beside > pairs.other ORDER BY beside LIMIT 1), " +
+			from + "backend > pairs.of ORDER BY backend, beside LIMIT 1))"
+	}
+	return `WITH RECURSIVE pairs (of, other) AS (
+		SELECT backend, beside FROM (SELECT backend, beside FROM jobs WHERE ended_at IS NULL
+			ORDER BY backend, beside LIMIT 1) AS least
+		UNION ALL SELECT ` + next("backend") + ", " + next("beside") + ` FROM pairs WHERE pairs.of IS NOT NULL)
+	SELECT id FROM jobs WHERE id IN (
+		SELECT (` + tx.dueOf("backend = pairs.of AND beside = pairs.other AND ") + `) FROM pairs
+		WHERE pairs.of IS NOT NULL AND NOT ` + tx.oneOf("(pairs.of || '\n' || pairs.other)", "$6") + `)
+	ORDER BY due_at, id LIMIT 1`
 }
 
 // RenewJob lets the owner hold a job for another lease from Now. This and all
@@ -173,6 +190,12 @@ func (tx *Tx) NextJobAt() (at time.Time, ok bool, err error) {
 	return at, !at.IsZero(), err
 }
 
+// NextJobAfter is NextJobAt without what is due already.
+func (tx *Tx) NextJobAfter(now time.Time) (at time.Time, ok bool, err error) {
+	err = tx.queryRow("SELECT MIN(due_at) FROM jobs WHERE ended_at IS NULL AND due_at > $1", micros(now)).Scan(asTime(&at))
+	return at, !at.IsZero(), err
+}
+
 // PruneJobs forgets jobs that ended before a time, at most limit of them, and
 // tells how many it forgot.
 func (tx *Tx) PruneJobs(before time.Time, limit int) (int64, error) {
@@ -210,7 +233,8 @@ func scanJob(row scanner) (block.Job, error) {
 	var j block.Job
 	var args, evidence []byte
 	err := row.Scan(&j.ID, &j.Kind, &j.Subject, &args, &j.State, &j.Step, &j.Done, &j.Total, &j.Attempts, &j.Error,
-		&evidence, asTime(&j.RunAt), asTime(&j.Created), asTime(&j.Started), asTime(&j.Ended), &j.RequestID, &j.Token)
+		&evidence, asTime(&j.RunAt), asTime(&j.Created), asTime(&j.Started), asTime(&j.Ended), &j.RequestID, &j.Token,
+		&j.Backend, &j.Beside)
 	j.Args, j.Evidence = args, evidence
 	return j, err
 }

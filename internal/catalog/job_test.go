@@ -3,7 +3,6 @@ package catalog
 import (
 	"encoding/json"
 	"errors"
-	"maps"
 	"testing"
 	"time"
 
@@ -244,49 +243,4 @@ func TestPruneJobs(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-// TestClaimOfBackends: jobs of backends that are busy are left to wait, whatever of a
-// volume they work on.
-func TestClaimOfBackends(t *testing.T) {
-	c := memory(t)
-	jobs := map[block.JobID]string{}
-	commit(t, c, func(tx *Tx) error {
-		err := tx.UpsertType(block.VolumeType{ID: "t", Name: "t"})
-		for _, backend := range []string{"a", "b"} {
-			id := block.VolumeID(block.NewID())
-			err = errors.Join(err, tx.InsertVolume(block.Volume{ID: id, Project: "p", TypeID: "t", Size: 1, Backend: backend,
-				Status: block.VolumeAvailable}),
-				tx.InsertSnapshot(block.Snapshot{ID: block.SnapshotID("s" + backend), VolumeID: id, Project: "p"}))
-			for _, subject := range []string{string(id), string(id) + "/hosts", "s" + backend} {
-				job, failed := tx.EnqueueJob(block.Job{Kind: "k", Subject: subject})
-				jobs[job], err = backend, errors.Join(err, failed)
-			}
-		}
-		job, failed := tx.EnqueueJob(block.Job{Kind: "k", Subject: "s"})
-		jobs[job] = ""
-		return errors.Join(err, failed)
-	})
-	for _, step := range []struct {
-		busy []string
-		want map[string]int
-	}{{[]string{"", "a"}, map[string]int{"b": 3}}, {[]string{"a"}, map[string]int{"": 1}}, {nil, map[string]int{"a": 3}}} {
-		got := map[string]int{}
-		commit(t, c, func(tx *Tx) error {
-			for {
-				j, ok, err := tx.ClaimJob("me", time.Hour, []string{"k"}, step.busy...)
-				if err != nil || !ok {
-					return err
-				}
-				backend, err := tx.BackendOfJob(j.ID)
-				if err != nil || backend != jobs[j.ID] {
-					t.Errorf("job %d is on %q, want %q, %v", j.ID, backend, jobs[j.ID], err)
-				}
-				got[backend]++
-			}
-		})
-		if !maps.Equal(got, step.want) {
-			t.Errorf("beside %q jobs of %v were claimed, want %v", step.busy, got, step.want)
-		}
-	}
 }

@@ -277,7 +277,7 @@ func TestPlans(t *testing.T) {
 	look(t, c, func(tx *Tx) error {
 		wantPlan(t, tx, "an initiator's targets", "connections_by_initiator (initiator=?)", connectionsOf, []any{"i"})
 		wantPlan(t, tx, "usage", "SEARCH usage USING PRIMARY KEY (project_id=?)", typedUsage, []any{"p"})
-		wantPlan(t, tx, "claim", "jobs_open (due_at<?)", tx.dueJob("id", 1), []any{1, 1, 1, 1, "[]"})
+		wantPlan(t, tx, "claim", "jobs_open (due_at<?)", tx.dueJob(), []any{1, 1, 1, 1, "[]"})
 		wantPlan(t, tx, "next", "jobs_open", "SELECT MIN(due_at) FROM jobs WHERE ended_at IS NULL", nil)
 		return nil
 	})

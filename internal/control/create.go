@@ -63,13 +63,35 @@ func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolum
 // beginCreate enqueues the job that makes a volume's bytes.
 func beginCreate(tx *catalog.Tx, v block.Volume, req NewVolume, args createArgs) error {
 	if req.BackupID == nil {
-		return enqueue(tx, jobVolumeCreate, string(v.ID), args)
+		j := block.Job{Kind: jobVolumeCreate, Subject: string(v.ID)}
+		var err error
+		if j.Beside, err = madeOf(tx, v); err != nil {
+			return err
+		}
+		return enqueueBeside(tx, j, args)
 	}
 	b, err := tx.Backup(*req.BackupID)
 	if err != nil {
 		return err
 	}
 	return beginRestore(tx, b, v.ID, true, args.Place)
+}
+
+// madeOf is the backend of what a volume is made of; "" for none.
+func madeOf(tx *catalog.Tx, v block.Volume) (backend string, err error) {
+	source := v.SourceVolumeID
+	if v.SnapshotID != nil {
+		sn, err := tx.Snapshot(*v.SnapshotID)
+		if err != nil {
+			return "", err
+		}
+		source = &sn.VolumeID
+	}
+	if source == nil {
+		return "", nil
+	}
+	from, err := tx.Volume(*source)
+	return from.Backend, err
 }
 
 const ruleMultiattach = "volume:multiattach"

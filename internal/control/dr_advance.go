@@ -327,9 +327,11 @@ func takeTurns(tx *catalog.Tx, id string) error {
 		if err := tx.UpdateOperationStep(step); err != nil {
 			return err
 		}
-		_, err = tx.EnqueueJob(block.Job{Kind: recovery.JobKind, Subject: string(step.NewVolume), Args: p.Order,
-			Total: step.BytesTotal})
-		if err != nil {
+		var order recovery.Order
+		if err := json.Unmarshal(p.Order, &order); err != nil {
+			return err
+		}
+		if _, err = tx.EnqueueJob(order.Job(p.Order, step.BytesTotal)); err != nil {
 			return err
 		}
 	}

@@ -117,8 +117,7 @@ func (e *examination) leftCopy(s inStore, of block.Reencryption) {
 		Text:  fmt.Sprintf("Store %s has what is left of volume %s being encrypted anew.", s.store, of.Volume),
 		Mends: "What is left is deleted, with the key that it has."},
 		mend: func(tx *catalog.Tx) error {
-			return enqueue(tx, jobMoveEnd, moveEnd(of.Volume),
-				moveEndArgs{Job: of.Job, Volume: of.Volume, From: of.Backend, To: of.Backend})
+			return endMove(tx, moveEndArgs{Job: of.Job, Volume: of.Volume, From: of.Backend, To: of.Backend})
 		}})
 }
 
@@ -145,7 +144,7 @@ func (s *Service) dropCopy(tx *catalog.Tx, of inStore) error {
 	if err != nil || works || v.Migrating() || s.backends.Shared(v.Backend, of.backend) {
 		return err
 	}
-	return enqueue(tx, jobMoveEnd, moveEnd(v.ID), moveEndArgs{Volume: v.ID, From: of.backend, To: v.Backend})
+	return endMove(tx, moveEndArgs{Volume: v.ID, From: of.backend, To: v.Backend})
 }
 
 // knownSnapshots tells which snapshots in stores anything in the catalog speaks of:

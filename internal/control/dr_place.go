@@ -148,8 +148,7 @@ func (s *Service) tryElsewhere(ctx context.Context, j block.JobID, of block.Volu
 				return err
 			}
 		}
-		return first(tx.UpdateVolume(v), p.keep(tx),
-			enqueue(tx, jobMoveEnd, moveEnd(v.ID), moveEndArgs{Job: j, Volume: v.ID, From: from, To: from}))
+		return first(tx.UpdateVolume(v), p.keep(tx), endMove(tx, moveEndArgs{Job: j, Volume: v.ID, From: from, To: from}))
 	})
 	if err != nil || p.decision.Backend() == "" {
 		return false, err

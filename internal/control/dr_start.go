@@ -460,6 +460,6 @@ func (d *drStart) begin(tx *catalog.Tx, j block.DRJob, t block.VolumeType, r blo
 	if d.step != nil {
 		return d.ofStep(tx, v, order, p)
 	}
-	_, err = tx.EnqueueJob(block.Job{Kind: recovery.JobKind, Subject: string(v.ID), Args: args, Total: p.Size})
+	_, err = tx.EnqueueJob(order.Job(args, p.Size))
 	return err
 }

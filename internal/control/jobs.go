@@ -89,11 +89,15 @@ type dropArgs struct {
 }
 
 func enqueue(tx *catalog.Tx, kind, subject string, args any) error {
-	encoded, err := json.Marshal(args)
-	if err != nil {
-		return err
+	return enqueueBeside(tx, block.Job{Kind: kind, Subject: subject}, args)
+}
+
+// enqueueBeside enqueues a job that says itself which backends it needs: it is counted
+// where it may have to wait.
+func enqueueBeside(tx *catalog.Tx, j block.Job, args any) (err error) {
+	if j.Args, err = json.Marshal(args); err == nil {
+		_, err = tx.EnqueueJob(j)
 	}
-	_, err = tx.EnqueueJob(block.Job{Kind: kind, Subject: subject, Args: encoded})
 	return err
 }
 
@@ -313,7 +317,8 @@ func failureOf(j block.Job) (what, why happening) {
 
 // dropPoint deletes an internal snapshot once the transaction has committed.
 func dropPoint(tx *catalog.Tx, backend string, ref driver.SnapshotRef) error {
-	return enqueue(tx, jobPointDrop, string(ref.Volume), dropArgs{Backend: backend, Volume: ref.Volume, Name: ref.Name})
+	return enqueueBeside(tx, block.Job{Kind: jobPointDrop, Subject: string(ref.Volume), Backend: backend},
+		dropArgs{Backend: backend, Volume: ref.Volume, Name: ref.Name})
 }
 
 func (s *Service) runPointDrop(ctx context.Context, t *job.Task) error {

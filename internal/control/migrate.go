@@ -90,7 +90,8 @@ func (s *Service) MigrateVolume(ctx context.Context, c block.Caller, id block.Vo
 				return err
 			}
 		}
-		return enqueue(tx, jobVolumeMigrate, string(id), migrateArgs{Backend: m.Backend, GiB: v.Size})
+		return enqueueBeside(tx, block.Job{Kind: jobVolumeMigrate, Subject: string(id), Beside: m.Backend},
+			migrateArgs{Backend: m.Backend, GiB: v.Size})
 	})
 	if err == nil {
 		s.tellPlaced(ctx, at)
@@ -172,6 +173,13 @@ func (s *Service) bound(tx *catalog.Tx, v block.Volume) (bool, error) {
 
 // moveEnd is the subject of the job that ends the moves of a volume.
 func moveEnd(id block.VolumeID) string { return string(id) + "/move" }
+
+// endMove enqueues the end of a move. It needs both backends, wherever the volume is
+// by then.
+func endMove(tx *catalog.Tx, args moveEndArgs) error {
+	j := block.Job{Kind: jobMoveEnd, Subject: moveEnd(args.Volume), Backend: args.From, Beside: args.To}
+	return enqueueBeside(tx, j, args)
+}
 
 func (s *Service) runMigrate(ctx context.Context, t *job.Task) error {
 	var args migrateArgs
@@ -271,8 +279,7 @@ func (s *Service) beginMove(ctx context.Context, t *job.Task, id block.VolumeID,
 			return first(err, job.Snooze(snoozeTime, nil))
 		}
 		v.MigrationStatus = block.Migrating
-		return first(tx.UpdateVolume(v),
-			enqueue(tx, jobMoveEnd, moveEnd(id), moveEndArgs{Job: t.Job.ID, Volume: id, From: v.Backend, To: to}))
+		return first(tx.UpdateVolume(v), endMove(tx, moveEndArgs{Job: t.Job.ID, Volume: id, From: v.Backend, To: to}))
 	})
 }
 

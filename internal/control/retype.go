@@ -56,7 +56,10 @@ func (s *Service) RetypeVolume(ctx context.Context, c block.Caller, id block.Vol
 		}
 		args, p, err := s.placeRetyped(tx, v, t, policy)
 		at = p
-		return first(err, enqueue(tx, jobVolumeRetype, string(id), args))
+		return first(
+			err,
+			enqueueBeside(tx, block.Job{Kind: jobVolumeRetype, Subject: string(id), Beside: args.Backend}, args),
+		)
 	})
 	if err == nil {
 		s.tellPlaced(ctx, at)
@@ -281,7 +284,7 @@ func (s *Service) giveType(tx *catalog.Tx, v *block.Volume, id block.TypeID, bac
 // no way back the job begins anew: its process ended too often.
 func gaveUpRetype(tx *catalog.Tx, j block.Job, cause error) error {
 	if _, swaps, err := swapping(tx, block.VolumeID(j.Subject)); swaps || err != nil {
-		return first(err, enqueue(tx, j.Kind, j.Subject, j.Args))
+		return first(err, enqueueBeside(tx, block.Job{Kind: j.Kind, Subject: j.Subject, Beside: j.Beside}, j.Args))
 	}
 	return gaveUpMove(tx, j, cause, actionRetype, func(v block.Volume) bool { return v.Status == block.VolumeRetyping })
 }

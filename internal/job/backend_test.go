@@ -19,13 +19,8 @@ func TestHungStoreHoldsUpNoOther(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		var now, most atomic.Int64
 		makes := play{run: func(ctx context.Context, task *Task) error {
-			var backend string
-			err := b.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-				backend, err = tx.BackendOfJob(task.Job.ID)
-				return err
-			})
-			if err != nil || backend != "hangs" {
-				return err
+			if task.Job.Backend != "hangs" {
+				return nil
 			}
 			n := now.Add(1)
 			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); {
@@ -59,7 +54,7 @@ func TestHungStoreHoldsUpNoOther(t *testing.T) {
 					if i == 19 && backend != "hangs" {
 						last = append(last, j)
 					}
-					if got := b.backendOf(j); got != backend {
+					if got := b.job(j).Backend; got != backend {
 						b.Errorf("subject %d of a volume on %q is on %q", n, backend, got)
 					}
 				}
@@ -78,8 +73,64 @@ func TestHungStoreHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-func (b *bench) backendOf(id block.JobID) (backend string) {
-	b.Helper()
-	b.update(func(tx *catalog.Tx) (err error) { backend, err = tx.BackendOfJob(id); return err })
-	return backend
+// TestManyJobsOfAHungStore: thousands of jobs that are due and wait for a store that
+// hangs, or for two stores of which one hangs, hold up none of another store, which come
+// after them.
+func TestManyJobsOfAHungStore(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		var now, most atomic.Int64
+		c := b.config(map[string]Handler{"k": play{run: func(ctx context.Context, task *Task) error {
+			if task.Job.Backend != "hangs" && task.Job.Beside != "hangs" {
+				return nil
+			}
+			most.Store(max(most.Load(), now.Add(1)))
+			defer now.Add(-1)
+			<-ctx.Done()
+			return ctx.Err()
+		}}})
+		c.PerBackend = 3
+		var last []block.JobID
+		b.update(func(tx *catalog.Tx) error {
+			for i := range 5000 {
+				j := block.Job{Kind: "k", Backend: "hangs"}
+				switch i % 10 {
+				case 0:
+					j.Beside = "works"
+				case 1:
+					j.Backend, j.Beside = "works", "hangs"
+				}
+				if _, err := tx.EnqueueJob(j); err != nil {
+					return err
+				}
+			}
+			for range 10 {
+				for _, need := range [][2]string{{"works", "hangs"}, {"works", ""}, {"works", "too"}, {}} {
+					id, err := tx.EnqueueJob(block.Job{Kind: "k", Backend: need[0], Beside: need[1]})
+					if err != nil {
+						return err
+					}
+					if need[0] != "hangs" && need[1] != "hangs" {
+						last = append(last, id)
+					}
+				}
+			}
+			return nil
+		})
+		defer b.start(c)()
+		synctest.Wait()
+		for _, id := range last {
+			if j := b.job(id); j.State != block.JobDone {
+				b.Errorf("a job that needs nothing of the store that hangs: %s", fmt.Sprint(j))
+			}
+		}
+		later := b.enqueue(block.Job{Kind: "k", Backend: "works", RunAt: time.Now().Add(time.Second)})
+		time.Sleep(time.Second) // and not when the queue is looked at the next time
+		synctest.Wait()
+		if j := b.job(later); j.State != block.JobDone {
+			b.Errorf("a job that was due later: %s", fmt.Sprint(j))
+		}
+		if most.Load() != 9 {
+			b.Errorf("%d jobs that need the store that hangs at once", most.Load())
+		}
+	})
 }

@@ -33,9 +33,9 @@ type Config struct {
 	// same after a restart: what it held when it was killed is run again at once.
 	Owner   string
 	Workers int // jobs that run at once in all; 0 for as many as the backends may have
-	// PerBackend is how many jobs run at once that work on one backend, and how many
-	// that work on none; 0 for a default. So a store that hangs, which holds its
-	// jobs, takes no other one's.
+	// PerBackend is how many jobs run at once that need one backend, how many that need
+	// the same two, and how many that need none; 0 for a default. So a store that
+	// hangs, which holds its jobs, takes no other one's.
 	PerBackend int
 	Lease      time.Duration    // how long a job is held without a sign of life; 0 for a default
 	Keep       time.Duration    // how long ended jobs are remembered; 0 for a default
@@ -70,8 +70,8 @@ type Runner struct {
 	kinds []string
 	freed chan struct{} // gets a token when a worker is free again
 
-	mu      sync.Mutex             // guards running
-	running map[block.JobID]string // by job: its backend
+	mu      sync.Mutex // guards running
+	running map[block.JobID]block.Job
 }
 
 // New makes a Runner. Nothing runs before Run.
@@ -96,7 +96,7 @@ func New(c Config) *Runner {
 	}
 	return &Runner{
 		Config: c, kinds: slices.Sorted(maps.Keys(c.Handlers)),
-		freed: make(chan struct{}, 1), running: map[block.JobID]string{},
+		freed: make(chan struct{}, 1), running: map[block.JobID]block.Job{},
 	}
 }
 
@@ -128,7 +128,7 @@ func (r *Runner) Run(ctx context.Context) error {
 			}
 			workers.Go(func() {
 				defer r.end(j.ID)
-				r.attempt(ctx, j.Job)
+				r.attempt(ctx, j)
 			})
 		}
 		if wait > 0 {
@@ -138,16 +138,10 @@ func (r *Runner) Run(ctx context.Context) error {
 	return nil
 }
 
-// due is a job that was claimed, and the backend that it works on.
-type due struct {
-	block.Job
-	backend string
-}
-
 // claim takes jobs that are due, as many as there are workers free for them, in
 // one transaction. Where there are fewer, wait is how long to rest before looking
 // again; 0 for not at all.
-func (r *Runner) claim(ctx context.Context, free int) (claimed []due, wait time.Duration, err error) {
+func (r *Runner) claim(ctx context.Context, free int) (claimed []block.Job, wait time.Duration, err error) {
 	err = r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
 		claimed, wait = nil, 0
 		used := r.used()
@@ -157,19 +151,15 @@ func (r *Runner) claim(ctx context.Context, free int) (claimed []due, wait time.
 				return err
 			}
 			if ok {
-				backend, err := tx.BackendOfJob(j.ID)
-				if err != nil {
-					return err
-				}
-				used[backend]++
-				claimed = append(claimed, due{j, backend})
+				used[j.Needs()]++
+				claimed = append(claimed, j)
 				continue
 			}
 			wait = poll
-			at, some, err := tx.NextJobAt()
 			// What is due and not claimed is for another process, or its backend is full.
-			if pause := at.Sub(tx.Now); some && pause > 0 {
-				wait = min(pause, poll)
+			at, some, err := tx.NextJobAfter(tx.Now)
+			if some {
+				wait = min(at.Sub(tx.Now), poll)
 			}
 			return err
 		}
@@ -199,35 +189,35 @@ func (r *Runner) busy() int {
 	return len(r.running)
 }
 
-// used counts the jobs that run by their backends.
-func (r *Runner) used() map[string]int {
+// used counts the jobs that run by what they need.
+func (r *Runner) used() map[block.Needs]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	used := map[string]int{}
-	for _, backend := range r.running {
-		used[backend]++
+	used := map[block.Needs]int{}
+	for _, j := range r.running {
+		used[j.Needs()]++
 	}
 	return used
 }
 
-// full are the backends that have as many jobs as they may.
-func (r *Runner) full(used map[string]int) (full []string) {
-	for backend, n := range used {
+// full is what as many jobs need as may.
+func (r *Runner) full(used map[block.Needs]int) (full []block.Needs) {
+	for needs, n := range used {
 		if n >= r.PerBackend {
-			full = append(full, backend)
+			full = append(full, needs)
 		}
 	}
 	return full
 }
 
 // begin notes that a job runs here; false if it does already.
-func (r *Runner) begin(j due) bool {
+func (r *Runner) begin(j block.Job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, runs := r.running[j.ID]; runs {
 		return false
 	}
-	r.running[j.ID] = j.backend
+	r.running[j.ID] = j
 	return true
 }
 

@@ -26,8 +26,9 @@ func (c copying) run(ctx context.Context, progress func(step string, done, total
 	}
 	from, err := c.from.OpenSnapshot(ctx, c.ref)
 	if err != nil {
-		return err
+		return errReplica{err}
 	}
+	from = source{from}
 	defer func() { err = errors.Join(err, from.Close()) }()
 	to, err := c.to.OpenVolume(ctx, c.volume)
 	if err != nil {
@@ -40,6 +41,23 @@ func (c copying) run(ctx context.Context, progress func(step string, done, total
 	}
 	progress("verify", total, total)
 	return compare(ctx, to, from)
+}
+
+// errReplica is a failure of the store that has the replica. It says nothing against
+// the new volume's: no other one would help.
+type errReplica struct{ error }
+
+func (e errReplica) Unwrap() error { return e.error }
+
+// source is a point that is read.
+type source struct{ driver.Reader }
+
+func (s source) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.Reader.ReadAt(p, off)
+	if err != nil {
+		err = errReplica{err}
+	}
+	return n, err
 }
 
 const compareSize = 256 * driver.BlockSize

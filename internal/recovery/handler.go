@@ -271,7 +271,8 @@ func (h *Handler) takeOver(tx *catalog.Tx, o Order) error {
 // elsewhere has the volume made on another backend, or decides whether it helps to
 // try again.
 func (h *Handler) elsewhere(ctx context.Context, t *job.Task, o Order, v block.Volume, cause error) error {
-	if h.cfg.Elsewhere == nil || ctx.Err() != nil {
+	var replica errReplica
+	if h.cfg.Elsewhere == nil || ctx.Err() != nil || errors.As(cause, &replica) {
 		return h.judge(ctx, o, v, cause)
 	}
 	moved, err := h.cfg.Elsewhere(ctx, t.Job.ID, o, v, cause)
@@ -366,7 +367,9 @@ func (h *Handler) GaveUp(tx *catalog.Tx, j block.Job, cause error) error {
 	if err != nil && !block.Is(err, block.NotFound) && !block.Is(err, block.Conflict) {
 		return err
 	}
-	_, err = tx.EnqueueJob(block.Job{Kind: JobKind, Subject: j.Subject, Args: j.Args, Step: ReleaseStep})
+	_, err = tx.EnqueueJob(
+		block.Job{Kind: JobKind, Subject: j.Subject, Backend: o.Backup, Args: j.Args, Step: ReleaseStep},
+	)
 	return err
 }
 

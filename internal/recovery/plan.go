@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,6 +43,12 @@ type Order struct {
 	// Lease is set where the source zone may hold a lease of this zone: then too
 	// the right to write is taken over at the end, when the lease is over.
 	Lease *LeaseKey `json:"lease,omitempty"`
+}
+
+// Job is the job that carries an order out, which is args as JSON. It reads the replica
+// on one backend and makes the volume on another.
+func (o Order) Job(args json.RawMessage, total int64) block.Job {
+	return block.Job{Kind: JobKind, Subject: string(o.Volume), Beside: o.Backup, Args: args, Total: total}
 }
 
 // LeaseKey names a takeover that has to wait for a lease.

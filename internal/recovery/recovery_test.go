@@ -302,6 +302,62 @@ func TestReleasedMeanwhile(t *testing.T) {
 	}
 }
 
+// unreadable is a snapshot that can be opened, and read no more.
+type unreadable struct {
+	driver.Reader
+	err error
+}
+
+func (u unreadable) ReadAt([]byte, int64) (int, error) { return 0, u.err }
+
+// hangs is a driver whose snapshots are unreadable.
+type hangs struct {
+	driver.Driver
+	err error
+}
+
+func (h hangs) Unwrap() driver.Driver { return h.Driver }
+
+func (h hangs) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driver.Reader, error) {
+	r, err := h.Driver.OpenSnapshot(ctx, ref)
+	return unreadable{r, h.err}, err
+}
+
+// TestElsewhere: another backend is looked for where the one fails on which the volume
+// is made, and not where the replica can't be read.
+func TestElsewhere(t *testing.T) {
+	silent := block.Errorf(block.Unavailable, "The store does not answer.")
+	for name, test := range map[string]struct {
+		fail func(*room)
+		want int
+	}{
+		"the replica's store is silent": {func(r *room) { r.near.budget, r.near.err = 0, silent }, 0},
+		"it falls silent":               {func(r *room) { r.near.Driver = hangs{r.near.Driver, silent} }, 0},
+		"the volume's store is silent":  {func(r *room) { r.far.budget, r.far.err = 0, silent }, 1},
+		"it falls silent later":         {func(r *room) { r.far.budget, r.far.err = 2, silent }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRoom(t, 4<<20)
+			o, j := r.order("far")
+			asked := 0
+			h := recovery.New(recovery.Config{Catalog: r.catalog, Backends: r.set,
+				Elsewhere: func(_ context.Context, _ block.JobID, _ recovery.Order, _ block.Volume, cause error) (bool, error) {
+					if asked++; !block.Is(cause, block.Unavailable) {
+						t.Errorf("the cause is %v", cause)
+					}
+					return false, nil
+				}})
+			test.fail(r)
+			if err := h.Run(ctx, &job.Task{Job: j}); !block.Is(err, block.Unavailable) || asked != test.want {
+				t.Errorf("%v; another backend was looked for %d times", err, asked)
+			}
+			if got := o.Job(nil, 1); got.Beside != "bak" || got.Subject != j.Subject {
+				t.Errorf("the job is %+v", got)
+			}
+		})
+	}
+}
+
 // TestDifferentCopy: a copy that is not the point is Corrupt, and no volume.
 func TestDifferentCopy(t *testing.T) {
 	r := newRoom(t, 4<<20)
