@@ -158,7 +158,7 @@ func zoneKey(dataDir string) (key [32]byte, err error) {
 		return key, err
 	}
 	rand.Read(key[:]) // never fails
-	own := fmt.Sprintf("%s.%d", path, os.Getpid())
+	own := path + "." + block.NewID() // processes in containers have one pid, and one directory
 	if err := writeDurably(own, key[:]); err != nil {
 		return key, err
 	}
