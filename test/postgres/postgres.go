@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,13 +24,13 @@ import (
 	"kvol/test/afterwards"
 )
 
-// Server is a running server. It belongs to one goroutine.
+// Server is a running server. It belongs to one goroutine; Database may be called by several at once.
 type Server struct {
 	dir string // with the data and the socket
 	bin string
 	as  *syscall.Credential // nil: as who runs the test
 	cmd *exec.Cmd
-	n   int
+	n   atomic.Int64 // databases that were made
 }
 
 // Start starts a server that lives as long as the test.
@@ -167,8 +168,8 @@ func (s *Server) URL(database string) string {
 // Database makes an empty database and returns its URL.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
-	s.n++
-	name := fmt.Sprintf("kvol%d", s.n)
+	n := s.n.Add(1)
+	name := fmt.Sprintf("kvol%d", n)
 	conn, err := pgx.Connect(t.Context(), s.URL("postgres"))
 	if err != nil {
 		t.Fatal(err)

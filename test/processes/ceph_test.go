@@ -10,15 +10,16 @@ import (
 
 	"kvol/internal/client"
 	"kvol/test/ceph"
+	"kvol/test/postgres"
 )
 
-// TestSharedStore: a store that any process can open is taken over from a process
+// sharedStore: a store that any process can open is taken over from a process
 // that stands still as from one that is killed. The one that goes on after its lease
 // was taken acknowledges nothing to hosts, changes nothing, and ends.
-func TestSharedStore(t *testing.T) {
+func sharedStore(t *testing.T, server *postgres.Server) {
 	cluster := ceph.Start(t)
 	cluster.Run(t, "rbd", "namespace", "create", "rbd/zone")
-	z := newZoneOf(t, plan{lease: "10s", process: unguarded,
+	z := newZoneOf(t, server, plan{lease: "10s", process: unguarded,
 		store: fmt.Sprintf("{name: main, driver: rbd, rbd: {conf: %s, namespace: zone}}", cluster.Conf())}, "a", "b")
 	leads, others := z.leader()
 	other := others[0]

@@ -60,9 +60,10 @@ func (z *zone) awaitWrites(h *host) {
 // lease, while a host writes. Requests are answered with 503; writes wait, as nobody
 // knows who leads; and all goes on where it was when the database is back.
 func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
 	const lease = 10 * time.Second
 	z := emptyZone(t, "mitaka1", postgres.Start(t))
-	z.database += "&answer_timeout=12&connect_timeout=5"
+	z.database += "&answer_timeout=6&connect_timeout=2"
 	for i, address := range port.Addresses(t, 2) {
 		z.add([]string{"a", "b"}[i], plan{lease: lease.String(), store: embedded, exports: fmt.Sprintf("nbd: %q", address)})
 	}

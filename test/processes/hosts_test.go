@@ -44,9 +44,9 @@ func authority(t *testing.T) (ca *peer.CA, certificate []byte) {
 // newSecureZone makes a zone whose processes talk by TLS, and whose exports are
 // behind a proxy. The process c has a certificate of an authority that the others
 // don't know. None runs yet.
-func newSecureZone(t *testing.T) *zone {
+func newSecureZone(t *testing.T, server *postgres.Server) *zone {
 	t.Helper()
-	z := emptyZone(t, "mitaka1", postgres.Start(t))
+	z := emptyZone(t, "mitaka1", server)
 	good, known := authority(t)
 	bad, unknown := authority(t)
 	files := map[string][]byte{"known.pem": known}
@@ -149,11 +149,11 @@ func (i *initiator) do(command, want string) {
 	i.t.Fatalf("the host ended when it was told to %s: %v", command, i.out.Err())
 }
 
-// TestHostsFollow: a host's iSCSI session finds the process that takes its volume
+// hostsFollow: a host's iSCSI session finds the process that takes its volume
 // over at the same portal, and logs in again; nothing of it fails. Processes speak
 // TLS to each other, and one whose certificate nobody vouches for is told nothing.
-func TestHostsFollow(t *testing.T) {
-	z := newSecureZone(t)
+func hostsFollow(t *testing.T, server *postgres.Server) {
+	z := newSecureZone(t, server)
 	a, b, c := z.processes[0], z.processes[1], z.processes[2]
 	for _, p := range []*process{a, b} {
 		p.start()

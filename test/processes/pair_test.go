@@ -30,10 +30,9 @@ protections: [{seq: %[4]d, volume_type: ssd, destination: %[2]s, backup_backend:
 
 // newPair starts two zones that protect each other, of two processes each. Before the
 // listeners for other zones is a proxy, as docs/operating.md has it.
-func newPair(t *testing.T) (left, right *zone) {
+func newPair(t *testing.T, server *postgres.Server) (left, right *zone) {
 	t.Helper()
 	ca, certificate := authority(t)
-	server := postgres.Start(t)
 	zones := []*zone{emptyZone(t, "left", server), emptyZone(t, "right", server)}
 	fronts := []*front{{name: "left"}, {name: "right"}}
 	for _, f := range fronts {
@@ -181,11 +180,11 @@ func (z *zone) has(volume string, want []byte, off int64) {
 	}
 }
 
-// TestReplicationTakeover: the process that leads is killed at either end of a
+// replicationTakeover: the process that leads is killed at either end of a
 // replication, and replication goes on where it was. It is killed during a planned
 // failover and during a recovery, at both ends, and they end.
-func TestReplicationTakeover(t *testing.T) {
-	left, right := newPair(t)
+func replicationTakeover(t *testing.T, server *postgres.Server) {
+	left, right := newPair(t, server)
 	left.leader()
 	right.leader()
 	volume := left.make(left.processes[0], "one")

@@ -18,6 +18,7 @@ import (
 
 	"kvol/internal/client"
 	"kvol/test/port"
+	"kvol/test/postgres"
 	"kvol/test/program"
 )
 
@@ -225,10 +226,10 @@ func (z *zone) awaitRounds(rounds *atomic.Int64, n int64) {
 	})
 }
 
-// TestRollingRestart ends each process of a zone by SIGTERM and starts it again,
+// rollingRestart ends each process of a zone by SIGTERM and starts it again,
 // while clients work through haproxy. No request of theirs fails.
-func TestRollingRestart(t *testing.T) {
-	z := newZone(t, "10s", embedded, "a", "b")
+func rollingRestart(t *testing.T, server *postgres.Server) {
+	z := newZone(t, server, "10s", embedded, "a", "b")
 	url, view := haproxy(t, z)
 	z.leader()
 	for _, p := range z.processes {
@@ -263,7 +264,8 @@ func TestRollingRestart(t *testing.T) {
 // TestDatabaseRestart kills PostgreSQL under load and starts it again: requests
 // fail with 503 meanwhile and nothing else, and the processes go on by themselves.
 func TestDatabaseRestart(t *testing.T) {
-	z := newZone(t, "10s", embedded, "a", "b")
+	t.Parallel()
+	z := newZone(t, postgres.Start(t), "10s", embedded, "a", "b")
 	leads, others := z.leader()
 	volume := z.make(leads, "kept")
 	c := z.open(leads, volume)
@@ -295,14 +297,5 @@ func TestDatabaseRestart(t *testing.T) {
 		t.Errorf("process %s leads beside %d: a restart of the database is no reason", now.Name, len(rest))
 	}
 	z.holds(others[0], volume, pattern(6))
-	s := z.login(leads.url, "alice")
-	z.await("every volume is settled", func() error {
-		all, err := s.Volumes(t.Context(), false)
-		for _, v := range all {
-			if v.Status != "available" {
-				err = errors.Join(err, fmt.Errorf("volume %s is %s", v.ID, v.Status))
-			}
-		}
-		return err
-	})
+	z.settled(leads)
 }

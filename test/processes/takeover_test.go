@@ -17,6 +17,7 @@ import (
 
 	"kvol/internal/client"
 	"kvol/internal/client/nbd"
+	"kvol/test/postgres"
 	"kvol/test/program"
 )
 
@@ -50,11 +51,11 @@ func (z *zone) holds(p *process, id string, want []byte) {
 	}
 }
 
-// TestTakeover: requests are answered by every process, and what they ask for is
+// takeover: requests are answered by every process, and what they ask for is
 // done by the one that leads; when that is killed, the other one goes on with all
 // of it, exports too.
-func TestTakeover(t *testing.T) {
-	z := newZone(t, "10s", embedded, "a", "b")
+func takeover(t *testing.T, server *postgres.Server) {
+	z := newZone(t, server, "10s", embedded, "a", "b")
 	leads, others := z.leader()
 	other := others[0]
 	volume := z.make(other, "one") // asked of one process, made by the other
@@ -134,10 +135,10 @@ func (z *zone) schedulers(p *process) (up int) {
 	return up
 }
 
-// TestRefused: a process with another key than the zone's, and one that would serve
+// refused: a process with another key than the zone's, and one that would serve
 // the zone alone, say why they don't start.
-func TestRefused(t *testing.T) {
-	z := newZone(t, "10s", embedded, "a")
+func refused(t *testing.T, server *postgres.Server) {
+	z := newZone(t, server, "10s", embedded, "a")
 	for why, change := range map[string][2]string{
 		"is not the key of the zone's other processes": {"shared_dir: shared", "shared_dir: other"},
 		"another process has the catalog open":         {"process: {name: a,", "#"},
@@ -159,10 +160,10 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestDetachElsewhere: a host's path that is taken back by a request to one process
+// detachElsewhere: a host's path that is taken back by a request to one process
 // ends before the answer, though another one serves it.
-func TestDetachElsewhere(t *testing.T) {
-	z := newZone(t, "10s", embedded, "a", "b")
+func detachElsewhere(t *testing.T, server *postgres.Server) {
+	z := newZone(t, server, "10s", embedded, "a", "b")
 	_, others := z.leader()
 	volume := z.make(others[0], "one")
 	c := z.open(others[0], volume)
@@ -180,11 +181,18 @@ func TestDetachElsewhere(t *testing.T) {
 	z.holds(others[0], volume, pattern(2))
 }
 
-// TestStoppedIsKilled: a process that stands still for as long as its lease is killed
+// stoppedIsKilled: a process that stands still for as long as its lease is killed
 // by the kernel, so that nothing of it can follow; its store, which no two processes
 // may have open, is taken over meanwhile.
-func TestStoppedIsKilled(t *testing.T) {
-	z := newZone(t, "10s", fmt.Sprintf(`{name: main, driver: nfs, dir: %q, nfs: {format: qcow2}}`, t.TempDir()), "a", "b")
+func stoppedIsKilled(t *testing.T, server *postgres.Server) {
+	z := newZone(
+		t,
+		server,
+		"10s",
+		fmt.Sprintf(`{name: main, driver: nfs, dir: %q, nfs: {format: qcow2}}`, t.TempDir()),
+		"a",
+		"b",
+	)
 	leads, others := z.leader()
 	other := others[0]
 	volume := z.make(other, "one")
@@ -229,12 +237,12 @@ func TestStoppedIsKilled(t *testing.T) {
 	}
 }
 
-// TestStopped: a process that stands still loses its work, and an embedded store
+// stopped: a process that stands still loses its work, and an embedded store
 // that it has open stays its own: the other one says so. The kernel does not kill it,
 // as nobody else can reach the store. When it goes on, it changes nothing and ends,
 // and the other one goes on with its work.
-func TestStopped(t *testing.T) {
-	z := newZone(t, "10s", embedded, "a", "b")
+func stopped(t *testing.T, server *postgres.Server) {
+	z := newZone(t, server, "10s", embedded, "a", "b")
 	leads, others := z.leader()
 	other := others[0]
 	volume := z.make(leads, "one")

@@ -4,6 +4,7 @@
 package processes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,24 +96,52 @@ type zone struct {
 // process is one of them. It belongs to the test's goroutine, but for its log.
 type process struct {
 	*program.Process
-	z   *zone
-	url string
+	z       *zone
+	url     string
+	wrapped bool // it is the child of what was started, and has a pid of its own
 }
 
-// newZone starts PostgreSQL and processes of the given names on a store; "%s" in
-// its description is the zone's directory.
-func newZone(t *testing.T, lease, store string, names ...string) *zone {
+// TestProcesses runs what leaves the database alone, on one server: most of it is
+// waiting for leases that end.
+func TestProcesses(t *testing.T) {
+	t.Parallel()
+	server := postgres.Start(t)
+	for _, one := range []struct {
+		name string
+		test func(*testing.T, *postgres.Server)
+	}{
+		{"ReplicationTakeover", replicationTakeover},
+		{"SharedStore", sharedStore},
+		{"HostsFollow", hostsFollow},
+		{"RollingRestart", rollingRestart},
+		{"Killed", killed},
+		{"Takeover", takeover},
+		{"StoppedIsKilled", stoppedIsKilled},
+		{"Stopped", stopped},
+		{"Refused", refused},
+		{"DetachElsewhere", detachElsewhere},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			t.Parallel()
+			one.test(t, server)
+		})
+	}
+}
+
+// newZone starts processes of the given names on a store, with their catalog in a
+// database of their own; "%s" in the store's description is the zone's directory.
+func newZone(t *testing.T, server *postgres.Server, lease, store string, names ...string) *zone {
 	t.Helper()
-	return newZoneOf(t, plan{lease: lease, store: store}, names...)
+	return newZoneOf(t, server, plan{lease: lease, store: store}, names...)
 }
 
 // unguarded lets a process live that stood still for longer than its lease.
 const unguarded = ", unguarded: true"
 
 // newZoneOf is newZone with a plan for all processes, but for their addresses.
-func newZoneOf(t *testing.T, with plan, names ...string) *zone {
+func newZoneOf(t *testing.T, server *postgres.Server, with plan, names ...string) *zone {
 	t.Helper()
-	z := emptyZone(t, "mitaka1", postgres.Start(t))
+	z := emptyZone(t, "mitaka1", server)
 	for i, address := range port.Addresses(t, len(names)) {
 		with.exports = fmt.Sprintf("nbd: %q", address)
 		z.add(names[i], with)
@@ -151,6 +180,7 @@ type plan struct {
 	tls          bool   // it has a certificate: then more says so
 	more         string
 	process      string
+	program      string // the path of what runs it; the binary if ""
 }
 
 // add gives the zone a process, which does not run yet.
@@ -163,7 +193,13 @@ func (z *zone) add(name string, with plan) *process {
 		with.store = fmt.Sprintf(with.store, z.dir)
 	}
 	address := port.Address(z.t)
-	p := &process{Process: program.New(binary, name, filepath.Join(z.dir, name+".yaml")), z: z, url: "http://" + address}
+	path := cmp.Or(with.program, binary)
+	p := &process{
+		Process: program.New(path, name, filepath.Join(z.dir, name+".yaml")),
+		z:       z,
+		url:     "http://" + address,
+		wrapped: path != binary,
+	}
 	if with.tls {
 		p.url = "https://" + address
 	}
@@ -295,7 +331,7 @@ func (z *zone) leader() (leads *process, others []*process) {
 		for _, p := range z.processes {
 			i := slices.IndexFunc(all, func(c client.Process) bool { return c.Name == p.Name && c.State == "serving" })
 			switch {
-			case i < 0 || !p.Runs() || all[i].PID != p.PID():
+			case i < 0 || !p.Runs() || !p.wrapped && all[i].PID != p.PID():
 			case slices.Contains(all[i].Duties, "lead"):
 				leads = p
 			default:
