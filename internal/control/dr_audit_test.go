@@ -12,6 +12,7 @@ import (
 	"kvol/internal/audit"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/catalog/catalogtest"
 	"kvol/internal/driver"
 	"kvol/internal/driver/mem"
 )
@@ -30,7 +31,8 @@ func newAuditZone(t *testing.T) *auditZone {
 	t.Helper()
 	z := &auditZone{t: t, files: map[string]string{}, clock: &testClock{at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}}
 	var err error
-	if z.catalog, err = catalog.Open(t.Context(), catalog.Options{Now: z.clock.now}); err != nil {
+	z.catalog, err = catalog.Open(t.Context(), catalog.Options{Now: z.clock.now, Image: catalogtest.Empty()})
+	if err != nil {
 		t.Fatal(err)
 	}
 	store := mem.New(mem.Options{})

@@ -10,6 +10,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/catalog/catalogtest"
 	"kvol/internal/driver"
 	"kvol/internal/driver/mem"
 	"kvol/internal/replication"
@@ -48,7 +49,8 @@ func newHealthZone(t *testing.T) *healthZone {
 	t.Helper()
 	z := &healthZone{t: t, clock: &testClock{at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}}
 	var err error
-	if z.catalog, err = catalog.Open(t.Context(), catalog.Options{Now: z.clock.now}); err != nil {
+	z.catalog, err = catalog.Open(t.Context(), catalog.Options{Now: z.clock.now, Image: catalogtest.Empty()})
+	if err != nil {
 		t.Fatal(err)
 	}
 	store := mem.New(mem.Options{})

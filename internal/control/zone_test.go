@@ -16,6 +16,7 @@ import (
 	"kvol/internal/backup/storetest"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/catalog/catalogtest"
 	"kvol/internal/control"
 	"kvol/internal/driver"
 	"kvol/internal/driver/drivertest"
@@ -65,7 +66,7 @@ func newZone(t *testing.T) *zone {
 	z := &zone{t: t, ctx: t.Context(), closer: c1, fast: drivertest.NewFaults(c1),
 		slow: drivertest.NewFaults(mem.New(mem.Options{})), images: newImages(), temp: filepath.Join(t.TempDir(), "tmp")}
 	z.vault = storetest.NewFaults(backup.NewMemory())
-	c, err := catalog.Open(z.ctx, catalog.Options{})
+	c, err := catalog.Open(z.ctx, catalog.Options{Image: catalogtest.Empty()})
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
 	z.catalog = c

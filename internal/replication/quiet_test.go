@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kvol/internal/catalog"
+	"kvol/internal/catalog/catalogtest"
 	"kvol/internal/driver"
 )
 
@@ -20,7 +21,7 @@ func TestIdleVolumesAskLittle(t *testing.T) {
 	var loads atomic.Int64
 	synctest.Test(t, func(t *testing.T) {
 		catalogs := openCatalogs(t, "b")
-		c, err := catalog.Open(context.Background(), catalog.Options{Image: emptyCatalog(), Observe: func(text string) {
+		c, err := catalog.Open(context.Background(), catalog.Options{Image: catalogtest.Empty(), Observe: func(text string) {
 			if strings.Contains(text, "FROM links WHERE volume_id = $1 AND protection = $2") {
 				loads.Add(1)
 			}

@@ -14,6 +14,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/catalog/catalogtest"
 	"kvol/internal/driver"
 	"kvol/internal/driver/mem"
 )
@@ -473,7 +474,7 @@ func (z *zone) checkPoint(rep block.Replica, p block.Point) error {
 func openCatalogs(t testing.TB, names ...block.Zone) map[block.Zone]*catalog.Catalog {
 	all := map[block.Zone]*catalog.Catalog{}
 	for _, name := range names {
-		c, err := catalog.Open(context.Background(), catalog.Options{Image: emptyCatalog()})
+		c, err := catalog.Open(context.Background(), catalog.Options{Image: catalogtest.Empty()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -486,18 +487,3 @@ func openCatalogs(t testing.TB, names ...block.Zone) map[block.Zone]*catalog.Cat
 	}
 	return all
 }
-
-// emptyCatalog is what catalogs begin with: making their tables takes longer
-// than most tests.
-var emptyCatalog = sync.OnceValue(func() []byte {
-	c, err := catalog.Open(context.Background(), catalog.Options{})
-	if err != nil {
-		panic(err)
-	}
-	defer c.Close()
-	image, err := c.Image(context.Background())
-	if err != nil {
-		panic(err)
-	}
-	return image
-})

@@ -19,6 +19,7 @@ import (
 	"kvol/internal/backup"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/catalog/catalogtest"
 	"kvol/internal/control"
 	"kvol/internal/driver"
 	"kvol/internal/driver/mem"
@@ -127,7 +128,7 @@ func newFixture(t testing.TB, change ...func(*cinder.Config)) *fixture {
 	f := &fixture{TB: t, ended: make(chan struct{}, 1),
 		images: &images{all: map[string]control.Image{}, bytes: map[string][]byte{}}}
 	var err error
-	f.catalog, err = catalog.Open(t.Context(), catalog.Options{})
+	f.catalog, err = catalog.Open(t.Context(), catalog.Options{Image: catalogtest.Empty()})
 	f.must(err)
 	t.Cleanup(func() { f.must(f.catalog.Close()) })
 	f.must(f.catalog.Update(t.Context(), func(tx *catalog.Tx) error { return errors.Join(types(tx)...) }))

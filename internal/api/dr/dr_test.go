@@ -18,6 +18,7 @@ import (
 	"kvol/internal/api/openapi/openapitest"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/catalog/catalogtest"
 	"kvol/internal/control"
 	"kvol/internal/driver"
 	"kvol/internal/driver/mem"
@@ -66,7 +67,7 @@ func clock() time.Time { return now }
 // with what also writes.
 func service(t testing.TB, also ...func(*catalog.Tx) error) (s *control.Service, tidy func()) {
 	t.Helper()
-	c, err := catalog.Open(context.Background(), catalog.Options{Now: clock})
+	c, err := catalog.Open(context.Background(), catalog.Options{Now: clock, Image: catalogtest.Empty()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ import (
 	"kvol/internal/api/peer"
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/catalog/catalogtest"
 	"kvol/internal/client"
 	"kvol/internal/driver"
 	"kvol/internal/driver/logstore"
@@ -180,6 +181,9 @@ func (c *Cloud) config(index int, name string, ports map[string]string) zone.Con
 		c.t.Fatal(err)
 	}
 	c.certificates(dir, name)
+	if err := os.WriteFile(filepath.Join(dir, "catalog.db"), catalogtest.Empty(), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
 	cfg := zone.Config{
 		Zone: block.Zone(name), Index: index, Region: name, Listen: "127.0.0.1:0", DataDir: dir, SharedDir: dir,
 		AvailabilityZones: []string{name + "-a"}, DefaultVolumeType: TypeName, IsolatedStart: "any",
