@@ -40,12 +40,17 @@ type device struct {
 }
 
 // OpenVolume implements driver.Driver.
-func (d *Driver) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Device, error) {
+func (d *Driver) OpenVolume(ctx context.Context, id block.VolumeID) (_ driver.Device, err error) {
 	done, err := d.idle(id)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
+	defer func() {
+		done()
+		if block.Is(err, block.NotFound) {
+			d.forget(id)
+		}
+	}()
 	if err := d.succeed(ctx, id); err != nil {
 		return nil, err
 	}

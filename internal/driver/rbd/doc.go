@@ -7,8 +7,8 @@
 //
 // An image is named kvol-<volume id>, a snapshot by its point's id. Clones are
 // of format 2: a snapshot with clones can be deleted, and lives on in the
-// pool's trash until its last clone is gone. What can't be removed yet because
-// of that is moved to the trash too, and swept out later.
+// pool's trash until its last clone is gone. A volume that is deleted is moved to the
+// trash too, and its bytes are swept out of there beside all else.
 //
 // Writes bypass librbd's cache, so that what was acknowledged is on the OSDs
 // when qemu-nbd is killed. A cluster that doesn't answer costs the caller

@@ -31,6 +31,9 @@ type Options struct {
 	// is that waits for a dead client's lock, before the client process that does not
 	// answer it is killed; default 60 s.
 	Stall time.Duration
+	// Sweep is how long the sweeper rests at most before it looks again for what can
+	// be removed by now; default 10 minutes.
+	Sweep time.Duration
 	// Hosts says how hosts use the images themselves; nil: they don't, and every
 	// byte goes through this process. The namespace is the default one then, since
 	// os-brick has no words for others.
@@ -61,6 +64,9 @@ func (o *Options) defaults() {
 	}
 	if o.Stall == 0 {
 		o.Stall = time.Minute
+	}
+	if o.Sweep == 0 {
+		o.Sweep = 10 * time.Minute
 	}
 	if o.Hosts != nil {
 		hosts := *o.Hosts
@@ -202,6 +208,15 @@ func (d *Driver) volume(id block.VolumeID) *volume {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.of(id)
+}
+
+// forget lets go of what is remembered of a volume that is not there, if nobody has it.
+func (d *Driver) forget(id block.VolumeID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if v := d.volumes[id]; v != nil && v.device == nil && !v.opening && len(v.readers) == 0 {
+		delete(d.volumes, id)
+	}
 }
 
 // touch notes that a volume's content may have changed.

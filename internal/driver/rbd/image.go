@@ -26,6 +26,7 @@ type image struct {
 func (d *Driver) info(ctx context.Context, id block.VolumeID) (image, error) {
 	i, err := d.calls.info(ctx, id)
 	if block.Is(err, block.NotFound) {
+		d.forget(id)
 		err = block.Wrap(block.NotFound, err, "There is no volume %s in the store.", id)
 	}
 	return i, err
@@ -153,14 +154,20 @@ func (d *Driver) ExtendVolume(ctx context.Context, id block.VolumeID, size int64
 	return nil
 }
 
-// DeleteVolume implements driver.Driver. An image that some clone still stands
-// on goes to the pool's trash, which is swept later.
+// DeleteVolume implements driver.Driver. The image goes to the pool's trash, where
+// it is no volume any more; the sweeper removes its bytes from there.
 func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 	done, err := d.idle(id)
 	if err != nil {
 		return err
 	}
 	defer done()
+	d.mu.Lock()
+	read := len(d.of(id).readers) > 0
+	d.mu.Unlock()
+	if read {
+		return block.Errorf(block.Conflict, "a snapshot of volume %s is open", id)
+	}
 	if err := d.takeBack(ctx, id); err != nil {
 		return err
 	}
@@ -179,20 +186,17 @@ func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 	return nil
 }
 
-// removeImage removes an image, or what there is of it, in a time that grows with
-// what was written to it.
+// removeImage moves an image, or what there is of it, without its snapshots to the
+// trash: that takes no longer for a large one, while to remove its bytes may take hours.
 func (d *Driver) removeImage(ctx context.Context, id block.VolumeID) error {
 	_, err := d.runFor(ctx, d.rbd("snap", "purge", "--no-progress", d.spec(id)), longest)
-	if err == nil {
-		_, err = d.runFor(ctx, d.rbd("rm", "--no-progress", d.spec(id)), longest)
+	if err == nil || block.Is(err, block.NotFound) { // it may be an image of which a part is gone
+		_, err = d.run(ctx, d.rbd("trash", "mv", d.spec(id)))
 	}
 	switch {
-	case errors.Is(err, syscall.ENOTEMPTY):
-		_, err = d.run(ctx, d.rbd("trash", "mv", d.spec(id)))
 	case errors.Is(err, syscall.EBUSY):
 		return block.Wrap(block.Unavailable, err, "Volume %s is in use by another client of the storage cluster.", id)
-	}
-	if block.Is(err, block.NotFound) {
+	case block.Is(err, block.NotFound):
 		return d.removeUnfinished(ctx, id)
 	}
 	return err

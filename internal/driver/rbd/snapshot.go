@@ -32,6 +32,7 @@ func (d *Driver) snaps(ctx context.Context, id block.VolumeID) ([]snap, error) {
 func (d *Driver) allSnaps(ctx context.Context, id block.VolumeID) ([]snap, error) {
 	all, err := d.calls.snaps(ctx, id)
 	if block.Is(err, block.NotFound) {
+		d.forget(id)
 		err = block.Wrap(block.NotFound, err, "There is no volume %s in the store.", id)
 	}
 	return all, err
@@ -93,6 +94,9 @@ func (d *Driver) createSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 		}
 	}
 	err = d.changing(ctx, ref.Volume, func() error { return d.calls.createSnap(ctx, ref) })
+	if block.Is(err, block.NotFound) {
+		d.forget(ref.Volume)
+	}
 	if err != nil || state == hostsNone {
 		return err
 	}
@@ -106,6 +110,7 @@ func (d *Driver) createSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 // DeleteSnapshot implements driver.Driver.
 func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
 	d.mu.Lock()
+	_, known := d.volumes[ref.Volume]
 	open := slices.ContainsFunc(d.of(ref.Volume).readers, func(r *device) bool { return r.snapshot == string(ref.Name) })
 	d.mu.Unlock()
 	if open {
@@ -125,6 +130,9 @@ func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 		}
 	}
 	if block.Is(err, block.NotFound) {
+		if !known { // nor is the volume there, for all that is known
+			d.forget(ref.Volume)
+		}
 		return nil
 	}
 	return err

@@ -3,30 +3,43 @@ package rbd
 import (
 	"context"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"kvol/internal/block"
 )
 
 // sweeper removes what deletions and crashes left, beside all requests: an image from
-// the trash takes as long as it is large.
+// the trash takes as long as it is large. What is in the trash is all that it goes by.
 type sweeper struct {
 	wanted chan struct{}
 	end    context.CancelFunc
 	ended  chan struct{}
+	slots  chan struct{} // taken by each image that is being removed
+
+	mu    sync.Mutex      // guards below
+	under map[string]bool // the ids of images that are being removed, and whether to try again
+	held  map[string]bool // those that something stood on when that was tried last
 }
+
+// removals are how many images are removed from the trash at once.
+const removals = 4
 
 // startSweeper starts to sweep; ctx gives values only.
 func (d *Driver) startSweeper(ctx context.Context) {
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
-	d.sweeper = sweeper{wanted: make(chan struct{}, 1), end: end, ended: make(chan struct{})}
-	d.sweeper.wake()
+	s := &d.sweeper
+	s.wanted, s.end, s.ended = make(chan struct{}, 1), end, make(chan struct{})
+	s.slots, s.under, s.held = make(chan struct{}, removals), map[string]bool{}, map[string]bool{}
+	s.wake()
 	go func() {
-		defer close(d.sweeper.ended)
+		defer close(s.ended)
 		d.runSweeper(ctx)
 	}()
 }
 
-// wake has it sweep once more, after what it does now.
+// wake has it look once more, after what it does now.
 func (s *sweeper) wake() {
 	select {
 	case s.wanted <- struct{}{}:
@@ -41,21 +54,28 @@ func (s *sweeper) stop() {
 }
 
 func (d *Driver) runSweeper(ctx context.Context) {
+	var removing sync.WaitGroup
+	defer removing.Wait()
+	again := time.NewTicker(d.o.Sweep)
+	defer again.Stop()
 	finished := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.sweeper.wanted:
+		case <-again.C:
 		}
 		if !finished {
 			err := d.sweepUnfinished(ctx)
 			finished = err == nil
 			d.notSwept(ctx, "what clones left that were cut short could not be removed", err)
 		}
-		d.notSwept(ctx, "the trash of a store could not be swept", d.sweepTrash(ctx))
+		d.notSwept(ctx, trashNotSwept, d.sweepTrash(ctx, &removing))
 	}
 }
+
+const trashNotSwept = "the trash of a store could not be swept"
 
 // notSwept tells of an error that nobody waits for.
 func (d *Driver) notSwept(ctx context.Context, what string, err error) {
@@ -99,31 +119,96 @@ func (d *Driver) trash(ctx context.Context) (all []trashed, err error) {
 	return all, err
 }
 
-// sweepTrash removes images from the trash on which no clone stands any more. A
-// parent can go when its last child went, so it goes round until nothing does. One
-// that can't go keeps no other from it. Whose turn it is doesn't matter: nobody
-// wants any of them.
-func (d *Driver) sweepTrash(ctx context.Context) error {
-	for {
-		all, err := d.trash(ctx)
-		if err != nil {
-			return err
-		}
-		removed := false
-		for _, t := range all {
-			if !strings.HasPrefix(t.Name, imagePrefix) {
-				continue
-			}
-			_, err := d.runFor(ctx, d.rbd("trash", "rm", "--no-progress", d.Pool()+"/"+t.ID), longest)
-			switch {
-			case err == nil:
-				removed = true
-			case !block.Is(err, block.Conflict) && !block.Is(err, block.NotFound):
-				d.notSwept(ctx, "an image could not be removed from the trash", err)
-			}
-		}
-		if !removed || ctx.Err() != nil {
+// sweepTrash begins to remove the images in the trash, some at once, those first that
+// may go: on the others a clone stood. A parent can go when its last child went, so each
+// removal has the sweeper look again. One that can't go keeps no other from it. Whose
+// turn it is doesn't matter: nobody wants any of them.
+func (d *Driver) sweepTrash(ctx context.Context, removing *sync.WaitGroup) error {
+	all, err := d.trash(ctx)
+	if err != nil {
+		return err
+	}
+	var silent atomic.Bool // the cluster, since this list: what is left has no better chance
+	for _, id := range d.sweeper.order(all) {
+		select {
+		case <-ctx.Done():
 			return nil
+		case d.sweeper.slots <- struct{}{}:
 		}
+		if silent.Load() || !d.sweeper.begin(id) {
+			<-d.sweeper.slots
+			continue
+		}
+		removing.Go(func() {
+			held := d.removeTrashed(ctx, id, &silent)
+			d.sweeper.done(id, held)
+			<-d.sweeper.slots
+		})
+	}
+	return nil
+}
+
+// removeTrashed removes one image from the trash, and tells whether something stands on
+// it, or has it open. An attempt that is cut short has removed a part, and the next goes
+// on.
+func (d *Driver) removeTrashed(ctx context.Context, id string, silent *atomic.Bool) (held bool) {
+	_, err := d.runFor(ctx, d.rbd("trash", "rm", "--no-progress", d.Pool()+"/"+id), longest)
+	switch {
+	case err == nil:
+		d.sweeper.wake()
+	case block.Is(err, block.Conflict):
+		return true
+	case block.Is(err, block.NotFound):
+	default:
+		if _, unheard := d.trash(ctx); unheard == nil {
+			d.notSwept(ctx, "an image could not be removed from the trash", err)
+		} else if !silent.Swap(true) {
+			d.notSwept(ctx, trashNotSwept, unheard)
+		}
+	}
+	return false
+}
+
+// order returns the ids of the images that were volumes, those last that can't have gone
+// by themselves.
+func (s *sweeper) order(all []trashed) (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var last []string
+	held := map[string]bool{}
+	for _, t := range all {
+		switch {
+		case !strings.HasPrefix(t.Name, imagePrefix):
+		case s.held[t.ID]:
+			held[t.ID] = true
+			last = append(last, t.ID)
+		default:
+			ids = append(ids, t.ID)
+		}
+	}
+	s.held = held // without those that are gone
+	return append(ids, last...)
+}
+
+// begin notes that an image is being removed; false if it is already, and then it is
+// tried again: what stood on it may have gone since that began.
+func (s *sweeper) begin(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, under := s.under[id]
+	s.under[id] = under
+	return !under
+}
+
+func (s *sweeper) done(id string, held bool) {
+	s.mu.Lock()
+	again := s.under[id] && held
+	delete(s.under, id)
+	if delete(s.held, id); held {
+		s.held[id] = true
+	}
+	s.mu.Unlock()
+	if again {
+		s.wake()
 	}
 }

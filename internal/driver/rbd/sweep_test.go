@@ -1,7 +1,9 @@
 package rbd_test
 
 import (
+	"encoding/json"
 	"maps"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -144,5 +146,123 @@ func trashThatStays(t *testing.T, c *ceph.Cluster) {
 		if time.Now().After(end) {
 			t.Fatalf("in the trash there is %v", left)
 		}
+	}
+}
+
+// watchedBy has another client have an image open, which keeps it from being removed.
+func watchedBy(t *testing.T, c *ceph.Cluster, d *rbd.Driver, id block.VolumeID) (end func()) {
+	t.Helper()
+	cmd := exec.Command("rbd", "--conf", c.Conf(), "watch", d.Pool()+"/kvol-"+string(id))
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for stop := time.Now().Add(3 * time.Minute); len(watchers(t, c, d, id)) == 0; {
+		if time.Now().After(stop) {
+			t.Fatal("nobody watches the image")
+		}
+	}
+	return func() {
+		if _, err := stdin.Write([]byte("\n")); err != nil {
+			t.Error(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// trashThatStaysForAWhile: a volume is deleted at once, and its id may be used again, while
+// its bytes can't be removed yet. They are later, by who deleted it, or by the next.
+func trashThatStaysForAWhile(t *testing.T, c *ceph.Cluster) {
+	for _, sweep := range []time.Duration{time.Second, time.Hour} {
+		d := open(t, c, rbd.Options{Sweep: sweep})
+		id := volume(t, d, 4)
+		end := watchedBy(t, c, d, id)
+		for range 2 {
+			if err := d.DeleteVolume(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.CreateVolume(t.Context(), id, 8*kib4); err != nil {
+			t.Fatal(err)
+		}
+		if left := c.Run(t, "rbd", "trash", "ls", d.Pool()); !strings.Contains(left, string(id)) {
+			t.Errorf("in the trash there is %q", left)
+		}
+		end()
+		if err := d.CreateSnapshot(t.Context(), driver.SnapshotRef{Volume: id, Name: "s"}); err != nil {
+			t.Fatal(err)
+		}
+		if sweep == time.Hour {
+			another(t, c, d, rbd.Options{})
+		}
+		trashIsEmpty(t, c, d)
+		if err := d.DeleteVolume(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		empty(t, c, d)
+	}
+}
+
+// trashIsEmpty waits until it is.
+func trashIsEmpty(t *testing.T, c *ceph.Cluster, d *rbd.Driver) {
+	t.Helper()
+	for end := time.Now().Add(3 * time.Minute); ; {
+		left := c.Run(t, "rbd", "trash", "ls", "--all", d.Pool())
+		if left == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("in the trash there is %q", left)
+		}
+	}
+}
+
+// halfAnImage: of an image whose removal was cut short nothing is left by its deletion.
+func halfAnImage(t *testing.T, c *ceph.Cluster) {
+	d := open(t, c, rbd.Options{})
+	id := volume(t, d, 4)
+	var info struct {
+		ID string `json:"id"`
+	}
+	text := c.Run(t, "rbd", "info", "--format", "json", d.Pool()+"/kvol-"+string(id))
+	if err := json.Unmarshal([]byte(text), &info); err != nil {
+		t.Fatal(err)
+	}
+	pool, namespace, _ := strings.Cut(d.Pool(), "/")
+	c.Run(t, "rados", "-p", pool, "-N", namespace, "rm", "rbd_header."+info.ID)
+	if err := d.DeleteVolume(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	empty(t, c, d)
+}
+
+// nothingIsRemembered asks for what is not there, in every way.
+func nothingIsRemembered(t *testing.T, c *ceph.Cluster) {
+	d := open(t, c, rbd.Options{})
+	at := driver.SnapshotRef{Volume: volumeOfNobody, Name: "s"}
+	_, opening := d.OpenSnapshot(t.Context(), at)
+	_, writing := d.OpenVolume(t.Context(), at.Volume)
+	_, changes := d.Changes(t.Context(), at.Volume)
+	_, listing := d.Snapshots(t.Context(), at.Volume)
+	for what, err := range map[string]error{
+		"opening a snapshot": opening, "opening": writing, "changes": changes, "listing": listing,
+		"a snapshot": d.CreateSnapshot(t.Context(), at), "extending": d.ExtendVolume(t.Context(), at.Volume, kib4),
+	} {
+		if !block.Is(err, block.NotFound) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, err := range []error{d.DeleteSnapshot(t.Context(), at), d.DeleteVolume(t.Context(), at.Volume)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if n := d.Remembered(); n > 0 {
+		t.Errorf("%d volumes that are not there are remembered", n)
 	}
 }
