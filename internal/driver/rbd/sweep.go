@@ -2,9 +2,11 @@ package rbd
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"kvol/internal/block"
@@ -17,6 +19,7 @@ type sweeper struct {
 	end    context.CancelFunc
 	ended  chan struct{}
 	slots  chan struct{} // taken by each image that is being removed
+	open   atomic.Bool   // some client had one open when that was tried
 
 	mu    sync.Mutex      // guards below
 	under map[string]bool // the ids of images that are being removed, and whether to try again
@@ -56,16 +59,22 @@ func (s *sweeper) stop() {
 func (d *Driver) runSweeper(ctx context.Context) {
 	var removing sync.WaitGroup
 	defer removing.Wait()
-	again := time.NewTicker(d.o.Sweep)
+	rest := min(d.o.Sweep, openRest)
+	again := time.NewTicker(rest)
 	defer again.Stop()
 	finished := false
-	for {
+	for rested := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.sweeper.wanted:
 		case <-again.C:
+			if rested += rest; rested < d.o.Sweep && !d.sweeper.open.Load() {
+				continue
+			}
 		}
+		rested = 0
+		d.sweeper.open.Store(false)
 		if !finished {
 			err := d.sweepUnfinished(ctx)
 			finished = err == nil
@@ -74,6 +83,10 @@ func (d *Driver) runSweeper(ctx context.Context) {
 		d.notSwept(ctx, trashNotSwept, d.sweepTrash(ctx, &removing))
 	}
 }
+
+// openRest is how long the sweeper rests where a client has an image open, as one has
+// that was killed until the cluster gives it up.
+const openRest = 30 * time.Second
 
 const trashNotSwept = "the trash of a store could not be swept"
 
@@ -157,6 +170,9 @@ func (d *Driver) removeTrashed(ctx context.Context, id string, silent *atomic.Bo
 	case err == nil:
 		d.sweeper.wake()
 	case block.Is(err, block.Conflict):
+		if errors.Is(err, syscall.EBUSY) {
+			d.sweeper.open.Store(true)
+		}
 		return true
 	case block.Is(err, block.NotFound):
 	default:
