@@ -69,7 +69,8 @@ func scopes(c *cloud) {
 	} {
 		token := k.Token(c.T, auth)
 		for path, status := range map[string]int{volumes(c.blue): 400, "/v2/" + c.blue + "/volumes": 400,
-			"/v3/volumes": 403, "/v3/types": 403, "/api/dr/v1/failovers": 403, "/api/store/v1/stores": 403,
+			"/v3/volumes": 403, "/v3/volumes?all_tenants=1": 403, "/v3/types": 403, "/v3/os-services": 403,
+			"/v3/volumes/" + c.blue: 403, "/api/dr/v1/failovers": 403, "/api/store/v1/stores": 403,
 			"/key-manager/v1/secrets": 403} {
 			if a := c.ask(token, "GET", path, ""); a.status != status ||
 				status == 400 && a.at("badRequest", "message") != "Malformed request url" {
