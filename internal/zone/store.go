@@ -157,7 +157,7 @@ func zoneKey(dataDir string) (key [32]byte, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	rand.Read(key[:]) // never fails
+	rand.Read(key[:])                 // never fails
 	own := path + "." + block.NewID() // processes in containers have one pid, and one directory
 	if err := writeDurably(own, key[:]); err != nil {
 		return key, err
