@@ -137,6 +137,25 @@ type Differ interface {
 	Diff(ctx context.Context, from, to SnapshotRef) iter.Seq2[Extent, error]
 }
 
+// Piece is an extent with its bytes. Data is nil for zeros, and where whoever wants
+// the bytes has to read them.
+type Piece struct {
+	Extent
+	Data []byte
+}
+
+// DiffReader is a Differ that has what changed with its bytes for less than asking
+// what changed and reading that.
+type DiffReader interface {
+	// ReadDiff yields what Diff does, data in pieces of MaxPiece bytes at most, which
+	// are the caller's. size is that of the younger snapshot, in bytes. It is nil where
+	// asking and reading is the better way.
+	ReadDiff(ctx context.Context, from, to SnapshotRef, size int64) iter.Seq2[Piece, error]
+}
+
+// MaxPiece is how much data one Piece has at most, in bytes.
+const MaxPiece = 1 << 20
+
 // Reverter is a driver that can take a volume back to a snapshot at the cost
 // of metadata. Later snapshots are lost. The volume must not be open.
 type Reverter interface {

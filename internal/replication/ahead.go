@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"iter"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -47,33 +48,33 @@ func atOnce(depth int, one, other func() error) error {
 // span is changes that lie so near to each other that they are read at once.
 type span struct {
 	block.Range
-	extents []driver.Extent
+	pieces []driver.Piece
 }
 
-// fits reports whether an extent belongs to a span.
-func (s span) fits(e driver.Extent) bool {
-	return !e.Zero && len(s.extents) > 0 && !s.extents[0].Zero && e.Off-s.End() <= spanGap && e.End()-s.Off <= spanMost
+// fits reports whether a piece belongs to a span.
+func (s span) fits(p driver.Piece) bool {
+	return !p.Zero && len(s.pieces) > 0 && !s.pieces[0].Zero && p.Off-s.End() <= spanGap && p.End()-s.Off <= spanMost
 }
 
-// spans groups extents of data. One of zeros, which may be long, is a span alone.
-func spans(all iter.Seq2[driver.Extent, error]) iter.Seq2[span, error] {
+// spans groups pieces of data. One of zeros, which may be long, is a span alone.
+func spans(all iter.Seq2[driver.Piece, error]) iter.Seq2[span, error] {
 	return func(yield func(span, error) bool) {
 		var now span
-		for e, err := range all {
+		for p, err := range all {
 			if err != nil {
 				yield(span{}, err)
 				return
 			}
-			if now.fits(e) {
-				now.extents, now.Len = append(now.extents, e), e.End()-now.Off
+			if now.fits(p) {
+				now.pieces, now.Len = append(now.pieces, p), p.End()-now.Off
 				continue
 			}
-			if len(now.extents) > 0 && !yield(now, nil) {
+			if len(now.pieces) > 0 && !yield(now, nil) {
 				return
 			}
-			now = span{block.Range{Off: e.Off, Len: e.Len}, []driver.Extent{e}}
+			now = span{block.Range{Off: p.Off, Len: p.Len}, []driver.Piece{p}}
 		}
-		if len(now.extents) > 0 {
+		if len(now.pieces) > 0 {
 			yield(now, nil)
 		}
 	}
@@ -92,33 +93,48 @@ type fetch struct {
 // weight is about how much memory it takes.
 func (f *fetch) weight() int64 { return 2 * min(f.Len, spanMost) } // at both points
 
-// read reads a span at the target point, and at the base what is not known of it.
+// read reads what a span lacks at the target point, and at the base what is not
+// known of it.
 func (f *fetch) read(ctx context.Context, w way) {
 	defer close(f.done)
 	if f.err = f.compare(ctx, w); f.err != nil {
 		return
 	}
-	var p []byte
-	if !f.extents[0].Zero {
-		p = make([]byte, f.Len)
-		if _, f.err = w.target.ReadAt(p, f.Off); f.err != nil {
-			return
-		}
+	if f.err = f.fill(ctx, w.target); f.err != nil {
+		return
 	}
-	for _, e := range f.extents {
-		run := Run{Off: e.Off, Len: e.Len}
-		if !e.Zero {
-			if data := p[e.Off-f.Off:][:e.Len]; !driver.IsZero(data) {
-				run.Data = data
-			}
-		}
-		if run.Data != nil {
-			w.know.add(&f.plus, e.Off, run.Data)
+	for _, p := range f.pieces {
+		run := Run{Off: p.Off, Len: p.Len}
+		if p.Data != nil && !driver.IsZero(p.Data) {
+			run.Data = p.Data
+			w.know.add(&f.plus, p.Off, run.Data)
 		} else {
-			w.know.zero(e.Off, e.Len)
+			w.know.zero(p.Off, p.Len)
 		}
 		f.runs = append(f.runs, run)
 	}
+}
+
+// fill reads the pieces that came without their bytes, all at once.
+func (f *fetch) fill(ctx context.Context, target *later) error {
+	lacks := func(p driver.Piece) bool { return !p.Zero && p.Data == nil }
+	if !slices.ContainsFunc(f.pieces, lacks) {
+		return nil
+	}
+	r, err := target.get(ctx)
+	if err != nil {
+		return err
+	}
+	all := make([]byte, f.Len)
+	if _, err := r.ReadAt(all, f.Off); err != nil {
+		return err
+	}
+	for i, p := range f.pieces {
+		if lacks(p) {
+			f.pieces[i].Data = all[p.Off-f.Off:][:p.Len]
+		}
+	}
+	return nil
 }
 
 // compare sums what the base has where the extents are.
@@ -130,11 +146,11 @@ func (f *fetch) compare(ctx context.Context, w way) error {
 	switch {
 	case err != nil:
 		return err
-	case f.extents[0].Zero:
+	case f.pieces[0].Zero:
 		return eachData(ctx, base, f.Off, f.Len, f.less.Add)
 	}
 	before, err := readSpan(base, f.Range)
-	for _, e := range f.extents {
+	for _, e := range f.pieces {
 		f.less.Add(e.Off, before.at(e.Off, e.Len))
 	}
 	return err
@@ -143,7 +159,7 @@ func (f *fetch) compare(ctx context.Context, w way) error {
 // recall is compare by what is remembered, if all of it is.
 func (f *fetch) recall(know *recalled) bool {
 	var less Sum
-	for _, e := range f.extents {
+	for _, e := range f.pieces {
 		blocks, ok := know.before(e.Off, e.Len)
 		if !ok {
 			return false
@@ -201,19 +217,9 @@ func (r read) at(off, length int64) []byte {
 	return r.p[from:min(from+length, int64(len(r.p)))]
 }
 
-// way is where a step is read from.
-type way struct {
-	target driver.Reader
-	base   *later    // nil for a whole copy
-	know   *recalled // nil where nothing is remembered
-	depth  int
-}
-
 // deltaAhead is Delta for a store that is far away: it reads several spans at once
 // and hands their runs on in order.
-func deltaAhead(ctx context.Context, all iter.Seq2[driver.Extent, error], w way, sum Sum, each func(Run) error) (
-	Sum, error,
-) {
+func deltaAhead(ctx context.Context, w way, sum Sum, each func(Run) error) (Sum, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	queue, room := make(chan *fetch, w.depth), semaphore.NewWeighted(aheadMost)
 	var workers sync.WaitGroup
@@ -221,7 +227,7 @@ func deltaAhead(ctx context.Context, all iter.Seq2[driver.Extent, error], w way,
 	defer cancel()
 	workers.Go(func() {
 		defer close(queue)
-		for s, err := range spans(all) {
+		for s, err := range spans(w.changes) {
 			f := &fetch{span: s, err: err, done: make(chan struct{})}
 			if err == nil {
 				err = room.Acquire(ctx, f.weight())

@@ -73,9 +73,13 @@ func (c content) Delta(
 	ctx context.Context,
 	s block.Step,
 	_ Sum,
-	from int64,
+	begin Begin,
 	emit func(Run) error,
 ) (sum Sum, err error) {
+	from, err := begin()
+	if err != nil {
+		return sum, err
+	}
 	target, err := c.driver.OpenSnapshot(ctx, c.ref(s.Target))
 	if err != nil {
 		return sum, err

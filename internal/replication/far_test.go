@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -21,6 +22,36 @@ func (far) Depth() int { return 4 }
 
 // Unwrap implements driver.Unwrapper.
 func (f far) Unwrap() driver.Driver { return f.Driver }
+
+// filled is such a store that has what changed with its bytes, but for some of it.
+type filled struct{ far }
+
+// ReadDiff implements driver.DiffReader.
+func (f filled) ReadDiff(
+	ctx context.Context,
+	from, to driver.SnapshotRef,
+	_ int64,
+) iter.Seq2[driver.Piece, error] {
+	return func(yield func(driver.Piece, error) bool) {
+		r, err := f.OpenSnapshot(ctx, to)
+		if err != nil {
+			yield(driver.Piece{}, err)
+			return
+		}
+		defer r.Close()
+		n := 0
+		for e, err := range joined(driver.Diff(ctx, f.Driver, from, to)) {
+			p := driver.Piece{Extent: e}
+			if n++; err == nil && !e.Zero && n%5 > 0 {
+				p.Data = make([]byte, e.Len)
+				_, err = r.ReadAt(p.Data, e.Off)
+			}
+			if !yield(p, err) {
+				return
+			}
+		}
+	}
+}
 
 // scatter writes, zeros and rewrites at random, and keeps what should be there.
 func scatter(r *rand.Rand, want []byte, write func(off int64, p []byte)) {
@@ -88,16 +119,36 @@ func TestFarStoreSendsTheSame(t *testing.T) {
 		step := block.Step{Base: last, Target: p}
 		from := int64(r.IntN(2) * r.IntN(2048) * driver.BlockSize)
 		near, nearSum := deltaOf(t, d, step, from)
-		runs, sum := deltaOf(t, far{d}, step, from)
-		if sum != nearSum || len(runs) != len(near) {
-			t.Fatalf("step %d: %d runs and sum %x, near by %d and %x", n, len(runs), sum, len(near), nearSum)
-		}
-		for i := range runs {
-			if runs[i].Off != near[i].Off || runs[i].Len != near[i].Len || !bytes.Equal(runs[i].Data, near[i].Data) {
-				t.Fatalf("step %d: run %d is %d, %d", n, i, runs[i].Off, runs[i].Len)
+		for _, store := range []driver.Driver{far{d}, filled{far{d}}} {
+			runs, sum := deltaOf(t, store, step, from)
+			if sum != nearSum || len(runs) != len(near) {
+				t.Fatalf("step %d, %T: %d runs and sum %x, near by %d and %x", n, store, len(runs), sum, len(near), nearSum)
+			}
+			for i := range runs {
+				if runs[i].Off != near[i].Off || runs[i].Len != near[i].Len || !bytes.Equal(runs[i].Data, near[i].Data) {
+					t.Fatalf("step %d, %T: run %d is %d, %d", n, store, i, runs[i].Off, runs[i].Len)
+				}
 			}
 		}
 		last = p
+	}
+}
+
+// TestOtherEndRefuses: when the other end can't begin, that is the step's error, and
+// nothing is sent, however much was read by then.
+func TestOtherEndRefuses(t *testing.T) {
+	d := mem.New(mem.Options{})
+	w := newMoments(t, d, bytes.Repeat([]byte{1}, 512*driver.BlockSize))
+	step := block.Step{Target: w.cut()}
+	refusal := block.Errorf(block.Stale, "no")
+	for _, store := range []store{{driver: d, volume: "v"}, {driver: far{d}, volume: "v"}, {driver: filled{far{d}}, volume: "v"}} {
+		_, err := store.Delta(t.Context(), step, Sum{}, func() (int64, error) { return 0, refusal }, func(Run) error {
+			t.Error("something was sent")
+			return nil
+		})
+		if !block.Is(err, block.Stale) {
+			t.Errorf("%T: %v", store.driver, err)
+		}
 	}
 }
 
@@ -132,7 +183,7 @@ func TestWhatIsRememberedIsNotRead(t *testing.T) {
 				step := block.Step{Base: last, Target: p}
 				fails := n%7 == 6
 				opened = 0
-				sum, err := s.Delta(t.Context(), step, lastSum, 0, func(r Run) error {
+				sum, err := s.Delta(t.Context(), step, lastSum, from(0), func(r Run) error {
 					if fails && r.Off > 256*driver.BlockSize {
 						return context.Canceled
 					}
@@ -143,7 +194,7 @@ func TestWhatIsRememberedIsNotRead(t *testing.T) {
 					t.Errorf("step %d: the base was opened %d times", n, reads)
 				}
 				if err == nil {
-					nearSum, err := near.Delta(t.Context(), step, lastSum, 0, func(Run) error { return nil })
+					nearSum, err := near.Delta(t.Context(), step, lastSum, from(0), func(Run) error { return nil })
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -212,7 +263,10 @@ func (m *moments) cut() block.Point {
 	return p
 }
 
-func deltaOf(t *testing.T, d driver.Driver, step block.Step, from int64) (runs []Run, sum Sum) {
+// from is the other end, which wants what lies from an offset on.
+func from(off int64) Begin { return func() (int64, error) { return off, nil } }
+
+func deltaOf(t *testing.T, d driver.Driver, step block.Step, off int64) (runs []Run, sum Sum) {
 	t.Helper()
 	sum, err := store{
 		driver: d,
@@ -221,7 +275,7 @@ func deltaOf(t *testing.T, d driver.Driver, step block.Step, from int64) (runs [
 		context.WithoutCancel(t.Context()),
 		step,
 		Sum{},
-		from,
+		from(off),
 		func(r Run) error {
 			r.Data = bytes.Clone(r.Data)
 			runs = append(runs, r)

@@ -41,13 +41,19 @@ type carried struct {
 }
 
 // Delta implements Source.
-func (c *carried) Delta(ctx context.Context, s block.Step, sum Sum, from int64, emit func(Run) error) (Sum, error) {
-	var err error
-	if c.far, err = c.visit.measure(ctx, s, from); err != nil {
-		return sum, err
+func (c *carried) Delta(ctx context.Context, s block.Step, sum Sum, begin Begin, emit func(Run) error) (Sum, error) {
+	if s.Base.ID == "" || c.visit.kind == bulk { // else little is known to be behind
+		from, err := begin()
+		if err != nil {
+			return sum, err
+		}
+		if c.far, err = c.visit.measure(ctx, s, from); err != nil {
+			return sum, err
+		}
+		defer c.visit.tell(nil)
+		begin = func() (int64, error) { return from, nil }
 	}
-	defer c.visit.tell(nil)
-	return c.Source.Delta(ctx, s, sum, from, func(r Run) error {
+	return c.Source.Delta(ctx, s, sum, begin, func(r Run) error {
 		c.bytes += int64(len(r.Data))
 		return emit(r)
 	})
@@ -61,11 +67,8 @@ func (v *visit) moved(n int64) {
 	}
 }
 
-// measure counts what a step that takes long will carry; nil for other steps.
+// measure counts what a step that takes long will carry.
 func (v *visit) measure(ctx context.Context, s block.Step, from int64) (*Transfer, error) {
-	if s.Base.ID != "" && v.kind != bulk {
-		return nil, nil // little is known to be behind
-	}
 	t := Transfer{First: s.Base.ID == "", Began: v.sender.cfg.Now()}
 	base := v.store.ref(s.Base)
 	if s.Base.ID == v.content {

@@ -14,12 +14,17 @@ const maxRun = 1 << 20
 
 // Source is the end that has the volume.
 type Source interface {
-	// Delta emits the runs that lead from a step's base to its target, from an
-	// offset on, in order, and returns the target's sum, given the base's. What
-	// lies before the offset goes into the sum all the same. The runs' data
+	// Delta emits the runs that lead from a step's base to its target, from the
+	// offset on that begin returns, in order, and returns the target's sum, given the
+	// base's. What lies before the offset goes into the sum all the same. begin is
+	// called once, before emit; the Source may get ready meanwhile. The runs' data
 	// belongs to the Source again when emit returns.
-	Delta(ctx context.Context, s block.Step, sum Sum, from int64, emit func(Run) error) (Sum, error)
+	Delta(ctx context.Context, s block.Step, sum Sum, begin Begin, emit func(Run) error) (Sum, error)
 }
+
+// Begin makes the other end ready for a step and returns the offset from which on it
+// wants the step's runs: Target's.
+type Begin func() (offset int64, err error)
 
 // store is the Source of a volume in a driver.
 type store struct {
@@ -44,11 +49,15 @@ func (s store) Delta(
 	ctx context.Context,
 	step block.Step,
 	sum Sum,
-	from int64,
+	begin Begin,
 	emit func(Run) error,
 ) (_ Sum, err error) {
 	if depth := depthOf(s.driver); depth > 1 {
-		return s.deltaFar(ctx, step, sum, from, depth, emit)
+		return s.deltaFar(ctx, step, sum, begin, depth, emit)
+	}
+	from, err := begin()
+	if err != nil {
+		return sum, err
 	}
 	target, err := s.driver.OpenSnapshot(ctx, s.ref(step.Target))
 	if err != nil {
@@ -110,49 +119,6 @@ func (s store) onward(step block.Step, from int64, emit func(Run) error) func(Ru
 	}
 }
 
-// deltaFar is Delta for a store that is far away. The base is opened only if
-// something of it is not remembered.
-func (s store) deltaFar(
-	ctx context.Context,
-	step block.Step,
-	sum Sum,
-	from int64,
-	depth int,
-	emit func(Run) error,
-) (_ Sum, err error) {
-	know, known := s.recall.begin(s.name, step.Base.ID)
-	if step.Base.ID == "" && step.Target.Size > recallWhole {
-		know = nil
-	}
-	w := way{know: know, depth: depth}
-	if step.Base.ID != "" {
-		w.base = &later{driver: s.driver, ref: s.ref(step.Base)}
-	}
-	err = atOnce(depth, func() (err error) {
-		w.target, err = s.driver.OpenSnapshot(ctx, s.ref(step.Target))
-		return err
-	}, func() (err error) {
-		if w.base != nil && !known {
-			_, err = w.base.get(ctx)
-		}
-		return err
-	})
-	defer func() {
-		if w.target != nil {
-			err = errors.Join(err, w.target.Close())
-		}
-		err = errors.Join(err, w.base.close())
-	}()
-	if err != nil {
-		return sum, err
-	}
-	sum, err = deltaAhead(ctx, s.changes(ctx, step), w, sum, s.onward(step, from, emit))
-	if err == nil {
-		know.done(step.Target.ID)
-	}
-	return sum, err
-}
-
 // after is the part of a run that lies at or after an offset.
 func (r Run) after(off int64) Run {
 	cut := max(0, off-r.Off)
@@ -205,11 +171,8 @@ func joined(all iter.Seq2[driver.Extent, error]) iter.Seq2[driver.Extent, error]
 func Send(ctx context.Context, src Source, dst Target, s block.Step, sum Sum, entry block.Entry) (
 	block.Point, Sum, error,
 ) {
-	from, err := dst.Begin(ctx, s)
-	if err != nil {
-		return block.Point{}, sum, err
-	}
-	sum, err = src.Delta(ctx, s, sum, from, func(r Run) error { return dst.Write(ctx, r) })
+	begin := func() (int64, error) { return dst.Begin(ctx, s) }
+	sum, err := src.Delta(ctx, s, sum, begin, func(r Run) error { return dst.Write(ctx, r) })
 	if err != nil {
 		return block.Point{}, sum, err
 	}

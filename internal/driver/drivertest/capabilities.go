@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"iter"
 
@@ -10,7 +11,8 @@ import (
 )
 
 var capabilityCases = []testCase{
-	{"Differ", func(r *room) { capable(r, func(d driver.Differ) { differ(r, d) }) }},
+	{"Differ", func(r *room) { capable(r, func(d driver.Differ) { differ(r, d.Diff) }) }},
+	{"DiffReader", func(r *room) { capable(r, func(d driver.DiffReader) { differ(r, r.pieces(d)) }) }},
 	{"Reverter", func(r *room) { capable(r, func(d driver.Reverter) { reverter(r, d) }) }},
 	{"GroupSnapshotter", func(r *room) { capable(r, func(d driver.GroupSnapshotter) { group(r, d) }) }},
 	{"ChangeCounter", func(r *room) { capable(r, func(d driver.ChangeCounter) { counter(r, d) }) }},
@@ -26,7 +28,42 @@ func capable[T any](r *room, test func(T)) {
 	test(d)
 }
 
-func differ(r *room, d driver.Differ) {
+// diffing is Differ.Diff.
+type diffing func(ctx context.Context, from, to driver.SnapshotRef) iter.Seq2[driver.Extent, error]
+
+// pieces is what a DiffReader yields as a difference, its bytes being those that the
+// younger snapshot has.
+func (r *room) pieces(d driver.DiffReader) diffing {
+	return func(ctx context.Context, from, to driver.SnapshotRef) iter.Seq2[driver.Extent, error] {
+		return func(yield func(driver.Extent, error) bool) {
+			size := int64(kib4)
+			younger, err := r.d.OpenSnapshot(ctx, to)
+			if err == nil { // else who reads the difference says so
+				size = younger.Size()
+				defer func() { r.ok(younger.Close()) }()
+			}
+			all := d.ReadDiff(ctx, from, to, size)
+			if all == nil {
+				r.Fatal("a small volume's difference is not read")
+			}
+			for p, err := range all {
+				if p.Data != nil {
+					if p.Zero || int64(len(p.Data)) != p.Len || p.Len > driver.MaxPiece {
+						r.Fatalf("piece %+v has %d bytes", p.Extent, len(p.Data))
+					}
+					if where := firstDifference(p.Data, r.read(younger, p.Off, p.Len)); where != "" {
+						r.Fatalf("piece %+v has other bytes than its snapshot: %s", p.Extent, where)
+					}
+				}
+				if !yield(p.Extent, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func differ(r *room, diff diffing) {
 	id, dev := r.opened(1100)
 	now := make([]byte, 1100*kib4)
 	change := func(off int64, p []byte) { r.write(dev, p, off); copy(now[off:], p) }
@@ -44,22 +81,22 @@ func differ(r *room, d driver.Differ) {
 	b, dataB := r.snapshot(id), bytes.Clone(now)
 
 	zero := driver.SnapshotRef{}
-	r.diffIsTrue(d.Diff(r.ctx, zero, empty), nil, make([]byte, 1100*kib4))
-	r.diffIsTrue(d.Diff(r.ctx, zero, b), nil, dataB)
-	r.diffIsTrue(d.Diff(r.ctx, empty, a), nil, dataA)
-	r.diffIsTrue(d.Diff(r.ctx, a, same), dataA, dataA)
-	r.diffIsTrue(d.Diff(r.ctx, a, b), dataA, dataB)
-	r.diffIsTrue(d.Diff(r.ctx, same, b), dataA, dataB)
+	r.diffIsTrue(diff(r.ctx, zero, empty), nil, make([]byte, 1100*kib4))
+	r.diffIsTrue(diff(r.ctx, zero, b), nil, dataB)
+	r.diffIsTrue(diff(r.ctx, empty, a), nil, dataA)
+	r.diffIsTrue(diff(r.ctx, a, same), dataA, dataA)
+	r.diffIsTrue(diff(r.ctx, a, b), dataA, dataB)
+	r.diffIsTrue(diff(r.ctx, same, b), dataA, dataB)
 	r.ok(r.d.DeleteSnapshot(r.ctx, same))
-	r.diffIsTrue(d.Diff(r.ctx, a, b), dataA, dataB)
+	r.diffIsTrue(diff(r.ctx, a, b), dataA, dataB)
 	r.ok(r.d.DeleteSnapshot(r.ctx, a))
-	r.diffIsTrue(d.Diff(r.ctx, empty, b), nil, dataB)
-	for range d.Diff(r.ctx, empty, b) {
+	r.diffIsTrue(diff(r.ctx, empty, b), nil, dataB)
+	for range diff(r.ctx, empty, b) {
 		break // the walk may be left early
 	}
 	for _, pair := range [][2]driver.SnapshotRef{{a, b}, {empty, a}, {zero, a}} {
 		var last error
-		for _, err := range d.Diff(r.ctx, pair[0], pair[1]) {
+		for _, err := range diff(r.ctx, pair[0], pair[1]) {
 			last = err
 		}
 		r.want(block.NotFound, last)

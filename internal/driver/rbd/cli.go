@@ -23,10 +23,14 @@ type command struct {
 	args    []string
 }
 
-func (d *Driver) rbd(args ...string) command {
-	limit := seconds(d.o.Timeout)
+func (d *Driver) rbd(args ...string) command { return d.rbdWithin(d.o.Timeout, args...) }
+
+// rbdWithin is a command of which each request of the cluster may take as long.
+func (d *Driver) rbdWithin(each time.Duration, args ...string) command {
+	limit := seconds(each)
 	return command{"rbd", append([]string{"--conf", d.o.Conf, "--id", d.o.User,
-		"--client_mount_timeout", limit, "--rados_mon_op_timeout", limit, "--rados_osd_op_timeout", limit}, args...)}
+		"--client_mount_timeout", seconds(d.o.Timeout), "--rados_mon_op_timeout", limit, "--rados_osd_op_timeout", limit},
+		args...)}
 }
 
 // seconds is how Ceph takes a duration.

@@ -114,7 +114,11 @@ type volume struct {
 	device  *device // nil while nobody has it open
 	opening bool
 	readers []*device // open snapshots
-	changed uint64
+	reading []string  // names of snapshots whose difference to others is read
+	// disordered says that its differences come in no order: it is striped over objects
+	// in another way than kvol's are.
+	disordered bool
+	changed    uint64
 	// succeeded says that who had it open before this process was cut off.
 	succeeded bool
 	// gate is held for reading by each change of bytes, and for writing while
@@ -214,7 +218,7 @@ func (d *Driver) volume(id block.VolumeID) *volume {
 func (d *Driver) forget(id block.VolumeID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if v := d.volumes[id]; v != nil && v.device == nil && !v.opening && len(v.readers) == 0 {
+	if v := d.volumes[id]; v != nil && v.device == nil && !v.opening && len(v.readers)+len(v.reading) == 0 {
 		delete(d.volumes, id)
 	}
 }

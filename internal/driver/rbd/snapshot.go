@@ -111,7 +111,8 @@ func (d *Driver) createSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
 	d.mu.Lock()
 	_, known := d.volumes[ref.Volume]
-	open := slices.ContainsFunc(d.of(ref.Volume).readers, func(r *device) bool { return r.snapshot == string(ref.Name) })
+	open := slices.Contains(d.of(ref.Volume).reading, string(ref.Name)) ||
+		slices.ContainsFunc(d.of(ref.Volume).readers, func(r *device) bool { return r.snapshot == string(ref.Name) })
 	d.mu.Unlock()
 	if open {
 		return block.Errorf(block.Conflict, "snapshot %s is open", ref.Name)

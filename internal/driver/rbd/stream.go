@@ -1,0 +1,64 @@
+package rbd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kvol/internal/block"
+)
+
+// stream has a command write to whoever reads, for as long as that takes, but never
+// longer than longest without a byte. Where the command failed, that is the error.
+func (d *Driver) stream(ctx context.Context, c command, read func(io.Reader) error) error {
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in, out, err := os.Pipe()
+	if err != nil {
+		return block.Wrap(block.Unavailable, err, "The command %q could not be run in this zone.", c.program)
+	}
+	defer in.Close()
+	widen(in)
+	ended := make(chan error, 1)
+	go func() { // ends with the command
+		defer out.Close()
+		ended <- d.runTo(within, c, forever, out)
+	}()
+	err = read(patient{in})
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		cancel()
+		<-ended
+		return errors.Join(ctx.Err(), err)
+	}
+	if failed := <-ended; failed != nil {
+		return failed
+	}
+	return err
+}
+
+// forever is longer than any volume takes.
+const forever = 100 * 365 * 24 * time.Hour
+
+// patient waits for each read of a pipe for longest at most.
+type patient struct{ in *os.File }
+
+func (p patient) Read(b []byte) (int, error) {
+	if err := p.in.SetReadDeadline(time.Now().Add(longest)); err != nil {
+		return 0, err
+	}
+	return p.in.Read(b)
+}
+
+// widen gives a pipe room for more than the usual 64 KiB, so that who writes and who
+// reads wait less often for each other. Where that is refused, they wait.
+func widen(pipe *os.File) {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, exportBuffer) })
+}
