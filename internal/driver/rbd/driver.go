@@ -118,6 +118,7 @@ type volume struct {
 	// disordered says that its differences come in no order: it is striped over objects
 	// in another way than kvol's are.
 	disordered bool
+	scattered  int // so many of its next differences are small changes, by suspicion
 	changed    uint64
 	// succeeded says that who had it open before this process was cut off.
 	succeeded bool

@@ -1,142 +1,68 @@
-package rbd
+package rbd_test
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/binary"
-	"errors"
-	"math/rand/v2"
 	"testing"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
+	"kvol/internal/driver/rbd"
+	"kvol/test/ceph"
 )
 
-// export writes a difference as `rbd export-diff` does.
-type export struct{ bytes.Buffer }
-
-func newExport(size int64) *export {
-	e := &export{}
-	e.WriteString(exportBanner + "f\x02\x00\x00\x00aat\x01\x00\x00\x00bs")
-	e.number(size)
-	return e
-}
-
-func (e *export) number(n int64) { e.Write(binary.LittleEndian.AppendUint64(nil, uint64(n))) }
-
-func (e *export) record(tag byte, off, length int64, data []byte) {
-	e.WriteByte(tag)
-	e.number(off)
-	e.number(length)
-	e.Write(data)
-}
-
-// pieces reads an export, and holds what it yields to what a DiffReader promises.
-func pieces(t *testing.T, text []byte, size int64) (all []driver.Piece, err error) {
-	t.Helper()
-	at := int64(0)
-	x := exported{r: bufio.NewReader(bytes.NewReader(text)), size: size, yield: func(p driver.Piece) bool {
-		if p.Len <= 0 || p.Off < at || p.End() > size || p.Off%kib4 != 0 || p.Len%kib4 != 0 && p.End() != size {
-			t.Fatalf("piece %+v after %d of %d", p.Extent, at, size)
-		}
-		if p.Data != nil && (p.Zero || int64(len(p.Data)) != p.Len || p.Len > driver.MaxPiece) {
-			t.Fatalf("piece %+v has %d bytes", p.Extent, len(p.Data))
-		}
-		at = p.End()
-		all = append(all, p)
-		return true
-	}}
-	return all, x.read()
-}
-
-// TestReadExport draws changes in whole and in parts of blocks, and wants each of
-// them in a piece: with its bytes, as zeros, or to be read.
-func TestReadExport(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 3))
-	for round := range 40 {
-		size := int64(600*kib4 - round%2*100)
-		was, now := make([]byte, size), make([]byte, size)
-		for i := range was {
-			was[i] = byte(rnd.Uint32())
-		}
-		copy(now, was)
-		e := newExport(size)
-		for at := rnd.Int64N(9000); at < size; {
-			unit := []int64{1, kib4}[rnd.IntN(2)]
-			at = min((at+unit-1)/unit*unit, size)
-			n := min((1+rnd.Int64N(300*kib4)/unit)*unit, size-at)
-			if rnd.IntN(3) == 0 {
-				clear(now[at:][:n])
-				e.record('z', at, n, nil)
-			} else {
-				for i := range now[at:][:n] {
-					now[at:][i] = byte(rnd.Uint32())
-				}
-				e.record('w', at, n, now[at:][:n])
-			}
-			at += n + rnd.Int64N(2)*rnd.Int64N(9000)
-		}
-		e.WriteByte('e')
-		all, err := pieces(t, e.Bytes(), size)
+// scatteredChanges: a difference of small changes that is read as a stream at first
+// and in another way then has each of them once, the first ones with their bytes.
+func scatteredChanges(t *testing.T, c *ceph.Cluster) {
+	ctx, d := t.Context(), open(t, c, rbd.Options{})
+	ok := func(err error) {
+		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range all {
-			copy(was[p.Off:p.End()], now[p.Off:p.End()])
-			if p.Data != nil && !bytes.Equal(p.Data, now[p.Off:p.End()]) || p.Zero && !driver.IsZero(now[p.Off:p.End()]) {
-				t.Fatalf("round %d: piece %+v is not what was written", round, p.Extent)
+	}
+	const blocks = 1200
+	id := block.VolumeID(block.NewID())
+	ok(d.CreateVolume(ctx, id, blocks*driver.BlockSize))
+	dev, err := d.OpenVolume(ctx, id)
+	ok(err)
+	defer dev.Close()
+	_, err = dev.WriteAt(bytes.Repeat([]byte{255}, blocks*driver.BlockSize), 0) // else each object is one change
+	ok(err)
+	refs := []driver.SnapshotRef{{Volume: id, Name: "a"}, {Volume: id, Name: "b"}}
+	ok(d.CreateSnapshot(ctx, refs[0]))
+	want := bytes.Repeat([]byte{255}, blocks*driver.BlockSize)
+	for at := 0; at < len(want); at += 2 * driver.BlockSize {
+		for i := range driver.BlockSize {
+			want[at+i] = byte(1 + at/driver.BlockSize%250)
+		}
+		_, err := dev.WriteAt(want[at:][:driver.BlockSize], int64(at))
+		ok(err)
+	}
+	ok(d.CreateSnapshot(ctx, refs[1]))
+	reader, reads := driver.As[driver.DiffReader](d)
+	if !reads {
+		t.Fatal("differences are not read")
+	}
+	next, filled := int64(0), 0
+	for p, err := range reader.ReadDiff(ctx, refs[0], refs[1], int64(len(want))) {
+		ok(err)
+		if p.Off != next || p.Len != driver.BlockSize || p.Zero {
+			t.Fatalf("piece %+v, and the next is at %d", p.Extent, next)
+		}
+		if p.Data != nil {
+			if filled++; !bytes.Equal(p.Data, want[p.Off:p.End()]) {
+				t.Fatalf("piece %+v has other bytes", p.Extent)
 			}
 		}
-		if !bytes.Equal(was, now) {
-			t.Fatalf("round %d: a change is in no piece", round)
-		}
+		next += 2 * driver.BlockSize
 	}
-}
-
-// TestReadExportWrong: what is cut short, of another size, out of order or no
-// difference at all is an error.
-func TestReadExportWrong(t *testing.T) {
-	const size = 16 * kib4
-	whole := newExport(size)
-	whole.record('w', 0, kib4, make([]byte, kib4))
-	whole.WriteByte('e')
-	if _, err := pieces(t, whole.Bytes(), size); err != nil {
-		t.Fatal(err)
+	if next < int64(len(want)) || filled == 0 || filled > blocks/4 {
+		t.Errorf("pieces up to %d of %d, %d with their bytes", next, len(want), filled)
 	}
-	for n := range whole.Len() {
-		if _, err := pieces(t, whole.Bytes()[:n], size); !block.Is(err, block.Unavailable) {
-			t.Fatalf("after %d bytes: %v", n, err)
-		}
+	if reader.ReadDiff(ctx, refs[0], refs[1], int64(len(want))) != nil {
+		t.Error("the next difference is tried in the same way")
 	}
-	if _, err := pieces(t, append(whole.Bytes(), 'e'), size); !block.Is(err, block.Unavailable) {
-		t.Errorf("with something behind it: %v", err)
+	for _, ref := range refs {
+		ok(d.DeleteSnapshot(ctx, ref)) // nobody reads it any more
 	}
-	if _, err := pieces(t, whole.Bytes(), 2*size); !block.Is(err, block.Unavailable) {
-		t.Errorf("of another size: %v", err)
-	}
-	behind := newExport(size)
-	behind.record('z', size-kib4, 2*kib4, nil)
-	if _, err := pieces(t, behind.Bytes(), size); !block.Is(err, block.Unavailable) {
-		t.Errorf("beyond the end: %v", err)
-	}
-	back := newExport(size)
-	back.record('z', 2*kib4, kib4, nil)
-	back.record('z', kib4, kib4, nil)
-	if _, err := pieces(t, back.Bytes(), size); !errors.Is(err, errDisorder) {
-		t.Errorf("out of order: %v", err)
-	}
-}
-
-// FuzzReadExport wants pieces that keep a DiffReader's promises from whatever is
-// written.
-func FuzzReadExport(f *testing.F) {
-	e := newExport(8 * kib4)
-	e.record('w', 100, 5000, make([]byte, 5000))
-	e.record('z', 3*kib4, 2*kib4, nil)
-	e.WriteByte('e')
-	f.Add(e.Bytes(), int64(8*kib4))
-	f.Add([]byte(exportBanner+"w\xff\xff\xff\xff\xff\xff\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x7f"), int64(kib4))
-	f.Fuzz(func(t *testing.T, text []byte, size int64) {
-		_, _ = pieces(t, text, size&(1<<40-1)&^(kib4-1)) // most of them are no difference
-	})
 }
