@@ -53,16 +53,12 @@ func (d *Driver) readDiff(
 	from, to driver.SnapshotRef,
 	size int64,
 	yield func(driver.Piece) bool,
-) error {
-	v := d.volume(to.Volume)
-	d.mu.Lock()
-	v.reading = append(v.reading, string(to.Name)) // it keeps the snapshot from removal
-	d.mu.Unlock()
+) (err error) {
+	v := d.keep(to)
 	defer func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		i := slices.Index(v.reading, string(to.Name))
-		v.reading = slices.Delete(v.reading, i, i+1)
+		if d.letGo(v, to); block.Is(err, block.NotFound) {
+			d.forget(to.Volume)
+		}
 	}()
 	args := []string{"export-diff", "--no-progress", "--rbd_concurrent_management_ops", fmt.Sprint(depth)}
 	if !from.Zero() {
@@ -70,7 +66,7 @@ func (d *Driver) readDiff(
 	}
 	c := d.rbdWithin(d.o.IOTimeout, append(args, d.snapSpec(to), "-")...)
 	x := exported{size: size, yield: yield}
-	err := d.stream(ctx, c, func(out io.Reader) error {
+	err = d.stream(ctx, c, func(out io.Reader) error {
 		x.r = bufio.NewReaderSize(out, exportBuffer)
 		return x.read()
 	})
@@ -91,6 +87,22 @@ func (d *Driver) readDiff(
 		)
 	}
 	return err
+}
+
+// keep keeps a snapshot from removal until letGo.
+func (d *Driver) keep(ref driver.SnapshotRef) *volume {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.of(ref.Volume)
+	v.reading = append(v.reading, string(ref.Name))
+	return v
+}
+
+func (d *Driver) letGo(v *volume, ref driver.SnapshotRef) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i := slices.Index(v.reading, string(ref.Name))
+	v.reading = slices.Delete(v.reading, i, i+1)
 }
 
 // goOn hands on the rest of a difference without its bytes.
