@@ -28,7 +28,9 @@ func (d *Driver) stream(ctx context.Context, c command, read func(io.Reader) err
 		defer out.Close()
 		ended <- d.runTo(within, c, forever, out)
 	}()
-	err = read(patient{in})
+	patience := newPatient(in)
+	defer patience.timer.Stop()
+	err = read(patience)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		cancel()
 		<-ended
@@ -43,13 +45,19 @@ func (d *Driver) stream(ctx context.Context, c command, read func(io.Reader) err
 // forever is longer than any volume takes.
 const forever = 100 * 365 * 24 * time.Hour
 
-// patient waits for each read of a pipe for longest at most.
-type patient struct{ in *os.File }
+// patient waits for each read of a pipe for longest at most: what is under way when
+// its timer goes off fails with os.ErrDeadlineExceeded.
+type patient struct {
+	in    *os.File
+	timer *time.Timer
+}
+
+func newPatient(in *os.File) patient {
+	return patient{in, time.AfterFunc(longest, func() { _ = in.SetReadDeadline(time.Unix(1, 0)) })} // or it is closed
+}
 
 func (p patient) Read(b []byte) (int, error) {
-	if err := p.in.SetReadDeadline(time.Now().Add(longest)); err != nil {
-		return 0, err
-	}
+	p.timer.Reset(longest)
 	return p.in.Read(b)
 }
 
