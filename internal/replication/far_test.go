@@ -141,7 +141,8 @@ func TestOtherEndRefuses(t *testing.T) {
 	w := newMoments(t, d, bytes.Repeat([]byte{1}, 512*driver.BlockSize))
 	step := block.Step{Target: w.cut()}
 	refusal := block.Errorf(block.Stale, "no")
-	for _, store := range []store{{driver: d, volume: "v"}, {driver: far{d}, volume: "v"}, {driver: filled{far{d}}, volume: "v"}} {
+	for _, from := range []driver.Driver{d, far{d}, filled{far{d}}} {
+		store := store{driver: from, volume: "v"}
 		_, err := store.Delta(t.Context(), step, Sum{}, func() (int64, error) { return 0, refusal }, func(Run) error {
 			t.Error("something was sent")
 			return nil
