@@ -100,7 +100,19 @@ func failure(ctx context.Context, c command, err error, said string) error {
 	if !errors.As(err, &exit) {
 		return block.Wrap(block.Unavailable, cause, "The command %q could not be run in this zone.", c.program)
 	}
-	return meaning(syscall.Errno(exit.ExitCode()), cause)
+	return meaning(number(syscall.Errno(exit.ExitCode()), said), cause)
+}
+
+// number is an error's number: what the command ended with, unless it said better.
+// The rbd command ends with ENOENT where a full cluster keeps it from removing an image,
+// which is there still; the rados command knows one number only.
+func number(exit syscall.Errno, said string) syscall.Errno {
+	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EEXIST} {
+		if (exit == syscall.ENOENT || exit == syscall.EPERM) && strings.Contains(said, fmt.Sprintf("(%d) ", errno)) {
+			return errno
+		}
+	}
+	return exit
 }
 
 // noConnection is what the rbd command says when it did not get as far as to ask for

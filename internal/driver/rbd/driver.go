@@ -3,7 +3,6 @@ package rbd
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"iter"
 	"log/slog"
 	"maps"
@@ -306,65 +305,4 @@ func (d *Driver) Find(ctx context.Context, id block.VolumeID) (driver.VolumeInfo
 	}
 	there, err := d.info(ctx, id)
 	return driver.VolumeInfo{ID: id, Size: there.Size}, err
-}
-
-// known is a capacity and when it was asked for.
-type known struct {
-	driver.Capacity
-	at time.Time
-}
-
-// capacityAge is for how long a pool's capacity is not asked for again: the
-// ceph command takes long to start.
-const capacityAge = 10 * time.Second
-
-// Capacity implements driver.Driver: what the pool has and may still take, after
-// replication, as the cluster's monitors know it. It may be some seconds old.
-func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
-	d.mu.Lock()
-	last := d.capacity
-	d.mu.Unlock()
-	if !last.at.IsZero() && d.o.Now().Sub(last.at).Abs() < capacityAge {
-		return last.Capacity, nil
-	}
-	out, err := d.run(ctx, command{"ceph", []string{"--conf", d.o.Conf, "--id", d.o.User,
-		"--connect-timeout", seconds(d.o.Timeout), "df", "--format", "json"}})
-	if err != nil {
-		return driver.Capacity{}, err
-	}
-	c, err := poolCapacity(out, d.o.Pool)
-	if err != nil {
-		return driver.Capacity{}, err
-	}
-	if d.o.Hosts != nil {
-		d.refreshMonitors(ctx)
-		d.relock(ctx) // the cluster may not have answered before
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.capacity = known{c, d.o.Now()}
-	return c, nil
-}
-
-// poolCapacity finds a pool in what `ceph df` prints.
-func poolCapacity(text []byte, pool string) (driver.Capacity, error) {
-	var df struct {
-		Pools []struct {
-			Name  string `json:"name"`
-			Stats struct {
-				Stored   int64 `json:"stored"`
-				MaxAvail int64 `json:"max_avail"`
-			} `json:"stats"`
-		} `json:"pools"`
-	}
-	if err := json.Unmarshal(text, &df); err != nil {
-		return driver.Capacity{}, block.Wrap(block.Internal, err, "The storage cluster's answer could not be read.")
-	}
-	for _, p := range df.Pools {
-		if p.Name == pool {
-			return driver.Capacity{Total: p.Stats.Stored + p.Stats.MaxAvail, Free: p.Stats.MaxAvail}, nil
-		}
-	}
-	return driver.Capacity{}, block.Errorf(block.Unavailable,
-		"The storage cluster has no figures of pool %s yet; its manager daemon may not run.", pool)
 }

@@ -6,3 +6,6 @@ func (d *Driver) Remembered() int {
 	defer d.mu.Unlock()
 	return len(d.volumes)
 }
+
+// PoolCapacity is for tests from outside.
+var PoolCapacity = poolCapacity

@@ -49,7 +49,7 @@ func (d *Driver) CreateVolume(ctx context.Context, id block.VolumeID, size int64
 	}
 	err := d.calls.create(ctx, id, size)
 	if !errors.Is(err, syscall.EEXIST) {
-		return err
+		return d.unlessFull(ctx, err)
 	}
 	there, err := d.info(ctx, id)
 	if err != nil {
@@ -125,7 +125,7 @@ func (d *Driver) clone(ctx context.Context, from driver.SnapshotRef, name string
 	if errors.Is(err, syscall.EEXIST) {
 		return nil // somebody was faster, with the same request
 	}
-	return err
+	return d.unlessFull(ctx, err)
 }
 
 // ExtendVolume implements driver.Driver.
@@ -140,7 +140,7 @@ func (d *Driver) ExtendVolume(ctx context.Context, id block.VolumeID, size int64
 	if there.Size < size {
 		err := d.changing(ctx, id, func() error { return d.calls.resize(ctx, id, size) })
 		if err != nil {
-			return err
+			return d.unlessFull(ctx, err)
 		}
 	}
 	d.mu.Lock()
@@ -191,7 +191,7 @@ func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 func (d *Driver) removeImage(ctx context.Context, id block.VolumeID) error {
 	_, err := d.runFor(ctx, d.rbd("snap", "purge", "--no-progress", d.spec(id)), longest)
 	if err == nil || block.Is(err, block.NotFound) { // it may be an image of which a part is gone
-		_, err = d.run(ctx, d.rbd("trash", "mv", d.spec(id)))
+		err = d.discard(ctx, id)
 	}
 	switch {
 	case errors.Is(err, syscall.EBUSY):
@@ -199,7 +199,7 @@ func (d *Driver) removeImage(ctx context.Context, id block.VolumeID) error {
 	case block.Is(err, block.NotFound):
 		return d.removeUnfinished(ctx, id)
 	}
-	return err
+	return d.unlessFull(ctx, err)
 }
 
 // takeBack cuts off the hosts that use a volume which is about to go.

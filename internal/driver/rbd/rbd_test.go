@@ -33,6 +33,7 @@ func TestOnCeph(t *testing.T) {
 	t.Run("Driver", func(t *testing.T) {
 		drivertest.RunCostly(t, func(t *testing.T) driver.Driver { return open(t, c, rbd.Options{}) })
 	})
+	t.Run("Full", func(t *testing.T) { fullCluster(t, c) })
 	t.Run("Scattered changes", func(t *testing.T) { scatteredChanges(t, c) })
 	t.Run("Reopened", func(t *testing.T) { reopened(t, c) })
 	t.Run("Client killed", func(t *testing.T) { clientKilled(t, c) })

@@ -98,7 +98,7 @@ func (d *Driver) createSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 		d.forget(ref.Volume)
 	}
 	if err != nil || state == hostsNone {
-		return err
+		return d.unlessFull(ctx, err)
 	}
 	newest := ""
 	if len(before) > 0 {

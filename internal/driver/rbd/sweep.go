@@ -62,7 +62,7 @@ func (d *Driver) runSweeper(ctx context.Context) {
 	rest := min(d.o.Sweep, openRest)
 	again := time.NewTicker(rest)
 	defer again.Stop()
-	finished := false
+	finished, listed := false, false
 	for rested := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
@@ -79,6 +79,11 @@ func (d *Driver) runSweeper(ctx context.Context) {
 			err := d.sweepUnfinished(ctx)
 			finished = err == nil
 			d.notSwept(ctx, "what clones left that were cut short could not be removed", err)
+		}
+		if !listed {
+			err := d.keepTrash(ctx)
+			listed = err == nil
+			d.notSwept(ctx, "the list of a store's trash could not be made", err)
 		}
 		d.notSwept(ctx, trashNotSwept, d.sweepTrash(ctx, &removing))
 	}
