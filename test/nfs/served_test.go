@@ -44,6 +44,7 @@ func TestServed(t *testing.T) {
 	dir := share.XFS(t)
 	s := share.Serve(t, dir)
 	t.Run("Raw", func(t *testing.T) { served(t, dir, s) })
+	t.Run("By os-brick", func(t *testing.T) { usedByBrick(t, dir) })
 	t.Run("Cut off", func(t *testing.T) { cutOff(t, dir, s) })
 	images := t.TempDir()
 	layered := share.Serve(t, images)
