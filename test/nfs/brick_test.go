@@ -63,7 +63,8 @@ func usedByBrick(t *testing.T, dir string) {
 	must(t, os.Mkdir(at, 0o700))
 	share.Run(t, "mount", "--bind", dir, at)
 	t.Cleanup(func() { share.Run(t, "umount", at) })
-	if out := share.Run(t, python, "-c", brick, string(properties), how.MountPointBase); !strings.HasSuffix(out, "True\n") {
+	out := share.Run(t, python, "-c", brick, string(properties), how.MountPointBase)
+	if !strings.HasSuffix(out, "True\n") {
 		t.Errorf("os-brick reads something else: %s", out)
 	}
 	want := append(bytes.Repeat([]byte{0x11}, 4096), bytes.Repeat([]byte{0x2a}, 4096)...)
