@@ -83,7 +83,10 @@ func TestManyJobsOfAHungStore(t *testing.T) {
 			if task.Job.Backend != "hangs" && task.Job.Beside != "hangs" {
 				return nil
 			}
-			most.Store(max(most.Load(), now.Add(1)))
+			n := now.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); {
+				m = most.Load()
+			}
 			defer now.Add(-1)
 			<-ctx.Done()
 			return ctx.Err()

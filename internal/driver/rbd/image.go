@@ -182,7 +182,7 @@ func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 	d.mu.Lock()
 	delete(d.volumes, id)
 	d.mu.Unlock()
-	d.sweeper.wake()
+	d.sweeper.changed()
 	return nil
 }
 

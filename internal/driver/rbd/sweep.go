@@ -21,9 +21,10 @@ type sweeper struct {
 	slots  chan struct{} // taken by each image that is being removed
 	open   atomic.Bool   // some client had one open when that was tried
 
-	mu    sync.Mutex      // guards below
-	under map[string]bool // the ids of images that are being removed, and whether to try again
-	held  map[string]bool // those that something stood on when that was tried last
+	mu     sync.Mutex      // guards below
+	causes int             // of looking once more: deletions, and removals that ended well
+	under  map[string]int  // the ids of images that are being removed, and how many causes there were
+	held   map[string]bool // those that something stood on when that was tried last
 }
 
 // removals are how many images are removed from the trash at once.
@@ -34,7 +35,7 @@ func (d *Driver) startSweeper(ctx context.Context) {
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	s := &d.sweeper
 	s.wanted, s.end, s.ended = make(chan struct{}, 1), end, make(chan struct{})
-	s.slots, s.under, s.held = make(chan struct{}, removals), map[string]bool{}, map[string]bool{}
+	s.slots, s.under, s.held = make(chan struct{}, removals), map[string]int{}, map[string]bool{}
 	s.wake()
 	go func() {
 		defer close(s.ended)
@@ -48,6 +49,14 @@ func (s *sweeper) wake() {
 	case s.wanted <- struct{}{}:
 	default: // it will
 	}
+}
+
+// changed has it look once more, since what could not go may be able to now.
+func (s *sweeper) changed() {
+	s.mu.Lock()
+	s.causes++
+	s.mu.Unlock()
+	s.wake()
 }
 
 // stop ends it. What it was removing is removed by the next one.
@@ -173,7 +182,7 @@ func (d *Driver) removeTrashed(ctx context.Context, id string, silent *atomic.Bo
 	_, err := d.runFor(ctx, d.rbd("trash", "rm", "--no-progress", d.Pool()+"/"+id), longest)
 	switch {
 	case err == nil:
-		d.sweeper.wake()
+		d.sweeper.changed()
 	case block.Is(err, block.Conflict):
 		if errors.Is(err, syscall.EBUSY) {
 			d.sweeper.open.Store(true)
@@ -211,19 +220,23 @@ func (s *sweeper) order(all []trashed) (ids []string) {
 	return append(ids, last...)
 }
 
-// begin notes that an image is being removed; false if it is already, and then it is
-// tried again: what stood on it may have gone since that began.
+// begin notes that an image is being removed; false if it is already.
 func (s *sweeper) begin(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, under := s.under[id]
-	s.under[id] = under
-	return !under
+	if _, under := s.under[id]; under {
+		return false
+	}
+	s.under[id] = s.causes
+	return true
 }
 
+// done notes how that ended. What stood on the image may have gone since it began: then
+// it is tried again. Nothing else is a reason for that: images that can't go would have
+// each other tried for ever.
 func (s *sweeper) done(id string, held bool) {
 	s.mu.Lock()
-	again := s.under[id] && held
+	again := held && s.causes > s.under[id]
 	delete(s.under, id)
 	if delete(s.held, id); held {
 		s.held[id] = true
