@@ -29,7 +29,6 @@ func (k trackKey) String() string { return fmt.Sprintf("%s/%d", k.volume, k.prot
 type track struct {
 	key      trackKey
 	zone     block.Zone // destination; "" until its protection is known
-	backend  string     // that the volume was on when it was last visited; "" before
 	due      time.Time
 	turn     uint64
 	kind     int // of the queue that it is in
@@ -60,7 +59,6 @@ type lane struct {
 	shaper    *pace.Shaper
 	queues    [kinds]queue
 	running   [kinds]int
-	hanging   map[string]bool // backends whose last visit waited long and was an error
 	idle      []*Remote
 	failures  int // to get a connection, in a row
 	notBefore time.Time
@@ -115,10 +113,9 @@ func (s *Sender) addLocked(l catalog.Link) {
 
 // pushLocked puts a track into the queue of its zone.
 func (s *Sender) pushLocked(t *track) {
-	l := s.laneLocked(t.zone)
 	s.turn++
-	t.turn, t.kind = s.turn, l.kindOf(t)
-	heap.Push(&l.queues[t.kind], t)
+	t.turn, t.kind = s.turn, t.kindLocked()
+	heap.Push(&s.laneLocked(t.zone).queues[t.kind], t)
 }
 
 func (s *Sender) kickLocked(t *track) {
@@ -159,11 +156,6 @@ func (s *Sender) dispatchLocked(ctx context.Context, l *lane, kind int, now time
 			return at.Sub(now)
 		}
 		t := heap.Pop(q).(*track)
-		if kind != stuck && l.hanging[t.backend] {
-			t.kind = stuck // whose turn comes after this one
-			heap.Push(&l.queues[stuck], t)
-			continue
-		}
 		l.running[kind]++
 		t.status.Sending = true
 		s.visits.Go(func() {
@@ -203,11 +195,6 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 		s.pushLocked(t)
 		return
 	}
-	if v.aside {
-		t.backend, t.due = v.volume.Backend, now
-		s.pushLocked(t)
-		return
-	}
 	if v.over && err == nil {
 		delete(s.tracks, t.key)
 		s.recall.forget(t.key.String())
@@ -216,7 +203,6 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 	}
 	t.tidy = t.tidy && ended == nil
 	t.mistrust = ended != nil && (t.mistrust || v.mistrusts(err))
-	v.noteHangLocked(ended, now.Sub(began))
 	t.blank, t.cut, t.instant = v.link.Confirmed.ID == "", v.link.Target != nil, instantOf(v.link)
 	var down *unreachable
 	switch {

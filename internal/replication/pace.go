@@ -152,13 +152,11 @@ func (s *Sender) laneLocked(zone block.Zone) *lane {
 	return l
 }
 
-// The kinds of visits, each of which has places of its own: what takes long, so that
-// volumes of which little is to be sent find one, and what is on backends that hang, so
-// that the volumes of others do.
+// The two kinds of visits. What takes long has places of its own, so that
+// volumes of which little is to be sent find one.
 const (
 	quick = iota
 	bulk
-	stuck // the last: it takes over from the others
 	kinds
 )
 
@@ -171,44 +169,12 @@ const (
 	bulkPlaces = 8
 )
 
-// kindOf is what the next visit of a track will be; the sender's mu must be held.
-func (l *lane) kindOf(t *track) int {
-	switch {
-	case l.hanging[t.backend]:
-		return stuck
-	case t.blank || t.status.Unreplicated > bulkBytes:
+// kindLocked is what the next visit of a track will be.
+func (t *track) kindLocked() int {
+	if t.blank || t.status.Unreplicated > bulkBytes {
 		return bulk
 	}
 	return quick
-}
-
-// givesWay reports whether a visit, now that its volume is known, has a place that is
-// not for its backend.
-func (v *visit) givesWay() bool {
-	v.sender.mu.Lock()
-	defer v.sender.mu.Unlock()
-	return v.kind != stuck && v.lane.hanging[v.volume.Backend]
-}
-
-// hangTime is how long a visit took that is an error since a store did not answer.
-const hangTime = 2 * time.Second
-
-// noteHangLocked learns from a visit's end whether its volume's backend hangs. Where it
-// is the other zone's that does, the volumes of this one share the blame; they go on,
-// in places of their own. The sender's mu must be held.
-func (v *visit) noteHangLocked(err error, took time.Duration) {
-	t, l := v.track, v.lane
-	t.backend = v.volume.Backend
-	switch {
-	case t.backend == "":
-	case err == nil:
-		delete(l.hanging, t.backend)
-	case block.Is(err, block.Unavailable) && took >= hangTime:
-		if l.hanging == nil {
-			l.hanging = map[string]bool{}
-		}
-		l.hanging[t.backend] = true
-	}
 }
 
 // outgrown gives the place of a quick visit back that turned out to be long.

@@ -22,7 +22,7 @@ type visit struct {
 	sender *Sender
 	track  *track
 	lane   *lane
-	kind   int // quick, bulk or stuck: the place that it takes
+	kind   int // quick or bulk: the place that it takes
 
 	policy     block.Protection
 	volume     block.Volume
@@ -41,7 +41,6 @@ type visit struct {
 	paused     bool // its group was taken out of replication
 	waits      bool // for other members of its group
 	skipped    bool // nothing happened since the last one, see quiet
-	aside      bool // its backend hangs: it is to have a place among such
 
 	remote *Remote
 	peer   Target // nil before the target answered
@@ -62,9 +61,6 @@ func (v *visit) run(ctx context.Context) error {
 	}
 	if err := v.load(ctx); err != nil {
 		return err
-	}
-	if v.aside = v.givesWay(); v.aside {
-		return nil
 	}
 	defer v.hangUp(ctx)
 	if err := v.unmirror(ctx); err != nil {
@@ -445,7 +441,7 @@ func (v *visit) letGo(ctx context.Context) error {
 
 // record writes down how the visit ended, if that is news.
 func (v *visit) record(ctx context.Context, cause error) error {
-	if v.over || v.aside || v.link.Volume == "" {
+	if v.over || v.link.Volume == "" {
 		return nil
 	}
 	before := v.link
