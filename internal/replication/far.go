@@ -66,7 +66,11 @@ func (s store) deltaFar(
 		if <-ready; refused != nil {
 			return refused
 		}
-		return s.onward(step, from, emit)(r)
+		err := s.onward(step, from, emit)(r)
+		if err != nil {
+			cancel() // what is read ahead is for nobody
+		}
+		return err
 	})
 	if <-ready; refused != nil {
 		return sum, refused

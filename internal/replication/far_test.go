@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,11 +157,11 @@ func TestOtherEndRefuses(t *testing.T) {
 // opening counts the snapshots that are opened.
 type opening struct {
 	far
-	snapshots *int
+	snapshots *atomic.Int64
 }
 
 func (o opening) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driver.Reader, error) {
-	*o.snapshots++
+	o.snapshots.Add(1)
 	return o.far.OpenSnapshot(ctx, ref)
 }
 
@@ -169,7 +170,7 @@ func (o opening) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driv
 func TestWhatIsRememberedIsNotRead(t *testing.T) {
 	for name, most := range map[string]int{"all": recallMost, "little": 4} {
 		t.Run(name, func(t *testing.T) {
-			d, opened := mem.New(mem.Options{}), 0
+			d, opened := mem.New(mem.Options{}), atomic.Int64{}
 			s := store{opening{far{d}, &opened}, "v", newRecall(), "v"}
 			s.recall.most = most
 			near := store{driver: d, volume: "v"}
@@ -183,7 +184,7 @@ func TestWhatIsRememberedIsNotRead(t *testing.T) {
 				p := w.cut()
 				step := block.Step{Base: last, Target: p}
 				fails := n%7 == 6
-				opened = 0
+				opened.Store(0)
 				sum, err := s.Delta(t.Context(), step, lastSum, from(0), func(r Run) error {
 					if fails && r.Off > 256*driver.BlockSize {
 						return context.Canceled
@@ -191,7 +192,7 @@ func TestWhatIsRememberedIsNotRead(t *testing.T) {
 					return nil
 				})
 				// After a step that failed, only what is sent since then is remembered.
-				if reads := opened - 1; most == recallMost && 0 < n && n < 4 && reads != 0 || n%7 == 0 && n > 0 && reads == 0 {
+				if reads := opened.Load() - 1; most == recallMost && 0 < n && n < 4 && reads != 0 || n%7 == 0 && n > 0 && reads == 0 {
 					t.Errorf("step %d: the base was opened %d times", n, reads)
 				}
 				if err == nil {

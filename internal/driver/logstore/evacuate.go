@@ -128,7 +128,7 @@ func (e *evacuation) drop(ctx context.Context) error {
 	for i, id := range kept {
 		most += e.usage[id].live
 		if e.victims[id].dropped = i > 0 && most > fits; e.victims[id].dropped {
-			e.goal = max(e.moved, e.goal-e.usage[id].guess)
+			e.goal = max(1, e.moved, e.goal-e.usage[id].guess)
 		}
 	}
 	return nil

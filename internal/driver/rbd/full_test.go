@@ -1,6 +1,7 @@
 package rbd_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 // be read and removed, but for pools with namespaces: Ceph's command asks for those
 // by a request that counts as a write. With room all goes on.
 func fullCluster(t *testing.T, c *ceph.Cluster) {
-	ctx := t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
 	c.Run(t, "ceph", "osd", "pool", "create", "full", "1", "1", "replicated")
 	c.Run(t, "rbd", "pool", "init", "full")
 	d, err := rbd.Open(ctx, rbd.Options{Conf: c.Conf(), Pool: "full", Timeout: 3 * time.Second,
@@ -52,12 +54,13 @@ func fullCluster(t *testing.T, c *ceph.Cluster) {
 		}
 	}
 	create := func() error { return d.CreateVolume(ctx, block.VolumeID(block.NewID()), driver.BlockSize) }
-	grow := func() error { return d.ExtendVolume(ctx, kept, 8*driver.BlockSize) }
+	size := int64(4 * driver.BlockSize)
+	grow := func() error { size += driver.BlockSize; return d.ExtendVolume(ctx, kept, size) }
 	defer ratio("0.95") // should it fail
 	ratio("0.000001")
 	await("a volume", true, create)
 	await("a snapshot", true, func() error {
-		return d.CreateSnapshot(ctx, driver.SnapshotRef{Volume: kept, Name: "s"})
+		return d.CreateSnapshot(ctx, driver.SnapshotRef{Volume: kept, Name: block.PointID(block.NewID())})
 	})
 	await("growing", true, grow)
 	holds(t, dev, want)

@@ -163,7 +163,8 @@ func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 	}
 	defer done()
 	d.mu.Lock()
-	read := len(d.of(id).readers) > 0
+	v := d.of(id)
+	read := len(v.readers)+len(v.reading) > 0
 	d.mu.Unlock()
 	if read {
 		return block.Errorf(block.Conflict, "a snapshot of volume %s is open", id)

@@ -114,12 +114,14 @@ func (d *Driver) goOn(ctx context.Context, from, to driver.SnapshotRef, x *expor
 		if err != nil {
 			return err
 		}
-		rest := max(e.Off, x.at)
-		if rest >= e.End() {
-			continue
-		}
-		if err := x.hand(driver.Piece{Extent: driver.Extent{Off: rest, Len: e.End() - rest, Zero: e.Zero}}); err != nil {
-			return err
+		for at := max(e.Off, x.at); at < e.End(); at = x.at {
+			n := e.End() - at
+			if !e.Zero {
+				n = min(n, driver.MaxPiece) // whoever reads it does so at once
+			}
+			if err := x.hand(driver.Piece{Extent: driver.Extent{Off: at, Len: n, Zero: e.Zero}}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -53,11 +53,14 @@ type patient struct {
 }
 
 func newPatient(in *os.File) patient {
-	return patient{in, time.AfterFunc(longest, func() { _ = in.SetReadDeadline(time.Unix(1, 0)) })} // or it is closed
+	p := patient{in, time.AfterFunc(longest, func() { _ = in.SetReadDeadline(time.Unix(1, 0)) })} // or it is closed
+	p.timer.Stop()
+	return p
 }
 
 func (p patient) Read(b []byte) (int, error) {
 	p.timer.Reset(longest)
+	defer p.timer.Stop() // who reads may take his time
 	return p.in.Read(b)
 }
 
