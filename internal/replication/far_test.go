@@ -192,7 +192,8 @@ func TestWhatIsRememberedIsNotRead(t *testing.T) {
 					return nil
 				})
 				// After a step that failed, only what is sent since then is remembered.
-				if reads := opened.Load() - 1; most == recallMost && 0 < n && n < 4 && reads != 0 || n%7 == 0 && n > 0 && reads == 0 {
+				reads := opened.Load() - 1
+				if most == recallMost && 0 < n && n < 4 && reads != 0 || n%7 == 0 && n > 0 && reads == 0 {
 					t.Errorf("step %d: the base was opened %d times", n, reads)
 				}
 				if err == nil {

@@ -50,7 +50,8 @@ func scatteredChanges(t *testing.T, c *ceph.Cluster) {
 	for p, err := range reader.ReadDiff(ctx, refs[0], refs[1], int64(len(want))) {
 		ok(err)
 		if next == 0 {
-			for what, err := range map[string]error{"snapshot": d.DeleteSnapshot(ctx, refs[1]), "volume": d.DeleteVolume(ctx, id)} {
+			under := map[string]error{"snapshot": d.DeleteSnapshot(ctx, refs[1]), "volume": d.DeleteVolume(ctx, id)}
+			for what, err := range under {
 				if !block.Is(err, block.Conflict) {
 					t.Errorf("the %s that is read was removed: %v", what, err)
 				}
