@@ -7,6 +7,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/driver"
 	"kvol/internal/job"
 )
 
@@ -79,7 +80,20 @@ func (s *Service) deleteBytes(ctx context.Context, v block.Volume) error {
 		return job.Snooze(snoozeTime, nil)
 	}
 	s.exports.forget(v.ID)
-	return ignoring(block.NotFound, store.DeleteVolume(ctx, v.ID))
+	return s.removeBytes(ctx, store, v.ID)
+}
+
+// removeBytes removes a volume from a store, for a job. Replication that reads it is
+// told to let go; until it has, or whoever else has it open, the job waits.
+func (s *Service) removeBytes(ctx context.Context, store driver.Driver, id block.VolumeID) error {
+	if s.cfg.OnRemove != nil {
+		s.cfg.OnRemove(id)
+	}
+	err := ignoring(block.NotFound, store.DeleteVolume(ctx, id))
+	if block.Is(err, block.Conflict) {
+		return job.Snooze(snoozeTime, err)
+	}
+	return err
 }
 
 // runExtend grows a volume's bytes, open or not.

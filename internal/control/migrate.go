@@ -321,7 +321,7 @@ func (s *Service) runMoveEnd(ctx context.Context, t *job.Task) error {
 			return err
 		}
 		if v.ID == "" || !s.backends.Shared(backend, v.Backend) {
-			err := ignoring(block.NotFound, store.DeleteVolume(ctx, args.Volume))
+			err := s.removeBytes(ctx, store, args.Volume)
 			if args.From == args.To && block.Is(err, block.Unavailable) {
 				return job.Snooze(forsakenTime, err) // it was left because it failed: it may take long to come back
 			}

@@ -211,7 +211,7 @@ func (s *Service) dropReencryption(ctx context.Context, id block.VolumeID, excep
 		if err != nil {
 			return err
 		}
-		if err := ignoring(block.NotFound, store.DeleteVolume(ctx, r.Copy)); err != nil {
+		if err := s.removeBytes(ctx, store, r.Copy); err != nil {
 			return err
 		}
 	}
@@ -250,7 +250,7 @@ func (s *Service) takePlace(ctx context.Context, r block.Reencryption) error {
 	if err := whole.Close(); err != nil {
 		return err
 	}
-	if err := ignoring(block.NotFound, store.DeleteVolume(ctx, r.Volume)); err != nil {
+	if err := s.removeBytes(ctx, store, r.Volume); err != nil {
 		return err
 	}
 	return store.CloneSnapshot(ctx, r.Volume, point, size)

@@ -49,6 +49,7 @@ type zone struct {
 	otherKey byte                                // not 0 for a zone with another key
 	qos      map[block.VolumeID]map[string]int64 // limits on single volumes
 	now      func() time.Time                    // of control.Config
+	onRemove func(block.VolumeID)                // of control.Config
 	*control.Service
 
 	mu      sync.Mutex
@@ -151,7 +152,7 @@ func (z *zone) restart() {
 		ExportAddress: func() string { return cmp.Or(z.nbd, "[::1]:10809") }, UnixSocket: func() string { return "/run/nbd" },
 		ISCSIAddress: func() string { return z.iscsi },
 		Backups:      repository,
-		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, VolumeQoS: z.qos, Now: z.now,
+		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, OnRemove: z.onRemove, VolumeQoS: z.qos, Now: z.now,
 		VolumeEvent: z.event,
 	})
 	must(z.t, err)

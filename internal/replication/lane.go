@@ -34,7 +34,8 @@ type track struct {
 	kind     int // of the queue that it is in
 	index    int // in its lane's queue; -1 while it is visited
 	again    bool
-	failures int // in a row
+	failures int                     // in a row
+	leave    context.CancelCauseFunc // ends its visit; nil before the first
 
 	group    groupKey  // zero for a volume in none
 	cut      bool      // it has a point that is not confirmed
@@ -127,6 +128,22 @@ func (s *Sender) kickLocked(t *track) {
 	}
 }
 
+// errLeft is the error of visits that were to let go of their volume.
+var errLeft = block.Errorf(block.Conflict, "The volume's bytes are being removed.")
+
+// Leave has the visits of a volume end that are under way, whatever they do: its bytes
+// are to be removed, which those who read them hold up. Later ones find out themselves
+// what became of the volume. It does not wait for them.
+func (s *Sender) Leave(volume block.VolumeID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.cfg.Protections() {
+		if t := s.tracks[trackKey{volume, p.Seq}]; t != nil && t.index < 0 && t.leave != nil {
+			t.leave(errLeft)
+		}
+	}
+}
+
 // dispatch begins the visits that are due and returns how long nothing more is
 // to be done, unless a visit ends or somebody kicks.
 func (s *Sender) dispatch(ctx context.Context) time.Duration {
@@ -158,10 +175,16 @@ func (s *Sender) dispatchLocked(ctx context.Context, l *lane, kind int, now time
 		t := heap.Pop(q).(*track)
 		l.running[kind]++
 		t.status.Sending = true
+		visiting, leave := context.WithCancelCause(ctx)
+		t.leave = leave
 		s.visits.Go(func() {
+			defer leave(nil)
 			began := s.cfg.Now()
 			v := &visit{sender: s, track: t, lane: l, kind: kind}
-			err := v.run(ctx)
+			err := v.run(visiting)
+			if cause := context.Cause(visiting); err != nil && errors.Is(cause, errLeft) {
+				err = cause
+			}
 			s.finish(ctx, v, began, err)
 			s.nudge()
 		})

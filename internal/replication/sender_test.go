@@ -154,3 +154,44 @@ func TestRemovedProtectionLetsGo(t *testing.T) {
 		z.proc.end()
 	}
 }
+
+// endless is a Target that takes no bytes until whoever sends them gives up.
+type endless struct {
+	Target
+	begun chan<- struct{}
+}
+
+func (e endless) Write(ctx context.Context, _ Run) error {
+	close(e.begun)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestLeave has a visit let go of its volume in the middle of a copy.
+func TestLeave(t *testing.T) {
+	w := newWorld(t, 1, openCatalogs(t, "a", "b"))
+	a, b := w.zones["a"], w.zones["b"]
+	w.protect("a", "b", "gold")
+	begun := make(chan struct{})
+	a.wrap = func(t Target) Target { return endless{t, begun} }
+	a.start(0)
+	b.start(0)
+	id := a.volume("gold", 16)
+	a.write(id, 4096, []byte("hello"))
+	ended := make(chan error)
+	go func() { ended <- a.sender.pass(a.proc.ctx) }()
+	<-begun
+	a.sender.Leave(id)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if all := a.sender.Status(); len(all) != 1 || all[0].LastError != errLeft.Error() {
+		t.Errorf("the volume's links are %+v", all)
+	}
+	if err := a.store.DeleteVolume(t.Context(), id); err != nil {
+		t.Errorf("nobody has the volume any more: %v", err)
+	}
+	a.sender.stop()
+	a.proc.end()
+	b.proc.end()
+}

@@ -149,7 +149,7 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		ISCSIAddress: s.targetAddress, ISCSIDiscovery: s.cfg.Exports.Discovery.credentials(),
 		Policy: s.policy, ExportTLS: s.cfg.Exports.TLS != nil,
 		VolumeQoS: s.cfg.Exports.VolumeQoS, Key: key, Protections: s.cfg.protections,
-		TempDir: s.scratch(), OnChange: s.kick, Now: s.env.Now, Log: s.log,
+		TempDir: s.scratch(), OnChange: s.kick, OnRemove: s.leave, Now: s.env.Now, Log: s.log,
 		DR: control.DR{URL: s.URL(), KeepUndo: s.cfg.KeepUndo, SecondConsent: s.cfg.DR.SecondConsent,
 			Relays: s.cfg.relays(), Parallel: s.cfg.DR.Parallel, Hooks: s.cfg.DR.hooks(), RivalTimeout: s.cfg.DR.RivalTimeout,
 			AcceptSilent: s.cfg.KvolAPI.SilentRivals == "accept", KeepAudit: s.cfg.DR.Audit.Keep,
@@ -230,6 +230,13 @@ func (s *Server) repace() {
 func (s *Server) kick(v block.VolumeID) {
 	if s.sender != nil {
 		s.sender.Kick(v)
+	}
+}
+
+// leave has replication let go of a volume that is being removed.
+func (s *Server) leave(v block.VolumeID) {
+	if s.sender != nil {
+		s.sender.Leave(v)
 	}
 }
 

@@ -82,9 +82,13 @@ func (d *Driver) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driv
 	if err := d.succeed(ctx, ref.Volume); err != nil {
 		return nil, err
 	}
-	v := d.volume(ref.Volume)
+	v, err := d.keep(ref)
+	if err != nil {
+		return nil, err
+	}
 	dev := &device{d: d, image: imageName(ref.Volume), snapshot: string(ref.Name), v: v}
 	dev.release = func() {
+		d.letGo(v, ref)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		v.readers = slices.DeleteFunc(v.readers, func(r *device) bool { return r == dev })
@@ -92,7 +96,7 @@ func (d *Driver) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driv
 	v.commands.RLock() // who looks for clients puts it away only once it is whole
 	defer v.commands.RUnlock()
 	d.mu.Lock()
-	v.readers = append(v.readers, dev) // it keeps the snapshot from removal
+	v.readers = append(v.readers, dev)
 	d.mu.Unlock()
 	if err := dev.start(ctx); err != nil {
 		dev.release()

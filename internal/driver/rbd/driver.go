@@ -114,6 +114,7 @@ type volume struct {
 	opening bool
 	readers []*device // open snapshots
 	reading []string  // names of snapshots whose difference to others is read
+	going   []string  // names of snapshots that are being removed; wholly for the volume with all of them
 	// disordered says that its differences come in no order: it is striped over objects
 	// in another way than kvol's are.
 	disordered bool
@@ -218,7 +219,7 @@ func (d *Driver) volume(id block.VolumeID) *volume {
 func (d *Driver) forget(id block.VolumeID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if v := d.volumes[id]; v != nil && v.device == nil && !v.opening && len(v.readers)+len(v.reading) == 0 {
+	if v := d.volumes[id]; v != nil && v.device == nil && !v.opening && len(v.readers)+len(v.reading)+len(v.going) == 0 {
 		delete(d.volumes, id)
 	}
 }

@@ -162,13 +162,11 @@ func (d *Driver) DeleteVolume(ctx context.Context, id block.VolumeID) error {
 		return err
 	}
 	defer done()
-	d.mu.Lock()
-	v := d.of(id)
-	read := len(v.readers)+len(v.reading) > 0
-	d.mu.Unlock()
-	if read {
-		return block.Errorf(block.Conflict, "a snapshot of volume %s is open", id)
+	stays, err := d.goes(driver.SnapshotRef{Volume: id, Name: wholly})
+	if err != nil {
+		return err
 	}
+	defer stays()
 	if err := d.takeBack(ctx, id); err != nil {
 		return err
 	}

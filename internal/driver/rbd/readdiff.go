@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"slices"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
@@ -54,7 +53,10 @@ func (d *Driver) readDiff(
 	size int64,
 	yield func(driver.Piece) bool,
 ) (err error) {
-	v := d.keep(to)
+	v, err := d.keep(to)
+	if err != nil {
+		return err
+	}
 	defer func() {
 		if d.letGo(v, to); block.Is(err, block.NotFound) {
 			d.forget(to.Volume)
@@ -87,22 +89,6 @@ func (d *Driver) readDiff(
 		)
 	}
 	return err
-}
-
-// keep keeps a snapshot from removal until letGo.
-func (d *Driver) keep(ref driver.SnapshotRef) *volume {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	v := d.of(ref.Volume)
-	v.reading = append(v.reading, string(ref.Name))
-	return v
-}
-
-func (d *Driver) letGo(v *volume, ref driver.SnapshotRef) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	i := slices.Index(v.reading, string(ref.Name))
-	v.reading = slices.Delete(v.reading, i, i+1)
 }
 
 // goOn hands on the rest of a difference without its bytes.

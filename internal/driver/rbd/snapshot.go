@@ -109,31 +109,33 @@ func (d *Driver) createSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 
 // DeleteSnapshot implements driver.Driver.
 func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
+	gone := false
 	d.mu.Lock()
 	_, known := d.volumes[ref.Volume]
-	open := slices.Contains(d.of(ref.Volume).reading, string(ref.Name)) ||
-		slices.ContainsFunc(d.of(ref.Volume).readers, func(r *device) bool { return r.snapshot == string(ref.Name) })
 	d.mu.Unlock()
-	if open {
-		return block.Errorf(block.Conflict, "snapshot %s is open", ref.Name)
+	stays, err := d.goes(ref)
+	if err != nil {
+		return err
 	}
+	defer func() {
+		if stays(); gone && !known { // nor is the volume there, for all that is known
+			d.forget(ref.Volume)
+		}
+	}()
 	v := d.volume(ref.Volume)
 	v.looks.Lock()
 	defer v.looks.Unlock()
 	remove := func(ref driver.SnapshotRef) error {
 		return d.changing(ctx, ref.Volume, func() error { return d.calls.removeSnap(ctx, ref) })
 	}
-	err := remove(ref)
+	err = remove(ref)
 	if block.Is(err, block.NotFound) && !strings.HasPrefix(string(ref.Name), partPrefix) {
 		// It may have been on its way to be a group's, or have got there meanwhile.
 		if err = remove(partOf(ref)); block.Is(err, block.NotFound) {
 			err = remove(ref)
 		}
 	}
-	if block.Is(err, block.NotFound) {
-		if !known { // nor is the volume there, for all that is known
-			d.forget(ref.Volume)
-		}
+	if gone = block.Is(err, block.NotFound); gone {
 		return nil
 	}
 	return err
@@ -141,12 +143,16 @@ func (d *Driver) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 
 // Revert implements driver.Reverter. The cluster rolls each object back by
 // itself; it takes time by the volume's size, and no bytes travel.
-func (d *Driver) Revert(ctx context.Context, to driver.SnapshotRef) error {
+func (d *Driver) Revert(ctx context.Context, to driver.SnapshotRef) (err error) {
 	done, err := d.idle(to.Volume)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer func() {
+		if done(); block.Is(err, block.NotFound) {
+			d.forget(to.Volume)
+		}
+	}()
 	all, err := d.snaps(ctx, to.Volume)
 	if err != nil {
 		return err

@@ -40,7 +40,8 @@ func (l *life) assembleWhole(set *driver.Set) (err error) {
 		ZoneIndex: int(l.name[0] - 'a'), DefaultType: string(typeName), DefaultBackend: backend,
 		AvailabilityZones: []string{string(l.name)}, ExportAddress: func() string { return "host:10809" },
 		UnixSocket: nowhere, ISCSIAddress: nowhere, Protections: func() []block.Protection { return c.from(l.name) },
-		OnChange: func(v block.VolumeID) { l.sender.Kick(v) }, Now: l.clock.now, Log: c.log.With("zone", string(l.name)),
+		OnChange: func(v block.VolumeID) { l.sender.Kick(v) },
+		OnRemove: func(v block.VolumeID) { l.sender.Leave(v) }, Now: l.clock.now, Log: c.log.With("zone", string(l.name)),
 		DR: control.DR{Peers: l, URL: "http://" + string(l.name), Replicating: l.replicating}})
 	if err != nil {
 		return err
