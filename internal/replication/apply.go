@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"sync"
@@ -49,7 +48,9 @@ func (c *crew) add(ctx context.Context, r Run) error {
 			return err
 		}
 	}
-	r.Data = bytes.Clone(r.Data)
+	if r.Data != nil {
+		r.Data = append(takeBuffer(), r.Data...)
+	}
 	c.next = append(c.next, r)
 	return nil
 }
@@ -91,8 +92,30 @@ func (c *crew) begin(ctx context.Context) error {
 			c.room.Release(weight)
 		}()
 		c.carry(ctx, g)
+		for _, r := range g.runs {
+			giveBuffer(r.Data)
+		}
 	})
 	return nil
+}
+
+// buffers has room for runs' data, up to maxRun each: new room is cleared, and cleared
+// away, which costs about as much as all that is done with the bytes.
+var buffers sync.Pool
+
+// takeBuffer returns room for a run's data, empty.
+func takeBuffer() []byte {
+	if p, ok := buffers.Get().(*[]byte); ok {
+		return (*p)[:0]
+	}
+	return nil
+}
+
+// giveBuffer takes room back that nobody uses any more.
+func giveBuffer(p []byte) {
+	if cap(p) > 0 {
+		buffers.Put(&p)
+	}
 }
 
 // gang is runs that are carried out together, and what they change.

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -99,6 +100,35 @@ func TestFrameDamage(t *testing.T) {
 	half := whole[:len(whole)/2]
 	if n, err := readAll(append(bytes.Clone(half), half...)); n != 1 || !block.Is(err, block.Corrupt) {
 		t.Errorf("a frame that came twice: %d frames, %v", n, err)
+	}
+}
+
+// TestEncoding: compression is tried where a run looks as if it helped, and used where
+// it does.
+func TestEncoding(t *testing.T) {
+	enc, _ := newCodec(t)
+	noise, r := make([]byte, 2*lookEvery), rand.New(rand.NewPCG(2, 2))
+	for i := range noise {
+		noise[i] = byte(r.Uint32())
+	}
+	text := bytes.Repeat([]byte("a volume and its replica; "), 2*lookEvery/26)
+	late := append(bytes.Clone(noise[:lookEvery]), text[:lookEvery]...)
+	twice := append(bytes.Clone(noise[:lookEvery]), noise[:lookEvery]...)
+	for _, c := range []struct {
+		what string
+		data []byte
+		want uint32
+	}{
+		{"noise", noise, encodedRaw}, {"little noise", noise[:1024], encodedRaw}, {"text", text, encodedZstd},
+		{"text after noise", late, encodedZstd}, {"noise that comes twice", twice, encodedRaw},
+	} {
+		_, header, body := encodeRun(enc, nil, Run{Len: int64(len(c.data)), Data: c.data})
+		if got := binary.LittleEndian.Uint32(header[12:]); got != c.want {
+			t.Errorf("%s: encoding %d with %d bytes of %d", c.what, got, len(body), len(c.data))
+		}
+	}
+	if got := testing.AllocsPerRun(10, func() { isDense(noise) }); got != 0 {
+		t.Errorf("to look into a run takes %v allocations", got)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"kvol/internal/zone"
 	"kvol/internal/zone/zonetest"
 	"kvol/test/ceph"
+	"kvol/test/port"
 )
 
 const (
@@ -38,7 +39,7 @@ func TestBench(t *testing.T) {
 	}
 	a, b := ceph.StartTwo(t)
 	stores := map[string]driver.Driver{"mitaka1": store(t, a, rbd.Options{}), "kilo1": store(t, b, rbd.Options{})}
-	c := zonetest.NewOn(t, stores, func(cfg *zone.Config) {
+	c := zonetest.NewOn(t, stores, unlinked(t), func(cfg *zone.Config) {
 		for i, p := range cfg.Protections {
 			cfg.Protections[i].Disabled = cfg.Zone != "mitaka1" || p.Destination != "kilo1"
 			cfg.Protections[i].Interval = time.Hour // points are cut when a snapshot is made
@@ -82,6 +83,21 @@ func TestBench(t *testing.T) {
 	conn.Close()
 	t.Logf("RATIO recovery until the first write: %s, a forced promotion by rbd-mirror %s: %.2f (aim 0.5, at most 1)",
 		ours.Round(time.Millisecond), theirs.Round(time.Millisecond), ours.Seconds()/theirs.Seconds())
+}
+
+// unlinked has the zones reach each other without the tests' network between them,
+// which can be cut, and costs what a network doesn't.
+func unlinked(t *testing.T) func(*zone.Config) {
+	addresses := map[block.Zone]string{}
+	for _, name := range zonetest.Names {
+		addresses[block.Zone(name)] = port.Address(t)
+	}
+	return func(cfg *zone.Config) {
+		cfg.Peer.Listen = addresses[cfg.Zone]
+		for i, other := range cfg.Peers {
+			cfg.Peers[i].URL = "https://" + addresses[other.Zone]
+		}
+	}
 }
 
 // processorTime is what this process, which both zones are in, has taken.
