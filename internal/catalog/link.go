@@ -165,12 +165,30 @@ func (tx *Tx) Cuts(volume block.VolumeID) ([]block.PointID, error) {
 
 // Unlinked lists volumes of a type that have no link for a protection yet and
 // have bytes that can be copied, at most limit.
-func (tx *Tx) Unlinked(t block.TypeID, protection int64, limit int) ([]block.VolumeID, error) {
-	return collect(tx, scanVolumeID, `SELECT v.id FROM volumes v
+func (tx *Tx) Unlinked(t block.TypeID, protection int64, limit int) ([]Held, error) {
+	return collect(tx, scanHeld, `SELECT v.id, v.backend FROM volumes v
 		LEFT JOIN links l ON l.volume_id = v.id AND l.protection = $2
 		WHERE v.type_id = $1 AND l.volume_id IS NULL AND v.recovered_to IS NULL
 		AND v.status NOT IN ('creating', 'downloading', 'error', 'deleting', 'error_deleting', 'error_restoring')
 		ORDER BY v.id LIMIT $3`, string(t), protection, limit)
+}
+
+// Held is a volume and the backend that holds it.
+type Held struct {
+	Volume  block.VolumeID
+	Backend string
+}
+
+func scanHeld(row scanner) (h Held, err error) {
+	err = row.Scan(&h.Volume, &h.Backend)
+	return h, err
+}
+
+// LinkedHeld tells where each volume is that has a link, in order; not of those that
+// are gone.
+func (tx *Tx) LinkedHeld() ([]Held, error) {
+	return collect(tx, scanHeld, `SELECT v.id, v.backend FROM volumes v
+		WHERE EXISTS (SELECT 1 FROM links l WHERE l.volume_id = v.id) ORDER BY v.id`)
 }
 
 func scanVolumeID(row scanner) (id block.VolumeID, err error) {

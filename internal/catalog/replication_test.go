@@ -189,14 +189,17 @@ func TestLinks(t *testing.T) {
 				return err
 			}
 		}
-		if ids, err := tx.Unlinked("gold", 1, 10); err != nil || !slices.Equal(ids, []block.VolumeID{"v1", "v2"}) {
-			t.Errorf("%v: %v", ids, err)
+		if all, err := tx.Unlinked("gold", 1, 10); err != nil || !slices.Equal(all, []Held{{"v1", "b"}, {"v2", "b"}}) {
+			t.Errorf("%v: %v", all, err)
 		}
 		if err := tx.PutLink(link); err != nil {
 			return err
 		}
-		if ids, err := tx.Unlinked("gold", 1, 10); err != nil || !slices.Equal(ids, []block.VolumeID{"v2"}) {
-			t.Errorf("%v: %v", ids, err)
+		if all, err := tx.Unlinked("gold", 1, 10); err != nil || !slices.Equal(all, []Held{{"v2", "b"}}) {
+			t.Errorf("%v: %v", all, err)
+		}
+		if all, err := tx.LinkedHeld(); err != nil || !slices.Equal(all, []Held{{"v1", "b"}}) {
+			t.Errorf("volumes with links: %v, %v", all, err)
 		}
 		link.CreatedAt, link.UpdatedAt = now, now
 		if got, err := tx.Link("v1", 1); err != nil || !reflect.DeepEqual(got, link) {

@@ -54,8 +54,9 @@ type SenderConfig struct {
 	// Rand returns a number in [0, 1) for jitter; math/rand's if nil.
 	Rand func() float64
 
-	// Sessions is how many volumes are sent to one zone at a time of which there is
-	// little to send, and as many first copies and others that take long; 4 if 0.
+	// Sessions is how many volumes are sent at a time from one store here to one backend
+	// of another zone of which there is little to send, and as many first copies and
+	// others that take long; 4 if 0.
 	Sessions  int
 	Heartbeat time.Duration // the least time between two heartbeats of an idle volume; 5 s if 0
 	ScanEvery time.Duration // how often volumes that are new to it are looked for; 5 s if 0

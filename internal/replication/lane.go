@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -29,10 +30,11 @@ func (k trackKey) String() string { return fmt.Sprintf("%s/%d", k.volume, k.prot
 type track struct {
 	key      trackKey
 	zone     block.Zone // destination; "" until its protection is known
+	ends     ends
 	due      time.Time
 	turn     uint64
-	kind     int // of the queue that it is in
-	index    int // in its lane's queue; -1 while it is visited
+	queue    *queue // that it is in, or was in last
+	index    int    // in its queue; -1 while it is visited
 	again    bool
 	failures int                     // in a row
 	leave    context.CancelCauseFunc // ends its visit; nil before the first
@@ -58,11 +60,36 @@ type track struct {
 // lane is the way to one zone.
 type lane struct {
 	shaper    *pace.Shaper
-	queues    [kinds]queue
-	running   [kinds]int
+	lines     map[ends]*line
 	idle      []*Remote
 	failures  int // to get a connection, in a row
 	notBefore time.Time
+}
+
+// ends are where a volume is and where its replica is: a store here, and a backend at
+// the destination. Either may be "", where it is not known yet.
+type ends struct{ store, backup string }
+
+// line is the volumes of a lane between the same ends. Each line has places of its own:
+// a store that hangs, here or there, keeps those of its volumes, and no others.
+type line struct {
+	queues  [kinds]queue
+	running [kinds]int
+}
+
+// endsOf are where a volume on a backend is, and where its replica is.
+func (s *Sender) endsOf(backend string, p block.Protection) ends {
+	b, _ := s.cfg.Backends.Backend(backend)
+	return ends{b.Store, p.Backup.Name}
+}
+
+// lineLocked is the line between two ends on the way to a zone.
+func (s *Sender) lineLocked(zone block.Zone, e ends) *line {
+	l := s.laneLocked(zone)
+	if l.lines[e] == nil {
+		l.lines[e] = &line{}
+	}
+	return l.lines[e]
 }
 
 // queue is a heap of tracks, the one that is due first on top.
@@ -96,8 +123,9 @@ func (q *queue) Pop() any {
 	return t
 }
 
-// addLocked takes a link up; it is due at once. The caller holds s.mu.
-func (s *Sender) addLocked(l catalog.Link) {
+// addLocked takes a link up, of a volume that is on a backend; it is due at once. The
+// caller holds s.mu.
+func (s *Sender) addLocked(l catalog.Link, backend string) {
 	k := trackKey{l.Volume, l.Protection}
 	if s.tracks[k] != nil {
 		return
@@ -105,18 +133,24 @@ func (s *Sender) addLocked(l catalog.Link) {
 	t := &track{key: k, index: -1, due: s.cfg.Now(), blank: l.Confirmed.ID == "", cut: l.Target != nil,
 		instant: instantOf(l)}
 	if p, ok := s.policy(l.Protection); ok {
-		t.zone = p.Destination
+		t.zone, t.ends = p.Destination, s.endsOf(backend, p)
 	}
 	t.status.fill(l, t.zone)
 	s.tracks[k] = t
 	s.pushLocked(t)
 }
 
-// pushLocked puts a track into the queue of its zone.
+// pushLocked puts a track into its queue.
 func (s *Sender) pushLocked(t *track) {
 	s.turn++
-	t.turn, t.kind = s.turn, t.kindLocked()
-	heap.Push(&s.laneLocked(t.zone).queues[t.kind], t)
+	t.turn, t.queue = s.turn, &s.lineLocked(t.zone, t.ends).queues[t.kindLocked()]
+	heap.Push(t.queue, t)
+}
+
+// takeLocked takes a track out of its queue, so that nobody works on it.
+func (s *Sender) takeLocked(t *track) {
+	heap.Remove(t.queue, t.index)
+	t.index = -1
 }
 
 func (s *Sender) kickLocked(t *track) {
@@ -124,7 +158,7 @@ func (s *Sender) kickLocked(t *track) {
 	if l := s.lanes[t.zone]; t.index >= 0 && l != nil {
 		t.due, t.again = s.cfg.Now(), false
 		l.failures, l.notBefore = 0, time.Time{}
-		heap.Fix(&l.queues[t.kind], t.index)
+		heap.Fix(t.queue, t.index)
 	}
 }
 
@@ -153,18 +187,25 @@ func (s *Sender) dispatch(ctx context.Context) time.Duration {
 	wait := max(0, s.nextScan.Sub(now))
 	for _, zone := range slices.Sorted(maps.Keys(s.lanes)) {
 		l := s.lanes[zone]
-		for kind := range kinds {
-			wait = min(wait, s.dispatchLocked(ctx, l, kind, now))
+		for _, e := range slices.SortedFunc(maps.Keys(l.lines), ends.compare) {
+			for kind := range kinds {
+				wait = min(wait, s.dispatchLocked(ctx, l, l.lines[e], kind, now))
+			}
 		}
 	}
 	return wait
 }
 
-// dispatchLocked begins the visits of one kind that are due on a lane, and
+// compare orders ends, in no way that means anything.
+func (e ends) compare(f ends) int {
+	return cmp.Or(cmp.Compare(e.store, f.store), cmp.Compare(e.backup, f.backup))
+}
+
+// dispatchLocked begins the visits of one kind that are due on a line, and
 // returns how long there is nothing more to do.
-func (s *Sender) dispatchLocked(ctx context.Context, l *lane, kind int, now time.Time) time.Duration {
-	q := &l.queues[kind]
-	for l.running[kind] < s.cfg.Sessions && len(*q) > 0 && ctx.Err() == nil {
+func (s *Sender) dispatchLocked(ctx context.Context, l *lane, on *line, kind int, now time.Time) time.Duration {
+	q := &on.queues[kind]
+	for on.running[kind] < s.cfg.Sessions && len(*q) > 0 && ctx.Err() == nil {
 		at := (*q)[0].due
 		if at.Before(l.notBefore) {
 			at = l.notBefore
@@ -173,14 +214,14 @@ func (s *Sender) dispatchLocked(ctx context.Context, l *lane, kind int, now time
 			return at.Sub(now)
 		}
 		t := heap.Pop(q).(*track)
-		l.running[kind]++
+		on.running[kind]++
 		t.status.Sending = true
 		visiting, leave := context.WithCancelCause(ctx)
 		t.leave = leave
 		s.visits.Go(func() {
 			defer leave(nil)
 			began := s.cfg.Now()
-			v := &visit{sender: s, track: t, lane: l, kind: kind}
+			v := &visit{sender: s, track: t, lane: l, line: on, kind: kind}
 			err := v.run(visiting)
 			if cause := context.Cause(visiting); err != nil && errors.Is(cause, errLeft) {
 				err = cause
@@ -209,7 +250,7 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, l, now := v.track, v.lane, s.cfg.Now()
-	l.running[v.kind]--
+	v.line.running[v.kind]--
 	t.status.Sending = false
 	if v.skipped {
 		if t.due = began.Add(v.interval()); t.again {
@@ -252,7 +293,7 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 		t.again, t.due = false, now
 	}
 	if v.policy.Destination != "" {
-		t.zone = v.policy.Destination
+		t.zone, t.ends = v.policy.Destination, s.endsOf(v.volume.Backend, v.policy)
 	}
 	t.status.fill(v.link, t.zone)
 	t.status.UnreplicatedSince = v.dirtySince

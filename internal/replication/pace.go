@@ -145,7 +145,7 @@ func (s *Sender) limitLocked(zone block.Zone, l *lane) {
 func (s *Sender) laneLocked(zone block.Zone) *lane {
 	l := s.lanes[zone]
 	if l == nil {
-		l = &lane{shaper: pace.NewShaper(s.cfg.Now, nil)}
+		l = &lane{shaper: pace.NewShaper(s.cfg.Now, nil), lines: map[ends]*line{}}
 		s.lanes[zone] = l
 		s.limitLocked(zone, l)
 	}
@@ -184,10 +184,10 @@ func (v *visit) outgrown() {
 		return
 	}
 	s.mu.Lock()
-	free := v.lane.running[bulk] < bulkPlaces*s.cfg.Sessions
+	free := v.line.running[bulk] < bulkPlaces*s.cfg.Sessions
 	if free {
-		v.lane.running[quick]--
-		v.lane.running[bulk]++
+		v.line.running[quick]--
+		v.line.running[bulk]++
 		v.kind = bulk
 	}
 	s.mu.Unlock()

@@ -2,7 +2,6 @@ package replication
 
 import (
 	"cmp"
-	"container/heap"
 	"context"
 	"fmt"
 	"slices"
@@ -103,10 +102,8 @@ func (s *Sender) claimTrack(t *track) (*visit, bool) {
 	if t.index < 0 {
 		return nil, false
 	}
-	l := s.laneLocked(t.zone)
-	heap.Remove(&l.queues[t.kind], t.index)
-	t.index = -1
-	return &visit{sender: s, track: t, lane: l}, true
+	s.takeLocked(t)
+	return &visit{sender: s, track: t, lane: s.laneLocked(t.zone)}, true
 }
 
 // giveUp lets go of the points that the link keeps in the store for its target.

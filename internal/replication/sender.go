@@ -153,10 +153,16 @@ func (s *Sender) scan(ctx context.Context) error {
 		return nil
 	}
 	var links []catalog.Link
+	held := map[block.VolumeID]string{} // backends
 	err := s.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-		if links = nil; !loaded {
-			links, err = tx.Links()
+		if links = nil; loaded {
+			return nil
 		}
+		if links, err = tx.Links(); err != nil {
+			return err
+		}
+		all, err := tx.LinkedHeld()
+		note(held, all)
 		return err
 	})
 	if err != nil {
@@ -167,7 +173,7 @@ func (s *Sender) scan(ctx context.Context) error {
 		if p.SourceZone != s.cfg.Zone || !p.Enabled {
 			continue
 		}
-		fresh, err := s.link(ctx, p)
+		fresh, err := s.link(ctx, p, held)
 		errs = append(errs, err)
 		links = append(links, fresh...)
 	}
@@ -175,19 +181,32 @@ func (s *Sender) scan(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.loaded = true
 	for _, l := range links {
-		s.addLocked(l)
+		s.addLocked(l, held[l.Volume])
 	}
 	return errors.Join(errs...)
 }
 
-// link makes links for volumes of a protected type that have none.
-func (s *Sender) link(ctx context.Context, p block.Protection) (fresh []catalog.Link, err error) {
+// note adds the backends of volumes.
+func note(held map[block.VolumeID]string, all []catalog.Held) {
+	for _, h := range all {
+		held[h.Volume] = h.Backend
+	}
+}
+
+// link makes links for volumes of a protected type that have none, and notes where
+// these are held.
+func (s *Sender) link(
+	ctx context.Context,
+	p block.Protection,
+	held map[block.VolumeID]string,
+) (fresh []catalog.Link, err error) {
 	err = s.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
 		volumes, err := tx.Unlinked(p.SourceType, p.Seq, scanLimit)
 		fresh = nil
 		for _, v := range volumes {
-			fresh = append(fresh, catalog.Link{Volume: v, Protection: p.Seq, State: catalog.LinkNew})
+			fresh = append(fresh, catalog.Link{Volume: v.Volume, Protection: p.Seq, State: catalog.LinkNew})
 		}
+		note(held, volumes)
 		return err
 	})
 	if err != nil || len(fresh) == 0 {

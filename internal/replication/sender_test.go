@@ -20,10 +20,13 @@ func (w *world) protect(from, to block.Zone, t block.TypeID) block.Protection {
 }
 
 // volume makes a volume of some blocks in zone z.
-func (z *zone) volume(t block.TypeID, blocks int64) block.VolumeID {
+func (z *zone) volume(t block.TypeID, blocks int64) block.VolumeID { return z.volumeOn(z.store, "main", t, blocks) }
+
+// volumeOn is volume on one of the zone's backends.
+func (z *zone) volumeOn(store driver.Driver, backend string, t block.TypeID, blocks int64) block.VolumeID {
 	id := block.VolumeID(block.NewID())
 	ctx := context.Background()
-	if err := z.store.CreateVolume(ctx, id, blocks*driver.BlockSize); err != nil {
+	if err := store.CreateVolume(ctx, id, blocks*driver.BlockSize); err != nil {
 		z.w.t.Fatal(err)
 	}
 	z.update(func(tx *catalog.Tx) error {
@@ -31,7 +34,7 @@ func (z *zone) volume(t block.TypeID, blocks int64) block.VolumeID {
 			return err
 		}
 		return tx.InsertVolume(block.Volume{ID: id, Project: "p", User: "u", Size: 1, Status: block.VolumeAvailable,
-			TypeID: t, Backend: "main", AvailabilityZone: "az", Epoch: 1})
+			TypeID: t, Backend: backend, AvailabilityZone: "az", Epoch: 1})
 	})
 	return id
 }

@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"container/heap"
 	"context"
 	"fmt"
 	"slices"
@@ -131,8 +130,7 @@ func (s *Sender) reserve(v *visit) (others []*track, ok bool) {
 		others = append(others, t)
 	}
 	for _, t := range others {
-		heap.Remove(&s.laneLocked(t.zone).queues[t.kind], t.index)
-		t.index = -1
+		s.takeLocked(t)
 	}
 	return others, true
 }

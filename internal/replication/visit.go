@@ -22,7 +22,8 @@ type visit struct {
 	sender *Sender
 	track  *track
 	lane   *lane
-	kind   int // quick or bulk: the place that it takes
+	line   *line // nil for one that takes no place
+	kind   int   // quick or bulk: the place that it takes
 
 	policy     block.Protection
 	volume     block.Volume

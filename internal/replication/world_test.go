@@ -204,7 +204,8 @@ type zone struct {
 	catalog  *catalog.Catalog
 	store    *mem.Store
 	rich     bool
-	far      bool // the store is driver.Distant
+	far      bool          // the store is driver.Distant
+	second   driver.Driver // the store of the backend "second"; nil for none
 	proc     *process
 	sender   *Sender
 	receiver *Receiver
@@ -280,7 +281,11 @@ func (z *zone) start(dieAt int) {
 	if z.far {
 		d = far{d}
 	}
-	set, err := driver.NewSet(map[string]driver.Driver{"s": d}, []block.Backend{{Name: "main", Store: "s"}})
+	stores, backends := map[string]driver.Driver{"s": d}, []block.Backend{{Name: "main", Store: "s"}}
+	if z.second != nil {
+		stores["t"], backends = z.second, append(backends, block.Backend{Name: "second", Store: "t"})
+	}
+	set, err := driver.NewSet(stores, backends)
 	if err != nil {
 		z.w.t.Fatal(err)
 	}
