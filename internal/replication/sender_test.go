@@ -20,7 +20,9 @@ func (w *world) protect(from, to block.Zone, t block.TypeID) block.Protection {
 }
 
 // volume makes a volume of some blocks in zone z.
-func (z *zone) volume(t block.TypeID, blocks int64) block.VolumeID { return z.volumeOn(z.store, "main", t, blocks) }
+func (z *zone) volume(t block.TypeID, blocks int64) block.VolumeID {
+	return z.volumeOn(z.store, "main", t, blocks)
+}
 
 // volumeOn is volume on one of the zone's backends.
 func (z *zone) volumeOn(store driver.Driver, backend string, t block.TypeID, blocks int64) block.VolumeID {
