@@ -19,13 +19,20 @@ type sweeper struct {
 	end    context.CancelFunc
 	ended  chan struct{}
 	slots  chan struct{} // taken by each image that is being removed
-	open   atomic.Bool   // some client had one open when that was tried
 
-	mu     sync.Mutex      // guards below
-	causes int             // of looking once more: deletions, and removals that ended well
-	under  map[string]int  // the ids of images that are being removed, and how many causes there were
-	held   map[string]bool // those that something stood on when that was tried last
+	mu     sync.Mutex        // guards below
+	causes int               // of looking once more: deletions, and removals that ended well
+	under  map[string]int    // the ids of images that are being removed, and how many causes there were
+	held   map[string]holder // those that could not go when that was tried last
 }
+
+// holder is what keeps an image in the trash. The zero value is nothing.
+type holder int
+
+const (
+	heldByClone  holder = iota + 1 // which stands on it: its removal is a cause
+	heldByClient                   // which has it open, of its end nobody tells
+)
 
 // removals are how many images are removed from the trash at once.
 const removals = 4
@@ -35,7 +42,7 @@ func (d *Driver) startSweeper(ctx context.Context) {
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	s := &d.sweeper
 	s.wanted, s.end, s.ended = make(chan struct{}, 1), end, make(chan struct{})
-	s.slots, s.under, s.held = make(chan struct{}, removals), map[string]int{}, map[string]bool{}
+	s.slots, s.under, s.held = make(chan struct{}, removals), map[string]int{}, map[string]holder{}
 	s.wake()
 	go func() {
 		defer close(s.ended)
@@ -73,17 +80,21 @@ func (d *Driver) runSweeper(ctx context.Context) {
 	defer again.Stop()
 	finished, listed := false, false
 	for rested := time.Duration(0); ; {
+		all := true
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.sweeper.wanted:
 		case <-again.C:
-			if rested += rest; rested < d.o.Sweep && !d.sweeper.open.Load() {
-				continue
-			}
+			rested += rest
+			all = rested >= d.o.Sweep
 		}
-		rested = 0
-		d.sweeper.open.Store(false)
+		if !all && !d.sweeper.waits() {
+			continue
+		}
+		if all {
+			rested = 0
+		}
 		if !finished {
 			err := d.sweepUnfinished(ctx)
 			finished = err == nil
@@ -94,7 +105,7 @@ func (d *Driver) runSweeper(ctx context.Context) {
 			listed = err == nil
 			d.notSwept(ctx, "the list of a store's trash could not be made", err)
 		}
-		d.notSwept(ctx, trashNotSwept, d.sweepTrash(ctx, &removing))
+		d.notSwept(ctx, trashNotSwept, d.sweepTrash(ctx, all, &removing))
 	}
 }
 
@@ -148,46 +159,47 @@ func (d *Driver) trash(ctx context.Context) (all []trashed, err error) {
 
 // sweepTrash begins to remove the images in the trash, some at once, those first that
 // may go: on the others a clone stood. A parent can go when its last child went, so each
-// removal has the sweeper look again. One that can't go keeps no other from it. Whose
-// turn it is doesn't matter: nobody wants any of them.
-func (d *Driver) sweepTrash(ctx context.Context, removing *sync.WaitGroup) error {
-	all, err := d.trash(ctx)
+// removal has the sweeper look again. One that can't go keeps no other from it; unless
+// all is set, those that clones stood on are not tried. Whose turn it is doesn't matter:
+// nobody wants any of them.
+func (d *Driver) sweepTrash(ctx context.Context, all bool, removing *sync.WaitGroup) error {
+	there, err := d.trash(ctx)
 	if err != nil {
 		return err
 	}
 	var silent atomic.Bool // the cluster, since this list: what is left has no better chance
-	for _, id := range d.sweeper.order(all) {
+	for _, t := range d.sweeper.order(there, all) {
 		select {
 		case <-ctx.Done():
 			return nil
 		case d.sweeper.slots <- struct{}{}:
 		}
-		if silent.Load() || !d.sweeper.begin(id) {
+		if silent.Load() || !d.sweeper.begin(t.ID) {
 			<-d.sweeper.slots
 			continue
 		}
 		removing.Go(func() {
-			held := d.removeTrashed(ctx, id, &silent)
-			d.sweeper.done(id, held)
+			by := d.removeTrashed(ctx, t.ID, &silent)
+			if d.sweeper.done(t.ID, by) && by == heldByClient {
+				d.o.Log.Warn("a deleted image's bytes stay until the client ends that has it open", "image", t.Name, "id", t.ID)
+			}
 			<-d.sweeper.slots
 		})
 	}
 	return nil
 }
 
-// removeTrashed removes one image from the trash, and tells whether something stands on
-// it, or has it open. An attempt that is cut short has removed a part, and the next goes
-// on.
-func (d *Driver) removeTrashed(ctx context.Context, id string, silent *atomic.Bool) (held bool) {
+// removeTrashed removes one image from the trash, and tells what keeps it there. An
+// attempt that is cut short has removed a part, and the next goes on.
+func (d *Driver) removeTrashed(ctx context.Context, id string, silent *atomic.Bool) holder {
 	_, err := d.runFor(ctx, d.rbd("trash", "rm", "--no-progress", d.Pool()+"/"+id), longest)
 	switch {
 	case err == nil:
 		d.sweeper.changed()
+	case errors.Is(err, syscall.EBUSY):
+		return heldByClient
 	case block.Is(err, block.Conflict):
-		if errors.Is(err, syscall.EBUSY) {
-			d.sweeper.open.Store(true)
-		}
-		return true
+		return heldByClone
 	case block.Is(err, block.NotFound):
 	default:
 		if _, unheard := d.trash(ctx); unheard == nil {
@@ -196,28 +208,43 @@ func (d *Driver) removeTrashed(ctx context.Context, id string, silent *atomic.Bo
 			d.notSwept(ctx, trashNotSwept, unheard)
 		}
 	}
-	return false
+	return 0
 }
 
-// order returns the ids of the images that were volumes, those last that can't have gone
-// by themselves.
-func (s *sweeper) order(all []trashed) (ids []string) {
+// order returns those of the images that were volumes, those last that can't have gone
+// by themselves, and of these only what clients had open unless all is set.
+func (s *sweeper) order(there []trashed, all bool) (images []trashed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var last []string
-	held := map[string]bool{}
-	for _, t := range all {
-		switch {
-		case !strings.HasPrefix(t.Name, imagePrefix):
-		case s.held[t.ID]:
-			held[t.ID] = true
-			last = append(last, t.ID)
-		default:
-			ids = append(ids, t.ID)
+	var last []trashed
+	held := map[string]holder{}
+	for _, t := range there {
+		if !strings.HasPrefix(t.Name, imagePrefix) {
+			continue
+		}
+		by := s.held[t.ID]
+		if by == 0 {
+			images = append(images, t)
+			continue
+		}
+		if held[t.ID] = by; all || by == heldByClient {
+			last = append(last, t)
 		}
 	}
 	s.held = held // without those that are gone
-	return append(ids, last...)
+	return append(images, last...)
+}
+
+// waits reports whether a client had an image open when that was tried last.
+func (s *sweeper) waits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, by := range s.held {
+		if by == heldByClient {
+			return true
+		}
+	}
+	return false
 }
 
 // begin notes that an image is being removed; false if it is already.
@@ -231,18 +258,20 @@ func (s *sweeper) begin(id string) bool {
 	return true
 }
 
-// done notes how that ended. What stood on the image may have gone since it began: then
-// it is tried again. Nothing else is a reason for that: images that can't go would have
-// each other tried for ever.
-func (s *sweeper) done(id string, held bool) {
+// done notes how that ended, and tells whether what keeps the image is news. What stood
+// on it may have gone since it began: then it is tried again. Nothing else is a reason
+// for that: images that can't go would have each other tried for ever.
+func (s *sweeper) done(id string, by holder) (news bool) {
 	s.mu.Lock()
-	again := held && s.causes > s.under[id]
+	again := by != 0 && s.causes > s.under[id]
 	delete(s.under, id)
-	if delete(s.held, id); held {
-		s.held[id] = true
+	news = s.held[id] != by
+	if delete(s.held, id); by != 0 {
+		s.held[id] = by
 	}
 	s.mu.Unlock()
 	if again {
 		s.wake()
 	}
+	return news
 }
