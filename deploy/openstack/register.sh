@@ -11,6 +11,8 @@
 #   KVOL_INTERNAL_URL     $KVOL_URL, how other services reach it
 #   KVOL_USER kvol        KVOL_PROJECT service      KVOL_DOMAIN Default      KVOL_ROLE service
 #   KVOL_REGION           $OS_REGION_NAME, or RegionOne: "region" of the zone's configuration
+#   KVOL_PROJECT_IN_URL   yes; no: addresses of v3 without a project, which tokens of the
+#                         system have in their catalog too
 set -euo pipefail
 public=${KVOL_URL:?how users reach the zone}
 internal=${KVOL_INTERNAL_URL:-$public}
@@ -18,6 +20,8 @@ password=${KVOL_PASSWORD:?the password of kvol\'s user}
 user=${KVOL_USER:-kvol} project=${KVOL_PROJECT:-service} domain=${KVOL_DOMAIN:-Default} role=${KVOL_ROLE:-service}
 region=${KVOL_REGION:-${OS_REGION_NAME:-RegionOne}}
 public=${public%/} internal=${internal%/}
+v3='/v3/%(project_id)s'
+if [ "${KVOL_PROJECT_IN_URL:-yes}" = no ]; then v3=/v3; fi
 
 fail() { echo "register.sh: $*" >&2; exit 1; }
 for word in "$public" "$internal" "$password" "$user" "$project" "$domain" "$role" "$region"; do
@@ -25,8 +29,7 @@ for word in "$public" "$internal" "$password" "$user" "$project" "$domain" "$rol
 done
 
 # type, name, path
-services=("volumev3 cinderv3 /v3/%(project_id)s" "volumev2 cinderv2 /v2/%(project_id)s"
-  "block-storage cinder /v3/%(project_id)s")
+services=("volumev3 cinderv3 $v3" "volumev2 cinderv2 /v2/%(project_id)s" "block-storage cinder $v3")
 address() { if [ "$1" = public ]; then echo "$public$2"; else echo "$internal$2"; fi; }
 # One process for many commands: the client takes longer to start than to do
 # anything. A password is in nobody's list of processes that way.

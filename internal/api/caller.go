@@ -20,21 +20,28 @@ type Authenticator interface {
 
 // RequestAuthenticator is an Authenticator that looks at more of a request than
 // its token, as a Keystone has it: at the token of the service that passes it on,
-// and at what the token may be used for. It answers ErrNoProject to a good token
-// that is of no project.
+// and at what the token may be used for. The caller of a token that is of no
+// project has none either.
 type RequestAuthenticator interface {
 	Authenticator
 	AuthenticateRequest(r *http.Request, token string) (block.Caller, error)
 }
 
-// ErrNoProject is the answer to a token of a system, of a domain or of no scope:
-// who asks is known, but there is nothing here that is of no project.
-var ErrNoProject = block.Errorf(block.Forbidden, "A token of a project is needed.")
-
 // Authenticate asks who a request's token belongs to, and which service the one
 // in X-Service-Token, if there is one. A service's token must be as good as a
-// user's (keystonemiddleware/auth_token).
+// user's (keystonemiddleware/auth_token). To a token of a system, of a domain or
+// of no scope it answers block.ErrNoProject.
 func Authenticate(a Authenticator, r *http.Request, token string) (block.Caller, error) {
+	c, err := AuthenticateAnyScope(a, r, token)
+	if err == nil && c.Project == "" {
+		return block.Caller{}, block.ErrNoProject
+	}
+	return c, err
+}
+
+// AuthenticateAnyScope is Authenticate for a front end that looks itself at what a
+// caller of no project may do.
+func AuthenticateAnyScope(a Authenticator, r *http.Request, token string) (block.Caller, error) {
 	if whole, ok := a.(RequestAuthenticator); ok {
 		return whole.AuthenticateRequest(r, token)
 	}

@@ -1,9 +1,21 @@
 package block
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
+
+// NoProject is nobody's: what is asked for of it is never there. It stands for the
+// project of a caller that has none, where "" would mean all projects.
+const NoProject ProjectID = "(none)"
+
+// ErrNoProject is the answer to a caller of no project that asks what is about its
+// own: who it is is known, but there is nothing that is of no project.
+var ErrNoProject = Errorf(Forbidden, "A token of a project is needed.")
 
 // Caller is who asks, as the identity service vouches for it.
 type Caller struct {
+	// Project is "" for a caller by a token of a system, of a domain or of nothing.
 	Project   ProjectID
 	User      UserID
 	UserName  string
@@ -17,6 +29,10 @@ type Caller struct {
 	Token Token
 	// UserDomain and ProjectDomain are ids; "" for the default domain.
 	UserDomain, ProjectDomain string
+	// System and Domain are what the token is of in the place of a project: all of
+	// the system, or a domain by its id.
+	System bool
+	Domain string
 	// Judge has the rules of the zone; nil for the default ones.
 	Judge Judge
 }
@@ -46,6 +62,9 @@ type Judge interface {
 
 // Has reports whether the caller holds a role in its project.
 func (c Caller) Has(role string) bool { return slices.Contains(c.Roles, role) }
+
+// Own is the project whose things are the caller's: NoProject if it has none.
+func (c Caller) Own() ProjectID { return cmp.Or(c.Project, NoProject) }
 
 // Admin reports whether the caller may see and do what operators may (Cinder's
 // context_is_admin: role:admin unless its judge has another rule).

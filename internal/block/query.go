@@ -5,7 +5,7 @@ import "time"
 // ListQuery selects and orders a page of volumes, snapshots or types. The
 // catalog applies it; the front end has validated it.
 type ListQuery struct {
-	Project ProjectID // "" for all projects
+	Project ProjectID // "" for all projects, NoProject for none
 	Sort    []SortKey // created_at desc, id desc is appended where missing
 	Limit   int       // at most this many; negative for no limit
 	Offset  int

@@ -309,7 +309,7 @@ func (s *Service) Attachments(ctx context.Context, c block.Caller, q block.ListQ
 		return nil, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		list = nil

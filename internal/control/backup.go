@@ -92,7 +92,7 @@ func (s *Service) CreateBackup(ctx context.Context, c block.Caller, req NewBacku
 		}
 	}
 	err = s.changeVolume(ctx, c, req.VolumeID, "backup:create", func(tx *catalog.Tx, v block.Volume) error {
-		if err := s.backupsServed(tx); err != nil {
+		if err := first(inProject(c), s.backupsServed(tx)); err != nil {
 			return err
 		}
 		key, err := s.copyOfEncryption(tx, v.Encryption, c.Project, c.User)
@@ -201,7 +201,7 @@ func (s *Service) ListBackups(ctx context.Context, c block.Caller, q block.ListQ
 		return nil, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		if q.Marker != "" {
@@ -218,7 +218,7 @@ func (s *Service) ListBackups(ctx context.Context, c block.Caller, q block.ListQ
 // CountBackups is CountVolumes for backups.
 func (s *Service) CountBackups(ctx context.Context, c block.Caller, q block.ListQuery) (n int64, err error) {
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		n, err = tx.CountBackups(q)

@@ -109,7 +109,7 @@ func parseRecord(url string) (r record, err error) {
 // gave, here or in another zone; it becomes the caller's project's. A job looks
 // whether the repository has it. It is for administrators.
 func (s *Service) ImportBackup(ctx context.Context, c block.Caller, service, url string) (b block.Backup, err error) {
-	if err := mustAdminister(c, "backup:backup-import"); err != nil {
+	if err := first(mustAdminister(c, "backup:backup-import"), inProject(c)); err != nil {
 		return b, err
 	}
 	r, err := parseRecord(url)

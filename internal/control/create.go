@@ -15,7 +15,7 @@ import (
 // volume or an image. It returns the row, "creating"; a job does the rest. The
 // rules are those of cinder/volume/flows/api/create_volume.py.
 func (s *Service) CreateVolume(ctx context.Context, c block.Caller, req NewVolume) (block.Volume, error) {
-	if err := first(mayWrite(c, "volume:create"), checkMetadata(req.Metadata)); err != nil {
+	if err := first(mayMake(c, "volume:create"), checkMetadata(req.Metadata)); err != nil {
 		return block.Volume{}, err
 	}
 	args := createArgs{asker: s.asker(c)}

@@ -75,7 +75,7 @@ func notLegacy(t block.GroupTypeID, legacy bool) error {
 // CreateGroup makes a group without volumes. All its types must lie on one
 // store, since only there has one instant a name.
 func (s *Service) CreateGroup(ctx context.Context, c block.Caller, req NewGroup) (g block.Group, err error) {
-	if err := mayWrite(c, "group:create"); err != nil {
+	if err := mayMake(c, "group:create"); err != nil {
 		return g, err
 	}
 	if req.Legacy {
@@ -200,7 +200,7 @@ func (s *Service) Groups(ctx context.Context, c block.Caller, q block.ListQuery,
 		return nil, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		list = nil

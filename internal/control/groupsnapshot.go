@@ -140,7 +140,7 @@ func (s *Service) GroupSnapshots(ctx context.Context, c block.Caller, q block.Li
 		return nil, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		if q.Marker != "" {

@@ -21,7 +21,7 @@ type GroupSource struct {
 // another group, whose volumes are then copied as of one instant. It returns
 // the row, "creating" (cinder/group/api.py, create_from_src).
 func (s *Service) CreateGroupFrom(ctx context.Context, c block.Caller, req GroupSource) (g block.Group, err error) {
-	if err := mayWrite(c, "group:create"); err != nil {
+	if err := mayMake(c, "group:create"); err != nil {
 		return g, err
 	}
 	var made []block.Volume

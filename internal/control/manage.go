@@ -129,7 +129,7 @@ func (s *Service) hasService(backend, host string) error {
 // administrators. Nothing is written to the store, and so the volume is
 // available at once.
 func (s *Service) ManageVolume(ctx context.Context, c block.Caller, req NewManaged) (made block.Volume, err error) {
-	err = first(mustAdminister(c, "volume_extension:volume_manage"), checkMetadata(req.Metadata),
+	err = first(mustAdminister(c, "volume_extension:volume_manage"), inProject(c), checkMetadata(req.Metadata),
 		s.hasService(req.Backend, req.Host))
 	if err != nil {
 		return made, err

@@ -149,7 +149,7 @@ func (s *Service) Messages(ctx context.Context, c block.Caller, q block.ListQuer
 		return nil, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		rows, err := tx.Messages(q)

@@ -47,6 +47,20 @@ func mustAdminister(c block.Caller, rule string) error {
 	return authorize(c, rule, adminsRule, policy.Self(c))
 }
 
+// mayMake is mayWrite for what makes something that is the caller's project's. An
+// administrator of all the system may do much without one, but not this: Cinder
+// makes rows of no project then, which nobody but administrators ever sees.
+func mayMake(c block.Caller, rule string) error {
+	return first(mayWrite(c, rule), inProject(c))
+}
+
+func inProject(c block.Caller) error {
+	if c.Project == "" {
+		return block.Errorf(block.Forbidden, "What is made belongs to a project: a token of one is needed.")
+	}
+	return nil
+}
+
 // Sees reports whether a caller is shown what one of Cinder's rules about views
 // guards.
 func (s *Service) Sees(c block.Caller, rule string) bool { return mustAdminister(c, rule) == nil }
@@ -66,7 +80,7 @@ func authorize(c block.Caller, rule, otherwise string, target policy.Target) err
 
 // sees reports whether something of a project is there for a caller. What is
 // not is answered as if it were nowhere, whatever the rules.
-func sees(c block.Caller, project block.ProjectID) bool { return c.Admin() || c.Project == project }
+func sees(c block.Caller, project block.ProjectID) bool { return c.Admin() || c.Own() == project }
 
 // volumeOf returns a volume that the caller may see. Another project's is not
 // there, in the same words.

@@ -78,7 +78,7 @@ func (s *Service) newForRestore(
 	b block.Backup,
 	name *string,
 ) (v block.Volume, place *placement.Request, err error) {
-	if err := mayWrite(c, "volume:create"); err != nil {
+	if err := mayMake(c, "volume:create"); err != nil {
 		return v, nil, err
 	}
 	if name == nil {

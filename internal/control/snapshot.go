@@ -17,7 +17,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, c block.Caller,
 		return block.Snapshot{}, err
 	}
 	err = s.changeVolume(ctx, c, req.VolumeID, "volume:create_snapshot", func(tx *catalog.Tx, v block.Volume) error {
-		if err := notFrozen(tx, v.Backend); err != nil {
+		if err := first(inProject(c), notFrozen(tx, v.Backend)); err != nil {
 			return err
 		}
 		if v.Migrating() {
@@ -73,7 +73,7 @@ func (s *Service) Snapshots(ctx context.Context, c block.Caller, q block.ListQue
 		return nil, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		if q.Marker != "" {

@@ -20,7 +20,7 @@ func (s *Service) Summary(ctx context.Context, c block.Caller, q block.ListQuery
 		return sum, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		t, err := tx.VolumeTotals(q)
@@ -37,7 +37,7 @@ func (s *Service) CountVolumes(ctx context.Context, c block.Caller, q block.List
 		return 0, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		n, err = tx.CountVolumes(q)
@@ -52,7 +52,7 @@ func (s *Service) CountSnapshots(ctx context.Context, c block.Caller, q block.Li
 		return 0, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		n, err = tx.CountSnapshots(q)

@@ -149,6 +149,14 @@ func TestOthersAreNotThere(t *testing.T) {
 			t.Errorf("another project lists %v and %v", volumes, snapshots)
 		}
 	}
+	for name, count := range listMethods(z, block.Caller{Roles: []string{"member"}}) {
+		if n, err := count(block.ListQuery{Limit: -1}); n != 0 || err != nil {
+			t.Errorf("%s of no project: %d, %v", name, n, err)
+		}
+		if n, err := listMethods(z, alice)[name](block.ListQuery{Limit: -1}); n == 0 || err != nil {
+			t.Errorf("%s of the project: %d, %v", name, n, err)
+		}
+	}
 	mine := z.volume(v.ID)
 	other, err := z.CreateVolume(z.ctx, mallory, control.NewVolume{Size: ptr(int64(1))})
 	must(t, err)
@@ -159,6 +167,20 @@ func TestOthersAreNotThere(t *testing.T) {
 	}
 	if _, err := z.Quotas(z.ctx, mallory, alice.Project); !block.Is(err, block.Forbidden) {
 		t.Errorf("another's quotas: %v", err)
+	}
+}
+
+// listMethods are those that say how much a caller sees of what the project of
+// TestOthersAreNotThere has.
+func listMethods(z *zone, c block.Caller) map[string]func(block.ListQuery) (int, error) {
+	ctx := z.ctx
+	return map[string]func(block.ListQuery) (int, error){
+		"Volumes":        func(q block.ListQuery) (int, error) { l, err := z.Volumes(ctx, c, q); return len(l), err },
+		"Snapshots":      func(q block.ListQuery) (int, error) { l, err := z.Snapshots(ctx, c, q); return len(l), err },
+		"Attachments":    func(q block.ListQuery) (int, error) { l, err := z.Attachments(ctx, c, q); return len(l), err },
+		"Summary":        func(q block.ListQuery) (int, error) { s, err := z.Summary(ctx, c, q); return int(s.Count), err },
+		"CountVolumes":   func(q block.ListQuery) (int, error) { n, err := z.CountVolumes(ctx, c, q); return int(n), err },
+		"CountSnapshots": func(q block.ListQuery) (int, error) { n, err := z.CountSnapshots(ctx, c, q); return int(n), err },
 	}
 }
 

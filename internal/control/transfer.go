@@ -101,7 +101,7 @@ func (s *Service) Transfers(ctx context.Context, c block.Caller, q block.ListQue
 		return nil, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		if q.Marker != "" {
@@ -138,7 +138,7 @@ func (s *Service) DeleteTransfer(ctx context.Context, c block.Caller, id block.T
 // volume by reach it no more.
 func (s *Service) AcceptTransfer(ctx context.Context, c block.Caller, id block.TransferID,
 	key string) (t block.Transfer, err error) {
-	if err := mayWrite(c, "volume:accept_transfer"); err != nil {
+	if err := mayMake(c, "volume:accept_transfer"); err != nil {
 		return t, err
 	}
 	var moved []block.Snapshot

@@ -21,7 +21,7 @@ func (s *Service) UploadImage(ctx context.Context, c block.Caller, id block.Volu
 		return Upload{}, err
 	}
 	req = req.withDefaults()
-	if err := first(mayWrite(c, rule), uploadable(v, req.Force)); err != nil {
+	if err := first(mayMake(c, rule), uploadable(v, req.Force)); err != nil {
 		return Upload{}, err
 	}
 	if req.Visibility == "public" {

@@ -14,7 +14,7 @@ func (s *Service) Types(ctx context.Context, c block.Caller, q block.ListQuery) 
 	if err := mayRead(c, "volume_extension:type_get_all"); err != nil {
 		return nil, err
 	}
-	q.Project = c.Project
+	q.Project = c.Own()
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		list, err = tx.Types(q, c.Admin())
 		return err

@@ -27,7 +27,7 @@ func (s *Service) Volumes(ctx context.Context, c block.Caller, q block.ListQuery
 		return nil, err
 	}
 	if !c.Admin() {
-		q.Project = c.Project
+		q.Project = c.Own()
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		if q.Marker != "" {

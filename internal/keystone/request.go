@@ -5,13 +5,12 @@ import (
 	"net/http"
 	"slices"
 
-	"kvol/internal/api"
 	"kvol/internal/block"
 )
 
 // Authenticate returns the caller of a token. Unauthorized for one that is
 // unknown, expired, revoked, or of an application credential with access rules;
-// api.ErrNoProject for one of a system, a domain or nothing; Unavailable while
+// block.ErrNoProject for one of a system, a domain or nothing; Unavailable while
 // Keystone does not answer. What was revoked may be believed for Config.CacheTime.
 func (s *Service) Authenticate(ctx context.Context, token string) (block.Caller, error) {
 	who, err := s.validate(ctx, token, false)
@@ -21,12 +20,16 @@ func (s *Service) Authenticate(ctx context.Context, token string) (block.Caller,
 	if who.restricted {
 		return block.Caller{}, errUnauthorized
 	}
-	return ofProject(who, token)
+	if who.caller.Project == "" {
+		return block.Caller{}, block.ErrNoProject
+	}
+	return who.as(token), nil
 }
 
 // AuthenticateRequest is Authenticate of a request with its service token, by which
 // a user's token passes that has expired meanwhile, and with the access rules of
-// application credentials (keystonemiddleware/auth_token, process_request).
+// application credentials (keystonemiddleware/auth_token, process_request). A token
+// of a system, a domain or nothing is of a caller without a project.
 func (s *Service) AuthenticateRequest(r *http.Request, token string) (block.Caller, error) {
 	var service *subject
 	expired := false
@@ -50,16 +53,9 @@ func (s *Service) AuthenticateRequest(r *http.Request, token string) (block.Call
 		!slices.ContainsFunc(who.rules, func(a accessRule) bool { return a.allows(r) }) {
 		return block.Caller{}, errUnauthorized
 	}
-	c, err := ofProject(who, token)
-	if err == nil && service != nil {
+	c := who.as(token)
+	if service != nil {
 		c.ServiceRoles = slices.Clone(service.caller.Roles)
 	}
-	return c, err
-}
-
-func ofProject(who subject, token string) (block.Caller, error) {
-	if who.caller.Project == "" {
-		return block.Caller{}, api.ErrNoProject
-	}
-	return who.as(token), nil
+	return c, nil
 }

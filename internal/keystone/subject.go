@@ -44,6 +44,12 @@ type tokenBody struct {
 				ID string `json:"id"`
 			} `json:"domain"`
 		} `json:"project"`
+		System struct {
+			All bool `json:"all"`
+		} `json:"system"`
+		Domain struct {
+			ID string `json:"id"`
+		} `json:"domain"`
 		Roles []struct {
 			Name string `json:"name"`
 		} `json:"roles"`
@@ -71,6 +77,8 @@ func decodeSubject(answer []byte) (subject, error) {
 		UserDomain: t.User.Domain.ID}}
 	if t.Project != nil {
 		who.caller.Project, who.caller.ProjectDomain = block.ProjectID(t.Project.ID), t.Project.Domain.ID
+	} else {
+		who.caller.System, who.caller.Domain = t.System.All, t.Domain.ID
 	}
 	for _, r := range t.Roles {
 		if !slices.Contains(who.caller.Roles, r.Name) {

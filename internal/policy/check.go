@@ -122,8 +122,8 @@ func (c attributeIs) holds(q *question) bool {
 }
 func (attributeIs) refers(func(string)) {}
 
-// credential is what oslo.context tells of a caller. There is no scope but
-// projects, and each project is an admin's.
+// credential is what oslo.context tells of a caller; what there is not is Python's
+// None. Each project is an admin's.
 func credential(c block.Caller, name string) (string, bool) {
 	switch name {
 	case "project_id", "tenant", "tenant_id":
@@ -135,14 +135,24 @@ func credential(c block.Caller, name string) (string, bool) {
 	case "user_domain_id":
 		return cmp.Or(c.UserDomain, "default"), true
 	case "project_domain_id":
+		if c.Project == "" {
+			return none, true
+		}
 		return cmp.Or(c.ProjectDomain, "default"), true
 	case "is_admin_project":
 		return "True", true
-	case "domain_id", "system_scope":
-		return "None", true
+	case "domain_id":
+		return cmp.Or(c.Domain, none), true
+	case "system_scope":
+		if c.System {
+			return "all", true
+		}
+		return none, true
 	}
 	return "", false
 }
+
+const none = "None"
 
 // holdsRole ignores the case of roles, as oslo.policy does. An admin is a
 // member too and a member a reader, as the roles that Keystone makes imply.

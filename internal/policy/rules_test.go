@@ -79,6 +79,38 @@ func TestOperatorsRules(t *testing.T) {
 	}
 }
 
+// TestScopes names what tokens are of in rules.
+func TestScopes(t *testing.T) {
+	rules, _ := mustParse(t, `
+"context_is_admin": "role:admin and (system_scope:all or project_domain_id:ops)"
+"system": "system_scope:all"
+"domain": "domain_id:d"
+"of a domain": "project_domain_id:default"
+"none": "system_scope:None and domain_id:None"
+`, false)
+	admin := block.Caller{User: "u", Roles: []string{"admin"}}
+	system, domain, ops := admin, admin, admin
+	system.System, domain.Domain, ops.Project, ops.ProjectDomain = true, "d", "p", "ops"
+	for who, want := range map[*block.Caller][]string{&admin: {"none"}, &system: {"admin", "system"},
+		&domain: {"domain"}, &ops: {"admin", "none"}} {
+		var got []string
+		if rules.Admin(*who) {
+			got = append(got, "admin")
+		}
+		for _, rule := range []string{"system", "domain", "of a domain", "none"} {
+			if rules.Allows(*who, rule, "", policy.Self(*who)) {
+				got = append(got, rule)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%+v: %q, want %q", *who, got, want)
+		}
+		if !policy.Default().Admin(*who) {
+			t.Errorf("%+v is no administrator", *who)
+		}
+	}
+}
+
 // TestUnknownRule decides rules of ours that Cinder does not have.
 func TestUnknownRule(t *testing.T) {
 	if !policy.Default().Allows(as("admin"), "kvol:x", "admin_api", nil) ||

@@ -76,7 +76,8 @@ func TestOpenStack(t *testing.T) {
 		name string
 		run  func(*cloud)
 	}{
-		{"tokens", tokens}, {"scopes", scopes}, {"service tokens", serviceTokens},
+		{"tokens", tokens}, {"scopes", scopes}, {"operators", operators}, {"the system's catalog", systemsCatalog},
+		{"service tokens", serviceTokens},
 		{"application credentials", applicationCredentials}, {"revocation", revocation},
 		{"keystone away", keystoneAway}, {"kvol's own token", ownToken},
 		{"images", images}, {"unfit", unfit}, {"taken", taken}, {"attacks", attacks}, {"image failures", imageFailures},
@@ -127,14 +128,15 @@ func (c *cloud) serve() {
 	c.url = s.URL()
 }
 
-// register begins to run the script that operators run, as they run it. The
-// function waits for it, and looks at what is in the catalog then: what was there is
-// changed, and what was not is made.
-func (c *cloud) register() (wait func()) {
+// register begins to run the script that operators run, as they run it, with more in
+// its environment. The function waits for it, and looks at what is in the catalog
+// then: what was there is changed, and what was not is made.
+func (c *cloud) register(more ...string) (wait func()) {
 	c.Helper()
 	cmd := exec.CommandContext(c.Context(), "../../deploy/openstack/register.sh")
 	cmd.Env = append(c.environment("admin", keystone.Password, "Default", "admin"), "KVOL_URL="+c.url,
 		"KVOL_PASSWORD=kvols-password")
+	cmd.Env = append(cmd.Env, more...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -162,12 +164,16 @@ func (c *cloud) register() (wait func()) {
 	}
 }
 
-// environment is what the openstack client goes by. Domain and project are names.
+// environment is what the openstack client goes by. Domain and project are names; no
+// project is the system.
 func (c *cloud) environment(user, password, domain, project string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "OS_") })
-	return append(env, "OS_AUTH_URL="+c.keystone.URL(), "OS_IDENTITY_API_VERSION=3", "OS_USERNAME="+user,
-		"OS_PASSWORD="+password, "OS_USER_DOMAIN_NAME="+domain, "OS_PROJECT_NAME="+project,
-		"OS_PROJECT_DOMAIN_NAME="+domain, "OS_REGION_NAME=RegionOne", "PYTHONDONTWRITEBYTECODE=1")
+	env = append(env, "OS_AUTH_URL="+c.keystone.URL(), "OS_IDENTITY_API_VERSION=3", "OS_USERNAME="+user,
+		"OS_PASSWORD="+password, "OS_USER_DOMAIN_NAME="+domain, "OS_REGION_NAME=RegionOne", "PYTHONDONTWRITEBYTECODE=1")
+	if project == "" {
+		return append(env, "OS_SYSTEM_SCOPE=all")
+	}
+	return append(env, "OS_PROJECT_NAME="+project, "OS_PROJECT_DOMAIN_NAME="+domain)
 }
 
 // now is the zone's time.

@@ -9,7 +9,6 @@ import (
 	"kvol/internal/block"
 	"kvol/internal/client"
 	ours "kvol/internal/keystone"
-	"kvol/test/keystone"
 )
 
 // volumes is where a project's are listed.
@@ -52,31 +51,6 @@ func tokens(c *cloud) {
 	made := c.want(202, c.login("carol", c.green), "POST", volumes(c.green), `{"volume":{"size":1}}`)
 	if user := made.at("volume", "user_id"); user != carol {
 		c.Errorf("the volume is of user %v, not %s", user, carol)
-	}
-}
-
-// scopes: tokens of no project are answered as Cinder does where the path has a
-// project, and refused elsewhere.
-func scopes(c *cloud) {
-	k := c.keystone
-	k.Call(c.T, "PUT", "/domains/"+c.domain+"/users/"+c.alice+"/roles/"+k.Role(c.T, "member"), nil, nil)
-	alice := keystone.ByPassword("alice", "alice's password", "acme")
-	for what, auth := range map[string]map[string]any{
-		"unscoped": {"identity": alice, "scope": "unscoped"},
-		"domain":   {"identity": alice, "scope": map[string]any{"domain": map[string]any{"id": c.domain}}},
-		"system": {"identity": keystone.ByPassword("admin", keystone.Password, "Default"),
-			"scope": map[string]any{"system": map[string]any{"all": true}}},
-	} {
-		token := k.Token(c.T, auth)
-		for path, status := range map[string]int{volumes(c.blue): 400, "/v2/" + c.blue + "/volumes": 400,
-			"/v3/volumes": 403, "/v3/volumes?all_tenants=1": 403, "/v3/types": 403, "/v3/os-services": 403,
-			"/v3/volumes/" + c.blue: 403, "/api/dr/v1/failovers": 403, "/api/store/v1/stores": 403,
-			"/key-manager/v1/secrets": 403} {
-			if a := c.ask(token, "GET", path, ""); a.status != status ||
-				status == 400 && a.at("badRequest", "message") != "Malformed request url" {
-				c.Errorf("%s token, %s: %d %s, want %d", what, path, a.status, a.text, status)
-			}
-		}
 	}
 }
 

@@ -2,9 +2,9 @@ package cinder
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"kvol/internal/api"
@@ -73,11 +73,15 @@ func New(cfg Config) http.Handler {
 	)
 	s.v2, s.v3 = api.NewRouter(none, method), api.NewRouter(http.HandlerFunc(noPath), http.HandlerFunc(noPath))
 	for _, rt := range describedRoutes() {
+		serve := rt.serve
+		if !slices.Contains(ofNoProject, rt.pattern) {
+			serve = ofProject(serve)
+		}
 		if rt.since == 0 {
-			s.v2.Handle(rt.method, "/v2/{project}"+rt.pattern, s.handle(rt.serve))
+			s.v2.Handle(rt.method, "/v2/{project}"+rt.pattern, s.handle(serve))
 		}
 		if rt.since <= maxMinor {
-			s.v3.Handle(rt.method, "/v3/{project}"+rt.pattern, s.handle(from(rt.since, rt.serve)))
+			s.v3.Handle(rt.method, "/v3/{project}"+rt.pattern, s.handle(from(rt.since, serve)))
 		}
 	}
 	return s
@@ -117,7 +121,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r = r.WithContext(context.WithValue(ctx, editionKey{}, edition{v3: true, minor: minor, short: !hasProject(r)}))
-	s.v3.ServeHTTP(w, withoutSuffix(withProject(r, string(caller.Project))))
+	s.v3.ServeHTTP(w, withoutSuffix(withProject(r, string(caller.Own()))))
 }
 
 // from serves an operation for those who ask in the microversion that brought
@@ -131,6 +135,21 @@ func from(since int, serve func(*call) error) func(*call) error {
 	}
 }
 
+// ofNoProject are the patterns of what tells nothing of any project. A caller
+// without one may ask for it, whoever it is.
+var ofNoProject = []string{"/extensions", "/extensions/{alias}", "/os-availability-zone", "/resource_filters"}
+
+// ofProject refuses callers of no project, unless they are administrators, who see
+// all projects (cinder/db/api.py, require_context).
+func ofProject(serve func(*call) error) func(*call) error {
+	return func(c *call) error {
+		if c.caller.Project == "" && !c.caller.Admin() {
+			return block.ErrNoProject
+		}
+		return serve(c)
+	}
+}
+
 // authenticate asks who the token in X-Auth-Token belongs to. To one of no
 // project, Cinder says of each path that has a project that it is wrong.
 func (s *server) authenticate(r *http.Request) (block.Caller, error) {
@@ -138,8 +157,8 @@ func (s *server) authenticate(r *http.Request) (block.Caller, error) {
 	if token == "" {
 		return block.Caller{}, block.Errorf(block.Unauthorized, "no token")
 	}
-	c, err := api.Authenticate(s.cfg.Auth, r, token)
-	if errors.Is(err, api.ErrNoProject) && (strings.HasPrefix(r.URL.Path, "/v2/") || hasProject(r)) {
+	c, err := api.AuthenticateAnyScope(s.cfg.Auth, r, token)
+	if err == nil && c.Project == "" && (strings.HasPrefix(r.URL.Path, "/v2/") || hasProject(r)) {
 		err = errBadURL
 	}
 	if err != nil {
@@ -178,7 +197,7 @@ func (s *server) handle(fn func(*call) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		caller, _ := api.CallerOf(r.Context())
 		c := &call{s: s, w: w, r: r, caller: caller, view: s.viewFor(r, caller)}
-		if p := r.PathValue("project"); p != "" && p != string(caller.Project) {
+		if p := r.PathValue("project"); p != "" && p != string(caller.Own()) {
 			s.fail(w, r, errBadURL)
 			return
 		}

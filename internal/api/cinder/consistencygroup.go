@@ -185,7 +185,7 @@ func listLegacySnapshotsDetail(c *call) error { return c.legacySnapshots(true) }
 
 func (c *call) legacySnapshots(full bool) error {
 	list, err := c.s.cfg.Control.GroupSnapshots(c.r.Context(), c.caller,
-		block.ListQuery{Project: c.caller.Project, Limit: maxPage}, true)
+		block.ListQuery{Project: c.caller.Own(), Limit: maxPage}, true)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,11 @@ var callers = tokens{
 	"admin":  {Project: project, User: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", Roles: []string{"admin"}},
 	"service": {Project: "55555555555545558555555555555555", User: "cccccccccccccccccccccccccccccccc",
 		Roles: []string{"service"}},
-	"other": {Project: other, User: "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", Roles: []string{"member"}},
+	// These are of no project.
+	"system": {User: "dddddddddddddddddddddddddddddddd", Roles: []string{"admin"}, System: true},
+	"domain": {User: "dddddddddddddddddddddddddddddddd", Roles: []string{"admin"}, Domain: "default"},
+	"watch":  {User: "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee", Roles: []string{"member", "reader"}, System: true},
+	"other":  {Project: other, User: "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", Roles: []string{"member"}},
 }
 
 // images is an image service in memory.

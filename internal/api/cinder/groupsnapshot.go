@@ -36,7 +36,7 @@ func listGroupSnapshotsDetail(c *call) error { return c.groupSnapshots("group_sn
 // groupSnapshots lists group snapshots. Before 3.29 they could be neither
 // filtered nor paged.
 func (c *call) groupSnapshots(collection string, full bool) error {
-	p := page{of: groupSnapshotList, query: block.ListQuery{Project: c.caller.Project, Limit: maxPage},
+	p := page{of: groupSnapshotList, query: block.ListQuery{Project: c.caller.Own(), Limit: maxPage},
 		base: c.view.root}
 	if c.view.since(29) {
 		var err error

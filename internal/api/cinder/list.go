@@ -136,7 +136,7 @@ func (c *call) page(of listing) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	p := page{of: of, collection: of.path, params: ps, query: block.ListQuery{Project: c.caller.Project},
+	p := page{of: of, collection: of.path, params: ps, query: block.ListQuery{Project: c.caller.Own()},
 		base: c.view.root}
 	if p.query.Limit, p.asked, err = ps.limit(); err != nil {
 		return page{}, err

@@ -76,9 +76,6 @@ func (s *Server) answer(fn handler) http.HandlerFunc {
 			return
 		}
 		c, err := api.Authenticate(s.cfg.Auth, r, token)
-		if err == nil && c.Project == "" {
-			err = block.Errorf(block.Forbidden, "A token of a project is needed.")
-		}
 		if err == nil {
 			r = r.WithContext(api.WithCaller(r.Context(), c))
 			err = fn(w, r, c)

@@ -25,7 +25,7 @@ func (roles) Authenticate(_ context.Context, token string) (block.Caller, error)
 	if token == "nobody" {
 		return block.Caller{}, block.Errorf(block.Unauthorized, "Who are you?")
 	}
-	return block.Caller{UserName: "u", Roles: []string{token}}, nil
+	return block.Caller{Project: "p", UserName: "u", Roles: []string{token}}, nil
 }
 
 // desk is the API on one embedded store with some data in it.
