@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"kvol/internal/block"
@@ -39,6 +40,8 @@ type inbound struct {
 	tally    churn.Tally
 	offset   int64 // end of what was written
 	unmarked int64 // bytes that were written since the last mark
+
+	closing sync.WaitGroup // what the last step left open
 }
 
 // Offer implements Target.
@@ -366,8 +369,8 @@ func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 	}
 	s, p := *i.step, i.step.Target
 	p.Root, p.Parent = i.sum.Root(p.Size), s.Base.ID
-	if err := errors.Join(i.device.Flush(), i.endStep()); err != nil {
-		return p, err
+	if err := i.device.Flush(); err != nil {
+		return p, errors.Join(err, i.endStep())
 	}
 	if p.Root != c.Root && !i.receiver.broken.rootCheck {
 		if doubt := i.receiver.cfg.Doubt; doubt != nil {
@@ -375,9 +378,9 @@ func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 		}
 		return p, errors.Join(block.Errorf(block.Corrupt,
 			"point %s came out with root %s, and %s was meant; it is taken back", p.ID, p.Root, c.Root),
-			i.takeBack(ctx, s))
+			i.endStep(), i.takeBack(ctx, s))
 	}
-	if err := i.driver.CreateSnapshot(ctx, i.at(p)); err != nil {
+	if err := i.snapshot(ctx, p); err != nil {
 		return p, err
 	}
 	err := i.catalog().Update(ctx, func(tx *catalog.Tx) error { return i.commit(tx, s, p, c.Entry) })
@@ -420,8 +423,32 @@ func (i *inbound) Close() error {
 	return err
 }
 
+// snapshot makes the snapshot of the point that the step leads to, and closes what Begin
+// opened. Where the store is far away, that goes on while the step is committed, as all
+// of it is on the disks: endStep waits for it.
+func (i *inbound) snapshot(ctx context.Context, p block.Point) error {
+	if i.crew == nil {
+		if err := i.endStep(); err != nil {
+			return err
+		}
+		return i.driver.CreateSnapshot(ctx, i.at(p))
+	}
+	if err := i.driver.CreateSnapshot(ctx, i.at(p)); err != nil {
+		return errors.Join(err, i.endStep())
+	}
+	device, base := i.device, i.crew.base
+	i.closing.Go(func() {
+		if err := errors.Join(base.close(), device.Close()); err != nil {
+			i.receiver.cfg.Log.Warn("a replica could not be closed", "replica", i.replica.ID, "err", err)
+		}
+	})
+	i.step, i.device, i.crew = nil, nil, nil
+	return nil
+}
+
 // endStep closes what Begin opened. The step stays pending.
 func (i *inbound) endStep() error {
+	i.closing.Wait()
 	var errs []error
 	if i.crew != nil {
 		i.crew.work.Wait()

@@ -61,6 +61,7 @@ type track struct {
 type lane struct {
 	shaper    *pace.Shaper
 	lines     map[ends]*line
+	running   int // visits of all lines
 	idle      []*Remote
 	failures  int // to get a connection, in a row
 	notBefore time.Time
@@ -205,7 +206,8 @@ func (e ends) compare(f ends) int {
 // returns how long there is nothing more to do.
 func (s *Sender) dispatchLocked(ctx context.Context, l *lane, on *line, kind int, now time.Time) time.Duration {
 	q := &on.queues[kind]
-	for on.running[kind] < s.cfg.Sessions && len(*q) > 0 && ctx.Err() == nil {
+	most := lanePlaces * s.cfg.Sessions
+	for on.running[kind] < s.cfg.Sessions && l.running < most && len(*q) > 0 && ctx.Err() == nil {
 		at := (*q)[0].due
 		if at.Before(l.notBefore) {
 			at = l.notBefore
@@ -215,6 +217,7 @@ func (s *Sender) dispatchLocked(ctx context.Context, l *lane, on *line, kind int
 		}
 		t := heap.Pop(q).(*track)
 		on.running[kind]++
+		l.running++
 		t.status.Sending = true
 		visiting, leave := context.WithCancelCause(ctx)
 		t.leave = leave
@@ -251,6 +254,7 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 	defer s.mu.Unlock()
 	t, l, now := v.track, v.lane, s.cfg.Now()
 	v.line.running[v.kind]--
+	l.running--
 	t.status.Sending = false
 	if v.skipped {
 		if t.due = began.Add(v.interval()); t.again {

@@ -71,8 +71,34 @@ func (v *visit) gaugeDue() bool {
 
 // gauge counts what the target lacks of a point.
 func (v *visit) gauge(ctx context.Context, p block.Point) error {
+	return v.gaugeFrom(ctx, v.link.Confirmed, p)
+}
+
+// gaugeBeside is gauge while a step is under way that begins at base, where the store
+// is far away: there it may take as long as the step. It is over when end returns, which
+// is to be called before anything else becomes of either point.
+func (v *visit) gaugeBeside(ctx context.Context, base, p block.Point) (end func()) {
+	told := base.ID == v.content || v.kind == bulk // by measure, for a step that is known to take long
+	if depthOf(v.store.driver) == 1 || told || !v.gaugeDue() {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := v.gaugeFrom(ctx, base, p); err != nil && ctx.Err() == nil {
+			v.sender.cfg.Log.Warn("what a target lacks could not be counted", "volume", p.Volume, "err", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+func (v *visit) gaugeFrom(ctx context.Context, base, p block.Point) error {
 	var bytes int64
-	for e, err := range driver.Diff(ctx, v.store.driver, v.store.ref(v.link.Confirmed), v.store.ref(p)) {
+	for e, err := range driver.Diff(ctx, v.store.driver, v.store.ref(base), v.store.ref(p)) {
 		if err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ func (v *visit) update(ctx context.Context, have Have) error {
 	if err != nil {
 		return err
 	}
-	if v.gaugeDue() {
+	if depthOf(v.store.driver) == 1 && v.gaugeDue() { // else it is counted meanwhile
 		if err := v.gauge(ctx, *v.link.Target); err != nil {
 			return err
 		}
@@ -176,7 +176,9 @@ func (v *visit) take(ctx context.Context, s block.Step) (block.Point, error) {
 	}
 	began, before := v.sender.cfg.Now(), v.remote.Sent()
 	v.step = carried{Source: src, visit: v, began: began}
+	counted := v.gaugeBeside(ctx, s.Base, *v.link.Target)
 	p, sum, err := v.send(ctx, &v.step, s, sum)
+	counted()
 	if p.ID == s.Target.ID { // should the answer be lost, the sum is known
 		v.track.point, v.track.sum = p.ID, sum
 	}

@@ -162,11 +162,13 @@ const (
 
 // bulkBytes and bulkTime are from how much on, or from how long on, a visit counts
 // as one that takes long; bulkPlaces is how many such there may be at a time for
-// each place, where quick ones turned out to be some.
+// each place, where quick ones turned out to be some. lanePlaces is how many visits to a
+// zone there may be in all for each place, fewer than that zone takes streams.
 const (
 	bulkBytes  = 4 << 20
 	bulkTime   = 500 * time.Millisecond
 	bulkPlaces = 8
+	lanePlaces = 12
 )
 
 // kindLocked is what the next visit of a track will be.

@@ -202,8 +202,7 @@ func (d *imageDevice) broke(e *program.Export) {
 		return
 	}
 	d.export = nil
-	e.Kill()
-	_ = e.Conn.Close() // it is broken
+	e.Break()
 	d.lost = d.v != nil && d.dirty.Load()
 	d.l.d.o.Log.Warn("the program that had a volume's file open ended", "file", d.at, "said", e.Said())
 }

@@ -17,8 +17,13 @@ import (
 	"kvol/internal/driver/program"
 )
 
-// depth is how many requests qemu-nbd carries out at once.
-const depth = 16
+// depth is how many requests to an image are carried out at once: what an OSD commits
+// together costs it little more than one, so that few at a time cost a cluster more of
+// its processors, not only time.
+const depth = connections * program.RequestsEach
+
+// connections are those to a qemu-nbd.
+const connections = 4
 
 // Depth implements driver.Distant.
 func (d *Driver) Depth() int { return depth }
@@ -235,8 +240,7 @@ func (d *device) broke(e *program.Export) {
 	defer d.mu.Unlock()
 	if d.export == e {
 		d.export = nil
-		e.Kill()
-		_ = e.Conn.Close() // it is broken
+		e.Break()
 		d.d.o.Log.Warn("the client process of an image ended", "image", d.image, "said", e.Said())
 	}
 }

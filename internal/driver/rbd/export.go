@@ -17,7 +17,9 @@ func (d *Driver) startExport(ctx context.Context, image, snapshot string) (*prog
 	if snapshot != "" {
 		args = append(args, "--read-only")
 	}
-	e, err := program.Start(ctx, program.NBD{Sockets: d.sockets, Args: append(args, d.qemuName(image, snapshot))})
+	e, err := program.Start(ctx, program.NBD{
+		Sockets: d.sockets, Args: append(args, d.qemuName(image, snapshot)), Connections: connections,
+	})
 	if err != nil {
 		return nil, block.Wrap(block.Unavailable, err, silent)
 	}
