@@ -48,8 +48,8 @@ type Export struct {
 	err   error         // how; to be read after done
 }
 
-// Start starts qemu-nbd for this process alone; ctx bounds how long it may take to answer. The errors'
-// kind and sentence for users are the caller's to add.
+// Start starts qemu-nbd for this process alone; ctx bounds how long it may take to
+// answer. The errors' kind and sentence for users are the caller's to add.
 //
 // The connections are there before the process: qemu-nbd is given the listening
 // socket in which they already wait. So it needs no polling, nobody else can
@@ -61,8 +61,8 @@ func Start(ctx context.Context, o NBD) (*Export, error) {
 	}
 	e := &Export{conns: make([]conn, len(waiting)), said: &Said{}, done: make(chan struct{})}
 	// The process has to be told its own id, which it has only once it runs.
-	args := append([]string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", "qemu-nbd", "--shared=" + strconv.Itoa(len(waiting))},
-		o.Args...)
+	args := append([]string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", "qemu-nbd",
+		"--shared=" + strconv.Itoa(len(waiting))}, o.Args...)
 	e.cmd = exec.Command("/bin/sh", args...)
 	e.cmd.ExtraFiles = append([]*os.File{listener}, o.Files...)
 	e.cmd.Stderr = e.said
