@@ -4,10 +4,10 @@ export CGO_ENABLED ?= 0
 GO ?= go
 FUZZTIME ?= 60s
 
-.PHONY: help build build-ceph demo test check lint fuzz race crash sim soak-flips soak soak-ceph bench bench-api bench-ceph bench-dr scale scale-zones setup clean
+.PHONY: help build build-ceph demo test check lint fuzz race crash sim soak-flips soak e2e-elsewhere soak-ceph bench bench-api bench-ceph bench-dr scale scale-zones setup clean
 
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build ./kvol
 	$(GO) build -trimpath -o kvol ./cmd/kvol
@@ -50,6 +50,9 @@ soak-flips: ## FLIPS planned failovers of a volume to and fro (default 1000), wi
 SOAK ?= 10m
 soak: setup ## zones as processes, killed, stopped and cut off at random for SOAK (10m) under load, each byte checked
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout 48h -v -run 'TestSoak$$' ./test/e2e
+
+e2e-elsewhere: setup ## the end-to-end tests with zones on two Ceph clusters and catalogs in PostgreSQL
+	KVOL_REQUIRE_TOOLS=1 KVOL_E2E_ELSEWHERE=1 $(GO) test -count=1 -timeout 45m -v ./test/e2e/elsewhere
 
 FOR ?= 30m
 soak-ceph: setup ## two zones as processes on two Ceph clusters: they, OSDs, monitors and the database killed and stopped, in an order from SEED (1), for FOR (30m)

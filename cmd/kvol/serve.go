@@ -94,9 +94,15 @@ func demoCommand() *cobra.Command {
 		Long: `Starts three zones as child processes on loopback, writes a volume in one of
 them, makes a copy of a snapshot in another, kills the first with SIGKILL,
 recovers the volume elsewhere and compares every byte. Exit status 0 means that
-every comparison held. It needs no root, no server and no other program.`,
-		Args: cobra.NoArgs,
+every comparison held. It needs no root, no server and no other program, unless
+zones are told to keep their volumes in a Ceph cluster (--ceph) or their catalog
+in PostgreSQL (--database). What it leaves there is yours to remove.`,
+		Example: "  kvol demo\n  kvol demo --ceph mitaka1=/etc/ceph/ceph.conf --database kilo1='postgres://kvol@db/kvol'",
+		Args:    cobra.NoArgs,
 	}
+	c.Flags().StringToStringVar(&o.Ceph, "ceph", nil,
+		"zone=ceph.conf: the zone's volumes are images of this cluster's pool rbd; each zone needs a cluster of its own")
+	c.Flags().StringToStringVar(&o.Databases, "database", nil, "zone=URL: the zone's catalog is in this PostgreSQL database")
 	c.Flags().BoolVar(&o.Keep, "keep", false, "leave the zones running until interrupted")
 	c.Flags().
 		StringVar(&o.Dir, "dir", "", "directory for configuration, data and logs (a temporary one, removed, if left out)")

@@ -83,17 +83,17 @@ func (s *Service) deleteBytes(ctx context.Context, v block.Volume) error {
 	return s.removeBytes(ctx, store, v.ID)
 }
 
-// removeBytes removes a volume from a store, for a job. Replication that reads it is
-// told to let go; until it has, or whoever else has it open, the job waits.
+// removeBytes removes a volume from a store, for a job. Whoever has it open keeps it
+// there, and the job waits; replication, which may read it for hours, is told to let go.
 func (s *Service) removeBytes(ctx context.Context, store driver.Driver, id block.VolumeID) error {
+	err := ignoring(block.NotFound, store.DeleteVolume(ctx, id))
+	if !block.Is(err, block.Conflict) {
+		return err
+	}
 	if s.cfg.OnRemove != nil {
 		s.cfg.OnRemove(id)
 	}
-	err := ignoring(block.NotFound, store.DeleteVolume(ctx, id))
-	if block.Is(err, block.Conflict) {
-		return job.Snooze(snoozeTime, err)
-	}
-	return err
+	return job.Snooze(snoozeTime, err)
 }
 
 // runExtend grows a volume's bytes, open or not.

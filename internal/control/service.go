@@ -64,8 +64,8 @@ type Config struct {
 	// OnChange, if set, is called after a commit that created or deleted a
 	// volume or a snapshot of it. It must not block.
 	OnChange func(block.VolumeID)
-	// OnRemove, if set, is called before the bytes of a volume are removed from a store:
-	// whoever reads them, of the volume's own accord, is to let go. It must not block.
+	// OnRemove, if set, is called when the bytes of a volume can't be removed from a store
+	// because somebody reads them: replication is to let go. It must not block.
 	OnRemove func(block.VolumeID)
 	// VolumeEvent tells servers of the compute service what became of a volume which
 	// they use; nil where there is none to tell. See compute.Nova.

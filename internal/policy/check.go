@@ -127,7 +127,7 @@ func (attributeIs) refers(func(string)) {}
 func credential(c block.Caller, name string) (string, bool) {
 	switch name {
 	case "project_id", "tenant", "tenant_id":
-		return string(c.Project), true
+		return cmp.Or(string(c.Project), none), true
 	case "user_id", "user":
 		return string(c.User), true
 	case "user_name", "username":

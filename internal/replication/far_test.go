@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,8 +16,75 @@ import (
 	"kvol/internal/driver/mem"
 )
 
-// far is a store of which several ranges are read and written at once.
-type far struct{ driver.Driver }
+// far is a store of which several ranges are read and written at once. It keeps no
+// snapshot for those who read it: who deletes one that is open is refused.
+type far struct {
+	driver.Driver
+	readers *readers
+}
+
+func newFar(d driver.Driver) far { return far{d, &readers{open: map[driver.SnapshotRef]int{}}} }
+
+// readers are the snapshots that are open.
+type readers struct {
+	mu      sync.Mutex // guards below
+	open    map[driver.SnapshotRef]int
+	refused int // deletions
+}
+
+type farReader struct {
+	driver.Reader
+	close func()
+}
+
+// Extents implements driver.ExtentReader.
+func (r farReader) Extents(off, length int64) iter.Seq2[driver.Extent, error] {
+	return extents(r.Reader, off, length)
+}
+
+func (r farReader) Close() error {
+	defer r.close()
+	return r.Reader.Close()
+}
+
+func (f far) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driver.Reader, error) {
+	r, err := f.Driver.OpenSnapshot(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	f.readers.mu.Lock()
+	defer f.readers.mu.Unlock()
+	f.readers.open[ref]++
+	return farReader{r, sync.OnceFunc(func() {
+		f.readers.mu.Lock()
+		defer f.readers.mu.Unlock()
+		if f.readers.open[ref]--; f.readers.open[ref] == 0 {
+			delete(f.readers.open, ref)
+		}
+	})}, nil
+}
+
+func (f far) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
+	f.readers.mu.Lock()
+	defer f.readers.mu.Unlock()
+	if f.readers.open[ref] > 0 {
+		f.readers.refused++
+		return block.Errorf(block.Conflict, "snapshot %s is open", ref.Name)
+	}
+	return f.Driver.DeleteSnapshot(ctx, ref)
+}
+
+func (f far) DeleteVolume(ctx context.Context, id block.VolumeID) error {
+	f.readers.mu.Lock()
+	defer f.readers.mu.Unlock()
+	for ref := range f.readers.open {
+		if ref.Volume == id {
+			f.readers.refused++
+			return block.Errorf(block.Conflict, "snapshot %s is open", ref.Name)
+		}
+	}
+	return f.Driver.DeleteVolume(ctx, id)
+}
 
 // Depth implements driver.Distant.
 func (far) Depth() int { return 4 }
@@ -71,12 +139,14 @@ func scatter(r *rand.Rand, want []byte, write func(off int64, p []byte)) {
 	}
 }
 
-// TestFarTarget replicates to a store that is far away: each point is what was
-// written.
+// TestFarTarget replicates to a store that is far away, which remembers nothing and keeps
+// few points: each is what was written, and no older one stays because it was open.
 func TestFarTarget(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world, a, b *zone) {
 		b.far = true
+		w.protections[0].Retention.Tiers = []block.RetentionTier{{Step: time.Hour, For: 24 * time.Hour}}
 		b.start(0)
+		b.receiver.recall = nil
 		r := rand.New(rand.NewPCG(2, 7))
 		const blocks = 2048
 		want := make([]byte, blocks*driver.BlockSize)
@@ -88,6 +158,11 @@ func TestFarTarget(t *testing.T) {
 			if !bytes.Equal(b.content(driver.SnapshotRef{Volume: rep.ID, Name: rep.Newest.ID}), want) {
 				t.Fatal("the replica is not what was written")
 			}
+		}
+		a.later(time.Minute) // another visit waits for what is tidied up
+		all, err := b.store.Snapshots(t.Context(), b.replica(id).ID)
+		if err != nil || len(all) > 2 || b.readers.refused > 0 {
+			t.Errorf("the store has %v, and refused %d deletions: %v", all, b.readers.refused, err)
 		}
 	})
 }
@@ -120,7 +195,7 @@ func TestFarStoreSendsTheSame(t *testing.T) {
 		step := block.Step{Base: last, Target: p}
 		from := int64(r.IntN(2) * r.IntN(2048) * driver.BlockSize)
 		near, nearSum := deltaOf(t, d, step, from)
-		for _, store := range []driver.Driver{far{d}, filled{far{d}}} {
+		for _, store := range []driver.Driver{newFar(d), filled{newFar(d)}} {
 			runs, sum := deltaOf(t, store, step, from)
 			if sum != nearSum || len(runs) != len(near) {
 				t.Fatalf("step %d, %T: %d runs and sum %x, near by %d and %x", n, store, len(runs), sum, len(near), nearSum)
@@ -142,7 +217,7 @@ func TestOtherEndRefuses(t *testing.T) {
 	w := newMoments(t, d, bytes.Repeat([]byte{1}, 512*driver.BlockSize))
 	step := block.Step{Target: w.cut()}
 	refusal := block.Errorf(block.Stale, "no")
-	for _, from := range []driver.Driver{d, far{d}, filled{far{d}}} {
+	for _, from := range []driver.Driver{d, newFar(d), filled{newFar(d)}} {
 		store := store{driver: from, volume: "v"}
 		_, err := store.Delta(t.Context(), step, Sum{}, func() (int64, error) { return 0, refusal }, func(Run) error {
 			t.Error("something was sent")
@@ -171,7 +246,7 @@ func TestWhatIsRememberedIsNotRead(t *testing.T) {
 	for name, most := range map[string]int{"all": recallMost, "little": 4} {
 		t.Run(name, func(t *testing.T) {
 			d, opened := mem.New(mem.Options{}), atomic.Int64{}
-			s := store{opening{far{d}, &opened}, "v", newRecall(), "v"}
+			s := store{opening{newFar(d), &opened}, "v", newRecall(), "v"}
 			s.recall.most = most
 			near := store{driver: d, volume: "v"}
 			r, want := rand.New(rand.NewPCG(3, 7)), make([]byte, 512*driver.BlockSize)

@@ -380,18 +380,41 @@ func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 			"point %s came out with root %s, and %s was meant; it is taken back", p.ID, p.Root, c.Root),
 			i.endStep(), i.takeBack(ctx, s))
 	}
-	if err := i.snapshot(ctx, p); err != nil {
-		return p, err
+	if i.crew == nil {
+		if err := i.endStep(); err != nil {
+			return p, err
+		}
 	}
-	err := i.catalog().Update(ctx, func(tx *catalog.Tx) error { return i.commit(tx, s, p, c.Entry) })
+	err := i.driver.CreateSnapshot(ctx, i.at(p))
+	if err == nil {
+		err = i.catalog().Update(ctx, func(tx *catalog.Tx) error { return i.commit(tx, s, p, c.Entry) })
+	}
 	if err != nil {
-		return p, err
+		return p, errors.Join(err, i.endStep())
 	}
 	know.done(p.ID)
 	i.receiver.noteError(i.key, nil)
 	i.observe(p.At)
-	i.receiver.thin(ctx, i.replica.ID, i.protection.Retention)
+	i.tidyUp(ctx)
 	return p, nil
+}
+
+// tidyUp closes what a step that is committed left open, and lets older points go. Where
+// the store is far away that goes on after the answer; endStep waits for it.
+func (i *inbound) tidyUp(ctx context.Context) {
+	replica, keep := i.replica.ID, i.protection.Retention
+	if i.crew == nil {
+		i.receiver.thin(ctx, replica, keep)
+		return
+	}
+	device, base := i.device, i.crew.base
+	i.closing.Go(func() {
+		if err := errors.Join(base.close(), device.Close()); err != nil {
+			i.receiver.cfg.Log.Warn("a replica could not be closed", "replica", replica, "err", err)
+		}
+		i.receiver.thin(ctx, replica, keep) // the base, which was open, may be among them
+	})
+	i.step, i.device, i.crew = nil, nil, nil
 }
 
 // commit makes the point visible, unless somebody was promoted meanwhile.
@@ -421,29 +444,6 @@ func (i *inbound) Close() error {
 		i.release = nil
 	}
 	return err
-}
-
-// snapshot makes the snapshot of the point that the step leads to, and closes what Begin
-// opened. Where the store is far away, that goes on while the step is committed, as all
-// of it is on the disks: endStep waits for it.
-func (i *inbound) snapshot(ctx context.Context, p block.Point) error {
-	if i.crew == nil {
-		if err := i.endStep(); err != nil {
-			return err
-		}
-		return i.driver.CreateSnapshot(ctx, i.at(p))
-	}
-	if err := i.driver.CreateSnapshot(ctx, i.at(p)); err != nil {
-		return errors.Join(err, i.endStep())
-	}
-	device, base := i.device, i.crew.base
-	i.closing.Go(func() {
-		if err := errors.Join(base.close(), device.Close()); err != nil {
-			i.receiver.cfg.Log.Warn("a replica could not be closed", "replica", i.replica.ID, "err", err)
-		}
-	})
-	i.step, i.device, i.crew = nil, nil, nil
-	return nil
 }
 
 // endStep closes what Begin opened. The step stays pending.

@@ -188,7 +188,7 @@ func (s *Sender) dispatch(ctx context.Context) time.Duration {
 	wait := max(0, s.nextScan.Sub(now))
 	for _, zone := range slices.Sorted(maps.Keys(s.lanes)) {
 		l := s.lanes[zone]
-		for _, e := range slices.SortedFunc(maps.Keys(l.lines), ends.compare) {
+		for _, e := range l.order() {
 			for kind := range kinds {
 				wait = min(wait, s.dispatchLocked(ctx, l, l.lines[e], kind, now))
 			}
@@ -197,17 +197,38 @@ func (s *Sender) dispatch(ctx context.Context) time.Duration {
 	return wait
 }
 
-// compare orders ends, in no way that means anything.
-func (e ends) compare(f ends) int {
-	return cmp.Or(cmp.Compare(e.store, f.store), cmp.Compare(e.backup, f.backup))
+// order lists a lane's lines, that first which has waited longest.
+func (l *lane) order() []ends {
+	return slices.SortedFunc(maps.Keys(l.lines), func(e, f ends) int {
+		return cmp.Or(l.lines[e].due().Compare(l.lines[f].due()), cmp.Compare(e.store, f.store),
+			cmp.Compare(e.backup, f.backup))
+	})
+}
+
+// due is since when, or from when on, one of a line's volumes is due; long after now if
+// there is none.
+func (on *line) due() time.Time {
+	first := time.Unix(1<<40, 0)
+	for _, q := range on.queues {
+		if len(q) > 0 && q[0].due.Before(first) {
+			first = q[0].due
+		}
+	}
+	return first
+}
+
+// freeLocked reports whether a line has a place for one more visit of a kind. The lane's
+// bound keeps no line from having one.
+func (s *Sender) freeLocked(l *lane, on *line, kind int) bool {
+	return on.running[kind] < s.cfg.Sessions &&
+		(l.running < lanePlaces*s.cfg.Sessions || on.running == [kinds]int{})
 }
 
 // dispatchLocked begins the visits of one kind that are due on a line, and
 // returns how long there is nothing more to do.
 func (s *Sender) dispatchLocked(ctx context.Context, l *lane, on *line, kind int, now time.Time) time.Duration {
 	q := &on.queues[kind]
-	most := lanePlaces * s.cfg.Sessions
-	for on.running[kind] < s.cfg.Sessions && l.running < most && len(*q) > 0 && ctx.Err() == nil {
+	for s.freeLocked(l, on, kind) && len(*q) > 0 && ctx.Err() == nil {
 		at := (*q)[0].due
 		if at.Before(l.notBefore) {
 			at = l.notBefore

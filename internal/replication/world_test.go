@@ -205,6 +205,7 @@ type zone struct {
 	store    *mem.Store
 	rich     bool
 	far      bool          // the store is driver.Distant
+	readers  *readers      // of the store, if it is far
 	second   driver.Driver // the store of the backend "second"; nil for none
 	proc     *process
 	sender   *Sender
@@ -279,7 +280,8 @@ func (z *zone) start(dieAt int) {
 		d = mirroredDisk{richDisk{disk{z}}, z.mirror}
 	}
 	if z.far {
-		d = far{d}
+		shop := newFar(d)
+		d, z.readers = shop, shop.readers
 	}
 	stores, backends := map[string]driver.Driver{"s": d}, []block.Backend{{Name: "main", Store: "s"}}
 	if z.second != nil {

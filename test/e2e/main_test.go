@@ -39,7 +39,8 @@ func TestMain(m *testing.M) {
 }
 
 // run builds the program, plays the demo with --keep, and runs the tests
-// against the zones that it leaves.
+// against the zones that it leaves. KVOL_E2E_DEMO has more of the demo's flags, by
+// which zones are on Ceph and PostgreSQL; see package elsewhere.
 func run(m *testing.M) (code int, err error) {
 	dir, err := os.MkdirTemp("", "kvol-e2e-")
 	if err != nil {
@@ -50,7 +51,8 @@ func run(m *testing.M) (code int, err error) {
 	if zones.exe, err = program.Build(dir); err != nil {
 		return 1, err
 	}
-	cmd := exec.Command(zones.exe, "demo", "--keep", "--dir", zones.dir)
+	args := append([]string{"demo", "--keep", "--dir", zones.dir}, strings.Fields(os.Getenv("KVOL_E2E_DEMO"))...)
+	cmd := exec.Command(zones.exe, args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -25,8 +25,9 @@ type Options struct {
 	Keep     bool   // leave the zones running until ctx ends
 	BasePort int    // first of nine ports; free ones if 0
 	Exe      string // the kvol program
-	Out      io.Writer
-	Now      func() time.Time
+	Elsewhere
+	Out io.Writer
+	Now func() time.Time
 }
 
 // demo is one run.
@@ -105,7 +106,7 @@ func (d *demo) stopAll() {
 func (d *demo) startZones(ctx context.Context) error {
 	d.chapter(1, "Three zones, each a process of its own")
 	var err error
-	if d.t, err = prepare(d.o.Dir, d.o.BasePort); err != nil {
+	if d.t, err = prepare(d.o.Dir, d.o.BasePort, d.o.Elsewhere); err != nil {
 		return err
 	}
 	for _, z := range d.t.Zones {

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -67,6 +69,40 @@ type plan struct {
 	nbd          string
 	backends     []zone.BackendConfig
 	protections  []zone.ProtectionConfig
+	ceph         string // path of a ceph.conf; "" for an embedded store
+	database     string // URL; "" for SQLite
+}
+
+// Elsewhere is what zones have in other places than below the demo's directory, by
+// their names.
+type Elsewhere struct {
+	Ceph      map[string]string // paths of ceph.conf: volumes are images of the pool rbd, for client.admin
+	Databases map[string]string // URLs of empty PostgreSQL databases
+}
+
+// place notes what of it is of which zone.
+func (e Elsewhere) place(all []plan) error {
+	known := map[string]*plan{}
+	for i := range all {
+		known[all[i].name] = &all[i]
+	}
+	for _, names := range []iter.Seq[string]{maps.Keys(e.Ceph), maps.Keys(e.Databases)} {
+		for name := range names {
+			if known[name] == nil {
+				return fmt.Errorf("the demo has no zone %q; it has %s, %s and %s", name, all[0].name, all[1].name, all[2].name)
+			}
+		}
+	}
+	for name, p := range known {
+		p.database = e.Databases[name]
+		if conf := e.Ceph[name]; conf != "" {
+			var err error
+			if p.ceph, err = filepath.Abs(conf); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func backend(name, ip, cluster string) zone.BackendConfig {
@@ -98,8 +134,12 @@ func plans() []plan {
 // directories: certificates, configuration files, openrc files, clouds.yaml.
 // Addresses are free ports on loopback unless base is above 0, then base and
 // the eight after it.
-func prepare(dir string, base int) (*Topology, error) {
-	for _, p := range plans() {
+func prepare(dir string, base int, e Elsewhere) (*Topology, error) {
+	all := plans()
+	if err := e.place(all); err != nil {
+		return nil, err
+	}
+	for _, p := range all {
 		if _, err := os.Lstat(filepath.Join(dir, p.name)); !errors.Is(err, os.ErrNotExist) {
 			return nil, errors.Join(err, fmt.Errorf("%s holds a demo already: remove it, or name another directory", dir))
 		}
@@ -110,7 +150,6 @@ func prepare(dir string, base int) (*Topology, error) {
 		t.Users = append(t.Users, UserPlace{Name: u.name, ID: hexID(), Password: secret(), ProjectID: hexID(),
 			ProjectName: u.project, Role: u.role})
 	}
-	all := plans()
 	if err := addresses(all, base); err != nil {
 		return nil, err
 	}
@@ -174,6 +213,7 @@ func (t *Topology) writeZone(p plan, all []plan, ca *peer.CA) (ZonePlace, error)
 		Peer:    zone.PeerConfig{Listen: p.peer, Cert: "zone.crt", Key: "zone.key", CA: "ca.crt"},
 		Exports: zone.ExportConfig{NBD: p.nbd},
 		Stores:  []zone.StoreConfig{{Name: "main", Driver: "logstore", SegmentMiB: 64}}, Backends: p.backends,
+		Catalog: zone.CatalogConfig{URL: p.database},
 		VolumeTypes: []zone.TypeConfig{{ID: block.TypeID(p.typeID), Name: typeName,
 			ExtraSpecs: map[string]string{"volume_backend_name": p.backends[0].Name}}},
 		Protections: p.protections,
@@ -181,6 +221,9 @@ func (t *Topology) writeZone(p plan, all []plan, ca *peer.CA) (ZonePlace, error)
 		// others import.
 		Backup:  &zone.BackupConfig{Directory: filepath.Join("..", "backups")},
 		KvolAPI: zone.KvolAPIConfig{Users: []zone.KvolUser{{Name: t.KvolUser, Password: t.KvolPass}}},
+	}
+	if p.ceph != "" {
+		c.Stores = []zone.StoreConfig{{Name: "main", Driver: "rbd", RBD: zone.RBDConfig{Conf: p.ceph}}}
 	}
 	for _, other := range all {
 		if other.name != p.name {

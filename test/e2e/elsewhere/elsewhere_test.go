@@ -1,0 +1,30 @@
+// Package elsewhere runs the end-to-end tests with two of the three zones on Ceph, and
+// two catalogs in PostgreSQL.
+package elsewhere
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+
+	"kvol/test/ceph"
+	"kvol/test/postgres"
+)
+
+// TestElsewhere has mitaka1 on a cluster and PostgreSQL, kilo1 on another cluster, and
+// kilo2's catalog in PostgreSQL, so that each pair of zones is of two kinds.
+func TestElsewhere(t *testing.T) {
+	if os.Getenv("KVOL_E2E_ELSEWHERE") == "" {
+		t.Skip("make e2e-elsewhere sets KVOL_E2E_ELSEWHERE")
+	}
+	a, b := ceph.StartTwo(t)
+	db := postgres.Start(t)
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-timeout=40m", "kvol/test/e2e")
+	cmd.Env = append(os.Environ(), "KVOL_E2E_DEMO="+
+		"--ceph mitaka1="+a.Conf()+" --ceph kilo1="+b.Conf()+
+		" --database mitaka1="+db.Database(t)+" --database kilo2="+db.Database(t))
+	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+}
