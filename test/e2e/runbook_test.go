@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -113,10 +114,16 @@ var loopback = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
 
 // anotherCloud writes zones like those of the demo, on other ports and empty,
 // with a protection that leads back from kilo1 to mitaka1, and the environments
-// of their users.
+// of their users. KVOL_E2E_ANOTHER has what else to put in the place of what, where the
+// demo's zones keep something elsewhere.
 func anotherCloud(t *testing.T, dir string) {
 	t.Helper()
-	ports := map[string]string{}
+	ports, others := map[string]string{}, map[string]string{}
+	if text := os.Getenv("KVOL_E2E_ANOTHER"); text != "" {
+		if err := json.Unmarshal([]byte(text), &others); err != nil {
+			t.Fatal(err)
+		}
+	}
 	move := func(text []byte) []byte {
 		return loopback.ReplaceAllFunc(text, func(address []byte) []byte {
 			if ports[string(address)] == "" {
@@ -136,6 +143,9 @@ func anotherCloud(t *testing.T, dir string) {
 			}
 			if name == "kvol.yaml" {
 				text = bytes.ReplaceAll(move(text), []byte(zones.dir), []byte(dir))
+				for old, other := range others {
+					text = bytes.ReplaceAll(text, []byte(old), []byte(other))
+				}
 			}
 			if name == "kvol.yaml" && z.Name == "kilo1" {
 				text = bytes.Replace(text, []byte("\nprotections:\n"), []byte("\nprotections:\n- seq: 8\n  volume_type: "+

@@ -3,6 +3,7 @@
 package elsewhere
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"testing"
@@ -19,10 +20,20 @@ func TestElsewhere(t *testing.T) {
 	}
 	a, b := ceph.StartTwo(t)
 	db := postgres.Start(t)
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-timeout=40m", "kvol/test/e2e")
+	demo := [2]string{db.Database(t), db.Database(t)}
+	// The runbook's zones are others than the demo's, on the same servers.
+	another := map[string]string{demo[0]: db.Database(t), demo[1]: db.Database(t), "namespace: \"\"": "namespace: another"}
+	for _, k := range []*ceph.Cluster{a, b} {
+		k.Run(t, "rbd", "namespace", "create", "rbd/another")
+	}
+	text, err := json.Marshal(another)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-v", "-count=1", "-timeout=40m", "kvol/test/e2e")
 	cmd.Env = append(os.Environ(), "KVOL_E2E_DEMO="+
 		"--ceph mitaka1="+a.Conf()+" --ceph kilo1="+b.Conf()+
-		" --database mitaka1="+db.Database(t)+" --database kilo2="+db.Database(t))
+		" --database mitaka1="+demo[0]+" --database kilo2="+demo[1], "KVOL_E2E_ANOTHER="+string(text))
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
