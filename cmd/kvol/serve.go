@@ -102,7 +102,8 @@ in PostgreSQL (--database). What it leaves there is yours to remove.`,
 	}
 	c.Flags().StringToStringVar(&o.Ceph, "ceph", nil,
 		"zone=ceph.conf: the zone's volumes are images of this cluster's pool rbd; each zone needs a cluster of its own")
-	c.Flags().StringToStringVar(&o.Databases, "database", nil, "zone=URL: the zone's catalog is in this PostgreSQL database")
+	c.Flags().StringToStringVar(&o.Databases, "database", nil,
+		"zone=URL: the zone's catalog is in this PostgreSQL database")
 	c.Flags().BoolVar(&o.Keep, "keep", false, "leave the zones running until interrupted")
 	c.Flags().
 		StringVar(&o.Dir, "dir", "", "directory for configuration, data and logs (a temporary one, removed, if left out)")
