@@ -51,8 +51,8 @@ SOAK ?= 10m
 soak: setup ## zones as processes, killed, stopped and cut off at random for SOAK (10m) under load, each byte checked
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout 48h -v -run 'TestSoak$$' ./test/e2e
 
-e2e-elsewhere: setup ## the end-to-end tests with zones on two Ceph clusters and catalogs in PostgreSQL
-	KVOL_REQUIRE_TOOLS=1 KVOL_E2E_ELSEWHERE=1 $(GO) test -count=1 -timeout 45m -v ./test/e2e/elsewhere
+e2e-elsewhere: setup ## the end-to-end tests (those of RUN: all) with zones on two Ceph clusters and catalogs in PostgreSQL
+	KVOL_REQUIRE_TOOLS=1 KVOL_E2E_ELSEWHERE=1 KVOL_E2E_RUN='$(RUN)' $(GO) test -count=1 -timeout 45m -v ./test/e2e/elsewhere
 
 FOR ?= 30m
 soak-ceph: setup ## two zones as processes on two Ceph clusters: they, OSDs, monitors and the database killed and stopped, in an order from SEED (1), for FOR (30m)

@@ -192,11 +192,11 @@ func TestDeletedVolumeRefusesClients(t *testing.T) {
 // TestStoreCommands: the stores of a zone that runs are shown and checked
 // through it; their directory is refused with the zone's address.
 func TestStoreCommands(t *testing.T) {
-	z := zone(t, "kilo2")
+	z := zone(t, "mitaka1")
 	u := user(t, "admin")
 	env := []string{"OS_AUTH_URL=" + z.IdentityURL, "OS_USERNAME=" + u.Name, "OS_PASSWORD=" + u.Password,
 		"OS_PROJECT_ID=" + u.ProjectID, "OS_REGION_NAME=" + z.Region}
-	if out, err := exitErrorEnv(openrc(t, "kilo2"), zones.exe, "store", "status"); err == nil ||
+	if out, err := exitErrorEnv(openrc(t, "mitaka1"), zones.exe, "store", "status"); err == nil ||
 		!strings.Contains(out, "Only an administrator") {
 		t.Errorf("a tenant's store status: %v\n%s", err, out)
 	}
@@ -214,7 +214,7 @@ func TestStoreCommands(t *testing.T) {
 	}
 	dir := filepath.Join(z.DataDir, "main")
 	out, err := exitError(zones.exe, "store", "check", dir)
-	if err == nil || !strings.Contains(out, "zone kilo2") || !strings.Contains(out, z.URL) {
+	if err == nil || !strings.Contains(out, "zone mitaka1") || !strings.Contains(out, z.URL) {
 		t.Errorf("store check of a directory in use says %v\n%s", err, out)
 	}
 }

@@ -223,7 +223,7 @@ func (t *Topology) writeZone(p plan, all []plan, ca *peer.CA) (ZonePlace, error)
 		KvolAPI: zone.KvolAPIConfig{Users: []zone.KvolUser{{Name: t.KvolUser, Password: t.KvolPass}}},
 	}
 	if p.ceph != "" {
-		c.Stores = []zone.StoreConfig{{Name: "main", Driver: "rbd", RBD: zone.RBDConfig{Conf: p.ceph}}}
+		c.Stores = []zone.StoreConfig{{Name: "main", Driver: "rbd", RBD: zone.RBDConfig{Conf: p.ceph, Pool: "rbd"}}}
 	}
 	for _, other := range all {
 		if other.name != p.name {
