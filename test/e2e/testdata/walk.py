@@ -126,7 +126,8 @@ def walk(path, names):
                 wrong.append(("it", "failed"))
             if not wrong:
                 break
-            waits = all(c in ("until", "gone") for c, _ in wrong) or failed and any(c == "until" for c, _ in checks)
+            # What else is wanted need not hold before that for which it is waited.
+            waits = any(c in ("until", "gone") for c, _ in wrong) or failed and any(c == "until" for c, _ in checks)
             if not waits or time.monotonic() > deadline:
                 sys.exit("%s:%d: %s\n%s\nwrong: %s" % (path, number, command, out, wrong))
             time.sleep(0.1)
