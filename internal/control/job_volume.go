@@ -83,17 +83,15 @@ func (s *Service) deleteBytes(ctx context.Context, v block.Volume) error {
 	return s.removeBytes(ctx, store, v.ID)
 }
 
-// removeBytes removes a volume from a store, for a job. Whoever has it open keeps it
-// there, and the job waits; replication, which may read it for hours, is told to let go.
+// removeBytes removes a volume from a store. Whoever has it open keeps it there:
+// replication, which may read it for hours, is told to let go, and has when the job
+// tries again.
 func (s *Service) removeBytes(ctx context.Context, store driver.Driver, id block.VolumeID) error {
 	err := ignoring(block.NotFound, store.DeleteVolume(ctx, id))
-	if !block.Is(err, block.Conflict) {
-		return err
-	}
-	if s.cfg.OnRemove != nil {
+	if block.Is(err, block.Conflict) && s.cfg.OnRemove != nil {
 		s.cfg.OnRemove(id)
 	}
-	return job.Snooze(snoozeTime, err)
+	return err
 }
 
 // runExtend grows a volume's bytes, open or not.
