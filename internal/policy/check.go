@@ -123,11 +123,11 @@ func (c attributeIs) holds(q *question) bool {
 func (attributeIs) refers(func(string)) {}
 
 // credential is what oslo.context tells of a caller; what there is not is Python's
-// None. Each project is an admin's.
+// None, but a project that there is not is "", as in a Target. Each project is an admin's.
 func credential(c block.Caller, name string) (string, bool) {
 	switch name {
 	case "project_id", "tenant", "tenant_id":
-		return cmp.Or(string(c.Project), none), true
+		return string(c.Project), true
 	case "user_id", "user":
 		return string(c.User), true
 	case "user_name", "username":
