@@ -199,10 +199,10 @@ func (w *writer) view(ctx context.Context, fn func(*conn) error) error {
 	if w.closed {
 		return errClosed
 	}
+	w.settle() // before anything: who handed the turn on waits for it
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w.settle()
 	return fn(w.conn)
 }
 

@@ -172,6 +172,38 @@ func TestWhoGivesUpWaitingHoldsNobodyUp(t *testing.T) {
 	})
 }
 
+// justEnded is a context at the moment when it has ended and nobody was woken yet.
+type justEnded struct{ context.Context }
+
+func (justEnded) Done() <-chan struct{} { return nil }
+func (justEnded) Err() error            { return context.Canceled }
+
+// TestViewThatEndsAtItsTurn: it got the turn together with what others did, and commits
+// that whether it still wants to read or not.
+func TestViewThatEndsAtItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := open(t, "")
+		hold, begun := make(chan struct{}), make(chan struct{})
+		var all sync.WaitGroup
+		all.Go(func() {
+			if err := c.Update(t.Context(), func(tx *Tx) error { close(begun); <-hold; return set("a")(tx) }); err != nil {
+				t.Error(err)
+			}
+		})
+		<-begun
+		all.Go(func() {
+			err := c.writer.view(justEnded{t.Context()}, func(*conn) error { t.Error("it read"); return nil })
+			if !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+		synctest.Wait() // it waits for the turn
+		close(hold)
+		all.Wait()
+		wantSet(t, c, map[string]bool{"a": true})
+	})
+}
+
 // TestStatementsAreKept: a statement is read by SQLite once, however often it
 // runs; one that is in use is not used twice; and they are not kept for ever.
 func TestStatementsAreKept(t *testing.T) {

@@ -264,6 +264,12 @@ func (w *world) chance(p float64) bool {
 	return w.rnd.Float64() < p
 }
 
+func (w *world) faulty() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.faults
+}
+
 // start starts a zone's process, killing the one before.
 func (z *zone) start(dieAt int) {
 	if z.proc != nil {
@@ -349,19 +355,21 @@ func (z *zone) Replicate(_ context.Context, to block.Zone) (net.Conn, error) {
 	a, b := net.Pipe()
 	here, there := net.Conn(a), net.Conn(b)
 	if faults && z.w.chance(0.5) {
-		here = &badConn{Conn: a, at: int64(z.w.n(1 << (6 + z.w.n(13)))), how: z.w.n(5)}
+		here = &badConn{Conn: a, w: z.w, at: int64(z.w.n(1 << (6 + z.w.n(13)))), how: z.w.n(5)}
 	}
 	if faults && z.w.chance(0.3) {
-		there = &badConn{Conn: b, at: int64(z.w.n(1 << (6 + z.w.n(6)))), how: z.w.n(5)}
+		there = &badConn{Conn: b, w: z.w, at: int64(z.w.n(1 << (6 + z.w.n(6)))), how: z.w.n(5)}
 	}
 	p, r := peer.proc, peer.receiver
 	p.serve.Go(func() { _ = r.ServeConn(p.ctx, there, z.name) })
 	return here, nil
 }
 
-// badConn misbehaves once, at one byte of what is written to it.
+// badConn misbehaves once, at one byte of what is written to it, unless the world's
+// faults ended before.
 type badConn struct {
 	net.Conn
+	w   *world
 	at  int64
 	how int
 }
@@ -369,7 +377,7 @@ type badConn struct {
 func (c *badConn) Write(p []byte) (int, error) {
 	at := c.at
 	c.at -= int64(len(p))
-	if at < 0 || at >= int64(len(p)) {
+	if at < 0 || at >= int64(len(p)) || !c.w.faulty() {
 		return c.Conn.Write(p)
 	}
 	head, tail := p[:at], p[at:]
