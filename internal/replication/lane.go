@@ -318,7 +318,10 @@ func (s *Sender) finish(ctx context.Context, v *visit, began time.Time, err erro
 		t.again, t.due = false, now
 	}
 	if v.policy.Destination != "" {
-		t.zone, t.ends = v.policy.Destination, s.endsOf(v.volume.Backend, v.policy)
+		t.zone = v.policy.Destination
+		if v.volume.Backend != "" || v.gone { // else the catalog did not say where it is
+			t.ends = s.endsOf(v.volume.Backend, v.policy)
+		}
 	}
 	t.status.fill(v.link, t.zone)
 	t.status.UnreplicatedSince = v.dirtySince

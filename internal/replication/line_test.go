@@ -99,3 +99,33 @@ func TestHungStore(t *testing.T) {
 		})
 	}
 }
+
+// TestVisitThatCouldNotLoad does not know where its volume is. What was known before
+// stays so: the next visit takes a place of the same ends.
+func TestVisitThatCouldNotLoad(t *testing.T) {
+	w := newWorld(t, 1, openCatalogs(t, "a", "b"))
+	a := w.zones["a"]
+	w.protect("a", "b", "gold")
+	a.start(0)
+	id := a.volume("gold", 4)
+	if err := a.sender.scan(a.proc.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.catalog.Close(); err != nil {
+		t.Fatal(err)
+	}
+	k := trackKey{id, w.protections[0].Seq}
+	before := a.sender.tracks[k].ends
+	if before.store != "s" {
+		t.Fatalf("its ends are %v", before)
+	}
+	if a.sender.dispatch(a.proc.ctx); a.sender.tracks[k].index >= 0 {
+		t.Fatal("it was not visited")
+	}
+	a.sender.visits.Wait()
+	if after := a.sender.tracks[k]; after.ends != before || after.failures == 0 {
+		t.Errorf("its ends are %v after %d failures, %v before", after.ends, after.failures, before)
+	}
+	a.sender.stop()
+	a.proc.end()
+}

@@ -52,11 +52,6 @@ func (e *Export) WriteZeroes(off, length int64, hole bool) error {
 	return e.with(func(c *nbd.Conn) error { return c.WriteZeroes(off, length, hole) })
 }
 
-// Trim is nbd.Conn's.
-func (e *Export) Trim(off, length int64) error {
-	return e.with(func(c *nbd.Conn) error { return c.Trim(off, length) })
-}
-
 // BlockStatus is nbd.Conn's.
 func (e *Export) BlockStatus(off, length int64) (all []nbd.Extent, err error) {
 	err = e.with(func(c *nbd.Conn) (err error) { all, err = c.BlockStatus(off, length); return err })
