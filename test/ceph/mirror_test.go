@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,7 @@ func mirrored(t *testing.T, a, b *ceph.Cluster) {
 		if conf := map[block.Zone]string{"mitaka1": a.Conf(), "kilo1": b.Conf()}[cfg.Zone]; conf != "" {
 			cfg.Stores[0] = zone.StoreConfig{Name: "main", Driver: "rbd", RBD: zone.RBDConfig{Conf: conf}}
 		}
+		cfg.VolumeTypes[0].ExtraSpecs["replication_enabled"] = "<is> True"
 		for i, p := range cfg.Protections {
 			if cfg.Zone == "mitaka1" && p.Destination == "kilo1" {
 				cfg.Protections[i].Transport, cfg.Protections[i].Interval = string(block.TransportMirror), time.Second
@@ -99,6 +101,8 @@ func mirrored(t *testing.T, a, b *ceph.Cluster) {
 		l.BytesSent > blocks*zonetest.BlockSize/2 {
 		t.Fatalf("rbd-mirror did not carry it: %+v", l)
 	}
+	examine(t, c, j, "kilo1")
+	mirroredGroup(t, c)
 	old := *j
 	image := spec + "/kvol-" + old.Volume
 	mirrorKept(t, a, spec)
@@ -116,7 +120,7 @@ func mirrored(t *testing.T, a, b *ceph.Cluster) {
 	defer cancel()
 	err := client.Poll(ctx, 50*time.Millisecond, func() (bool, error) {
 		stale, err := s.Stale(ctx)
-		return len(stale) == 1 && stale[0].VolumeID == old.Volume, err
+		return slices.ContainsFunc(stale, func(v client.Stale) bool { return v.VolumeID == old.Volume }), err
 	})
 	if err != nil {
 		t.Fatalf("the old zone does not see that its volume lives on in kilo1: %v", err)

@@ -76,7 +76,7 @@ func TestDrillOfAGroupIsOfOneInstant(t *testing.T) {
 	told, goOn := filepath.Join(dir, "told"), filepath.Join(dir, "go on")
 	c := zonetest.NewWith(t, waiting(told, goOn))
 	all := protect(t, c, volumes)
-	group := grouped(t, c, all)
+	group := c.Grouped(t, source, all)
 	there := c.Session(to, zonetest.Alice)
 	var conns []*nbd.Conn
 	for _, j := range all {

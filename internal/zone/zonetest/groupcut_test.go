@@ -37,7 +37,7 @@ func TestGroupIsOneInstantUnderLoad(t *testing.T) {
 	const blocks, volumes = 64, 3
 	c := zonetest.NewWith(t, replicatedTypes)
 	all := protect(t, c, volumes)
-	group := grouped(t, c, all)
+	group := c.Grouped(t, source, all)
 	there := c.Session(to, zonetest.Alice)
 	var conns []*nbd.Conn
 	for _, j := range all {

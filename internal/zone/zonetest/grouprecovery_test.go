@@ -2,8 +2,6 @@ package zonetest_test
 
 import (
 	"bytes"
-	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,68 +11,6 @@ import (
 	"kvol/internal/zone"
 	"kvol/internal/zone/zonetest"
 )
-
-// stock asks as a stock client does, by /v3 in the newest microversion.
-func stock(t *testing.T, s *client.Session, method, path, body string, want int, out any) string {
-	t.Helper()
-	base, err := s.URL("volumev3")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := http.NewRequestWithContext(t.Context(), method, base+"/"+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("X-Auth-Token", s.Token)
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("OpenStack-API-Version", "volume 3.60")
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != want {
-		t.Fatalf("%s %s: %d %s, %v; want %d", method, path, answer.StatusCode, text, err, want)
-	}
-	if out != nil {
-		if err := json.Unmarshal(text, out); err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-	}
-	return string(text)
-}
-
-type made struct {
-	Type     struct{ ID string }                   `json:"group_type"`
-	Group    struct{ ID, Status string }           `json:"group"`
-	Snapshot struct{ ID, Status string }           `json:"group_snapshot"`
-	Targets  []struct{ Backend_id, Unused string } `json:"replication_targets"`
-}
-
-// grouped puts volumes of Alice's into a group that is to be replicated.
-func grouped(t *testing.T, c *zonetest.Cloud, all []*zonetest.Journey) string {
-	t.Helper()
-	admin, s := c.Session(source, zonetest.Admin), c.Session(source, zonetest.Alice)
-	var out made
-	stock(t, admin, "POST", "group_types", `{"group_type":{"name":"one instant"}}`, 202, &out)
-	stock(t, admin, "POST", "group_types/"+out.Type.ID+"/group_specs",
-		`{"group_specs":{"consistent_group_replication_enabled":"<is> True"}}`, 202, nil)
-	stock(t, s, "POST", "groups", `{"group":{"name":"g","group_type":"`+out.Type.ID+`","volume_types":["`+
-		zonetest.TypeID(source)+`"]}}`, 202, &out)
-	settled := func() {
-		if err := client.Poll(t.Context(), 5*time.Millisecond, func() (bool, error) {
-			stock(t, s, "GET", "groups/"+out.Group.ID, "", 200, &out)
-			return out.Group.Status == "available", nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	settled()
-	stock(t, s, "PUT", "groups/"+out.Group.ID, `{"group":{"add_volumes":"`+strings.Join(ids(all), ",")+`"}}`, 202, nil)
-	settled()
-	return out.Group.ID
-}
 
 func replicatedTypes(cfg *zone.Config) {
 	cfg.VolumeTypes[0].ExtraSpecs["replication_enabled"] = "<is> True"
@@ -87,7 +23,7 @@ func TestGroupIsRecoveredAsOfOneInstant(t *testing.T) {
 	t.Parallel()
 	c := zonetest.NewWith(t, replicatedTypes)
 	all := protect(t, c, 2)
-	group := grouped(t, c, all)
+	group := c.Grouped(t, source, all)
 	s, there := c.Session(source, zonetest.Alice), c.Session(to, zonetest.Alice)
 	req := client.Recovery{Scope: client.RecoveryScope{Group: group}, DryRun: true}
 	var f client.Forecast
@@ -108,8 +44,7 @@ func TestGroupIsRecoveredAsOfOneInstant(t *testing.T) {
 	if len(f.Groups) != 1 || f.Groups[0].Cut == nil || f.Groups[0].Volumes != 2 || f.Groups[0].Without != 0 {
 		t.Errorf("of idle volumes: %+v", f.Groups)
 	}
-	var out made
-	stock(t, s, "POST", "group_snapshots", `{"group_snapshot":{"group_id":"`+group+`"}}`, 202, &out)
+	zonetest.Stock(t, s, "POST", "group_snapshots", `{"group_snapshot":{"group_id":"`+group+`"}}`, 202, nil)
 	see(func() bool { return f.Possible })
 	if len(f.Groups) != 1 || f.Groups[0].Volumes != 2 || f.Groups[0].Without != 0 {
 		t.Errorf("after a group snapshot: %+v", f.Groups)
@@ -139,28 +74,31 @@ func TestGroupIsFailedOverByStockClients(t *testing.T) {
 	t.Parallel()
 	c := zonetest.NewWith(t, replicatedTypes)
 	all := protect(t, c, 2)
-	group := grouped(t, c, all)
+	group := c.Grouped(t, source, all)
 	s := c.Session(source, zonetest.Alice)
 	action := "groups/" + group + "/action"
-	var out made
-	if text := stock(t, s, "POST", action, `{"list_replication_targets":{}}`, 200, &out); len(out.Targets) != 2 ||
+	var out struct {
+		Targets []struct{ Backend_id, Unused string } `json:"replication_targets"`
+	}
+	if text := zonetest.Stock(t, s, "POST", action, `{"list_replication_targets":{}}`, 200, &out); len(out.Targets) != 2 ||
 		!bytes.Contains([]byte(text), []byte(`"backend_id":"kilo1"`)) {
 		t.Errorf("%s", text)
 	}
 	replicates := func(want string) {
 		t.Helper()
 		if err := client.Poll(t.Context(), 10*time.Millisecond, func() (bool, error) {
-			return strings.Contains(stock(t, s, "GET", "groups/"+group, "", 200, nil), `"replication_status":"`+want+`"`), nil
+			text := zonetest.Stock(t, s, "GET", "groups/"+group, "", 200, nil)
+			return strings.Contains(text, `"replication_status":"`+want+`"`), nil
 		}); err != nil {
 			t.Fatalf("the group is never %s: %v", want, err)
 		}
 	}
 	replicates("enabled")
-	stock(t, s, "POST", action, `{"enable_replication":{}}`, 202, nil)
-	stock(t, s, "POST", action, `{"failover_replication":{}}`, 400, nil) // there are two zones
-	stock(t, s, "POST", action, `{"failover_replication":{"secondary_backend_id":"paris"}}`, 400, nil)
+	zonetest.Stock(t, s, "POST", action, `{"enable_replication":{}}`, 202, nil)
+	zonetest.Stock(t, s, "POST", action, `{"failover_replication":{}}`, 400, nil) // there are two zones
+	zonetest.Stock(t, s, "POST", action, `{"failover_replication":{"secondary_backend_id":"paris"}}`, 400, nil)
 	c.Cut(source, to)
-	stock(t, s, "POST", action, `{"failover_replication":{"secondary_backend_id":"`+to+`"}}`, 503, nil)
+	zonetest.Stock(t, s, "POST", action, `{"failover_replication":{"secondary_backend_id":"`+to+`"}}`, 503, nil)
 	c.Mend(source, to)
 	var moves []client.Failover
 	if err := client.Poll(t.Context(), 50*time.Millisecond, func() (bool, error) {
@@ -209,12 +147,12 @@ func TestDisabledGroupIsNotReplicated(t *testing.T) {
 	t.Parallel()
 	c := zonetest.NewWith(t, replicatedTypes)
 	all := protect(t, c, 2)
-	group := grouped(t, c, all)
+	group := c.Grouped(t, source, all)
 	s := c.Session(source, zonetest.Alice)
 	action := "groups/" + group + "/action"
-	stock(t, s, "POST", action, `{"disable_replication":{}}`, 202, nil)
-	stock(t, s, "POST", action, `{"disable_replication":{}}`, 400, nil)
-	stock(t, s, "POST", action, `{"failover_replication":{"secondary_backend_id":"`+to+`"}}`, 400, nil)
+	zonetest.Stock(t, s, "POST", action, `{"disable_replication":{}}`, 202, nil)
+	zonetest.Stock(t, s, "POST", action, `{"disable_replication":{}}`, 400, nil)
+	zonetest.Stock(t, s, "POST", action, `{"failover_replication":{"secondary_backend_id":"`+to+`"}}`, 400, nil)
 	paused := func() (n int) {
 		links, err := s.Links(t.Context())
 		if err != nil {
@@ -239,17 +177,17 @@ func TestDisabledGroupIsNotReplicated(t *testing.T) {
 	if err != nil || replicas[0].Points[len(replicas[0].Points)-1].Root == all[0].Root() {
 		t.Errorf("a group that is not replicated has %+v, %v", replicas, err)
 	}
-	if text := stock(t, s, "GET", "groups/"+group, "", 200, nil); !strings.Contains(
+	if text := zonetest.Stock(t, s, "GET", "groups/"+group, "", 200, nil); !strings.Contains(
 		text,
 		`"replication_status":"disabled"`,
 	) {
 		t.Errorf("%s", text)
 	}
-	stock(t, s, "POST", action, `{"enable_replication":{}}`, 202, nil)
+	zonetest.Stock(t, s, "POST", action, `{"enable_replication":{}}`, 202, nil)
 	for _, j := range all {
 		j.AwaitReplica(to)
 	}
-	if text := stock(t, s, "GET", "groups/"+group, "", 200, nil); !strings.Contains(
+	if text := zonetest.Stock(t, s, "GET", "groups/"+group, "", 200, nil); !strings.Contains(
 		text,
 		`"replication_status":"enabled"`,
 	) {
