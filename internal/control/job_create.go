@@ -160,7 +160,7 @@ func (s *Service) fill(ctx context.Context, t *job.Task, v block.Volume, backend
 }
 
 func (s *Service) copyIn(ctx context.Context, t *job.Task, v block.Volume, from driver.Reader) (err error) {
-	to, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
+	to, giveBack, err := s.fillable(ctx, v)
 	if err != nil {
 		return err
 	}
@@ -248,7 +248,7 @@ func (s *Service) download(ctx context.Context, c block.Caller, img Image, use f
 // overwrite lets fn write to a new volume and flushes it. The volume reads as
 // zeros, or in part as what an attempt before wrote, which was the same.
 func (s *Service) overwrite(ctx context.Context, v block.Volume, fn func(driver.Device) error) (err error) {
-	to, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
+	to, giveBack, err := s.fillable(ctx, v)
 	if err != nil {
 		return err
 	}

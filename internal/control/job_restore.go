@@ -85,9 +85,9 @@ func (s *Service) restore(ctx context.Context, t *job.Task, v block.Volume, args
 	if err != nil {
 		return err
 	}
-	to, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
+	to, giveBack, err := s.fillable(ctx, v)
 	if err != nil {
-		return atBackend(err)
+		return err
 	}
 	defer closing(&err, giveBack)
 	m, err := s.cfg.Backups.Restore(ctx, backup.Order{Location: backup.Location(b.Location), Backup: b.ID, Root: &root,

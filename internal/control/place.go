@@ -7,6 +7,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/driver"
 	"kvol/internal/job"
 	"kvol/internal/placement"
 )
@@ -261,6 +262,28 @@ func atBackend(err error) error {
 		return nil
 	}
 	return errBackend{err}
+}
+
+// filled is the device of a volume that is being made. What goes wrong with it is its
+// backend's fault, not that of whom its bytes come from.
+type filled struct{ driver.Device }
+
+func (f filled) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.Device.WriteAt(p, off)
+	return n, atBackend(err)
+}
+
+func (f filled) Zero(off, length int64) error { return atBackend(f.Device.Zero(off, length)) }
+
+func (f filled) Flush() error { return atBackend(f.Device.Flush()) }
+
+// fillable lends the device of a volume that is being made, as devices.borrow does.
+func (s *Service) fillable(ctx context.Context, v block.Volume) (driver.Device, func() error, error) {
+	to, giveBack, err := s.devices.borrow(ctx, v.Backend, v.ID)
+	if err != nil {
+		return nil, nil, atBackend(err)
+	}
+	return filled{to}, giveBack, nil
 }
 
 // elsewhere finds another backend for a new volume where its own failed, as

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -254,6 +255,46 @@ func TestAnotherAfterWreck(t *testing.T) {
 		t.Errorf("left: %v, %v", info, err)
 	}
 	z.settled()
+}
+
+// TestAnotherWhileItIsFilled: a backend that takes a volume and not its bytes has failed
+// too; a source that can't be read has not.
+func TestAnotherWhileItIsFilled(t *testing.T) {
+	for _, tt := range []struct {
+		op      drivertest.Op
+		another bool
+	}{{drivertest.OpWrite, true}, {drivertest.OpFlush, true}, {drivertest.OpReadSnapshot, false}} {
+		t.Run(string(tt.op), func(t *testing.T) {
+			z := racks(t, nil)
+			a := z.put(1, "any rack", nil)
+			z.work(z.ctx)
+			z.write(a, []byte("abc"), 0)
+			v := z.put(1, "any rack", func(r *control.NewVolume) {
+				r.SourceVolumeID, r.Hints = &a.ID, control.Hints{Different: []block.VolumeID{a.ID}}
+			})
+			at := map[bool]string{true: v.Backend, false: a.Backend}[tt.another]
+			var failed atomic.Bool
+			z.racks[at].SetRule(func(c drivertest.Call) error {
+				if c.Op == tt.op && !c.After && !failed.Swap(true) {
+					return errors.New("odd")
+				}
+				return nil
+			})
+			z.work(z.ctx)
+			got := z.volume(v.ID)
+			if got.Status != block.VolumeAvailable || (got.Backend != v.Backend) != tt.another || !failed.Load() {
+				t.Fatalf("the volume is %s on %s, first it was on %s", got.Status, got.Backend, v.Backend)
+			}
+			if tt.another {
+				for info, err := range z.racks[v.Backend].Volumes(z.ctx) {
+					t.Errorf("left: %v, %v", info, err)
+				}
+			}
+			if is := z.content(got, 3); is != "abc" {
+				t.Errorf("it holds %q", is)
+			}
+		})
+	}
 }
 
 // TestPlaceNear: clones lie where their source does, as long as it has room and

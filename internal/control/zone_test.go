@@ -260,6 +260,9 @@ func (z *zone) reset(id block.VolumeID, to block.VolumeStatus) {
 }
 
 func (z *zone) store(backend string) driver.Driver {
+	if d := z.racks[backend]; d != nil {
+		return d
+	}
 	if backend == "slow" {
 		return z.slow
 	}

@@ -70,8 +70,9 @@ type Runner struct {
 	kinds []string
 	freed chan struct{} // gets a token when a worker is free again
 
-	mu      sync.Mutex // guards running
+	mu      sync.Mutex // guards running and again
 	running map[block.JobID]block.Job
+	again   map[block.JobID]block.Job // newer claims of those that run
 }
 
 // New makes a Runner. Nothing runs before Run.
@@ -96,7 +97,7 @@ func New(c Config) *Runner {
 	}
 	return &Runner{
 		Config: c, kinds: slices.Sorted(maps.Keys(c.Handlers)),
-		freed: make(chan struct{}, 1), running: map[block.JobID]block.Job{},
+		freed: make(chan struct{}, 1), running: map[block.JobID]block.Job{}, again: map[block.JobID]block.Job{},
 	}
 }
 
@@ -123,13 +124,9 @@ func (r *Runner) Run(ctx context.Context) error {
 			r.Log.Warn("jobs can't be claimed", "err", err)
 		}
 		for _, j := range claimed {
-			if !r.begin(j) {
-				continue // we stalled past the end of our own lease, and hold it anew
+			if r.begin(j) {
+				workers.Go(func() { r.work(ctx, j) })
 			}
-			workers.Go(func() {
-				defer r.end(j.ID)
-				r.attempt(ctx, j)
-			})
 		}
 		if wait > 0 {
 			r.rest(ctx, wait)
@@ -210,25 +207,54 @@ func (r *Runner) full(used map[block.Needs]int) (full []block.Needs) {
 	return full
 }
 
-// begin notes that a job runs here; false if it does already.
+// begin notes that a job runs here. It is false if it does already: then the attempt that
+// is on its way out (it wrote how it ended, or its lease is over) is followed by the one
+// that j was claimed for.
 func (r *Runner) begin(j block.Job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, runs := r.running[j.ID]; runs {
+		r.again[j.ID] = j
 		return false
 	}
 	r.running[j.ID] = j
 	return true
 }
 
-func (r *Runner) end(id block.JobID) {
-	r.mu.Lock()
-	delete(r.running, id)
-	r.mu.Unlock()
+// work makes an attempt at a job, and those for which it is claimed meanwhile, if that
+// was not too long ago.
+func (r *Runner) work(ctx context.Context, j block.Job) {
+	r.attempt(ctx, j)
+	for next, more := r.end(j.ID); more; next, more = r.end(j.ID) {
+		if err := r.renew(ctx, next); err == nil {
+			r.attempt(ctx, next)
+		} else if ctx.Err() == nil {
+			r.Log.Debug("a job is not held any more", "job", j.ID, "kind", j.Kind, "err", err)
+		}
+	}
 	select {
 	case r.freed <- struct{}{}:
 	default: // a token is waiting already
 	}
+}
+
+// end notes that an attempt at a job ended, unless there is another one to make.
+func (r *Runner) end(id block.JobID) (next block.Job, more bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if next, more = r.again[id]; more {
+		delete(r.again, id)
+		r.running[id] = next
+	} else {
+		delete(r.running, id)
+	}
+	return next, more
+}
+
+// renew makes sure that a job is still held by the claim that it comes of.
+func (r *Runner) renew(ctx context.Context, j block.Job) error {
+	ctx = catalog.Holding(ctx, catalog.Hold{Job: j.ID, Holder: r.Owner, Token: j.Token})
+	return r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.RenewJob(j.ID, r.Owner, r.Lease) })
 }
 
 // forget removes jobs that ended long ago, now and then, until ctx ends.

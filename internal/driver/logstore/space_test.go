@@ -221,6 +221,8 @@ func TestWritersWaitForCompaction(t *testing.T) {
 	s, _ := smallStore(t, 16, Options{})
 	d := openVolume(t, s, "v", 8)
 	defer d.Close()
+	s.reclaiming.Lock() // so that no round ends that is not this one
+	defer s.reclaiming.Unlock()
 	s.pace.begin(0)
 	before := s.pace.waits.Load()
 	_, err := d.WriteAt(make([]byte, blockSize), 0)

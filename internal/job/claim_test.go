@@ -1,0 +1,66 @@
+package job
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+)
+
+// TestClaimedWhileItEnds has a job that is to go on at once claimed again before the
+// attempt at it is over: it goes on, and not when the lease of that claim ends.
+func TestClaimedWhileItEnds(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		runs := 0
+		c := b.config(map[string]Handler{"k": play{run: func(context.Context, *Task) error {
+			if runs++; runs < 5 {
+				return Snooze(0, nil)
+			}
+			return nil
+		}}})
+		c.Observe = func(Attempt) { synctest.Wait() } // until the runner has looked for jobs
+		defer b.start(c)()
+		began := time.Now()
+		id := b.enqueue(block.Job{Kind: "k"})
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if j := b.job(id); j.State != block.JobDone || runs != 5 {
+			b.Errorf("after %s and %d runs: %+v", time.Since(began), runs, j)
+		}
+	})
+}
+
+// TestStolenWhileItEnds: a claim of which the attempt before could not get out of the way
+// in time is not followed where somebody else has the job by then.
+func TestStolenWhileItEnds(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		runs := 0
+		c := b.config(map[string]Handler{"k": play{run: func(context.Context, *Task) error {
+			runs++
+			return Snooze(0, nil)
+		}}})
+		c.Observe = func(Attempt) {
+			synctest.Wait() // until it is claimed again
+			b.update(func(tx *catalog.Tx) error {
+				if err := tx.ReclaimJobs("me"); err != nil {
+					return err
+				}
+				_, ok, err := tx.ClaimJob("thief", time.Hour, []string{"k"})
+				if !ok {
+					b.Error("not claimed")
+				}
+				return err
+			})
+		}
+		defer b.start(c)()
+		b.enqueue(block.Job{Kind: "k"})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if runs != 1 {
+			b.Errorf("it ran %d times", runs)
+		}
+	})
+}
