@@ -34,9 +34,11 @@ Run a zone:      kvol serve --config zone.yaml
 See it work:     kvol demo
 Use a zone:      kvol volume list      (after: source openrc-<zone>)
 
-The client commands log in as OpenStack's do, from the environment: OS_AUTH_URL,
-OS_USERNAME, OS_PASSWORD, OS_PROJECT_NAME or OS_PROJECT_ID, OS_REGION_NAME. The
-kvol API behind "kvol dr" also wants KVOL_URL, KVOL_USER and KVOL_PASSWORD.`,
+The client commands log in as OpenStack's do: to the cloud OS_CLOUD of clouds.yaml,
+or as the environment says: OS_AUTH_URL, OS_USERNAME, OS_PASSWORD (or OS_TOKEN, or
+OS_APPLICATION_CREDENTIAL_ID and _SECRET), OS_PROJECT_NAME or OS_PROJECT_ID (or
+OS_SYSTEM_SCOPE=all), OS_REGION_NAME. The kvol API behind "kvol dr" also wants
+KVOL_URL, KVOL_USER and KVOL_PASSWORD.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -1,11 +1,15 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
 )
 
 // Auth says who logs in, and where. Project is an id or a name.
@@ -24,7 +28,7 @@ type Session struct {
 	http      *http.Client
 	Token     string
 	Expires   time.Time
-	ProjectID string
+	ProjectID string // "" for a token of a domain or of the system
 	UserID    string
 	Roles     []string
 	Catalog   []Service
@@ -49,42 +53,46 @@ type named struct {
 
 // Login gets a token scoped to a project from POST /v3/auth/tokens.
 func Login(ctx context.Context, a Auth) (*Session, error) {
-	if a.HTTP == nil {
-		a.HTTP = &http.Client{Timeout: time.Minute}
+	if a.User == "" || a.Project == "" {
+		return nil, errIncomplete
 	}
-	if a.Domain == "" {
-		a.Domain = "Default"
-	}
-	request, err := loginRequest(a)
-	if err != nil {
-		return nil, err
-	}
-	return request.login(ctx, a)
-}
-
-func loginRequest(a Auth) (exchange, error) {
-	if a.URL == "" || a.User == "" || a.Project == "" {
-		return exchange{}, fmt.Errorf(
-			"an identity URL, a user and a project are needed (OS_AUTH_URL, OS_USERNAME, OS_PROJECT_NAME)",
-		)
-	}
-	domain := map[string]any{"name": a.Domain}
-	project := map[string]any{"name": a.Project, "domain": domain}
+	domain := cmp.Or(a.Domain, "Default")
+	scope := &gophercloud.AuthScope{ProjectName: a.Project, DomainName: domain}
 	if isHexID(a.Project) {
-		project = map[string]any{"id": a.Project}
+		scope = &gophercloud.AuthScope{ProjectID: a.Project}
 	}
-	in := map[string]any{"auth": map[string]any{
-		"identity": map[string]any{
-			"methods":  []string{"password"},
-			"password": map[string]any{"user": map[string]any{"name": a.User, "domain": domain, "password": a.Password}},
-		},
-		"scope": map[string]any{"project": project},
-	}}
-	base := strings.TrimSuffix(strings.TrimSuffix(a.URL, "/"), "/v3")
-	return exchange{http: a.HTTP, method: http.MethodPost, url: base + "/v3/auth/tokens", in: in}, nil
+	return LoginAs(ctx, gophercloud.AuthOptions{IdentityEndpoint: a.URL, Username: a.User, Password: a.Password,
+		DomainName: domain, Scope: scope}, a.Region, a.HTTP)
 }
 
-func (x exchange) login(ctx context.Context, a Auth) (*Session, error) {
+// errIncomplete says what is needed at least.
+var errIncomplete = errors.New(
+	"an identity URL, a user and a project are needed (OS_AUTH_URL, OS_USERNAME, OS_PROJECT_NAME)")
+
+// LoginAs gets a token for whatever Keystone takes: a password, an application credential
+// or another token, and the scope of a project, a domain or the system. region is the only
+// one if empty; h may be nil.
+func LoginAs(ctx context.Context, o gophercloud.AuthOptions, region string, h *http.Client) (*Session, error) {
+	if o.IdentityEndpoint == "" {
+		return nil, errIncomplete
+	}
+	if h == nil {
+		h = &http.Client{Timeout: time.Minute}
+	}
+	scope, err := o.ToTokenV3ScopeMap()
+	if err != nil {
+		return nil, fmt.Errorf("log in: %w", err)
+	}
+	in, err := o.ToTokenV3CreateMap(scope)
+	if err != nil {
+		return nil, fmt.Errorf("log in: %w", err)
+	}
+	base := strings.TrimSuffix(strings.TrimSuffix(o.IdentityEndpoint, "/"), "/v3")
+	x := exchange{http: h, method: http.MethodPost, url: base + "/v3/auth/tokens", in: in}
+	return x.login(ctx, region)
+}
+
+func (x exchange) login(ctx context.Context, region string) (*Session, error) {
 	var answer struct {
 		Token struct {
 			Expires time.Time `json:"expires_at"`
@@ -99,7 +107,7 @@ func (x exchange) login(ctx context.Context, a Auth) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log in at %s: %w", x.url, err)
 	}
-	s := &Session{http: a.HTTP, Token: header.Get("X-Subject-Token"), Expires: answer.Token.Expires, region: a.Region,
+	s := &Session{http: x.http, Token: header.Get("X-Subject-Token"), Expires: answer.Token.Expires, region: region,
 		ProjectID: answer.Token.Project.ID, UserID: answer.Token.User.ID, Catalog: answer.Token.Catalog}
 	for _, r := range answer.Token.Roles {
 		s.Roles = append(s.Roles, r.Name)
