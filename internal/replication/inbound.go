@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kvol/internal/block"
@@ -28,9 +29,11 @@ type inbound struct {
 	gone       bool
 	protection block.Protection
 	release    func() // gives the claim back
+	held       *atomic.Bool
 
 	// From Begin to the end of the step.
 	step     *block.Step
+	again    bool // the step was begun before, by this source or another one
 	replica  block.Replica
 	driver   driver.Driver
 	device   driver.Device
@@ -41,7 +44,8 @@ type inbound struct {
 	offset   int64 // end of what was written
 	unmarked int64 // bytes that were written since the last mark
 
-	closing sync.WaitGroup // what the last step left open
+	closing *sync.WaitGroup // what the last step left open; nil for nothing
+	parted  sync.WaitGroup  // what is closed of volumes that the source has left
 }
 
 // Offer implements Target.
@@ -54,11 +58,17 @@ func (i *inbound) Offer(ctx context.Context, o Offer) (Have, error) {
 		return Have{}, err
 	}
 	k := linkKey{p.SourceZone, o.Volume, o.Protection}
-	release, err := i.receiver.claim(ctx, k, i.cancel)
+	held := &atomic.Bool{}
+	held.Store(true)
+	release, err := i.receiver.claim(ctx, k, func() {
+		if held.Load() {
+			i.cancel()
+		}
+	})
 	if err != nil {
 		return Have{}, err
 	}
-	i.key, i.epoch, i.protection, i.release = k, o.Epoch, p, release
+	i.key, i.epoch, i.protection, i.release, i.held = k, o.Epoch, p, release, held
 	i.holders, i.gone = o.Holders, o.Gone
 	have := Have{Box: i.receiver.cfg.Box}
 	if o.Origin != nil {
@@ -137,6 +147,7 @@ func (i *inbound) Begin(ctx context.Context, s block.Step) (int64, error) {
 	var rep block.Replica
 	var progress catalog.Progress
 	err := i.catalog().Update(ctx, func(tx *catalog.Tx) (err error) {
+		i.again = false
 		rep, progress, err = i.begin(tx, s)
 		return err
 	})
@@ -212,6 +223,7 @@ func (i *inbound) begin(tx *catalog.Tx, s block.Step) (rep block.Replica, p cata
 	}
 	switch {
 	case rep.Pending != nil && sameStep(*rep.Pending, s):
+		i.again = true
 		if p, err = tx.StepProgress(rep.ID); err != nil {
 			return rep, p, err
 		}
@@ -385,7 +397,7 @@ func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 			return p, err
 		}
 	}
-	err := i.driver.CreateSnapshot(ctx, i.at(p))
+	err := i.name(ctx, p)
 	if err == nil {
 		err = i.catalog().Update(ctx, func(tx *catalog.Tx) error { return i.commit(tx, s, p, c.Entry) })
 	}
@@ -399,22 +411,16 @@ func (i *inbound) Commit(ctx context.Context, c Commit) (block.Point, error) {
 	return p, nil
 }
 
-// tidyUp closes what a step that is committed left open, and lets older points go. Where
-// the store is far away that goes on after the answer; endStep waits for it.
-func (i *inbound) tidyUp(ctx context.Context) {
-	replica, keep := i.replica.ID, i.protection.Retention
-	if i.crew == nil {
-		i.receiver.thin(ctx, replica, keep)
-		return
-	}
-	device, base := i.device, i.crew.base
-	i.closing.Go(func() {
-		if err := errors.Join(base.close(), device.Close()); err != nil {
-			i.receiver.cfg.Log.Warn("a replica could not be closed", "replica", replica, "err", err)
+// name has the driver name what was written. One that has the name already may be of an
+// earlier attempt, and of before all was there: a store that did not answer in time may
+// have named it when it did.
+func (i *inbound) name(ctx context.Context, p block.Point) error {
+	if i.again {
+		if err := deleteSnapshots(ctx, i.driver, i.replica.ID, []block.PointID{p.ID}); err != nil {
+			return err
 		}
-		i.receiver.thin(ctx, replica, keep) // the base, which was open, may be among them
-	})
-	i.step, i.device, i.crew = nil, nil, nil
+	}
+	return i.driver.CreateSnapshot(ctx, i.at(p))
 }
 
 // commit makes the point visible, unless somebody was promoted meanwhile.
@@ -434,34 +440,6 @@ func (i *inbound) commit(tx *catalog.Tx, s block.Step, p block.Point, entry bloc
 	}
 	rep.Newest, rep.Current, rep.Entry, rep.Pending = p, p.At, entry, nil
 	return tx.UpdateReplica(rep)
-}
-
-// Close implements Target.
-func (i *inbound) Close() error {
-	err := i.endStep()
-	if i.release != nil {
-		i.release()
-		i.release = nil
-	}
-	return err
-}
-
-// endStep closes what Begin opened. The step stays pending.
-func (i *inbound) endStep() error {
-	i.closing.Wait()
-	var errs []error
-	if i.crew != nil {
-		i.crew.work.Wait()
-		errs = append(errs, i.crew.base.close())
-	}
-	if i.device != nil {
-		errs = append(errs, i.device.Close())
-	}
-	if i.base != nil {
-		errs = append(errs, i.base.Close())
-	}
-	i.step, i.device, i.base, i.crew = nil, nil, nil, nil
-	return errors.Join(errs...)
 }
 
 // note writes down how far the step got.

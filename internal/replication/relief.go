@@ -9,6 +9,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/driver"
 )
 
 // The room that is kept free for hosts: where a store has less than a twentieth
@@ -25,32 +26,66 @@ const (
 // store ran out of room.
 func (s *Sender) GivenUp() int64 { return s.givenUp.Load() }
 
+// runRelief looks after the room of each store, of each by itself, until ctx ends: one
+// that hangs keeps no other one waiting.
+func (s *Sender) runRelief(ctx context.Context) {
+	seen := map[string]bool{}
+	for _, b := range s.cfg.Backends.Backends() {
+		if !seen[b.Store] {
+			seen[b.Store] = true
+			s.visits.Go(func() { s.relief(ctx, b.Name) })
+		}
+	}
+}
+
+// relief is the loop of one store, which a backend lies on.
+func (s *Sender) relief(ctx context.Context, backend string) {
+	tick := time.NewTicker(s.cfg.RelieveEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		if err := s.relieve(ctx, backend); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Error("making room in a store failed", "backend", backend, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
 // relieve looks whether a store runs out of room, and gives up what is kept
 // there for the target that is the furthest behind. Hosts come first: a target
 // that is dead for long must not fill the store.
-func (s *Sender) relieve(ctx context.Context) error {
-	now := s.cfg.Now()
-	s.mu.Lock()
-	due := !now.Before(s.nextRelief)
-	if due {
-		s.nextRelief = now.Add(s.cfg.RelieveEvery)
+func (s *Sender) relieve(ctx context.Context, backend string) error {
+	room, err := s.room(ctx, backend)
+	if err != nil || room.Total <= 0 || room.Free >= room.Total/reserveShare {
+		return nil // who can't tell its room is seen to by others
 	}
-	s.mu.Unlock()
-	if !due {
-		return nil
+	err = s.giveUp(ctx, backend, room.Free)
+	s.nudge()
+	return err
+}
+
+// room asks a store for its room, for as long as ctx lives, whether it heeds that or not: a
+// file system that hangs does not.
+func (s *Sender) room(ctx context.Context, backend string) (driver.Capacity, error) {
+	type answer struct {
+		room driver.Capacity
+		err  error
 	}
-	for _, b := range s.cfg.Backends.Backends() {
+	answered := make(chan answer, 1)
+	go func() {
 		ask, cancel := context.WithTimeout(ctx, relieveWait)
-		room, err := s.cfg.Backends.Capacity(ask, b.Name)
-		cancel()
-		if err != nil || room.Total <= 0 || room.Free >= room.Total/reserveShare {
-			continue // who can't tell its room is seen to by others
-		}
-		if err := s.giveUp(ctx, b.Name, room.Free); err != nil {
-			return err
-		}
+		defer cancel()
+		room, err := s.cfg.Backends.Capacity(ask, backend)
+		answered <- answer{room, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.room, a.err
+	case <-ctx.Done():
+		return driver.Capacity{}, ctx.Err()
 	}
-	return nil
 }
 
 // giveUp lets go of what is kept for one link of a backend's volumes.
@@ -65,6 +100,9 @@ func (s *Sender) giveUp(ctx context.Context, backend string, free int64) error {
 		t.blank, t.cut, t.instant = v.link.Confirmed.ID == "", v.link.Target != nil, instantOf(v.link)
 		t.quiet = quiet{}
 		t.status.fill(v.link, t.zone)
+		if t.again { // somebody kicked meanwhile
+			t.again, t.due = false, s.cfg.Now()
+		}
 		s.pushLocked(t)
 		s.mu.Unlock()
 		if given || err != nil {

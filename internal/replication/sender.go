@@ -37,14 +37,13 @@ type Sender struct {
 	recall  *recall
 	givenUp atomic.Int64 // points that targets needed
 
-	mu         sync.Mutex // guards all below, and every track and lane
-	loaded     bool       // the links that were there at the start are known
-	nextScan   time.Time
-	nextRelief time.Time
-	tracks     map[trackKey]*track
-	lanes      map[block.Zone]*lane
-	groups     map[groupKey]map[*track]bool
-	turn       uint64 // rises with each push, for fair order among equals
+	mu       sync.Mutex // guards all below, and every track and lane
+	loaded   bool       // the links that were there at the start are known
+	nextScan time.Time
+	tracks   map[trackKey]*track
+	lanes    map[block.Zone]*lane
+	groups   map[groupKey]map[*track]bool
+	turn     uint64 // rises with each push, for fair order among equals
 }
 
 // NewSender makes a Sender; Run starts it.
@@ -82,12 +81,10 @@ func NewSender(cfg SenderConfig) *Sender {
 func (s *Sender) Run(ctx context.Context) error {
 	defer s.stop()
 	s.runRelays(ctx)
+	s.runRelief(ctx)
 	for {
 		if err := s.scan(ctx); err != nil && ctx.Err() == nil {
 			s.cfg.Log.Error("looking for volumes to replicate failed", "err", err)
-		}
-		if err := s.relieve(ctx); err != nil && ctx.Err() == nil {
-			s.cfg.Log.Error("making room in a store failed", "err", err)
 		}
 		timer := time.NewTimer(s.dispatch(ctx))
 		select {

@@ -43,6 +43,7 @@ func (r *Receiver) ServeConn(ctx context.Context, conn net.Conn, from block.Zone
 	left, leave := context.WithCancel(ctx)
 	defer leave()
 	in := &inbound{receiver: r, from: from, left: left.Done(), cancel: func() { leave(); _ = conn.Close() }}
+	defer in.parted.Wait()
 	p := server{stream: s, target: in, dec: dec, scratch: make([]byte, 0, maxRun)}
 	err = p.serve(ctx)
 	if in.key != (linkKey{}) && err != nil && ctx.Err() == nil {
@@ -54,7 +55,7 @@ func (r *Receiver) ServeConn(ctx context.Context, conn net.Conn, from block.Zone
 // server reads requests from a stream and has a Target answer them.
 type server struct {
 	stream  *stream
-	target  Target
+	target  *inbound
 	dec     *zstd.Decoder
 	scratch []byte
 }
@@ -130,7 +131,7 @@ func (p *server) answer(ctx context.Context, kind frameKind, payload []byte) err
 	case frameGone:
 		return p.reply(p.target.Gone(ctx), frameDone, nil)
 	case frameEnd:
-		return p.target.Close()
+		return p.target.leave()
 	default:
 		return unexpected(kind)
 	}

@@ -51,7 +51,7 @@ func (i *inbound) Heartbeat(ctx context.Context, h Heartbeat) error {
 	if err != nil {
 		return err
 	}
-	i.closing.Wait() // the last step's base may be among them
+	i.settled() // the last step's base may be among them
 	return deleteSnapshots(ctx, d, rep.ID, dropped)
 }
 

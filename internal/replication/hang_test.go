@@ -1,0 +1,140 @@
+package replication
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kvol/internal/block"
+	"kvol/internal/catalog"
+	"kvol/internal/driver"
+	"kvol/internal/driver/mem"
+)
+
+// hungRoom does not tell its room before it is let go, whatever its context, as the file
+// system of a server that is away.
+type hungRoom struct {
+	driver.Driver
+	free chan struct{}
+}
+
+func (h hungRoom) Capacity(ctx context.Context) (driver.Capacity, error) {
+	<-h.free
+	return h.Driver.Capacity(ctx)
+}
+
+func (s *Sender) statusOf(id block.VolumeID) LinkStatus {
+	all := s.Status()
+	if i := slices.IndexFunc(all, func(l LinkStatus) bool { return l.Volume == id }); i >= 0 {
+		return all[i]
+	}
+	return LinkStatus{}
+}
+
+// TestRoomOfAHungStore: while one store hangs, the volumes of another one are replicated,
+// and the Sender ends when it is to.
+func TestRoomOfAHungStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, openCatalogs(t, "a", "b"))
+		a, b := w.zones["a"], w.zones["b"]
+		h := hungRoom{mem.New(mem.Options{}), make(chan struct{})}
+		a.second = h
+		w.protect("a", "b", "gold")
+		b.start(0)
+		a.start(0)
+		id := a.volume("gold", 4)
+		a.write(id, 0, []byte("hello"))
+		ctx, stop := context.WithCancel(a.proc.ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- a.sender.Run(ctx) }()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if l := a.sender.statusOf(id); l.State != catalog.LinkCurrent {
+			t.Errorf("a volume of a store that answers is %+v", l)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		close(h.free)
+		a.proc.end()
+		b.proc.end()
+	})
+}
+
+// keepsOn is far away, and deletes snapshots when it is let go.
+type keepsOn struct {
+	driver.Driver
+	asked chan struct{} // gets one for each deletion
+	free  chan struct{}
+}
+
+func (keepsOn) Depth() int { return 4 }
+
+func (k keepsOn) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
+	k.asked <- struct{}{}
+	<-k.free
+	return k.Driver.DeleteSnapshot(ctx, ref)
+}
+
+// TestConnectionIsFreeWhileTheReplicaIsClosed: the store of a replica hangs after the
+// commit. The connection that it came by serves a volume of another store meanwhile, and
+// the replica's next step waits.
+func TestConnectionIsFreeWhileTheReplicaIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, openCatalogs(t, "a", "b"))
+		a, b := w.zones["a"], w.zones["b"]
+		k := keepsOn{mem.New(mem.Options{}), make(chan struct{}, 100), make(chan struct{})}
+		b.second = k
+		w.protect("a", "b", "gold")
+		w.protect("a", "b", "silver")
+		w.protections[1].Backup.Name = "second"
+		w.protections[1].Retention.Tiers = []block.RetentionTier{{Step: time.Hour, For: time.Hour}}
+		b.start(0)
+		a.start(0)
+		ctx, s := a.proc.ctx, a.sender
+		look := func() {
+			t.Helper()
+			if err := s.scan(ctx); err != nil {
+				t.Fatal(err)
+			}
+			s.dispatch(ctx)
+			synctest.Wait()
+		}
+		silver := a.volume("silver", 4)
+		for n := byte(1); len(k.asked) == 0 && n < 10; n++ { // the retention keeps few of them
+			w.advance(2 * time.Minute)
+			a.write(silver, 0, []byte{n})
+			look()
+		}
+		if l := s.statusOf(silver); len(k.asked) == 0 || l.Sending {
+			t.Fatalf("%d deletions hang: %+v", len(k.asked), l)
+		}
+		gold := a.volume("gold", 4)
+		a.write(gold, 0, []byte("hello"))
+		s.Kick(gold) // and silver is not due
+		look()
+		if l := s.statusOf(gold); l.Sending || l.State != catalog.LinkCurrent || w.dials != 1 {
+			t.Errorf("a volume of another store is %+v after %d dials", l, w.dials)
+		}
+		w.advance(2 * time.Minute)
+		a.write(silver, 0, []byte{99})
+		look()
+		if l := s.statusOf(silver); !l.Sending {
+			t.Errorf("the next step does not wait: %+v", l)
+		}
+		close(k.free)
+		s.visits.Wait()
+		if err := s.pass(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if l := s.statusOf(silver); l.State != catalog.LinkCurrent {
+			t.Errorf("the replica that was closed late is %+v", l)
+		}
+		s.stop()
+		a.proc.end()
+		b.proc.end()
+	})
+}
