@@ -138,3 +138,63 @@ func TestConnectionIsFreeWhileTheReplicaIsClosed(t *testing.T) {
 		b.proc.end()
 	})
 }
+
+// TestTidyBesideAHungStore: what is left over in one store is removed while another one
+// hangs.
+func TestTidyBesideAHungStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, openCatalogs(t, "a", "b"))
+		a, b := w.zones["a"], w.zones["b"]
+		k := keepsOn{mem.New(mem.Options{}), make(chan struct{}, 100), make(chan struct{})}
+		b.second = k
+		w.protect("a", "b", "gold")
+		w.protect("a", "b", "silver")
+		w.protections[1].Backup.Name = "second"
+		b.start(0)
+		a.start(0)
+		stray := map[block.TypeID]driver.SnapshotRef{}
+		for n, store := range []driver.Driver{b.store, k.Driver} {
+			of := w.protections[n].SourceType
+			id := a.volume(of, 4)
+			a.write(id, 0, []byte("hello"))
+			a.later(time.Minute)
+			b.view(func(tx *catalog.Tx) error {
+				rep, err := tx.ReplicaOf("a", id, w.protections[n].Seq)
+				stray[of] = driver.SnapshotRef{Volume: rep.ID, Name: "stray"}
+				return err
+			})
+			if err := store.CreateSnapshot(t.Context(), stray[of]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait() // the replicas are given free
+		ctx, stop := context.WithCancel(b.proc.ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- b.receiver.Run(ctx) }()
+		synctest.Wait()
+		if len(k.asked) == 0 {
+			t.Fatal("nothing hangs")
+		}
+		if _, err := b.store.OpenSnapshot(ctx, stray["gold"]); !block.Is(err, block.NotFound) {
+			t.Errorf("what was left over is there still: %v", err)
+		}
+		again := stray["gold"]
+		again.Name = "another"
+		if err := b.store.CreateSnapshot(ctx, again); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(b.receiver.cfg.KeepEvery)
+		synctest.Wait()
+		if _, err := b.store.OpenSnapshot(ctx, again); !block.Is(err, block.NotFound) {
+			t.Errorf("what was left over later is there still: %v", err)
+		}
+		close(k.free)
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		a.sender.stop()
+		a.proc.end()
+		b.proc.end()
+	})
+}

@@ -57,8 +57,10 @@ func (i *inbound) rewind(ctx context.Context, s block.Step) error {
 	if err != nil {
 		return err
 	}
+	// Where the store is far away, a revert asks for each object of the volume, and what
+	// a step wrote that was cut is little: what differs is written over.
 	reverter, ok := driver.As[driver.Reverter](d)
-	if n := len(snapshots); ok && n > 0 && snapshots[n-1].Name == s.Base.ID {
+	if n := len(snapshots); ok && depthOf(d) == 1 && n > 0 && snapshots[n-1].Name == s.Base.ID {
 		return reverter.Revert(ctx, i.at(s.Base)) // loses nothing, since nothing is newer
 	}
 	return i.copyBack(ctx, s.Base, 0)

@@ -1,7 +1,9 @@
 package replication
 
 import (
+	"cmp"
 	"context"
+	"sync"
 	"time"
 
 	"kvol/internal/block"
@@ -93,13 +95,34 @@ func (i *inbound) Gone(ctx context.Context) error {
 
 // Run tidies replicas now and then until ctx ends: it thins points out, deletes
 // what crashes left behind, and removes the replicas of volumes that were
-// deleted long enough ago.
+// deleted long enough ago. Each store's are tidied by themselves: one that hangs keeps
+// those of no other one waiting.
 func (r *Receiver) Run(ctx context.Context) error {
 	tick := time.NewTicker(r.cfg.KeepEvery)
 	defer tick.Stop()
+	var running sync.WaitGroup
+	defer running.Wait()
+	var mu sync.Mutex
+	busy := map[string]bool{} // stores; guarded by mu
 	for {
-		if err := r.Tidy(ctx); err != nil && ctx.Err() == nil {
+		all, err := r.byStore(ctx)
+		if err != nil && ctx.Err() == nil {
 			r.cfg.Log.Error("tidying replicas failed", "err", err)
+		}
+		for store, replicas := range all {
+			mu.Lock()
+			before := busy[store]
+			busy[store] = true
+			mu.Unlock()
+			if before {
+				continue
+			}
+			running.Go(func() {
+				r.tidyAll(ctx, replicas)
+				mu.Lock()
+				defer mu.Unlock()
+				delete(busy, store)
+			})
 		}
 		select {
 		case <-ctx.Done():
@@ -112,14 +135,30 @@ func (r *Receiver) Run(ctx context.Context) error {
 // Tidy does once what Run does now and then. Replicas that a stream works on
 // are left for the next time.
 func (r *Receiver) Tidy(ctx context.Context) error {
-	var all []block.Replica
-	err := r.cfg.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-		all, err = tx.Replicas("")
+	all, err := r.byStore(ctx)
+	for _, replicas := range all {
+		r.tidyAll(ctx, replicas)
+	}
+	return cmp.Or(err, ctx.Err())
+}
+
+// byStore lists the replicas by the stores that they lie on.
+func (r *Receiver) byStore(ctx context.Context) (map[string][]block.Replica, error) {
+	all := map[string][]block.Replica{}
+	err := r.cfg.Catalog.View(ctx, func(tx *catalog.Tx) error {
+		replicas, err := tx.Replicas("")
+		clear(all)
+		for _, rep := range replicas {
+			b, _ := r.cfg.Backends.Backend(rep.Backend)
+			all[b.Store] = append(all[b.Store], rep)
+		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
+	return all, err
+}
+
+// tidyAll tidies replicas one after the other.
+func (r *Receiver) tidyAll(ctx context.Context, all []block.Replica) {
 	retention := map[int64]block.Retention{}
 	for _, p := range r.cfg.Protections() {
 		retention[p.Seq] = p.Retention
@@ -133,10 +172,9 @@ func (r *Receiver) Tidy(ctx context.Context) error {
 		r.tidyReplica(ctx, rep.ID, keep, known)
 		release()
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return
 		}
 	}
-	return nil
 }
 
 func (r *Receiver) tidyReplica(ctx context.Context, id block.VolumeID, keep block.Retention, known bool) {
