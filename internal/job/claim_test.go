@@ -64,3 +64,30 @@ func TestStolenWhileItEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestClaimWaitsForWhoHangs: a job's lease is lost while its handler hangs, and the job is
+// claimed again. That claim is held, is one attempt, and is run when the handler is back.
+func TestClaimWaitsForWhoHangs(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		runs, back := 0, make(chan struct{})
+		defer b.start(b.config(map[string]Handler{"k": play{run: func(context.Context, *Task) error {
+			if runs++; runs == 1 {
+				<-back // and heeds no context, as a store that hangs
+			}
+			return nil
+		}}}))()
+		id := b.enqueue(block.Job{Kind: "k"})
+		synctest.Wait()
+		b.update(func(tx *catalog.Tx) error { return tx.ReclaimJobs("me") })
+		time.Sleep(10 * time.Minute)
+		if j := b.job(id); j.Attempts != 2 || j.State != block.JobRunning {
+			b.Errorf("while it hangs: %+v", j)
+		}
+		close(back)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if j := b.job(id); j.State != block.JobDone || runs != 2 {
+			b.Errorf("after %d runs: %+v", runs, j)
+		}
+	})
+}

@@ -114,6 +114,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	workers.Go(func() { r.forget(ctx) })
+	workers.Go(func() { r.hold(ctx) })
 	for ctx.Err() == nil {
 		if r.busy() == r.Workers {
 			r.rest(ctx, poll)
@@ -221,15 +222,14 @@ func (r *Runner) begin(j block.Job) bool {
 	return true
 }
 
-// work makes an attempt at a job, and those for which it is claimed meanwhile, if that
-// was not too long ago.
+// work makes an attempt at a job, and those for which it is claimed meanwhile.
 func (r *Runner) work(ctx context.Context, j block.Job) {
 	r.attempt(ctx, j)
 	for next, more := r.end(j.ID); more; next, more = r.end(j.ID) {
 		if err := r.renew(ctx, next); err == nil {
 			r.attempt(ctx, next)
 		} else if ctx.Err() == nil {
-			r.Log.Debug("a job is not held any more", "job", j.ID, "kind", j.Kind, "err", err)
+			r.Log.Warn("a job that was claimed is not held any more", "job", j.ID, "kind", j.Kind, "err", err)
 		}
 	}
 	select {
@@ -249,6 +249,28 @@ func (r *Runner) end(id block.JobID) (next block.Job, more bool) {
 		delete(r.running, id)
 	}
 	return next, more
+}
+
+// hold renews the claims of jobs whose attempts before have not left, until ctx ends: who
+// hangs in one may do so for long, and each claim anew would count as an attempt.
+func (r *Runner) hold(ctx context.Context) {
+	tick := time.NewTicker(r.Lease / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		r.mu.Lock()
+		waiting := slices.Collect(maps.Values(r.again))
+		r.mu.Unlock()
+		for _, j := range waiting {
+			if err := r.renew(ctx, j); err != nil && ctx.Err() == nil {
+				r.Log.Warn("a job that was claimed can't be held", "job", j.ID, "kind", j.Kind, "err", err)
+			}
+		}
+	}
 }
 
 // renew makes sure that a job is still held by the claim that it comes of.
