@@ -15,6 +15,7 @@ import (
 )
 
 const (
+	settlePause  = 200 * time.Millisecond
 	settleTime   = 10 * time.Second // to write how a job ended, even when the process is to stop
 	maxErrorText = 2000             // bytes of an error that are kept with its job
 )
@@ -147,7 +148,7 @@ func (r *Runner) settle(ctx context.Context, stopping bool, h Handler, t *Task, 
 		err = errors.Join(err, fmt.Errorf("evidence: %w", bad))
 	}
 	var outcome Outcome
-	failed := r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+	end := func(tx *catalog.Tx) error {
 		if p, _, ok := t.pending(); ok {
 			if err := r.note(tx, t.Job.ID, p); err != nil {
 				return err
@@ -156,7 +157,11 @@ func (r *Runner) settle(ctx context.Context, stopping bool, h Handler, t *Task, 
 		var failed error
 		outcome, failed = r.conclude(tx, stopping, h, t.Job, evidence, err)
 		return failed
-	})
+	}
+	failed := r.Catalog.Update(ctx, end)
+	for block.Is(failed, block.Unavailable) && outcome != Failed && pause(ctx, settlePause) {
+		failed = r.Catalog.Update(ctx, end) // else the job stands still until its lease is over
+	}
 	if failed != nil && outcome == Failed && !block.Is(failed, block.Stale) {
 		cause := err
 		err = errors.Join(cause, fmt.Errorf("give up: %w", failed))
@@ -167,6 +172,18 @@ func (r *Runner) settle(ctx context.Context, stopping bool, h Handler, t *Task, 
 		return Abandoned, errors.Join(err, failed)
 	}
 	return outcome, err
+}
+
+// pause waits, and reports whether ctx lives still.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // conclude decides what an attempt comes to.

@@ -91,3 +91,33 @@ func TestClaimWaitsForWhoHangs(t *testing.T) {
 		}
 	})
 }
+
+// TestEndIsWrittenAgain: the catalog is away for a moment when a job ends. The job does
+// not stand still until its lease is over.
+func TestEndIsWrittenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away := false
+		c, err := catalog.Open(t.Context(), catalog.Options{Commit: func(commit func() error) error {
+			if away {
+				away = false
+				return block.Errorf(block.Unavailable, "the connection broke")
+			}
+			return commit()
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		b, runs := &bench{T: t, catalog: c}, 0
+		defer b.start(b.config(map[string]Handler{"k": play{run: func(context.Context, *Task) error {
+			runs, away = runs+1, true
+			return nil
+		}}}))()
+		id := b.enqueue(block.Job{Kind: "k"})
+		time.Sleep(2 * settlePause)
+		synctest.Wait()
+		if j := b.job(id); j.State != block.JobDone || runs != 1 {
+			b.Errorf("after %d runs: %+v", runs, j)
+		}
+	})
+}
