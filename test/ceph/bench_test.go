@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,14 +56,19 @@ func TestBench(t *testing.T) {
 			change(t, p.open, piece, seed)
 			var theirTime time.Duration
 			var theirBytes int64
-			if round%2 == 0 { // in turns: what one left for the clusters to do the other one meets
+			theirs := func() {
+				calm(t)
 				theirTime, theirBytes = p.send()
 			}
+			if round%2 == 0 {
+				theirs()
+			}
+			calm(t)
 			before := processorTime(t)
 			ourTime, ourBytes := o.send()
 			own := processorTime(t) - before
 			if round%2 == 1 {
-				theirTime, theirBytes = p.send()
+				theirs()
 			}
 			times = append(times, ourTime.Seconds()/theirTime.Seconds())
 			sizes = append(sizes, float64(ourBytes)/float64(theirBytes))
@@ -115,6 +121,41 @@ func processorTime(t *testing.T) time.Duration {
 		t.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// calm waits until the machine has little to do, so that neither side meets what the
+// clusters have to do after what was before.
+func calm(t *testing.T) {
+	t.Helper()
+	for range 60 {
+		all, idle := ticks(t)
+		time.Sleep(500 * time.Millisecond) // which is what is measured
+		if more, rest := ticks(t); (rest-idle)*10 >= (more-all)*9 {
+			return
+		}
+	}
+	t.Log("the machine has something to do all the time")
+}
+
+// ticks are those of all processors so far, and those of them without work (proc(5),
+// /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal).
+func ticks(t *testing.T) (all, idle int64) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	for i, field := range strings.Fields(first)[1:9] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all += n; i == 3 || i == 4 {
+			idle += n
+		}
+	}
+	return all, idle
 }
 
 // change writes a tenth of a volume, in pieces at random places.
