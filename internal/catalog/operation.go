@@ -1,6 +1,10 @@
 package catalog
 
-import "kvol/internal/block"
+import (
+	"time"
+
+	"kvol/internal/block"
+)
 
 const noOperation = "Operation %s could not be found."
 
@@ -60,6 +64,13 @@ func (tx *Tx) Operations(project block.ProjectID, limit int) ([]block.Operation,
 	}
 	return collect(tx, scanOperation, `SELECT operation FROM dr_operations WHERE project_id = $1
 		ORDER BY created_at DESC, id LIMIT $2`, string(project), limit)
+}
+
+// OperationsIn lists operations in a status that were begun until a time, the
+// oldest first, at most limit.
+func (tx *Tx) OperationsIn(status block.OperationStatus, until time.Time, limit int) ([]block.Operation, error) {
+	return collect(tx, scanOperation, `SELECT operation FROM dr_operations WHERE status = $1 AND created_at <= $2
+		ORDER BY created_at, id LIMIT $3`, string(status), micros(until), limit)
 }
 
 func scanOperation(row scanner) (op block.Operation, err error) {

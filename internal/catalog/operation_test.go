@@ -3,8 +3,10 @@ package catalog
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"kvol/internal/block"
 )
@@ -86,6 +88,50 @@ func TestOperations(t *testing.T) {
 	})
 }
 
+// TestOperationsInAStatus: they are found by the status that they have now, the
+// oldest first, and none that is too young.
+func TestOperationsInAStatus(t *testing.T) {
+	now := time.Date(2018, 9, 11, 2, 37, 41, 0, time.UTC)
+	c, err := Open(t.Context(), optionsAt(t, func() time.Time { return now }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, id := range []string{"late", "agreed", "later", "soon"} {
+		now = now.Add(time.Microsecond)
+		update(t, c, func(tx *Tx) error {
+			op := block.Operation{ID: id, Project: "p", Status: block.OperationConsent}
+			return tx.InsertOperation(&op, nil)
+		})
+	}
+	until := now.Add(-time.Microsecond)
+	update(t, c, func(tx *Tx) error {
+		op, err := tx.Operation("agreed")
+		if err != nil {
+			return err
+		}
+		op.Status = block.OperationWaiting
+		return tx.UpdateOperation(op)
+	})
+	update(t, c, func(tx *Tx) error {
+		for limit, want := range map[int][]string{9: {"late", "later"}, 1: {"late"}} {
+			all, err := tx.OperationsIn(block.OperationConsent, until, limit)
+			var ids []string
+			for _, op := range all {
+				ids = append(ids, op.ID)
+			}
+			if err != nil || !slices.Equal(ids, want) {
+				t.Errorf("%v, %v, want %v", ids, err, want)
+			}
+		}
+		return nil
+	})
+}
+
 // TestOperationsAreFoundByIndexes: an operation of ten thousand steps is not
 // read through to find its next one.
 func TestOperationsAreFoundByIndexes(t *testing.T) {
@@ -100,6 +146,8 @@ func TestOperationsAreFoundByIndexes(t *testing.T) {
 				"ORDER BY created_at DESC, id LIMIT 9": "dr_operations_of",
 			"SELECT operation FROM dr_operations WHERE project_id = 'p' AND idempotency_key = 'k' " +
 				"AND idempotency_key <> ''": "once",
+			"SELECT operation FROM dr_operations WHERE status = 's' AND created_at <= 1 " +
+				"ORDER BY created_at, id LIMIT 9": "dr_operations_by_status",
 		} {
 			steps, err := collect(tx, func(row scanner) (step string, err error) {
 				var n int

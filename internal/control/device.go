@@ -91,9 +91,16 @@ func (d *devices) result(id block.VolumeID, l *lent) (driver.Device, func() erro
 	return l.device, sync.OnceValue(func() error { return d.giveBack(id, l) }), nil
 }
 
-// giveBack ends one holder's use; the last one closes the device.
+// giveBack ends one holder's use; the last one closes the device. While another
+// device is put in its place it waits: which one is to be closed shows after that.
 func (d *devices) giveBack(id block.VolumeID, l *lent) error {
 	d.mu.Lock()
+	for l.gate != nil { // it counts as a user of the device that is put in its place
+		gate := l.gate
+		d.mu.Unlock()
+		<-gate
+		d.mu.Lock()
+	}
 	l.holders--
 	last := l.holders == 0
 	d.mu.Unlock()

@@ -19,14 +19,12 @@ func errConsentLate(id string) error {
 // lost is another thing by then. The points that were kept for them are let go.
 func (s *Service) expireConsents(ctx context.Context) error {
 	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
-		all, err := tx.Operations("", MaxOperations)
+		// The oldest: what is ended here makes room for those that are left over.
+		all, err := tx.OperationsIn(block.OperationConsent, tx.Now.Add(-s.cfg.DR.consentFor()), MaxOperations)
 		if err != nil {
 			return err
 		}
 		for _, op := range all {
-			if op.Status != block.OperationConsent || tx.Now.Before(op.CreatedAt.Add(s.cfg.DR.consentFor())) {
-				continue
-			}
 			steps, err := tx.OperationSteps(op.ID)
 			if err != nil {
 				return err

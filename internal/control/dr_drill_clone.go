@@ -281,7 +281,8 @@ func unpinDrill(tx *catalog.Tx, id string, seq int, replica block.VolumeID, poin
 	return dropPoint(tx, from.Backend, driver.SnapshotRef{Volume: replica, Name: point})
 }
 
-// runDrillClean cleans up after a drill whose own job could not.
+// runDrillClean cleans up after a drill whose own job could not. When it is given
+// up, sweepDrills begins it anew while clones are left.
 func (s *Service) runDrillClean(ctx context.Context, t *job.Task) error {
 	if !s.operating.enter(t.Job.Subject) {
 		return job.Snooze(drillTurn, nil)
@@ -289,6 +290,3 @@ func (s *Service) runDrillClean(ctx context.Context, t *job.Task) error {
 	defer s.operating.leave(t.Job.Subject)
 	return s.cleanDrill(ctx, t.Job.Subject)
 }
-
-// keepCleaning has the cleaning tried until it is done.
-func keepCleaning(_ *catalog.Tx, _ block.Job, cause error) error { return cause }

@@ -162,7 +162,8 @@ func (s *Service) RunDrills(ctx context.Context) error {
 	}
 }
 
-// sweepDrills has what is left of drills deleted.
+// sweepDrills has what is left of drills deleted, unless that is under way. What
+// was given up is begun anew.
 func (s *Service) sweepDrills(ctx context.Context) error {
 	return s.catalog.Update(ctx, func(tx *catalog.Tx) error {
 		left, err := tx.LeftDrills()

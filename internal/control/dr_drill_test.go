@@ -3,12 +3,16 @@ package control_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/control"
+	"kvol/internal/driver/drivertest"
 )
 
 // drillMethods are all that a caller can ask of drills.
@@ -149,4 +153,49 @@ func TestLeftClonesAreDeleted(t *testing.T) {
 	for v, err := range z.fast.Volumes(z.ctx) {
 		t.Errorf("%+v, %v", v, err)
 	}
+}
+
+// TestLeftClonesAreDeletedInTheEnd: a store is down for longer than a job tries
+// to delete a clone. Another job does when the store is back.
+func TestLeftClonesAreDeletedInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := newZone(t)
+		clone := block.DrillClone{ID: block.VolumeID(block.NewID()), Operation: block.NewID(), Seq: 1, Backend: "fast",
+			Replica: block.VolumeID(block.NewID()), Point: "p"}
+		must(t, z.fast.CreateVolume(z.ctx, clone.ID, block.GiB))
+		z.update(func(tx *catalog.Tx) error { return tx.InsertDrillClone(clone) })
+		back := time.Now().Add(2 * time.Hour)
+		z.fast.SetRule(func(c drivertest.Call) error {
+			if c.Op == drivertest.OpDeleteVolume && time.Now().Before(back) {
+				return block.Errorf(block.Unavailable, "The store is down.")
+			}
+			return nil
+		})
+		ctx, cancel := context.WithTimeout(z.ctx, 3*time.Hour)
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- z.RunDrills(ctx) }()
+		left, states := 1, map[block.JobState]int{}
+		z.workUntil(ctx, z.Handlers(), func() bool {
+			must(t, z.catalog.View(z.ctx, func(tx *catalog.Tx) error {
+				all, err := tx.DrillClones("")
+				jobs, jobsErr := tx.JobsOf(clone.Operation)
+				left = len(all)
+				clear(states)
+				for _, j := range jobs {
+					states[j.State]++
+				}
+				return errors.Join(err, jobsErr)
+			}))
+			return left == 0 && states[block.JobDone] == 1
+		})
+		cancel()
+		must(t, <-ended)
+		if left != 0 || states[block.JobFailed] != 1 || states[block.JobDone] != 1 {
+			t.Errorf("%d clones are left, jobs are %v", left, states)
+		}
+		for v, err := range z.fast.Volumes(z.ctx) {
+			t.Errorf("%+v, %v", v, err)
+		}
+	})
 }

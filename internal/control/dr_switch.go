@@ -61,12 +61,25 @@ func (s *Service) runFailover(ctx context.Context, t *job.Task) error {
 func (s *Service) stepFailover(ctx context.Context, f block.Failover, v block.Volume) error {
 	switch f.Phase {
 	case block.FailoverDraining:
-		return s.drain(ctx, f, v)
+		return s.drainInTime(ctx, f, v)
 	case block.FailoverPromoting:
 		return s.askToPromote(ctx, f, v)
 	default:
 		return s.askToLeave(ctx, f, v)
 	}
+}
+
+// drainInTime drains, and goes back when that still fails after the deadline.
+// Nobody was asked to take the volume over yet, so it is safe to; otherwise what
+// stays wrong would have its writes refused for ever.
+func (s *Service) drainInTime(ctx context.Context, f block.Failover, v block.Volume) error {
+	err := s.drain(ctx, f, v)
+	if err == nil || ctx.Err() != nil || !s.now().After(f.Deadline) {
+		return err
+	}
+	s.log.Warn("the last point of a planned failover could not be made in time", "volume", f.Volume,
+		"peer", f.Destination, "failover", f.ID, "err", err)
+	return s.goBack(ctx, f, "The last point could not be made in time.")
 }
 
 // drain waits until no write is under way, names that moment, and waits until

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -105,6 +106,15 @@ func TestConsentThatComesTooLate(t *testing.T) {
 	}
 	ask("late")
 	z.clock.pass(23 * time.Hour)
+	z.update(func(tx *catalog.Tx) error {
+		for i := range MaxOperations { // more than a list has
+			newer := block.Operation{ID: fmt.Sprint("newer ", i), Project: "ops", Status: block.OperationSucceeded}
+			if err := tx.InsertOperation(&newer, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	ask("soon")
 	erin := block.Caller{Project: "ops", User: "erin", Roles: []string{"admin"}}
 	second := block.Caller{Project: "ops", User: "mary", Roles: []string{"admin"}}

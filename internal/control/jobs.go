@@ -137,7 +137,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 		jobVerify:     handler{s.runVerify, gaveUpVerify},
 		jobUndo:       handler{s.runUndo, nobody},
 		jobDrill:      drillHandler{handler{s.runDrill, s.gaveUpDrill}},
-		jobDrillClean: drillHandler{handler{s.runDrillClean, keepCleaning}},
+		jobDrillClean: drillHandler{handler{s.runDrillClean, nobody}},
 
 		jobBackendFailover: handler{s.runBackendFailover, gaveUpBackend},
 		jobBackendFailback: handler{s.runBackendFailback, gaveUpFailback},

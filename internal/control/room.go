@@ -83,10 +83,11 @@ func (s *Service) measureRooms(ctx context.Context) error {
 	var asking sync.WaitGroup
 	for store, backend := range due {
 		asking.Go(func() {
-			ask, cancel := context.WithTimeout(ctx, roomPatience)
+			// Others go by the answer too, also when this one does not wait for it any more.
+			ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), roomPatience)
 			defer cancel()
 			capacity, err := s.backends.Capacity(ask, backend)
-			if err != nil && ctx.Err() == nil {
+			if err != nil {
 				s.log.Warn("a store does not tell its room", "backend", backend, "err", err)
 			}
 			r.mu.Lock()
