@@ -3,6 +3,7 @@ package catalog
 import (
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	"kvol/internal/block"
@@ -17,10 +18,17 @@ type Duty struct {
 	Holder string    // id of a process; "" for none
 	Ends   time.Time // when another may take it
 	Live   bool      // it is held, and its time is not over
-	// Asked numbers what others wanted the holder to look at again, Done what it
-	// has looked at.
+	// Asked numbers what others wanted the holder to look at again. It has looked at
+	// all up to Done, and may have at some that came later; see DutyAnswered.
 	Asked, Done int64
 	Said        string // what the holder tells the others, in its own words
+}
+
+// DutyAsk is something that the holder of a duty is to look at again.
+type DutyAsk struct {
+	About  string // its name, or "" for all that the holder serves
+	Asked  int64  // the last number with which it was wanted
+	Looked int64  // the last one for which it has been looked at
 }
 
 const dutyColumns = "name, token, holder, ends_at, asked, done, said"
@@ -77,12 +85,9 @@ func (tx *Tx) AskDuty(name string, about ...string) (d Duty, err error) {
 	if d, err = tx.Duty(name); err != nil || d.Holder == "" {
 		return d, err
 	}
-	if len(about) == 0 {
-		about = []string{""}
-	}
-	for _, one := range about {
-		_, err := tx.exec(`INSERT INTO duty_asks (duty, about, asked) VALUES ($1, $2, $3)
-			ON CONFLICT (duty, about) DO UPDATE SET asked = excluded.asked`, name, one, d.Asked)
+	for _, one := range subjects(about) { // what is not there yet has been looked at whenever it was asked before
+		_, err := tx.exec(`INSERT INTO duty_asks (duty, about, asked, looked) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (duty, about) DO UPDATE SET asked = excluded.asked`, name, one, d.Asked, d.Asked-1)
 		if err != nil {
 			return Duty{}, err
 		}
@@ -90,24 +95,50 @@ func (tx *Tx) AskDuty(name string, about ...string) (d Duty, err error) {
 	return d, nil
 }
 
-// DutyAsks lists what the holder of a duty is to look at again; all says that it
-// is everything.
-func (tx *Tx) DutyAsks(name string) (about []string, all bool, err error) {
-	about, err = collect(tx, func(row scanner) (one string, err error) { return one, row.Scan(&one) },
-		"SELECT about FROM duty_asks WHERE duty = $1 ORDER BY about", name)
-	return about, len(about) > 0 && about[0] == "", err
+// subjects are the names by which is asked about something, or about all.
+func subjects(about []string) []string {
+	if len(about) == 0 {
+		return []string{""}
+	}
+	return about
 }
 
-// AnswerDuty says that the holder has looked at all that it was asked up to a
-// number.
-func (tx *Tx) AnswerDuty(h Hold, asked int64) error {
-	tx.stirs = true
-	err := h.kept(tx.exec("UPDATE duties SET done = $4 WHERE name = $1 AND holder = $2 AND token = $3",
-		h.Duty, h.Holder, h.Token, asked))
-	if err == nil {
-		_, err = tx.exec("DELETE FROM duty_asks WHERE duty = $1 AND asked <= $2", h.Duty, asked)
+// DutyAsks lists what the holder of a duty is to look at again.
+func (tx *Tx) DutyAsks(name string) ([]DutyAsk, error) {
+	return collect(tx, func(row scanner) (a DutyAsk, err error) {
+		return a, row.Scan(&a.About, &a.Asked, &a.Looked)
+	}, "SELECT about, asked, looked FROM duty_asks WHERE duty = $1 ORDER BY about", name)
+}
+
+// DutyAnswered reports whether the holder of a duty has looked at what AskDuty wanted,
+// which returned d, whatever else it was asked; so it has when it is not the holder any
+// more.
+func (tx *Tx) DutyAnswered(d Duty, about ...string) (yes bool, err error) {
+	now, err := tx.Duty(d.Name)
+	if err != nil || now.Holder == "" || now.Token != d.Token || now.Done >= d.Asked {
+		return err == nil, err
 	}
-	return err
+	open, err := tx.DutyAsks(d.Name)
+	return err == nil && !slices.ContainsFunc(open, func(a DutyAsk) bool {
+		return a.Looked < d.Asked && slices.Contains(subjects(about), a.About)
+	}), err
+}
+
+// AnswerDuty says that the holder has looked at something, whenever it was asked to up
+// to a number.
+func (tx *Tx) AnswerDuty(h Hold, about string, asked int64) error {
+	tx.stirs = true
+	_, err := tx.exec("DELETE FROM duty_asks WHERE duty = $1 AND about = $2 AND asked <= $3", h.Duty, about, asked)
+	if err == nil { // it was asked again meanwhile
+		_, err = tx.exec("UPDATE duty_asks SET looked = $3 WHERE duty = $1 AND about = $2 AND looked < $3",
+			h.Duty, about, asked)
+	}
+	if err != nil {
+		return err
+	}
+	return h.kept(tx.exec(`UPDATE duties
+		SET done = COALESCE((SELECT MIN(looked) FROM duty_asks WHERE duty = duties.name), asked)
+		WHERE name = $1 AND holder = $2 AND token = $3`, h.Duty, h.Holder, h.Token))
 }
 
 // kept turns an exec that touched no duty into a Stale error.

@@ -31,7 +31,7 @@ func TestDuties(t *testing.T) {
 	for what, do := range map[string]func(*Tx) error{
 		"renewed":  func(tx *Tx) error { return tx.RenewDuty(a, time.Hour, "") },
 		"released": func(tx *Tx) error { return tx.ReleaseDuty(a) },
-		"answered": func(tx *Tx) error { return tx.AnswerDuty(a, 1) },
+		"answered": func(tx *Tx) error { return tx.AnswerDuty(a, "", 1) },
 	} {
 		if err := c.Update(t.Context(), do); !block.Is(err, block.Stale) {
 			t.Errorf("a duty was %s by who lost it: %v", what, err)
@@ -44,31 +44,90 @@ func TestDuties(t *testing.T) {
 		}
 		return err
 	})
-	asks := func(want ...string) {
-		t.Helper()
-		update(t, c, func(tx *Tx) error {
-			got, all, err := tx.DutyAsks("lead")
-			if !slices.Equal(got, want) || all != slices.Contains(want, "") {
-				t.Errorf("it is asked about %q, all: %v", got, all)
-			}
-			return err
-		})
-	}
-	asks("")
-	for range 2 {
-		update(t, c, func(tx *Tx) error { _, err := tx.AskDuty("lead", "v", "w"); return err })
-	}
-	update(t, c, func(tx *Tx) error { return tx.AnswerDuty(b, 1) })
-	asks("v", "w")
-	update(t, c, func(tx *Tx) error { return tx.AnswerDuty(b, 2) })
-	asks("v", "w") // they were asked again
-	update(t, c, func(tx *Tx) error { return tx.AnswerDuty(b, 3) })
-	asks()
-	update(t, c, func(tx *Tx) error { _, err := tx.AskDuty("lead", "x"); return err })
+	update(t, c, func(tx *Tx) error { return tx.AnswerDuty(b, "", 1) })
 	update(t, c, func(tx *Tx) error { return tx.ReleaseDuty(b) })
 	if h, ok := take("c", time.Hour); !ok || h.Token != 3 {
 		t.Errorf("%+v, %v", h, ok)
 	}
+}
+
+// TestDutyAnswers: each subject is answered for by itself, up to the number that was
+// looked at, also while others are not and while it is asked again.
+func TestDutyAnswers(t *testing.T) {
+	c := open(t, "")
+	var h Hold
+	update(t, c, func(tx *Tx) (err error) { h, _, err = tx.TakeDuty("lead", "a", time.Hour); return err })
+	ask := func(about ...string) (d Duty) {
+		update(t, c, func(tx *Tx) (err error) { d, err = tx.AskDuty("lead", about...); return err })
+		return d
+	}
+	answer := func(about string, asked int64) {
+		update(t, c, func(tx *Tx) error { return tx.AnswerDuty(h, about, asked) })
+	}
+	answered := func(d Duty, want bool, about ...string) {
+		t.Helper()
+		update(t, c, func(tx *Tx) error {
+			got, err := tx.DutyAnswered(d, about...)
+			if got != want {
+				t.Errorf("%q, asked with number %d, is answered: %v", about, d.Asked, got)
+			}
+			return err
+		})
+	}
+	asks := func(done int64, want ...DutyAsk) {
+		t.Helper()
+		update(t, c, func(tx *Tx) error {
+			d, err := tx.Duty("lead")
+			if err != nil {
+				return err
+			}
+			got, err := tx.DutyAsks("lead")
+			if d.Done != done || !slices.Equal(got, want) {
+				t.Errorf("all is answered up to %d, and it is asked about %+v", d.Done, got)
+			}
+			return err
+		})
+	}
+	hung, all := ask("v"), ask()
+	both := ask("v", "w")
+	asks(0, DutyAsk{"", 2, 1}, DutyAsk{"v", 3, 0}, DutyAsk{"w", 3, 2})
+	answer("w", 3)
+	answered(both, false, "v", "w")
+	answered(both, true, "w")
+	answered(hung, false, "v")
+	answered(all, false)
+	other := ask("w")
+	answered(both, true, "w")
+	answered(other, false, "w")
+	answer("w", 3) // a late one, of an earlier look
+	answered(other, false, "w")
+	answer("w", 4)
+	answered(other, true, "w")
+	asks(0, DutyAsk{"", 2, 1}, DutyAsk{"v", 3, 0})
+	answer("v", 1)
+	answered(hung, true, "v")
+	answered(both, false, "v", "w")
+	asks(1, DutyAsk{"", 2, 1}, DutyAsk{"v", 3, 1})
+	answer("v", 3)
+	answered(both, true, "v", "w")
+	answered(all, false)
+	asks(1, DutyAsk{"", 2, 1})
+	answer("", 2)
+	answered(all, true)
+	asks(4)
+
+	last := ask("v") // of who then loses the duty
+	answered(last, false, "v")
+	update(t, c, func(tx *Tx) error { return tx.ReleaseDuty(h) })
+	answered(last, true, "v")
+	update(t, c, func(tx *Tx) error { _, _, err := tx.TakeDuty("lead", "b", time.Hour); return err })
+	again := ask("v")
+	answered(last, true, "v")
+	asks(5, DutyAsk{"v", 6, 5})
+	if err := c.Update(t.Context(), func(tx *Tx) error { return tx.AnswerDuty(h, "v", 6) }); !block.Is(err, block.Stale) {
+		t.Errorf("who lost the duty answers: %v", err)
+	}
+	answered(again, false, "v")
 }
 
 // TestHolding: Updates with a right that is another's by now change nothing.

@@ -3,6 +3,7 @@ package control
 import (
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
@@ -20,6 +21,11 @@ type exported struct {
 	limits     map[string]int64 // see exportQoS; set before the export is used
 	admitted   *block.Volume    // as it was when the export was let in; guarded by Exports.mu
 
+	readsOnly atomic.Bool   // it is decided, and will never write
+	ends      atomic.Bool   // ending was asked for
+	end       sync.Once     // for ending
+	ended     chan struct{} // set within end
+
 	mu       sync.RWMutex // read: around each use of shared; write: to change the fields below
 	shared   driver.Device
 	writable bool
@@ -34,6 +40,7 @@ func (x *exported) permit(device driver.Device, readOnly bool, held *leases, nee
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.shared, x.writable = device, !readOnly
+	x.readsOnly.Store(readOnly)
 	if x.writable {
 		x.leases, x.needed = held, needed
 	}
@@ -55,12 +62,9 @@ func (x *exported) leaseHeld() error {
 }
 
 // mayWrite is true also while it is not decided yet, so that a change of the
-// rule never misses an export that is being opened.
-func (x *exported) mayWrite() bool {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return x.writable || x.shared == nil
-}
+// rule never misses an export that is being opened. It does not wait for uses that are
+// under way, as all would that ask after a revoke that does.
+func (x *exported) mayWrite() bool { return !x.readsOnly.Load() }
 
 func (x *exported) revoke() {
 	x.mu.Lock()
@@ -69,6 +73,20 @@ func (x *exported) revoke() {
 		x.over = true
 		close(x.revoked)
 	}
+}
+
+// ending is revoke for who does not wait: what it returns is closed when that would
+// return. However often it is asked for, one waits.
+func (x *exported) ending() <-chan struct{} {
+	x.ends.Store(true)
+	x.end.Do(func() {
+		x.ended = make(chan struct{})
+		go func() {
+			defer close(x.ended)
+			x.revoke()
+		}()
+	})
+	return x.ended
 }
 
 // pausedExports are the exports of a volume that wait.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 
 	"kvol/internal/block"
 )
@@ -16,28 +15,36 @@ const ofLimits = "limits"
 // catalog says should not be, as if what it says had been asked of this process. A
 // zone of several processes serves its exports in one, and requests that end them
 // come to any. Those of the volumes and connections that are named are looked at,
-// with all every one. It costs the catalog nothing for others. It returns when no
-// write is under way that should not be.
-func (s *Service) LookAgain(ctx context.Context, all bool, about ...string) error {
+// with all every one. It costs the catalog nothing for others. It does not wait for
+// uses that are under way, which a store that hangs can hold up without end: ended
+// does, and returns when no write is under way that should not be.
+func (s *Service) LookAgain(ctx context.Context, all bool, about ...string) (ended func(), err error) {
 	e := s.exports
 	var errs []error
-	var revoked sync.WaitGroup // at once: one whose store hangs keeps no other one open
+	var ending []<-chan struct{}
 	for _, x := range e.meant(all, about) {
+		if x.ends.Load() { // an earlier look's, which this one then answers for as well
+			ending = append(ending, x.ending())
+			continue
+		}
 		v, conn, err := e.lookUp(ctx, x.connection)
 		switch {
 		case block.Is(err, block.NotFound):
-			revoked.Go(x.revoke)
+			ending = append(ending, x.ending())
 		case err != nil:
 			errs = append(errs, err)
 		case v.ID != x.volume, exportedReadOnly(v, conn) && x.mayWrite() && x.snapshot == "":
-			revoked.Go(x.revoke)
+			ending = append(ending, x.ending())
 		}
 	}
 	if all || slices.Contains(about, ofLimits) {
 		errs = append(errs, e.retune(ctx))
 	}
-	revoked.Wait()
-	return errors.Join(errs...)
+	return func() {
+		for _, over := range ending {
+			<-over
+		}
+	}, errors.Join(errs...)
 }
 
 // meant are the open exports of some volumes and connections, or all.

@@ -212,7 +212,8 @@ func (a *asking) ended(answered <-chan error) {
 // TestAskedUntilKnown: a process that does not lead says that a path was taken back
 // when the one that leads has ended it, and not before: not when that one waits for
 // a write on a store that hangs, however long, and not when the database is out of
-// reach between the request's commit and the question to who leads.
+// reach between the request's commit and the question to who leads. Others than the
+// path with that write are taken back meanwhile.
 func TestAskedUntilKnown(t *testing.T) {
 	dir, server := t.TempDir(), postgres.Start(t)
 	database := server.Database(t)
@@ -242,6 +243,34 @@ func TestAskedUntilKnown(t *testing.T) {
 		a.ended(answered)
 		<-written // well or not
 	})
+	t.Run("AnotherHangs", func(t *testing.T) {
+		m := joined(t, dir, "d", "1s", database, nil)
+		a, b := newAsking(t, m), newAsking(t, m)
+		goOn := store.hang()
+		defer goOn()
+		written := make(chan error, 1)
+		go func() { written <- a.write() }()
+		select {
+		case <-store.entered:
+		case err := <-written:
+			t.Fatalf("the write was not held up: %v", err)
+		}
+		answered := a.end()
+		until(t, "the process that leads is asked", func() bool { return !allAnswered(t, leads) })
+		if _, err := m.ask(t.Context()); err != nil { // about all, as who does not know what he has to ask
+			t.Fatal(err)
+		}
+		b.ended(b.end())
+		select {
+		case err := <-answered:
+			t.Errorf("a write is under way, and the path was taken back, %v", err)
+		default:
+		}
+		goOn()
+		a.ended(answered)
+		<-written // well or not
+		until(t, "all is answered", func() bool { return allAnswered(t, leads) })
+	})
 	t.Run("DatabaseAway", func(t *testing.T) {
 		proxy := server.Proxy(t)
 		defer proxy.Lighten()
@@ -267,6 +296,20 @@ func TestAskedUntilKnown(t *testing.T) {
 			return
 		}
 	})
+}
+
+// allAnswered reports whether nothing is left of what the process that leads was asked.
+func allAnswered(t *testing.T, m *Member) bool {
+	t.Helper()
+	var d catalog.Duty
+	err := m.catalog.View(t.Context(), func(tx *catalog.Tx) (err error) {
+		d, err = tx.Duty(leadDuty)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Done >= d.Asked
 }
 
 // connections counts the paths to the volume, by a process that reaches the database.

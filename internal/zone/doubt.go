@@ -61,5 +61,6 @@ func (s *Server) lookAtAll(ctx context.Context) error {
 	if err := s.catalog.Update(ctx, func(*catalog.Tx) error { return nil }); err != nil {
 		return err
 	}
-	return s.control.LookAgain(ctx, true)
+	_, err := s.control.LookAgain(ctx, true) // nobody is told when what is under way has ended
+	return err
 }

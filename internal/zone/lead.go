@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -142,15 +143,15 @@ const wholeLook = 10
 // looks at all now and then too, for who could not know that he had to ask: the
 // answer to what he wrote was lost.
 func (m *Member) lookAgain(ctx context.Context, s *Server) error {
-	var live []string // the processes, as they were last seen
+	l := &looks{m: m, s: s, begun: map[string]int64{}}
+	defer l.answers.Wait()
 	ticks, look := wholeLook, time.NewTicker(m.cfg.Process.Lease/3)
 	defer look.Stop()
 	for {
 		stirred := m.catalog.Stirred()
-		now, err := m.lookOnce(ctx, s, live, ticks >= wholeLook)
+		err := l.once(ctx, ticks >= wholeLook)
 		switch {
 		case err == nil:
-			live = now
 			if ticks >= wholeLook {
 				ticks = 0
 			}
@@ -167,13 +168,26 @@ func (m *Member) lookAgain(ctx context.Context, s *Server) error {
 	}
 }
 
-// lookOnce looks at what was asked for, and at all where all is set or one of the
-// processes that were live is no more. It returns those that are.
-func (m *Member) lookOnce(ctx context.Context, s *Server, were []string, all bool) (live []string, err error) {
-	var d catalog.Duty
-	var about []string
-	err = m.catalog.View(ctx, func(tx *catalog.Tx) error {
-		live, about = nil, nil
+// looks are those of a process while it leads. A look itself waits for the catalog
+// only. What it ends may be held up by a store that hangs, so each of what was asked
+// for is waited for and answered by itself.
+type looks struct {
+	m       *Member
+	s       *Server
+	live    []string // the processes, as they were last seen
+	answers sync.WaitGroup
+
+	mu    sync.Mutex
+	begun map[string]int64 // what waits to be answered, and the last number of it; guarded by mu
+}
+
+// once looks at what was asked for since it was last looked at, and at all where all is
+// set or one of the processes that were live is no more.
+func (l *looks) once(ctx context.Context, all bool) error {
+	var live []string
+	var asks []catalog.DutyAsk
+	err := l.m.catalog.View(ctx, func(tx *catalog.Tx) error {
+		live, asks = nil, nil
 		processes, err := tx.Processes()
 		if err != nil {
 			return err
@@ -183,34 +197,74 @@ func (m *Member) lookOnce(ctx context.Context, s *Server, were []string, all boo
 				live = append(live, p.ID)
 			}
 		}
-		if d, err = tx.Duty(leadDuty); err != nil || d.Done >= d.Asked {
+		d, err := tx.Duty(leadDuty)
+		if err != nil || d.Done >= d.Asked {
 			return err
 		}
-		var whole bool
-		about, whole, err = tx.DutyAsks(leadDuty)
-		all = all || whole
+		asks, err = tx.DutyAsks(leadDuty)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	all = all || slices.ContainsFunc(were, func(id string) bool { return !slices.Contains(live, id) })
-	if all || len(about) > 0 {
-		if err := s.control.LookAgain(ctx, all, about...); err != nil {
-			return nil, err
+	asks = slices.DeleteFunc(asks, l.looked)
+	all = all || slices.ContainsFunc(l.live, func(id string) bool { return !slices.Contains(live, id) })
+	var errs []error
+	if all {
+		_, err := l.s.control.LookAgain(ctx, true)
+		errs = append(errs, err)
+	}
+	for _, a := range asks {
+		errs = append(errs, l.look(ctx, a))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	l.live = live
+	return nil
+}
+
+// looked reports whether there was a look after something was asked for.
+func (l *looks) looked(a catalog.DutyAsk) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.begun[a.About] >= a.Asked
+}
+
+// look looks at what was asked for, and has it answered when what it ends has ended.
+// What an earlier look at the same still waits for is among that, so that it is answered
+// whenever it was asked before.
+func (l *looks) look(ctx context.Context, a catalog.DutyAsk) error {
+	ended, err := l.s.control.LookAgain(ctx, a.About == "", a.About)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.begun[a.About] = a.Asked
+	l.mu.Unlock()
+	l.answers.Go(func() {
+		ended()
+		err := l.m.catalog.Update(ctx, func(tx *catalog.Tx) error {
+			return tx.AnswerDuty(l.s.turn.Hold(), a.About, a.Asked)
+		})
+		if err != nil && ctx.Err() == nil { // it is looked at once more
+			l.m.log.Warn("a look at exports can't be answered", "err", err)
 		}
-	}
-	if d.Done >= d.Asked {
-		return live, nil
-	}
-	return live, m.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.AnswerDuty(s.turn.Hold(), d.Asked) })
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.begun[a.About] == a.Asked {
+			delete(l.begun, a.About)
+		}
+	})
+	return nil
 }
 
 // askLead has the process that leads look at some of its exports again, and returns
 // when no host can use them any more but as the catalog, as it is now, allows. Whoever
 // called it then says that a path was taken back. So it returns for one of these:
 //
-//   - Who leads has looked (Done). That has waited for what was under way.
+//   - Who leads has looked at what this asks about (DutyAnswered). That has waited for
+//     what was under way there, and for nothing else that was asked.
 //   - Nobody leads (no Holder). The lead is given back when all exports have ended, or
 //     taken from a process that is known to be dead.
 //   - Another process leads (Token). It took the lead when the lease was over by the
@@ -239,11 +293,11 @@ func (m *Member) askLead(about ...string) {
 		default:
 		}
 		stirred := m.catalog.Stirred()
-		now, err := m.askOrLook(known, about)
-		if err == nil && !known {
-			asked, known = now, true
+		if !known {
+			d, err := m.ask(context.Background(), about...)
+			asked, known = d, err == nil
 		}
-		if err == nil && (now.Holder == "" || now.Token != asked.Token || now.Done >= asked.Asked) {
+		if known && (asked.Holder == "" || m.answered(asked, about)) {
 			return
 		}
 		select {
@@ -255,16 +309,13 @@ func (m *Member) askLead(about ...string) {
 	}
 }
 
-// askOrLook asks who leads, or sees what became of that if it was asked.
-func (m *Member) askOrLook(asked bool, about []string) (d catalog.Duty, err error) {
-	if !asked {
-		return m.ask(context.Background(), about...)
-	}
-	err = m.catalog.View(context.Background(), func(tx *catalog.Tx) (err error) {
-		d, err = tx.Duty(leadDuty)
+// answered reports whether what was asked is answered; not while nobody can tell.
+func (m *Member) answered(asked catalog.Duty, about []string) (yes bool) {
+	err := m.catalog.View(context.Background(), func(tx *catalog.Tx) (err error) {
+		yes, err = tx.DutyAnswered(asked, about...)
 		return err
 	})
-	return d, err
+	return yes && err == nil
 }
 
 func (m *Member) ask(ctx context.Context, about ...string) (d catalog.Duty, err error) {
