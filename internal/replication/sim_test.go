@@ -53,7 +53,7 @@ func simulate(t *testing.T, seed uint64, off broke, tamper bool) (bad error) {
 			}
 		}
 		for _, z := range w.zones {
-			z.broken = off
+			z.broken, z.far = off, w.chance(0.3)
 			z.start(0)
 		}
 		if tamper {
