@@ -37,6 +37,9 @@ type Options struct {
 	// byte goes through this process. The namespace is the default one then, since
 	// os-brick has no words for others.
 	Hosts *Hosts
+	// Owner names the store, of whatever zone it is. A namespace is of the one that
+	// opened it first; "" doesn't look.
+	Owner string
 	// Several says that other processes may have had the store before this one, and
 	// believe that they still have: they are cut off, volume by volume, before one is
 	// opened here.
@@ -138,12 +141,20 @@ type volume struct {
 // Open opens the store, begins to sweep out what deletions and crashes left in it, and
 // sees that images which are withheld from hosts have their lock. A
 // cluster that doesn't answer now is no error: a zone has other stores. It
-// fails with NotFound when the cluster has no such pool or namespace.
+// fails with NotFound when the cluster has no such pool or namespace, and with Conflict when
+// that is another store's.
 func Open(ctx context.Context, o Options) (*Driver, error) {
 	o.defaults()
 	d := &Driver{o: o, volumes: map[block.VolumeID]*volume{}, cut: map[string]time.Time{}, changes: rand.Uint64() >> 1}
 	d.calls = newCalls(d)
-	switch _, err := d.trash(ctx); {
+	_, err := d.trash(ctx)
+	if err == nil && o.Owner != "" {
+		if err = d.own(ctx); err != nil && !block.Is(err, block.Conflict) && !block.Is(err, block.Unavailable) {
+			o.Log.Warn("whose the namespace is can't be noted", "err", err) // a full cluster's volumes are served
+			err = nil
+		}
+	}
+	switch {
 	case block.Is(err, block.Unavailable):
 		o.Log.Error("the storage cluster does not answer", "err", err)
 	case err != nil:

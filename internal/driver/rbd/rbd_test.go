@@ -41,6 +41,7 @@ func TestOnCeph(t *testing.T) {
 	t.Run("Client hangs", func(t *testing.T) { clientHangs(t, c) })
 	t.Run("Keyring away", func(t *testing.T) { keyringAway(t, c) })
 	t.Run("Least rights", func(t *testing.T) { leastRights(t, c) })
+	t.Run("Owner", func(t *testing.T) { owner(t, c) })
 	t.Run("Nothing is left", func(t *testing.T) { nothingIsLeft(t, c) })
 	t.Run("Clone cut short", func(t *testing.T) { cloneCutShort(t, c) })
 	t.Run("Listed beside wreckage", func(t *testing.T) { listedBesideWreckage(t, c) })
