@@ -245,9 +245,9 @@ func (s *Service) beginStep(tx *catalog.Tx, step block.OperationStep, won rivals
 	if err != nil {
 		return err
 	}
-	point := *step.Point
-	if p.Newest {
-		point = r.Newest
+	point, err := toGoOnWith(tx, r, p.Newest, *step.Point)
+	if err != nil {
+		return err
 	}
 	var refused error
 	err = recoveredAlready(tx, r, p.Again, func(why error) { refused = why })

@@ -74,13 +74,18 @@ func (r *drillRun) chooseOne(tx *catalog.Tx, step block.OperationStep) error {
 	if refused != nil {
 		return fail(refused)
 	}
-	if !p.Named {
-		newest, err := recovery.Newest(replica)
-		if err != nil {
-			return fail(err)
-		}
-		step.Point = &newest
+	var chosen block.Point
+	if p.Named {
+		chosen = *step.Point
 	}
+	point, err := toGoOnWith(tx, replica, !p.Named, chosen)
+	if block.Is(err, block.Conflict) {
+		return fail(err)
+	}
+	if err != nil {
+		return err
+	}
+	step.Point = &point
 	step.Status, step.BytesTotal = block.StepQueued, step.Point.Size
 	clone := block.DrillClone{ID: block.VolumeID(block.NewID()), Operation: r.id, Seq: step.Seq, Backend: p.Backend,
 		Replica: step.Replica, Point: step.Point.ID}

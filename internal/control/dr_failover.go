@@ -29,11 +29,12 @@ func (r FailoverRequest) asked() block.FailoverAsk {
 }
 
 // drainLimit is how long the last point may take before a planned failover
-// gives the volume back, and promoteLimit how long the destination may be
-// silent before it is asked to leave it.
+// gives the volume back, promoteLimit how long the destination may be
+// silent before it is asked to leave it, and promoteMost how long it may be at it.
 const (
 	drainLimit   = 5 * time.Minute
 	promoteLimit = time.Minute
+	promoteMost  = 30 * time.Minute
 )
 
 // MaxFailovers is how many planned failovers a list has at most.

@@ -8,6 +8,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/recovery"
 	"kvol/internal/driver"
 	"kvol/internal/proof"
 )
@@ -116,6 +117,32 @@ func whole(tx *catalog.Tx, replica block.VolumeID, points []block.Point) ([]bloc
 	}
 	good := slices.DeleteFunc(slices.Clone(points), func(p block.Point) bool { return damaged[p.ID] != "" })
 	return good, len(points) - len(good), nil
+}
+
+// toGoOnWith is the point with which a volume goes on here, when that begins: the newest
+// that is whole, or the one that was chosen before if no damage was found to it since. It
+// fails with Conflict where there is none.
+func toGoOnWith(tx *catalog.Tx, r block.Replica, newest bool, chosen block.Point) (block.Point, error) {
+	damaged, err := tx.DamagedPoints(r.ID)
+	switch {
+	case err != nil:
+		return block.Point{}, err
+	case newest && len(damaged) > 0:
+		chosen, err = newestWhole(tx, r)
+	case newest:
+		chosen, err = recovery.Newest(r)
+	case damaged[chosen.ID] != "":
+		err = errDamaged(r, chosen)
+	}
+	if block.Is(err, block.Unavailable) { // and no trying again makes it whole
+		why, _ := block.UserMessage(err)
+		err = block.Errorf(block.Conflict, "%s", why)
+	}
+	return chosen, err
+}
+
+func errDamaged(r block.Replica, p block.Point) error {
+	return block.Errorf(block.Conflict, "Recovery point %s of volume %s is damaged here.", p.ID, r.Source)
 }
 
 // newestWhole is a replica's newest point that is not known to be damaged.

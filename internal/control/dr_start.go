@@ -300,7 +300,7 @@ func (d *drStart) choose(tx *catalog.Tx) (best block.Replica, point block.Point,
 		return best, point, err
 	}
 	if d.planned != nil {
-		return d.planned.choose(candidates)
+		return d.planned.choose(tx, candidates)
 	}
 	err = block.Errorf(block.NotFound, "This zone has no replica of it.")
 	for _, r := range candidates {

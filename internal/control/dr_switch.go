@@ -188,17 +188,18 @@ func (s *Service) askToPromote(ctx context.Context, f block.Failover, v block.Vo
 			return s.handOver(ctx, f, answer)
 		}
 		refused := err == nil && answer.Refused != ""
-		if refused || s.now().After(f.Deadline) || err != nil && !block.Is(err, block.Unavailable) {
+		if err == nil { // it is at it, as when it has to copy the volume to another store
+			f.Deadline = s.now().Add(promoteLimit)
+		}
+		late := s.now().After(f.Deadline) || s.now().After(f.Asked.Add(promoteMost))
+		if refused || late || err != nil && !block.Is(err, block.Unavailable) {
 			f.Phase, f.Message = block.FailoverReturning, answer.Refused
 			if err != nil {
 				f.Message, _ = block.UserMessage(err)
 			}
 			return s.putFailover(ctx, f)
 		}
-		if err != nil {
-			return err
-		}
-		select {
+		select { // who is silent is asked again: how long it was so is known here only
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(switchPoll):

@@ -140,12 +140,19 @@ func elsewhere(tx *catalog.Tx, o TakeoverOrder, why string) (Takeover, error) {
 }
 
 // choose takes the newest point if it is what the source says that the volume
-// is: points of the same content may follow each other.
-func (o *TakeoverOrder) choose(candidates []block.Replica) (block.Replica, block.Point, error) {
+// is: points of the same content may follow each other. One that is known to be damaged
+// is not, whatever root was committed: the source has the volume whole.
+func (o *TakeoverOrder) choose(tx *catalog.Tx, candidates []block.Replica) (block.Replica, block.Point, error) {
 	for _, r := range candidates {
-		if p := r.Newest; p.ID != "" && p.Root == o.Root && r.Epoch == o.Epoch {
-			return r, p, nil
+		p := r.Newest
+		if p.ID == "" || p.Root != o.Root || r.Epoch != o.Epoch {
+			continue
 		}
+		damaged, err := tx.DamagedPoints(r.ID)
+		if err == nil && damaged[p.ID] != "" {
+			err = errDamaged(r, p)
+		}
+		return r, p, err
 	}
 	return block.Replica{}, block.Point{}, block.Errorf(block.Conflict,
 		"The newest point here is not the one with which the volume is to go on.")

@@ -258,6 +258,13 @@ func (h *Handler) takeOver(tx *catalog.Tx, o Order) error {
 		return job.GiveUp(block.Errorf(block.Conflict, "Volume %s of zone %s was recovered or written to meanwhile.",
 			r.Source, r.SourceZone))
 	}
+	damaged, err := tx.DamagedPoints(o.Replica)
+	if err != nil {
+		return err
+	}
+	if o.Planned && damaged[o.Point] != "" { // found since it began; the source has the volume whole
+		return job.GiveUp(block.Errorf(block.Conflict, "Recovery point %s of volume %s is damaged here.", o.Point, r.Source))
+	}
 	v, err := tx.Volume(o.Volume)
 	if err != nil {
 		return err

@@ -26,8 +26,8 @@ func (d *Driver) own(ctx context.Context) error {
 		}
 	}
 	if err == nil && owner != d.o.Owner {
-		return block.Errorf(block.Conflict, "The images in %s belong to store %s, and this is %s. If that is no more, or has "+
-			"another name now, remove image %s.", d.Pool(), owner, d.o.Owner, spec)
+		return block.Errorf(block.Conflict, "The images in %s belong to store %s, and this is %s. If that is no more, or "+
+			"has another name now, remove image %s.", d.Pool(), owner, d.o.Owner, spec)
 	}
 	return err
 }
