@@ -8,9 +8,9 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
-	"kvol/internal/recovery"
 	"kvol/internal/driver"
 	"kvol/internal/proof"
+	"kvol/internal/recovery"
 )
 
 // PathProof is where a zone is asked about its own volumes by one that keeps a

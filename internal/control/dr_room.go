@@ -22,19 +22,19 @@ const lowRoom = 20
 // markRooms notes how full this zone's stores are. One that does not answer is
 // left out; its own alarms say so.
 func (s *Service) markRooms(ctx context.Context) {
-	for _, b := range s.backends.Backends() {
-		ask, cancel := context.WithTimeout(ctx, capacityTimeout)
-		room, err := s.backends.Capacity(ask, b.Name)
-		cancel()
-		if err != nil {
+	ask, cancel := context.WithTimeout(ctx, capacityTimeout)
+	defer cancel()
+	rooms := s.backends.Rooms(ask)
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	for backend, room := range rooms {
+		if room.Err != nil {
 			continue
 		}
-		s.watch.mu.Lock()
-		if s.watch.rooms[b.Name] == nil {
-			s.watch.rooms[b.Name] = &lag.Room{}
+		if s.watch.rooms[backend] == nil {
+			s.watch.rooms[backend] = &lag.Room{}
 		}
-		s.watch.rooms[b.Name].Mark(s.now(), room.Total, room.Free)
-		s.watch.mu.Unlock()
+		s.watch.rooms[backend].Mark(s.now(), room.Total, room.Free)
 	}
 }
 

@@ -68,17 +68,17 @@ func (s *Service) services(ctx context.Context) ([]ServiceInfo, error) {
 	if s.cfg.Backups != nil {
 		all = append(all, ServiceInfo{stateOf(states, BackupsService, ""), zone, true, "", now})
 	}
+	ask, cancel := context.WithTimeout(ctx, capacityTimeout)
+	defer cancel()
+	rooms := s.backends.Rooms(ask)
 	for _, b := range s.sortedBackends() {
-		ask, cancel := context.WithTimeout(ctx, capacityTimeout)
-		_, err := s.backends.Capacity(ask, b.Name)
-		cancel()
 		st := stateOf(states, VolumeService, b.Name)
 		st.Replication = s.replicationOf(st, types)
 		in := zone
 		if own := s.cfg.Placing.Backends[b.Name].Zones; len(own) > 0 {
 			in = own[0]
 		}
-		all = append(all, ServiceInfo{st, in, err == nil, "", now})
+		all = append(all, ServiceInfo{st, in, rooms[b.Name].Err == nil, "", now})
 	}
 	schedules := stateOf(states, SchedulerService, "")
 	for _, p := range processes { // each of them takes requests

@@ -1,17 +1,17 @@
 package driver
 
 import (
-	"context"
 	"errors"
 
 	"kvol/internal/block"
 )
 
 // Set is the stores of a zone and the backends that share them. It is built
-// once and then only read.
+// once, and may be used by many goroutines.
 type Set struct {
 	stores   map[string]Driver
 	backends map[string]block.Backend
+	rooms    rooms
 }
 
 // NewSet makes a Set from stores by name and the backends that lie on them.
@@ -61,15 +61,6 @@ func (s *Set) Shared(a, b string) bool {
 	x, okX := s.backends[a]
 	y, okY := s.backends[b]
 	return okX && okY && x.Store == y.Store
-}
-
-// Capacity of the store that a backend lies on.
-func (s *Set) Capacity(ctx context.Context, backend string) (Capacity, error) {
-	d, err := s.Of(backend)
-	if err != nil {
-		return Capacity{}, err
-	}
-	return d.Capacity(ctx)
 }
 
 // Close closes all stores and returns what went wrong, joined.

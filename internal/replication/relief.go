@@ -9,7 +9,6 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
-	"kvol/internal/driver"
 )
 
 // The room that is kept free for hosts: where a store has less than a twentieth
@@ -57,35 +56,15 @@ func (s *Sender) relief(ctx context.Context, backend string) {
 // there for the target that is the furthest behind. Hosts come first: a target
 // that is dead for long must not fill the store.
 func (s *Sender) relieve(ctx context.Context, backend string) error {
-	room, err := s.room(ctx, backend)
+	ask, cancel := context.WithTimeout(ctx, relieveWait)
+	room, err := s.cfg.Backends.Capacity(ask, backend)
+	cancel()
 	if err != nil || room.Total <= 0 || room.Free >= room.Total/reserveShare {
 		return nil // who can't tell its room is seen to by others
 	}
 	err = s.giveUp(ctx, backend, room.Free)
 	s.nudge()
 	return err
-}
-
-// room asks a store for its room, for as long as ctx lives, whether it heeds that or not: a
-// file system that hangs does not.
-func (s *Sender) room(ctx context.Context, backend string) (driver.Capacity, error) {
-	type answer struct {
-		room driver.Capacity
-		err  error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		ask, cancel := context.WithTimeout(ctx, relieveWait)
-		defer cancel()
-		room, err := s.cfg.Backends.Capacity(ask, backend)
-		answered <- answer{room, err}
-	}()
-	select {
-	case a := <-answered:
-		return a.room, a.err
-	case <-ctx.Done():
-		return driver.Capacity{}, ctx.Err()
-	}
 }
 
 // giveUp lets go of what is kept for one link of a backend's volumes.

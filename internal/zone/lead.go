@@ -110,29 +110,39 @@ func (m *Member) takeLead(ctx context.Context, turn *duty.Turn) error {
 
 // announce tells the other processes where exports are, and how much room there is.
 func (m *Member) announce(ctx context.Context, s *Server) error {
-	for {
-		l := leader{URL: m.url(), NBD: s.exportAddress(), ISCSI: s.targetAddress(), Room: map[string]driver.Capacity{}}
-		for _, b := range s.stores.Backends() {
-			if _, known := l.Room[b.Store]; known {
-				continue
-			}
-			ask, cancel := context.WithTimeout(ctx, scrapeTimeout)
-			if room, err := s.stores.Capacity(ask, b.Name); err == nil { // others see that it has none
-				l.Room[b.Store] = room
-			}
-			cancel()
+	l := leader{URL: m.url(), NBD: s.exportAddress(), ISCSI: s.targetAddress()}
+	for said := false; ; said = true {
+		if said { // first where it is, whatever stores answer
+			l.Room = s.leadersRoom(ctx)
 		}
 		text, err := json.Marshal(l)
 		if err != nil {
 			return err
 		}
 		s.turn.Say(string(text))
+		if !said {
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(m.cfg.Process.Lease / 2):
 		}
 	}
+}
+
+// leadersRoom is what others are told of the stores, by their names: they see that one
+// has none which does not answer.
+func (s *Server) leadersRoom(ctx context.Context) map[string]driver.Capacity {
+	ask, cancel := context.WithTimeout(ctx, scrapeTimeout)
+	defer cancel()
+	all := map[string]driver.Capacity{}
+	for backend, room := range s.stores.Rooms(ask) {
+		if b, ok := s.stores.Backend(backend); ok && room.Err == nil {
+			all[b.Store] = room.Capacity
+		}
+	}
+	return all
 }
 
 // wholeLook is how many looks at what was asked for there are until one at all.

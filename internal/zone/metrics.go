@@ -84,15 +84,16 @@ func (c *storeCollector) Collect(to chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	s := c.server
-	for _, b := range s.stores.Backends() {
-		capacity, err := s.stores.Capacity(ctx, b.Name)
-		if err != nil {
-			to <- prometheus.NewInvalidMetric(storeTotal, err)
+	ask, stop := context.WithTimeout(ctx, scrapeTimeout/2) // what does not answer leaves time for the others
+	defer stop()
+	for backend, room := range s.stores.Rooms(ask) {
+		if room.Err != nil {
+			to <- prometheus.NewInvalidMetric(storeTotal, room.Err)
 			continue
 		}
-		to <- prometheus.MustNewConstMetric(storeTotal, prometheus.GaugeValue, float64(capacity.Total), b.Name)
-		to <- prometheus.MustNewConstMetric(storeFree, prometheus.GaugeValue, float64(capacity.Free), b.Name)
-		c.store(to, b.Name)
+		to <- prometheus.MustNewConstMetric(storeTotal, prometheus.GaugeValue, float64(room.Total), backend)
+		to <- prometheus.MustNewConstMetric(storeFree, prometheus.GaugeValue, float64(room.Free), backend)
+		c.store(to, backend)
 	}
 	to <- prometheus.MustNewConstMetric(setAside, prometheus.CounterValue, float64(s.control.SetAside()))
 	if s.peers == nil {

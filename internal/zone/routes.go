@@ -150,7 +150,8 @@ func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) metrics() http.Handler {
 	s.registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &storeCollector{server: s})
-	h := promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry})
+	h := promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry,
+		ErrorHandling: promhttp.ContinueOnError}) // a store that hangs is no reason to tell nothing of the others
 	want := []byte("Bearer " + s.cfg.MetricsToken)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.cfg.MetricsToken != "" && subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1 {

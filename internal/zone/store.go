@@ -84,7 +84,7 @@ func (s *Server) openStore(ctx context.Context, c StoreConfig) (driver.Driver, e
 		o := rbd.Options{Conf: c.RBD.Conf, User: c.RBD.User, Pool: c.RBD.Pool,
 			Namespace: c.RBD.Namespace, Timeout: c.RBD.Timeout, IOTimeout: c.RBD.IOTimeout, Several: s.of != nil,
 			Owner: c.Name + " of zone " + string(s.cfg.Zone),
-			Log: s.env.Log.With("store", c.Name), Now: s.env.Now}
+			Log:   s.env.Log.With("store", c.Name), Now: s.env.Now}
 		if h := c.RBD.Hosts; h != nil {
 			o.Hosts = &rbd.Hosts{User: h.User, Secret: h.SecretUUID, Cluster: h.Cluster}
 		}
