@@ -48,7 +48,10 @@ func (s *Service) LearnFences(ctx context.Context) ([]block.Zone, error) {
 		if errs[i] != nil {
 			continue
 		}
-		if err := s.hearAll(ctx, zone, answers[i]); err != nil {
+		hearing, cancel := context.WithTimeout(ctx, exchangeTimeout)
+		err := s.hearAll(hearing, zone, answers[i])
+		cancel()
+		if err != nil {
 			failed = append(failed, err)
 			continue
 		}
@@ -84,7 +87,7 @@ func (s *Service) tellFence(ctx context.Context, f block.Fence) {
 
 // HearFence is the other end of tellFence.
 func (s *Service) HearFence(ctx context.Context, from block.Zone, f block.Fence) error {
-	return s.hear(ctx, from, f)
+	return s.hearEach(ctx, from, f)
 }
 
 // noteSilence logs when a zone begins or ends to leave the question for fences

@@ -2,9 +2,11 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -91,12 +93,27 @@ func (s *Service) hearAll(ctx context.Context, from block.Zone, fences []block.F
 	if err != nil {
 		return err
 	}
-	for _, f := range fresh {
-		if err := s.hear(ctx, from, f); err != nil {
-			return err
-		}
+	return s.hearEach(ctx, from, fresh...)
+}
+
+// hearEach takes fences in at once: the exports that one ends may be held up by a store
+// that hangs, and the others don't wait for that. It returns when all have ended, or when
+// ctx has: what is ended then takes no write any more that has not begun.
+func (s *Service) hearEach(ctx context.Context, from block.Zone, fences ...block.Fence) error {
+	errs := make([]error, len(fences))
+	var hearing sync.WaitGroup
+	for i, f := range fences {
+		hearing.Go(func() { errs[i] = s.hear(ctx, from, f) })
 	}
-	return nil
+	all := make(chan struct{})
+	go func() { hearing.Wait(); close(all) }()
+	select {
+	case <-all:
+		return first(errs...)
+	case <-ctx.Done():
+		return block.Wrap(block.Unavailable, context.Cause(ctx), "What volumes that live on elsewhere are used for here has "+
+			"not ended yet.")
+	}
 }
 
 // hear takes in that a volume lives on elsewhere. One of this zone is fenced. Of
@@ -226,9 +243,11 @@ func (s *Service) tellRivals(ctx context.Context, zone block.Zone) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for i, r := range open {
 		if err := s.cfg.DR.Peers.Call(ctx, zone, http.MethodPost, PathFences, fences[i], nil); err != nil {
-			return err
+			errs = append(errs, err) // of one whose store hangs there; the others are told all the same
+			continue
 		}
 		err := s.catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.SettleRival(r) })
 		if err != nil {
@@ -237,7 +256,7 @@ func (s *Service) tellRivals(ctx context.Context, zone block.Zone) error {
 		s.log.Warn("a zone was told that a volume was taken over twice; the one of the lower epoch is read-only", "peer",
 			zone, "volume", r.Lost.Volume, "epoch", r.Lost.Epoch)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Rivals counts the volumes that two zones took over, as far as this zone is one

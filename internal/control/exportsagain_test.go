@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -117,23 +118,23 @@ func (d *stuckDevice) WriteAt(p []byte, off int64) (int, error) {
 	return d.Device.WriteAt(p, off)
 }
 
-// TestLooksDoNotWait: a write that a store holds up keeps no look from its end, however
-// often is looked, nor from ending other exports. Who waits for what was ended waits for
-// that write, also where an earlier look ended it.
-func TestLooksDoNotWait(t *testing.T) {
+// besideStuck is a zone with a store whose writes hang, of which open opens volumes.
+func besideStuck(t *testing.T) (s *control.Service, c *catalog.Catalog, store *stuck,
+	open func() (block.VolumeID, nbd.Export)) {
+	t.Helper()
 	c, err := catalog.Open(t.Context(), catalog.Options{})
 	must(t, err)
-	defer func() { must(t, c.Close()) }()
-	store := &stuck{mem.New(mem.Options{}), make(chan struct{}), make(chan struct{})}
+	t.Cleanup(func() { must(t, c.Close()) })
+	store = &stuck{mem.New(mem.Options{}), make(chan struct{}), make(chan struct{})}
 	set, err := driver.NewSet(map[string]driver.Driver{"one": store}, []block.Backend{{Name: "fast", Store: "one"}})
 	must(t, err)
-	s, err := control.New(
+	s, err = control.New(
 		control.Config{Catalog: c, Backends: set, Zone: "mitaka1", Key: [32]byte{1}, TempDir: t.TempDir(),
 			ExportAddress: func() string { return "[::1]:10809" }},
 	)
 	must(t, err)
 	caller := block.Caller{Project: "p", User: "u", Roles: []string{"admin"}}
-	open := func() (block.VolumeID, nbd.Export) {
+	open = func() (block.VolumeID, nbd.Export) {
 		id := block.VolumeID(block.NewID())
 		must(t, store.CreateVolume(t.Context(), id, block.GiB))
 		must(t, c.Update(t.Context(), func(tx *catalog.Tx) error {
@@ -148,6 +149,14 @@ func TestLooksDoNotWait(t *testing.T) {
 		must(t, err)
 		return id, x
 	}
+	return s, c, store, open
+}
+
+// TestLooksDoNotWait: a write that a store holds up keeps no look from its end, however
+// often is looked, nor from ending other exports. Who waits for what was ended waits for
+// that write, also where an earlier look ended it.
+func TestLooksDoNotWait(t *testing.T) {
+	s, c, store, open := besideStuck(t)
 	readOnly := func(id block.VolumeID, yes bool) {
 		must(t, c.Update(t.Context(), func(tx *catalog.Tx) error {
 			v, err := tx.Volume(id)
@@ -199,4 +208,43 @@ func TestLooksDoNotWait(t *testing.T) {
 		<-over
 	}
 	<-held.Revoked
+}
+
+// TestFencesAreHeardBesideAHungStore: a zone that is told what lives on elsewhere ends the
+// exports of each volume, also while a write to another one hangs; who told it of that
+// one waits no longer than he wants to.
+func TestFencesAreHeardBesideAHungStore(t *testing.T) {
+	s, c, store, open := besideStuck(t)
+	hung, held := open()
+	defer held.Release()
+	other, free := open()
+	defer free.Release()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		_, _ = held.Device.WriteAt(make([]byte, driver.BlockSize), 0) // well or not
+	}()
+	<-store.entered
+	tell := func(ctx context.Context, id block.VolumeID) error {
+		return s.HearFence(ctx, "kilo1", block.Fence{SourceZone: "mitaka1", Source: id,
+			Recovered: block.Recovered{Zone: "kilo1", Volume: block.VolumeID(block.NewID()), Epoch: 65}})
+	}
+	impatient, stop := context.WithTimeout(t.Context(), time.Second)
+	defer stop()
+	if err := tell(impatient, hung); !block.Is(err, block.Unavailable) {
+		t.Errorf("a write hangs, and who told of it hears %v", err)
+	}
+	must(t, c.View(t.Context(), func(tx *catalog.Tx) error {
+		v, err := tx.Volume(hung)
+		if err == nil && v.RecoveredTo == nil {
+			t.Error("what was told is not written down")
+		}
+		return err
+	}))
+	must(t, tell(t.Context(), other))
+	<-free.Revoked
+	close(store.gate)
+	<-written
+	<-held.Revoked
+	must(t, tell(t.Context(), hung))
 }

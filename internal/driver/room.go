@@ -66,8 +66,8 @@ func (s *Set) Capacity(ctx context.Context, backend string) (Capacity, error) {
 	case <-a.answered:
 		return a.room.Capacity, a.room.Err
 	case <-ctx.Done():
-		return Capacity{}, block.Wrap(block.Unavailable, context.Cause(ctx), "The store of backend %s does not tell its room.",
-			backend)
+		return Capacity{}, block.Wrap(block.Unavailable, context.Cause(ctx),
+			"The store of backend %s does not tell its room.", backend)
 	}
 }
 
