@@ -240,7 +240,8 @@ func (s *Service) UpdateAttachment(ctx context.Context, c block.Caller, id block
 	return out, err
 }
 
-// CompleteAttachment says that the host uses the volume now.
+// CompleteAttachment says that the host uses the volume now, be it while a job
+// works on the volume.
 func (s *Service) CompleteAttachment(ctx context.Context, c block.Caller, id block.AttachmentID) error {
 	var volume block.VolumeID
 	var onlyRead bool
@@ -261,6 +262,9 @@ func (s *Service) CompleteAttachment(ctx context.Context, c block.Caller, id blo
 			}
 			after, err := tx.MoveVolume(v.ID, block.Attach)
 			volume, onlyRead = v.ID, exportedReadOnly(after, block.Connection{})
+			if v.Status.Rests() { // the job's end finds the attachment, and leaves the volume in use
+				err = ignoring(block.Conflict, err)
+			}
 			return first(refusal(err, invalidVolume("Volume %s can't be attached while it is %s.", v.ID, v.Status)),
 				settleLater(tx, v.ID))
 		})
@@ -360,29 +364,13 @@ func (s *Service) DeleteAttachment(ctx context.Context, c block.Caller,
 			if left, err = tx.Attachments(v.ID); err != nil {
 				return err
 			}
-			return released(tx, v, left)
+			// One that a job works on keeps its status until the job ends.
+			_, err = tx.MoveVolume(v.ID, block.Detach)
+			return ignoring(block.Conflict, err)
 		},
 	)
 	if err == nil {
 		s.exports.revokeConnections(gone)
 	}
 	return left, err
-}
-
-// released moves a volume to what its remaining attachments say. One that a
-// job works on keeps its status until the job ends.
-func released(tx *catalog.Tx, v block.Volume, left []block.Attachment) error {
-	v, err := tx.MoveVolume(v.ID, block.Detach)
-	if block.Is(err, block.Conflict) {
-		return nil
-	}
-	if err != nil || v.Status != block.VolumeAvailable || len(left) == 0 {
-		return err
-	}
-	event := block.ReserveHost
-	if slices.ContainsFunc(left, func(a block.Attachment) bool { return a.Status == attachAttaching }) {
-		event = block.Reserve
-	}
-	_, err = tx.MoveVolume(v.ID, event)
-	return err
 }
