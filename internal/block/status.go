@@ -86,7 +86,7 @@ const (
 // cinder/volume/api.py; volumeRest stands for what Volume.Rest says.
 var volumeTable = map[VolumeStatus]map[Event]VolumeStatus{
 	VolumeCreating:    {Done: VolumeAvailable, Fail: VolumeError, Download: VolumeDownloading},
-	VolumeDownloading: {Done: VolumeAvailable, Fail: VolumeError, ReserveHost: VolumeReserved},
+	VolumeDownloading: {Done: volumeRest, Fail: VolumeError},
 	VolumeAvailable: {
 		Reserve: VolumeAttaching, ReserveHost: VolumeReserved, Unreserve: VolumeAvailable, Attach: VolumeInUse,
 		RollDetaching: VolumeAvailable, Detach: volumeRest, Extend: VolumeExtending, Upload: VolumeUploading,

@@ -59,7 +59,9 @@ func (s *Service) CreateAttachment(ctx context.Context, c block.Caller, req NewA
 		if err := tx.InsertAttachment(a); err != nil {
 			return err
 		}
-		if v.Status != block.VolumeInUse || !usedBy(v, req.ServerID) { // a server that moves keeps it in use
+		stays := v.Status == block.VolumeDownloading || // whose end finds the attachment
+			v.Status == block.VolumeInUse && usedBy(v, req.ServerID) // a server that moves keeps it in use
+		if !stays {
 			if v, err = tx.MoveVolume(v.ID, block.ReserveHost); err != nil {
 				return err
 			}
@@ -77,20 +79,24 @@ func (s *Service) CreateAttachment(ctx context.Context, c block.Caller, req NewA
 	return out, err
 }
 
-// reservable says whether one more attachment of a volume may begin.
+// reservable says whether one more attachment of a volume may begin. One that
+// an image is downloaded into is judged by what it will be then.
 func reservable(v block.Volume, server *string) error {
 	if strings.Contains(string(v.Status), "error") {
 		return invalidVolume("Volume attachments can not be created if the volume is in an error state. "+
 			"The Volume %s currently has a status of: %s ", v.ID, v.Status)
 	}
-	free := []block.VolumeStatus{block.VolumeAvailable, block.VolumeDownloading}
+	status, free := v.Status, []block.VolumeStatus{block.VolumeAvailable}
+	if status == block.VolumeDownloading {
+		status = v.Rest()
+	}
 	names := "available or downloading"
 	if v.Multiattach {
 		free, names = append(free, block.VolumeInUse), "available or in-use or downloading"
 	}
-	again := usedBy(v, server) && (v.Status == block.VolumeInUse || v.Status == block.VolumeReserved)
-	if !slices.Contains(free, v.Status) && !again {
-		return invalidVolume("Volume %s status must be %s to reserve, but the current status is %s.", v.ID, names, v.Status)
+	again := usedBy(v, server) && (status == block.VolumeInUse || status == block.VolumeReserved)
+	if !slices.Contains(free, status) && !again {
+		return invalidVolume("Volume %s status must be %s to reserve, but the current status is %s.", v.ID, names, status)
 	}
 	return nil
 }

@@ -1,10 +1,12 @@
 package control_test
 
 import (
+	"sync"
 	"testing"
 
 	"kvol/internal/block"
 	"kvol/internal/control"
+	"kvol/internal/driver/drivertest"
 )
 
 // worksOnAttached are the jobs that work on a volume while servers use it.
@@ -96,4 +98,66 @@ func TestDetachLeavesReservations(t *testing.T) {
 	z.wantVolume("with one that is connected", v.ID, block.VolumeAttaching)
 	must(t, failure(z.DeleteAttachment(z.ctx, compute, b.ID)))
 	z.wantVolume("with none", v.ID, block.VolumeAvailable)
+}
+
+// TestReserveWhileDownloading: the job writes its image to the end, and then the
+// volume is kept for who reserved it meanwhile. Until then no host gets a path.
+func TestReserveWhileDownloading(t *testing.T) {
+	z := newZone(t)
+	image := z.images.add(control.Image{Name: "i", DiskFormat: "raw"}, []byte("img"))
+	one := control.NewAttachment{ServerID: ptr("22222222-2222-2222-2222-222222222222")}
+	reserve := func(id block.VolumeID) {
+		one.VolumeID = id
+		a, err := z.CreateAttachment(z.ctx, alice, one)
+		must(t, err)
+		z.wantVolume("meanwhile", id, block.VolumeDownloading)
+		no := "Invalid volume: Volume " + string(id) + " can't be connected while it is downloading."
+		wantError(t, "with a connector", failure(z.UpdateAttachment(z.ctx, alice, a.ID, hostH)), block.Invalid, no)
+		again := one
+		again.Connector = hostH
+		wantError(t, "anew with a connector", failure(z.CreateAttachment(z.ctx, alice, again)), block.Invalid, no)
+		if err := failure(z.InitializeConnection(z.ctx, alice, id, hostH)); !block.Is(err, block.Invalid) {
+			t.Errorf("os-initialize_connection: %v", err)
+		}
+		wantError(t, "for another server", failure(z.CreateAttachment(z.ctx, alice, control.NewAttachment{VolumeID: id})),
+			block.Invalid, "Invalid volume: Volume "+string(id)+
+				" status must be available or downloading to reserve, but the current status is reserved.")
+	}
+	wantReserved := func(id block.VolumeID) {
+		z.work(z.ctx)
+		z.wantVolume("downloaded", id, block.VolumeReserved)
+		if v := z.volume(id); !v.Bootable || z.content(v, 3) != "img" {
+			t.Errorf("the volume is %+v and reads %q", v, z.content(v, 3))
+		}
+	}
+
+	v, err := z.CreateVolume(z.ctx, alice, control.NewVolume{Size: ptr(int64(1)), ImageRef: &image})
+	must(t, err)
+	var once sync.Once
+	z.fast.SetRule(func(drivertest.Call) error {
+		once.Do(func() { reserve(v.ID) })
+		return nil
+	})
+	wantReserved(v.ID)
+	z.fast.SetRule(nil)
+
+	v = z.make(control.NewVolume{Size: ptr(int64(1))})
+	must(t, z.ReimageVolume(z.ctx, alice, v.ID, image, false))
+	reserve(v.ID)
+	wantReserved(v.ID)
+}
+
+// TestReimageOfNobodys: a reserved volume that nobody waits for any more when its
+// new image is there is available.
+func TestReimageOfNobodys(t *testing.T) {
+	z := newZone(t)
+	image := z.images.add(control.Image{Name: "i", DiskFormat: "raw"}, []byte("img"))
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	a, err := z.CreateAttachment(z.ctx, alice, control.NewAttachment{VolumeID: v.ID})
+	must(t, err)
+	must(t, z.ReimageVolume(z.ctx, alice, v.ID, image, true))
+	must(t, failure(z.DeleteAttachment(z.ctx, alice, a.ID)))
+	z.wantVolume("meanwhile", v.ID, block.VolumeDownloading)
+	z.work(z.ctx)
+	z.wantVolume("with its new image", v.ID, block.VolumeAvailable)
 }
