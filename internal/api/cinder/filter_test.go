@@ -145,11 +145,15 @@ func TestLinksLiterally(t *testing.T) {
 func TestFilterByManyPairs(t *testing.T) {
 	f := newFixture(t)
 	f.available(1)
-	var b strings.Builder
-	for i := range 1500 {
-		fmt.Fprintf(&b, "'%d':'',", i)
+	pairs := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "'%d':'',", i)
+		}
+		return url.QueryEscape("{" + b.String() + "}")
 	}
-	many := url.QueryEscape("{" + b.String() + "}")
+	many := pairs(1500)
+	f.wantAt(newestMinor(), "admin", 200, "GET", "volumes?bootable=true&metadata="+pairs(60)+"&glance_metadata="+pairs(900), "")
 	for _, query := range []string{"metadata=", "glance_metadata="} {
 		a := f.wantAt(newestMinor(), "admin", 200, "GET", "volumes?"+query+many, "")
 		if list, _ := a.get(t, "volumes").([]any); len(list) != 0 {
