@@ -83,11 +83,10 @@ const (
 
 // volumeTable is the only way a volume's status moves, but for an
 // administrator's os-reset_status. The rules are those of
-// cinder/volume/api.py; volumeRest stands for "in-use" while a host holds the
-// volume and "available" otherwise.
+// cinder/volume/api.py; volumeRest stands for what Volume.Rest says.
 var volumeTable = map[VolumeStatus]map[Event]VolumeStatus{
 	VolumeCreating:    {Done: VolumeAvailable, Fail: VolumeError, Download: VolumeDownloading},
-	VolumeDownloading: {Done: VolumeAvailable, Fail: VolumeError, ReserveHost: VolumeReserved},
+	VolumeDownloading: {Done: volumeRest, Fail: VolumeError},
 	VolumeAvailable: {
 		Reserve: VolumeAttaching, ReserveHost: VolumeReserved, Unreserve: VolumeAvailable, Attach: VolumeInUse,
 		RollDetaching: VolumeAvailable, Detach: volumeRest, Extend: VolumeExtending, Upload: VolumeUploading,
@@ -141,12 +140,12 @@ var snapshotTable = map[SnapshotStatus]map[Event]SnapshotStatus{
 	SnapshotDeleted:       {},
 }
 
-// After returns the status that event e leads to. attached says whether a host
-// holds the volume once the event has happened. ForceDelete leads from every
+// After returns the status that event e leads to. rest is Volume.Rest once the
+// event has happened. ForceDelete leads from every
 // status to deleting. The result "" means that the volume is gone. An event
 // that the status does not allow is a Conflict; the caller says so in its own
 // words where its API has some.
-func (s VolumeStatus) After(e Event, attached bool) (VolumeStatus, error) {
+func (s VolumeStatus) After(e Event, rest VolumeStatus) (VolumeStatus, error) {
 	if e == ForceDelete {
 		return VolumeDeleting, nil
 	}
@@ -154,13 +153,10 @@ func (s VolumeStatus) After(e Event, attached bool) (VolumeStatus, error) {
 	if !ok {
 		return s, Errorf(Conflict, "a volume in status %s does not allow %s", s, e)
 	}
-	if to != volumeRest {
-		return to, nil
+	if to == volumeRest {
+		return rest, nil
 	}
-	if attached {
-		return VolumeInUse, nil
-	}
-	return VolumeAvailable, nil
+	return to, nil
 }
 
 // Valid reports whether s is a status that a volume can have.
@@ -169,6 +165,10 @@ func (s VolumeStatus) Valid() bool { _, ok := volumeTable[s]; return ok }
 // Passing reports whether s is a status that ends by itself, since a job is
 // under way; a volume must never stay in one.
 func (s VolumeStatus) Passing() bool { _, ok := volumeTable[s][Done]; return ok }
+
+// Rests reports whether s ends by itself in what the attachments say
+// (Volume.Rest): they may change meanwhile.
+func (s VolumeStatus) Rests() bool { return volumeTable[s][Done] == volumeRest }
 
 // After is VolumeStatus.After for snapshots; the status "deleted" means that
 // the row is removed.
@@ -195,7 +195,8 @@ func StatusDocument() string {
 	b.WriteString("# Statuses\n\n[Disaster recovery](#disaster-recovery) is at the end.\n\n" +
 		"Drawn from the tables in `internal/block/status.go` and `backup.go` by a test; " +
 		"do not edit.\n" +
-		"`(in-use or available)` is in-use while a host holds the volume. " +
+		"`(in-use or available)` is in-use while a host holds the volume, else attaching or reserved " +
+		"while attachments are about to, else available. " +
 		"`force-delete` leads from every status to deleting.\n")
 	draw(&b, "Volumes", volumeTable)
 	draw(&b, "Snapshots", snapshotTable)

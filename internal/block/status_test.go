@@ -82,36 +82,38 @@ func checkTable[S ~string](t *testing.T, table map[S]map[Event]S, others ...S) {
 
 func TestAfter(t *testing.T) {
 	for _, test := range []struct {
-		from     VolumeStatus
-		event    Event
-		attached bool
-		to       VolumeStatus // "-" for a Conflict
+		from  VolumeStatus
+		event Event
+		rest  VolumeStatus
+		to    VolumeStatus // "-" for a Conflict
 	}{
-		{VolumeCreating, Done, false, VolumeAvailable},
-		{VolumeCreating, Fail, false, VolumeError},
-		{VolumeCreating, Delete, false, "-"},
-		{VolumeAvailable, Reserve, false, VolumeAttaching},
-		{VolumeAttaching, Attach, true, VolumeInUse},
-		{VolumeAttaching, Unreserve, false, VolumeAvailable},
-		{VolumeAttaching, Unreserve, true, VolumeInUse},
-		{VolumeInUse, Delete, true, "-"},
-		{VolumeInUse, BeginDetaching, true, VolumeDetaching},
-		{VolumeDetaching, Detach, false, VolumeAvailable},
-		{VolumeDetaching, Detach, true, VolumeInUse},
-		{VolumeDetaching, RollDetaching, true, VolumeInUse},
-		{VolumeInUse, Extend, true, VolumeExtending},
-		{VolumeExtending, Done, true, VolumeInUse},
-		{VolumeExtending, Done, false, VolumeAvailable},
-		{VolumeExtending, Fail, true, VolumeErrorExtending},
-		{VolumeUploading, Fail, false, VolumeAvailable},
-		{VolumeDeleting, Done, false, volumeGone},
-		{VolumeDeleting, Fail, false, VolumeErrorDeleting},
-		{VolumeErrorDeleting, Delete, false, "-"},
-		{VolumeInUse, ForceDelete, true, VolumeDeleting},
-		{VolumeErrorDeleting, ForceDelete, false, VolumeDeleting},
-		{"nonsense", Done, false, "-"},
+		{VolumeCreating, Done, VolumeAvailable, VolumeAvailable},
+		{VolumeCreating, Fail, VolumeAvailable, VolumeError},
+		{VolumeCreating, Delete, VolumeAvailable, "-"},
+		{VolumeAvailable, Reserve, VolumeAvailable, VolumeAttaching},
+		{VolumeAttaching, Attach, VolumeInUse, VolumeInUse},
+		{VolumeAttaching, Unreserve, VolumeAvailable, VolumeAvailable},
+		{VolumeAttaching, Unreserve, VolumeInUse, VolumeInUse},
+		{VolumeInUse, Delete, VolumeInUse, "-"},
+		{VolumeInUse, BeginDetaching, VolumeInUse, VolumeDetaching},
+		{VolumeDetaching, Detach, VolumeAvailable, VolumeAvailable},
+		{VolumeDetaching, Detach, VolumeInUse, VolumeInUse},
+		{VolumeDetaching, RollDetaching, VolumeInUse, VolumeInUse},
+		{VolumeInUse, Extend, VolumeInUse, VolumeExtending},
+		{VolumeExtending, Done, VolumeInUse, VolumeInUse},
+		{VolumeExtending, Done, VolumeAvailable, VolumeAvailable},
+		{VolumeExtending, Fail, VolumeInUse, VolumeErrorExtending},
+		{VolumeUploading, Fail, VolumeAvailable, VolumeAvailable},
+		{VolumeUploading, Fail, VolumeReserved, VolumeReserved},
+		{VolumeBackingUp, Done, VolumeAttaching, VolumeAttaching},
+		{VolumeDeleting, Done, VolumeAvailable, volumeGone},
+		{VolumeDeleting, Fail, VolumeAvailable, VolumeErrorDeleting},
+		{VolumeErrorDeleting, Delete, VolumeAvailable, "-"},
+		{VolumeInUse, ForceDelete, VolumeInUse, VolumeDeleting},
+		{VolumeErrorDeleting, ForceDelete, VolumeAvailable, VolumeDeleting},
+		{"nonsense", Done, VolumeAvailable, "-"},
 	} {
-		to, err := test.from.After(test.event, test.attached)
+		to, err := test.from.After(test.event, test.rest)
 		switch {
 		case test.to == "-":
 			if !Is(err, Conflict) || to != test.from {
@@ -130,6 +132,33 @@ func TestAfter(t *testing.T) {
 			if to, err := from.After(e); ok != (err == nil) || ok && to != want || !ok && !Is(err, Conflict) {
 				t.Errorf("snapshot %s from %s: %q, %v", e, from, to, err)
 			}
+		}
+	}
+}
+
+// TestRest: who holds the volume counts more than who is about to.
+func TestRest(t *testing.T) {
+	for _, test := range []struct {
+		attachments string
+		rest        VolumeStatus
+	}{
+		{"", VolumeAvailable},
+		{"reserved", VolumeReserved},
+		{"attaching reserved", VolumeAttaching},
+		{"reserved attaching", VolumeAttaching},
+		{"reserved attaching attached reserved", VolumeInUse},
+	} {
+		var v Volume
+		for _, status := range strings.Fields(test.attachments) {
+			v.Attachments = append(v.Attachments, Attachment{Status: status})
+		}
+		if rest := v.Rest(); rest != test.rest {
+			t.Errorf("attachments %q: %s, want %s", test.attachments, rest, test.rest)
+		}
+	}
+	for status := range volumeTable {
+		if status.Rests() && !status.Passing() {
+			t.Errorf("%s ends at rest, but not by itself", status)
 		}
 	}
 }

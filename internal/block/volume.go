@@ -73,7 +73,7 @@ type Recovered struct {
 }
 
 // Attached reports whether some host holds the volume now (attach status
-// "attached"), which decides between "in-use" and "available".
+// "attached").
 func (v Volume) Attached() bool {
 	for _, a := range v.Attachments {
 		if a.Status == "attached" {
@@ -81,6 +81,24 @@ func (v Volume) Attached() bool {
 		}
 	}
 	return false
+}
+
+// Rest is the status of a volume that nothing works on, as its attachments
+// have it: "in-use" while a host holds it, "attaching" or "reserved" while
+// attachments are about to, and "available" without any.
+func (v Volume) Rest() VolumeStatus {
+	rest := VolumeAvailable
+	for _, a := range v.Attachments {
+		switch {
+		case a.Status == "attached":
+			return VolumeInUse
+		case a.Status == "attaching":
+			rest = VolumeAttaching
+		case rest == VolumeAvailable:
+			rest = VolumeReserved
+		}
+	}
+	return rest
 }
 
 // Migration statuses that this product gives (Cinder's

@@ -210,17 +210,16 @@ func (tx *Tx) UpdateVolume(v block.Volume) error {
 }
 
 // MoveVolume lets an event happen to a volume and returns it as it is then.
-// It is the only way that its status moves, but for ResetVolumeStatus. Whether
-// a host holds the volume is read from its attachments, so they are written
-// first. A volume that is gone after the event is deleted, and returned as it
-// was with the status "". An event that the status does not allow is a
-// Conflict.
+// It is the only way that its status moves, but for ResetVolumeStatus. Where
+// the volume rests is read from its attachments, so they are written first. A
+// volume that is gone after the event is deleted, and returned as it was with
+// the status "". An event that the status does not allow is a Conflict.
 func (tx *Tx) MoveVolume(id block.VolumeID, e block.Event) (block.Volume, error) {
 	v, err := tx.Volume(id)
 	if err != nil {
 		return v, err
 	}
-	to, err := v.Status.After(e, v.Attached())
+	to, err := v.Status.After(e, v.Rest())
 	if err != nil {
 		return v, err
 	}

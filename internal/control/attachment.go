@@ -59,7 +59,9 @@ func (s *Service) CreateAttachment(ctx context.Context, c block.Caller, req NewA
 		if err := tx.InsertAttachment(a); err != nil {
 			return err
 		}
-		if v.Status != block.VolumeInUse || !usedBy(v, req.ServerID) { // a server that moves keeps it in use
+		stays := v.Status == block.VolumeDownloading || // whose end finds the attachment
+			v.Status == block.VolumeInUse && usedBy(v, req.ServerID) // a server that moves keeps it in use
+		if !stays {
 			if v, err = tx.MoveVolume(v.ID, block.ReserveHost); err != nil {
 				return err
 			}
@@ -77,20 +79,24 @@ func (s *Service) CreateAttachment(ctx context.Context, c block.Caller, req NewA
 	return out, err
 }
 
-// reservable says whether one more attachment of a volume may begin.
+// reservable says whether one more attachment of a volume may begin. One that
+// an image is downloaded into is judged by what it will be then.
 func reservable(v block.Volume, server *string) error {
 	if strings.Contains(string(v.Status), "error") {
 		return invalidVolume("Volume attachments can not be created if the volume is in an error state. "+
 			"The Volume %s currently has a status of: %s ", v.ID, v.Status)
 	}
-	free := []block.VolumeStatus{block.VolumeAvailable, block.VolumeDownloading}
+	status, free := v.Status, []block.VolumeStatus{block.VolumeAvailable}
+	if status == block.VolumeDownloading {
+		status = v.Rest()
+	}
 	names := "available or downloading"
 	if v.Multiattach {
 		free, names = append(free, block.VolumeInUse), "available or in-use or downloading"
 	}
-	again := usedBy(v, server) && (v.Status == block.VolumeInUse || v.Status == block.VolumeReserved)
-	if !slices.Contains(free, v.Status) && !again {
-		return invalidVolume("Volume %s status must be %s to reserve, but the current status is %s.", v.ID, names, v.Status)
+	again := usedBy(v, server) && (status == block.VolumeInUse || status == block.VolumeReserved)
+	if !slices.Contains(free, status) && !again {
+		return invalidVolume("Volume %s status must be %s to reserve, but the current status is %s.", v.ID, names, status)
 	}
 	return nil
 }
@@ -240,7 +246,8 @@ func (s *Service) UpdateAttachment(ctx context.Context, c block.Caller, id block
 	return out, err
 }
 
-// CompleteAttachment says that the host uses the volume now.
+// CompleteAttachment says that the host uses the volume now, be it while a job
+// works on the volume.
 func (s *Service) CompleteAttachment(ctx context.Context, c block.Caller, id block.AttachmentID) error {
 	var volume block.VolumeID
 	var onlyRead bool
@@ -261,6 +268,9 @@ func (s *Service) CompleteAttachment(ctx context.Context, c block.Caller, id blo
 			}
 			after, err := tx.MoveVolume(v.ID, block.Attach)
 			volume, onlyRead = v.ID, exportedReadOnly(after, block.Connection{})
+			if v.Status.Rests() { // the job's end finds the attachment, and leaves the volume in use
+				err = ignoring(block.Conflict, err)
+			}
 			return first(refusal(err, invalidVolume("Volume %s can't be attached while it is %s.", v.ID, v.Status)),
 				settleLater(tx, v.ID))
 		})
@@ -360,29 +370,13 @@ func (s *Service) DeleteAttachment(ctx context.Context, c block.Caller,
 			if left, err = tx.Attachments(v.ID); err != nil {
 				return err
 			}
-			return released(tx, v, left)
+			// One that a job works on keeps its status until the job ends.
+			_, err = tx.MoveVolume(v.ID, block.Detach)
+			return ignoring(block.Conflict, err)
 		},
 	)
 	if err == nil {
 		s.exports.revokeConnections(gone)
 	}
 	return left, err
-}
-
-// released moves a volume to what its remaining attachments say. One that a
-// job works on keeps its status until the job ends.
-func released(tx *catalog.Tx, v block.Volume, left []block.Attachment) error {
-	v, err := tx.MoveVolume(v.ID, block.Detach)
-	if block.Is(err, block.Conflict) {
-		return nil
-	}
-	if err != nil || v.Status != block.VolumeAvailable || len(left) == 0 {
-		return err
-	}
-	event := block.ReserveHost
-	if slices.ContainsFunc(left, func(a block.Attachment) bool { return a.Status == attachAttaching }) {
-		event = block.Reserve
-	}
-	_, err = tx.MoveVolume(v.ID, event)
-	return err
 }

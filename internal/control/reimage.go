@@ -106,11 +106,7 @@ func (s *Service) runReimage(ctx context.Context, t *job.Task) error {
 		if err := tx.UpdateVolume(v); err != nil {
 			return err
 		}
-		ended := block.Done
-		if args.Reserved {
-			ended = block.ReserveHost
-		}
-		v, err := tx.MoveVolume(v.ID, ended)
+		v, err := tx.MoveVolume(v.ID, block.Done)
 		if err != nil || !args.Reserved {
 			return err
 		}

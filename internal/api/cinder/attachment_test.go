@@ -46,6 +46,19 @@ func TestAttachmentVersions(t *testing.T) {
 	}
 }
 
+// TestAttachedHost: which host holds a volume is for administrators and services.
+func TestAttachedHost(t *testing.T) {
+	f := newFixture(t)
+	id := f.available(1)
+	f.act(202, id, `{"os-attach":{"host_name":"h","mountpoint":"/dev/vdb"}}`)
+	for token, want := range map[string]any{"member": nil, "reader": nil, "admin": "h", "glance": "h"} {
+		list, _ := f.wantAt(newestMinor(), token, 200, "GET", "volumes/"+id, "").get(t, "volume.attachments").([]any)
+		if len(list) != 1 || list[0].(map[string]any)["host_name"] != want {
+			t.Errorf("%s sees %v, want the host %v", token, list, want)
+		}
+	}
+}
+
 // TestFilters3: what lists are filtered by, and from when on.
 func TestFilters3(t *testing.T) {
 	f := newFixture(t)

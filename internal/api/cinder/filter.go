@@ -11,6 +11,14 @@ import (
 	"kvol/internal/block"
 )
 
+// Filters by more pairs than these fit nothing: no volume or snapshot has more
+// metadata (Cinder's metadata_items), nor an image in practice, and the depth of
+// SQLite's expressions ends at 1000.
+const (
+	maxPairs      = 128
+	maxImagePairs = 900
+)
+
 // filterSince are the microversions from which filters mean something; before
 // them they are dropped, if the list is not strict already, as it is from 3.31
 // (cinder/api/common.py, process_general_filtering: since then nothing is
@@ -63,11 +71,11 @@ func (p *page) filterBy(in edition, e param) error {
 		p.query.Like[column] = e.value
 	case e.name == p.of.pairs:
 		dict, ok := pyDict(e.value)
-		p.none = p.none || !ok
+		p.none = p.none || !ok || len(dict) > maxPairs
 		p.query.Metadata = dict
 	case e.name == "glance_metadata" && p.of.path == volumeList.path:
 		dict, ok := pyDict(e.value)
-		p.none = p.none || !ok
+		p.none = p.none || !ok || len(dict) > maxImagePairs
 		p.query.ImageMetadata = dict
 	case e.name == "created_at" || e.name == "updated_at":
 		bounds, err := timeBounds(e)

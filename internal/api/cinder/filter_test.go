@@ -140,3 +140,28 @@ func TestLinksLiterally(t *testing.T) {
 		t.Error("a request with the project has links without it")
 	}
 }
+
+// TestFilterByManyPairs: more than anything can have fit nothing.
+func TestFilterByManyPairs(t *testing.T) {
+	f := newFixture(t)
+	f.available(1)
+	pairs := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "'%d':'',", i)
+		}
+		return url.QueryEscape("{" + b.String() + "}")
+	}
+	many := pairs(1500)
+	most := "bootable=true&metadata=" + pairs(60) + "&glance_metadata=" + pairs(900)
+	f.wantAt(newestMinor(), "admin", 200, "GET", "volumes?"+most, "")
+	for _, query := range []string{"metadata=", "glance_metadata="} {
+		a := f.wantAt(newestMinor(), "admin", 200, "GET", "volumes?"+query+many, "")
+		if list, _ := a.get(t, "volumes").([]any); len(list) != 0 {
+			t.Errorf("%s: %v", query, list)
+		}
+	}
+	if list := f.list("volumes?metadata=" + many).names(); list != "" {
+		t.Errorf("/v2: %s", list)
+	}
+}

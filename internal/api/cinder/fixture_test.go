@@ -52,6 +52,7 @@ var callers = tokens{
 	"admin":  {Project: project, User: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", Roles: []string{"admin"}},
 	"service": {Project: "55555555555545558555555555555555", User: "cccccccccccccccccccccccccccccccc",
 		Roles: []string{"service"}},
+	"glance": {Project: project, User: "cccccccccccccccccccccccccccccccc", Roles: []string{"member", "service"}},
 	// These are of no project.
 	"system": {User: "dddddddddddddddddddddddddddddddd", Roles: []string{"admin"}, System: true},
 	"domain": {User: "dddddddddddddddddddddddddddddddd", Roles: []string{"admin"}, Domain: "default"},

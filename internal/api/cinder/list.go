@@ -271,7 +271,7 @@ func (p *page) filter(admin bool) {
 		switch {
 		case name == "metadata" && p.of.pairs == name:
 			dict, ok := pyDict(e.value)
-			p.none = p.none || !ok
+			p.none = p.none || !ok || len(dict) > maxPairs
 			p.query.Metadata = dict
 		case name == "consumes_quota": // every volume and snapshot does
 			p.none = p.none || !loosely(e.value)

@@ -19,6 +19,7 @@ type view struct {
 	self     string // what the links begin with, as it stands in JSON
 	bookmark string
 	admin    bool
+	service  bool // a caller with the role service
 	shows    *shown
 	extra    bool // Config.V2ExtraFields
 	host     string
@@ -37,7 +38,8 @@ func (s *server) viewFor(r *http.Request, c block.Caller) view {
 		root = base + "/v3" + below
 	}
 	return view{edition: in, root: root, base: base, project: project, self: unquoted(root),
-		bookmark: unquoted(base + below), admin: c.Admin(), shows: &shown{caller: c, control: s.cfg.Control},
+		bookmark: unquoted(base + below), admin: c.Admin(), service: c.Has("service"),
+		shows: &shown{caller: c, control: s.cfg.Control},
 		extra: s.cfg.V2ExtraFields, host: s.cfg.Host, typeRows: s.cfg.V2UploadTypeFormat != UploadTypeMap,
 		keyName: s.cfg.keyName}
 }

@@ -79,7 +79,7 @@ func (v view) volumeNewer(e *encoder, vol block.Volume) {
 }
 
 // attachments3 writes those that hold the volume now. Which host that is is
-// for administrators.
+// for administrators, and for services (Glance asks it of its own volumes).
 func (v view) attachments3(e *encoder, vol block.Volume) {
 	e.key("attachments")
 	e.open('[')
@@ -92,7 +92,7 @@ func (v view) attachments3(e *encoder, vol block.Volume) {
 		e.stringMember("attachment_id", string(a.ID))
 		e.stringMember("volume_id", string(vol.ID))
 		orNull(e, "server_id", a.ServerID)
-		if v.admin {
+		if v.admin || v.service {
 			orNull(e, "host_name", a.HostName)
 		} else {
 			e.nullMember("host_name")
