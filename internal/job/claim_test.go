@@ -33,6 +33,31 @@ func TestClaimedWhileItEnds(t *testing.T) {
 	})
 }
 
+// TestStoppedWhileItIsClaimedAgain: the claim that waited for the attempt before to leave
+// is given back, so that another process need not wait for the end of its lease.
+func TestStoppedWhileItIsClaimedAgain(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		ctx, stop := context.WithCancel(b.Context())
+		c := b.config(map[string]Handler{"k": play{run: func(ctx context.Context, _ *Task) error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return Snooze(0, nil)
+		}}})
+		c.Observe = func(Attempt) {
+			synctest.Wait() // until it is claimed again
+			stop()
+		}
+		id := b.enqueue(block.Job{Kind: "k"})
+		if err := New(c).Run(ctx); err != nil {
+			b.Error(err)
+		}
+		if j := b.job(id); j.State != block.JobReady {
+			b.Errorf("%+v", j)
+		}
+	})
+}
+
 // TestStolenWhileItEnds: a claim of which the attempt before could not get out of the way
 // in time is not followed where somebody else has the job by then.
 func TestStolenWhileItEnds(t *testing.T) {

@@ -227,8 +227,8 @@ func (r *Runner) work(ctx context.Context, j block.Job) {
 	r.attempt(ctx, j)
 	for next, more := r.end(j.ID); more; next, more = r.end(j.ID) {
 		if err := r.renew(ctx, next); err == nil {
-			r.attempt(ctx, next)
-		} else if ctx.Err() == nil {
+			r.attempt(ctx, next) // which gives it back where the process is to stop
+		} else {
 			r.Log.Warn("a job that was claimed is not held any more", "job", j.ID, "kind", j.Kind, "err", err)
 		}
 	}
@@ -273,8 +273,11 @@ func (r *Runner) hold(ctx context.Context) {
 	}
 }
 
-// renew makes sure that a job is still held by the claim that it comes of.
+// renew makes sure that a job is still held by the claim that it comes of, also while the
+// process is to stop.
 func (r *Runner) renew(ctx context.Context, j block.Job) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
 	ctx = catalog.Holding(ctx, catalog.Hold{Job: j.ID, Holder: r.Owner, Token: j.Token})
 	return r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.RenewJob(j.ID, r.Owner, r.Lease) })
 }
