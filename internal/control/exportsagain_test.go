@@ -15,6 +15,27 @@ import (
 	"kvol/internal/export/nbd"
 )
 
+// exportOpen is a new volume whose export a host has open.
+func exportOpen(t *testing.T, s *control.Service, c *catalog.Catalog, store driver.Driver) (
+	block.VolumeID, nbd.Export,
+) {
+	t.Helper()
+	caller := block.Caller{Project: "p", User: "u", Roles: []string{"admin"}}
+	id := block.VolumeID(block.NewID())
+	must(t, store.CreateVolume(t.Context(), id, block.GiB))
+	must(t, c.Update(t.Context(), func(tx *catalog.Tx) error {
+		return tx.InsertVolume(block.Volume{ID: id, Project: "p", User: "u", Size: 1, Status: block.VolumeAvailable,
+			Backend: "fast", AvailabilityZone: "z", Epoch: 1, ReplicationStatus: block.ReplicationDisabled,
+			Metadata: map[string]string{}})
+	}))
+	info, err := s.InitializeConnection(t.Context(), caller, id, map[string]any{"host": "h"})
+	must(t, err)
+	name, _ := info.Data["export"].(string)
+	x, err := s.Exports().Open(context.WithoutCancel(t.Context()), name)
+	must(t, err)
+	return id, x
+}
+
 // TestLookAgainCostsWhatChanged: of many exports that are open only those are asked
 // of the catalog that another process names.
 func TestLookAgainCostsWhatChanged(t *testing.T) {
@@ -35,22 +56,10 @@ func TestLookAgainCostsWhatChanged(t *testing.T) {
 			ExportAddress: func() string { return "[::1]:10809" }},
 	)
 	must(t, err)
-	caller := block.Caller{Project: "p", User: "u", Roles: []string{"admin"}}
 	var ids []string
 	opened := map[string]<-chan struct{}{}
 	for range many {
-		id := block.VolumeID(block.NewID())
-		must(t, store.CreateVolume(t.Context(), id, block.GiB))
-		must(t, c.Update(t.Context(), func(tx *catalog.Tx) error {
-			return tx.InsertVolume(block.Volume{ID: id, Project: "p", User: "u", Size: 1, Status: block.VolumeAvailable,
-				Backend: "fast", AvailabilityZone: "z", Epoch: 1, ReplicationStatus: block.ReplicationDisabled,
-				Metadata: map[string]string{}})
-		}))
-		info, err := s.InitializeConnection(t.Context(), caller, id, map[string]any{"host": "h"})
-		must(t, err)
-		name, _ := info.Data["export"].(string)
-		x, err := s.Exports().Open(context.WithoutCancel(t.Context()), name)
-		must(t, err)
+		id, x := exportOpen(t, s, c, store)
 		defer x.Release()
 		ids, opened[string(id)] = append(ids, string(id)), x.Revoked
 	}
@@ -133,22 +142,7 @@ func besideStuck(t *testing.T) (s *control.Service, c *catalog.Catalog, store *s
 			ExportAddress: func() string { return "[::1]:10809" }},
 	)
 	must(t, err)
-	caller := block.Caller{Project: "p", User: "u", Roles: []string{"admin"}}
-	open = func() (block.VolumeID, nbd.Export) {
-		id := block.VolumeID(block.NewID())
-		must(t, store.CreateVolume(t.Context(), id, block.GiB))
-		must(t, c.Update(t.Context(), func(tx *catalog.Tx) error {
-			return tx.InsertVolume(block.Volume{ID: id, Project: "p", User: "u", Size: 1, Status: block.VolumeAvailable,
-				Backend: "fast", AvailabilityZone: "z", Epoch: 1, ReplicationStatus: block.ReplicationDisabled,
-				Metadata: map[string]string{}})
-		}))
-		info, err := s.InitializeConnection(t.Context(), caller, id, map[string]any{"host": "h"})
-		must(t, err)
-		name, _ := info.Data["export"].(string)
-		x, err := s.Exports().Open(context.WithoutCancel(t.Context()), name)
-		must(t, err)
-		return id, x
-	}
+	open = func() (block.VolumeID, nbd.Export) { return exportOpen(t, s, c, store) }
 	return s, c, store, open
 }
 

@@ -79,18 +79,25 @@ func (k keepsOn) DeleteSnapshot(ctx context.Context, ref driver.SnapshotRef) err
 	return k.Driver.DeleteSnapshot(ctx, ref)
 }
 
+// besideKeepsOn is a world in which the replicas of silver volumes are in such a store, and
+// those of gold ones are not.
+func besideKeepsOn(t *testing.T) (*world, keepsOn) {
+	w := newWorld(t, 1, openCatalogs(t, "a", "b"))
+	k := keepsOn{mem.New(mem.Options{}), make(chan struct{}, 100), make(chan struct{})}
+	w.zones["b"].second = k
+	w.protect("a", "b", "gold")
+	w.protect("a", "b", "silver")
+	w.protections[1].Backup.Name = "second"
+	return w, k
+}
+
 // TestConnectionIsFreeWhileTheReplicaIsClosed: the store of a replica hangs after the
 // commit. The connection that it came by serves a volume of another store meanwhile, and
 // the replica's next step waits.
 func TestConnectionIsFreeWhileTheReplicaIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1, openCatalogs(t, "a", "b"))
+		w, k := besideKeepsOn(t)
 		a, b := w.zones["a"], w.zones["b"]
-		k := keepsOn{mem.New(mem.Options{}), make(chan struct{}, 100), make(chan struct{})}
-		b.second = k
-		w.protect("a", "b", "gold")
-		w.protect("a", "b", "silver")
-		w.protections[1].Backup.Name = "second"
 		w.protections[1].Retention.Tiers = []block.RetentionTier{{Step: time.Hour, For: time.Hour}}
 		b.start(0)
 		a.start(0)
@@ -143,13 +150,8 @@ func TestConnectionIsFreeWhileTheReplicaIsClosed(t *testing.T) {
 // hangs.
 func TestTidyBesideAHungStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1, openCatalogs(t, "a", "b"))
+		w, k := besideKeepsOn(t)
 		a, b := w.zones["a"], w.zones["b"]
-		k := keepsOn{mem.New(mem.Options{}), make(chan struct{}, 100), make(chan struct{})}
-		b.second = k
-		w.protect("a", "b", "gold")
-		w.protect("a", "b", "silver")
-		w.protections[1].Backup.Name = "second"
 		b.start(0)
 		a.start(0)
 		stray := map[block.TypeID]driver.SnapshotRef{}
