@@ -107,10 +107,7 @@ func TestMoveVolume(t *testing.T) {
 	move(block.Done, block.VolumeAvailable)
 	move(block.Reserve, block.VolumeAttaching)
 	move(block.Detach, block.VolumeInUse) // the attachment is still there
-	commit(t, c, func(tx *Tx) error {
-		v.Attachments[0].Status = "detached"
-		return tx.UpdateAttachment(v.Attachments[0])
-	})
+	commit(t, c, func(tx *Tx) error { return tx.DeleteAttachment(v.Attachments[0].ID) })
 	move(block.Detach, block.VolumeAvailable)
 	err := c.Update(t.Context(), func(tx *Tx) error { _, err := tx.MoveVolume(v.ID, block.Done); return err })
 	wantError(t, err, block.Conflict, "a volume in status available does not allow done")

@@ -228,8 +228,11 @@ func (s *storm) await(what string, check func(context.Context) error) {
 	err := client.Poll(ctx, 50*time.Millisecond, func() (bool, error) {
 		ask, done := context.WithTimeout(ctx, patience/10)
 		defer done()
-		last = check(ask)
-		return last == nil, nil
+		now := check(ask)
+		if last == nil || ctx.Err() == nil { // what is asked at the end has no time to answer
+			last = now
+		}
+		return now == nil, nil
 	})
 	if err != nil {
 		s.t.Fatalf("not yet: %s: %v", what, last)
