@@ -132,12 +132,26 @@ func (s *Service) Health(ctx context.Context, c block.Caller) (Health, error) {
 
 // assess looks at everything.
 func (s *Service) assess(ctx context.Context) (Health, error) {
-	s.watch.looking.Lock()
-	defer s.watch.looking.Unlock()
-	if err := s.loadMeters(ctx); err != nil {
+	if err := s.askRooms(ctx); err != nil {
 		return Health{}, err
 	}
+	return s.assessAsked(ctx)
+}
+
+// askRooms has the stores say how full they are, which takes long where one hangs.
+// Nobody else waits for that.
+func (s *Service) askRooms(ctx context.Context) error {
+	if err := s.loadMeters(ctx); err != nil {
+		return err
+	}
 	s.markRooms(ctx)
+	return nil
+}
+
+// assessAsked looks at everything with what stores last said. askRooms comes before.
+func (s *Service) assessAsked(ctx context.Context) (Health, error) {
+	s.watch.looking.Lock()
+	defer s.watch.looking.Unlock()
 	policies := map[int64]block.Protection{}
 	for _, p := range s.KnownProtections() {
 		policies[p.Seq] = p

@@ -32,6 +32,7 @@ type exported struct {
 	leases   *leases // the rights of the zone
 	needed   []int64 // protections whose lease is needed to write
 	over     bool
+	released bool // its hold of shared is given back, or is about to be
 }
 
 // permit gives the device to an export that was entered; if it was revoked
@@ -75,6 +76,15 @@ func (x *exported) revoke() {
 	}
 }
 
+// release is revoke for who gives back the hold of the device afterwards: whoever
+// pauses the volume's exports counts it no more.
+func (x *exported) release() {
+	x.revoke()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.released = true
+}
+
 // ending is revoke for who does not wait: what it returns is closed when that would
 // return. However often it is asked for, one waits.
 func (x *exported) ending() <-chan struct{} {
@@ -114,10 +124,10 @@ func (p pausedExports) resume() {
 	}
 }
 
-// users counts those that have the volume's device.
+// users counts those that hold the volume's device.
 func (p pausedExports) users() (n int) {
 	for _, x := range p {
-		if x.shared != nil {
+		if x.shared != nil && !x.released {
 			n++
 		}
 	}

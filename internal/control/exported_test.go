@@ -60,3 +60,40 @@ func TestReadsEndWithTheLead(t *testing.T) {
 		t.Errorf("a read that ended after the lead did is answered: %v, after %d looks", err, asked)
 	}
 }
+
+// TestReleasedExportsAreNoUsers: an export that is done counts as no user of the
+// volume's device from before it gives its hold back, or another borrower's would be
+// taken for it, and its device exchanged under it.
+func TestReleasedExportsAreNoUsers(t *testing.T) {
+	store := mem.New(mem.Options{})
+	if err := store.CreateVolume(t.Context(), "v", block.GiB); err != nil {
+		t.Fatal(err)
+	}
+	dev, err := store.OpenVolume(t.Context(), "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	x := &exported{volume: "v", revoked: make(chan struct{})}
+	e := &Exports{s: &Service{}, open: map[*exported]struct{}{x: {}}}
+	x.permit(dev, false, nil, nil)
+	users := func() int {
+		paused := e.pause("v")
+		defer paused.resume()
+		return paused.users()
+	}
+	if n := users(); n != 1 {
+		t.Errorf("%d users of an export's device", n)
+	}
+	asked := false
+	e.export(x, block.Volume{ID: "v"}, func() error {
+		asked = true
+		if n := users(); n != 0 {
+			t.Errorf("%d users while the only one gives its hold back", n)
+		}
+		return nil
+	}).Release()
+	if !asked {
+		t.Error("the hold was not given back")
+	}
+}

@@ -189,7 +189,7 @@ func (e *Exports) export(x *exported, v block.Volume, giveBack func() error) nbd
 	out := nbd.Export{
 		Device: x.device(), Revoked: x.revoked,
 		Release: sync.OnceFunc(func() {
-			x.revoke()
+			x.release()
 			if err := giveBack(); err != nil {
 				e.s.log.Error("closing a volume failed", "volume", v.ID, "err", err)
 			}
