@@ -200,3 +200,91 @@ func TestTidyBesideAHungStore(t *testing.T) {
 		b.proc.end()
 	})
 }
+
+// slow does not make snapshots of some volumes before it is let go.
+type slow struct {
+	driver.Driver
+	volumes map[block.VolumeID]bool
+	asked   chan struct{} // gets one for each snapshot that waits
+	free    chan struct{}
+}
+
+func (s slow) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) error {
+	if s.volumes[ref.Volume] {
+		s.asked <- struct{}{}
+		<-s.free
+	}
+	return s.Driver.CreateSnapshot(ctx, ref)
+}
+
+// TestSlowVisitsGiveWay: visits that take long before anything is to be sent keep the
+// places of quick ones for a moment only.
+func TestSlowVisitsGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, openCatalogs(t, "a", "b"))
+		a, b := w.zones["a"], w.zones["b"]
+		store := slow{mem.New(mem.Options{}), map[block.VolumeID]bool{}, make(chan struct{}, 100), make(chan struct{})}
+		a.second = store
+		w.protect("a", "b", "gold")
+		b.start(0)
+		a.start(0)
+		ctx, s := a.proc.ctx, a.sender
+		var ids []block.VolumeID
+		for range s.cfg.Sessions + 1 {
+			ids = append(ids, a.volumeOn(store, "second", "gold", 4))
+		}
+		a.later(time.Minute)
+		last := ids[s.cfg.Sessions]
+		for _, id := range ids[:s.cfg.Sessions] {
+			store.volumes[id] = true
+		}
+		write := func(ids ...block.VolumeID) {
+			for _, id := range ids {
+				writeTo(t, store, id)
+			}
+			w.advance(time.Minute)
+			if err := s.scan(ctx); err != nil {
+				t.Fatal(err)
+			}
+			for range ids { // in places of those that were done at once
+				s.dispatch(ctx)
+				synctest.Wait()
+			}
+		}
+		write(ids[:s.cfg.Sessions]...)
+		if len(store.asked) != s.cfg.Sessions {
+			t.Fatalf("%d volumes are slow", len(store.asked))
+		}
+		before := s.statusOf(last).ReplicatedTo
+		write(last)
+		if l := s.statusOf(last); l.ReplicatedTo != before {
+			t.Fatalf("there are more places than are taken: %+v", l)
+		}
+		time.Sleep(bulkTime)
+		synctest.Wait()
+		s.dispatch(ctx)
+		synctest.Wait()
+		if l := s.statusOf(last); l.State != catalog.LinkCurrent || l.ReplicatedTo == before {
+			t.Errorf("a volume waits for slow ones: %+v", l)
+		}
+		close(store.free)
+		s.visits.Wait()
+		s.stop()
+		a.proc.end()
+		b.proc.end()
+	})
+}
+
+func writeTo(t *testing.T, store driver.Driver, id block.VolumeID) {
+	t.Helper()
+	d, err := store.OpenVolume(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.WriteAt([]byte(id)[:8], 0); err != nil {
+		t.Error(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -246,7 +246,9 @@ func (s *Sender) dispatchLocked(ctx context.Context, l *lane, on *line, kind int
 			defer leave(nil)
 			began := s.cfg.Now()
 			v := &visit{sender: s, track: t, lane: l, line: on, kind: kind}
+			end := v.giveWayInTime()
 			err := v.run(visiting)
+			end()
 			if cause := context.Cause(visiting); err != nil && errors.Is(cause, errLeft) {
 				err = cause
 			}

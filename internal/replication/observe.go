@@ -78,7 +78,7 @@ func (v *visit) gauge(ctx context.Context, p block.Point) error {
 // is far away: there it may take as long as the step. It is over when end returns, which
 // is to be called before anything else becomes of either point.
 func (v *visit) gaugeBeside(ctx context.Context, base, p block.Point) (end func()) {
-	told := base.ID == v.content || v.kind == bulk // by measure, for a step that is known to take long
+	told := base.ID == v.content || v.long() // by measure, for a step that is known to take long
 	if depthOf(v.store.driver) == 1 || told || !v.gaugeDue() {
 		return func() {}
 	}

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"kvol/internal/block"
@@ -168,6 +169,7 @@ const (
 	bulkBytes  = 4 << 20
 	bulkTime   = 500 * time.Millisecond
 	bulkPlaces = 8
+	slowPlaces = 4
 	lanePlaces = 12
 )
 
@@ -179,21 +181,64 @@ func (t *track) kindLocked() int {
 	return quick
 }
 
-// outgrown gives the place of a quick visit back that turned out to be long.
+// outgrown gives the place of a quick visit back that turned out to be long, by what it
+// carried or by how long its step takes.
 func (v *visit) outgrown() {
+	if v.step.bytes >= bulkBytes || v.sender.cfg.Now().Sub(v.step.began) >= bulkTime {
+		v.giveWay(bulkPlaces)
+	}
+}
+
+// giveWay gives the place of a quick visit to who is quick, and takes one of those that
+// take long, of which there are so many for each place; false while there is none.
+func (v *visit) giveWay(places int) bool {
 	s := v.sender
-	if v.kind != quick || v.step.bytes < bulkBytes && s.cfg.Now().Sub(v.step.began) < bulkTime {
-		return
+	if v.line == nil {
+		return true
 	}
 	s.mu.Lock()
-	free := v.line.running[bulk] < bulkPlaces*s.cfg.Sessions
-	if free {
+	was, free := v.kind, v.line.running[bulk] < places*s.cfg.Sessions
+	if was == quick && free {
 		v.line.running[quick]--
 		v.line.running[bulk]++
 		v.kind = bulk
 	}
 	s.mu.Unlock()
-	if free {
+	if was == quick && free {
 		s.nudge()
+	}
+	return was == bulk || free
+}
+
+// long reports whether a visit has a place of those that take long.
+func (v *visit) long() bool {
+	v.sender.mu.Lock()
+	defer v.sender.mu.Unlock()
+	return v.kind == bulk
+}
+
+// giveWayInTime has a visit give way that takes long though it carries nothing: its
+// target rewinds, or its store is slow to say what changed. It is over when end was
+// called.
+func (v *visit) giveWayInTime() (end func()) {
+	over := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(bulkTime)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+			}
+			if v.giveWay(slowPlaces) {
+				return
+			}
+		}
+	})
+	return func() {
+		close(over)
+		watching.Wait()
 	}
 }

@@ -42,7 +42,7 @@ type carried struct {
 
 // Delta implements Source.
 func (c *carried) Delta(ctx context.Context, s block.Step, sum Sum, begin Begin, emit func(Run) error) (Sum, error) {
-	if s.Base.ID == "" || c.visit.kind == bulk { // else little is known to be behind
+	if s.Base.ID == "" || c.visit.long() { // else little is known to be behind
 		from, err := begin()
 		if err != nil {
 			return sum, err

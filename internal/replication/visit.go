@@ -23,7 +23,7 @@ type visit struct {
 	track  *track
 	lane   *lane
 	line   *line // nil for one that takes no place
-	kind   int   // quick or bulk: the place that it takes
+	kind   int   // quick or bulk: the place that it takes; guarded by the sender's mu
 
 	policy     block.Protection
 	volume     block.Volume
