@@ -119,11 +119,9 @@ func TestVisitThatCouldNotLoad(t *testing.T) {
 	if before.store != "s" {
 		t.Fatalf("its ends are %v", before)
 	}
-	if a.sender.dispatch(a.proc.ctx); a.sender.tracks[k].index >= 0 {
-		t.Fatal("it was not visited")
-	}
+	a.sender.dispatch(a.proc.ctx)
 	a.sender.visits.Wait()
-	if after := a.sender.tracks[k]; after.ends != before || after.failures == 0 {
+	if after := a.sender.tracks[k]; after.ends != before || after.failures == 0 { // it was visited, and failed
 		t.Errorf("its ends are %v after %d failures, %v before", after.ends, after.failures, before)
 	}
 	a.sender.stop()
