@@ -106,7 +106,7 @@ func (s *Service) Attach(ctx context.Context, c block.Caller, id block.VolumeID,
 			ID: block.AttachmentID(block.NewID()), VolumeID: id, ServerID: req.ServerID, HostName: req.HostName,
 			Device: &device, Mode: mode, Status: attached, AttachedAt: tx.Now,
 		}
-		if err := tx.InsertAttachment(a); err != nil {
+		if err := addAttachment(tx, v, a); err != nil {
 			return err
 		}
 		after, err := tx.MoveVolume(id, block.Attach)

@@ -56,7 +56,7 @@ func (s *Service) CreateAttachment(ctx context.Context, c block.Caller, req NewA
 		}
 		a := block.Attachment{ID: block.AttachmentID(block.NewID()), VolumeID: v.ID, ServerID: req.ServerID,
 			Mode: mode, Status: attachReserved}
-		if err := tx.InsertAttachment(a); err != nil {
+		if err := addAttachment(tx, v, a); err != nil {
 			return err
 		}
 		stays := v.Status == block.VolumeDownloading || // whose end finds the attachment
@@ -77,6 +77,14 @@ func (s *Service) CreateAttachment(ctx context.Context, c block.Caller, req NewA
 		err = s.lend(ctx, req.VolumeID, out.Info)
 	}
 	return out, err
+}
+
+// addAttachment adds an attachment to a volume that hasn't too many.
+func addAttachment(tx *catalog.Tx, v block.Volume, a block.Attachment) error {
+	if len(v.Attachments) >= maxPaths {
+		return block.Errorf(block.OverLimit, "Volume %s has %d attachments already.", v.ID, len(v.Attachments))
+	}
+	return tx.InsertAttachment(a)
 }
 
 // reservable says whether one more attachment of a volume may begin. One that
@@ -268,8 +276,8 @@ func (s *Service) CompleteAttachment(ctx context.Context, c block.Caller, id blo
 			}
 			after, err := tx.MoveVolume(v.ID, block.Attach)
 			volume, onlyRead = v.ID, exportedReadOnly(after, block.Connection{})
-			if v.Status.Rests() { // the job's end finds the attachment, and leaves the volume in use
-				err = ignoring(block.Conflict, err)
+			if v.Status.Rests() || v.Status == block.VolumeDetaching || v.Status == block.VolumeErrorExtending {
+				err = ignoring(block.Conflict, err) // the job's end, or the other host's, finds the attachment
 			}
 			return first(refusal(err, invalidVolume("Volume %s can't be attached while it is %s.", v.ID, v.Status)),
 				settleLater(tx, v.ID))
@@ -327,10 +335,14 @@ func (s *Service) Attachments(ctx context.Context, c block.Caller, q block.ListQ
 		if err != nil {
 			return err
 		}
+		volumes := map[block.VolumeID]block.Volume{}
 		for _, a := range rows {
-			v, err := tx.Volume(a.VolumeID)
-			if err != nil {
-				return err
+			v, known := volumes[a.VolumeID]
+			if !known {
+				if v, err = tx.Volume(a.VolumeID); err != nil {
+					return err
+				}
+				volumes[v.ID] = v
 			}
 			one, err := s.withPath(tx, v, a)
 			if err != nil {

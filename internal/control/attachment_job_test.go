@@ -161,3 +161,21 @@ func TestReimageOfNobodys(t *testing.T) {
 	z.work(z.ctx)
 	z.wantVolume("with its new image", v.ID, block.VolumeAvailable)
 }
+
+// TestCompleteWhileDetaching: one host takes the volume while another lets it go, and
+// keeps it when that one is gone.
+func TestCompleteWhileDetaching(t *testing.T) {
+	z := newZone(t)
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	server := ptr("22222222-2222-2222-2222-222222222222")
+	a := z.attach(v.ID, server, "a")
+	must(t, z.CompleteAttachment(z.ctx, alice, a))
+	b := z.attach(v.ID, server, "b")
+	must(t, z.ResetVolumeStatus(z.ctx, operator, v.ID, control.VolumeReset{Status: ptr("detaching")}))
+	must(t, z.CompleteAttachment(z.ctx, alice, b))
+	z.wantVolume("meanwhile", v.ID, block.VolumeDetaching)
+	must(t, z.Detach(z.ctx, compute, v.ID, &a))
+	z.wantVolume("with the other host", v.ID, block.VolumeInUse)
+	must(t, failure(z.DeleteAttachment(z.ctx, compute, b)))
+	z.wantVolume("with none", v.ID, block.VolumeAvailable)
+}

@@ -1,6 +1,8 @@
 package control_test
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 
 	"kvol/internal/block"
@@ -138,4 +140,36 @@ func TestSummary(t *testing.T) {
 	if n+m != 0 {
 		t.Errorf("another project counts %d and %d", n, m)
 	}
+}
+
+// TestPathsAreBounded: however often somebody asks, a volume has so many connections and
+// attachments and no more, and a host says so much of itself.
+func TestPathsAreBounded(t *testing.T) {
+	const most = 256
+	z := newZone(t)
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	host := func(n int) map[string]any { return map[string]any{"host": strconv.Itoa(n)} }
+	for n := range most {
+		_, err := z.InitializeConnection(z.ctx, alice, v.ID, host(n))
+		must(t, err)
+	}
+	_, err := z.InitializeConnection(z.ctx, alice, v.ID, host(most))
+	wantError(t, "one connection more", err, block.OverLimit, "Volume "+string(v.ID)+" has 256 connections already; "+
+		"terminate those that are not used.")
+	_, err = z.InitializeConnection(z.ctx, alice, v.ID, host(most-1)) // it is there
+	must(t, err)
+	must(t, z.TerminateConnection(z.ctx, alice, v.ID, host(0)))
+	long := map[string]any{"host": strings.Repeat("x", 16<<10)}
+	_, err = z.InitializeConnection(z.ctx, alice, v.ID, long)
+	wantError(t, "a long connector", err, block.Invalid,
+		"Invalid input received: A connector has at most 16384 bytes, this one has 16395.")
+
+	v = z.make(control.NewVolume{Size: ptr(int64(1))})
+	req := control.NewAttachment{VolumeID: v.ID, ServerID: ptr("s")}
+	for range most {
+		_, err := z.CreateAttachment(z.ctx, alice, req)
+		must(t, err)
+	}
+	_, err = z.CreateAttachment(z.ctx, alice, req)
+	wantError(t, "one attachment more", err, block.OverLimit, "Volume "+string(v.ID)+" has 256 attachments already.")
 }

@@ -18,6 +18,12 @@ const (
 	ruleTerminate  = "volume_extension:volume_actions:terminate_connection"
 
 	protocolNBD = "nbd"
+
+	// maxPaths is how many connections a volume has at most, and how many attachments.
+	maxPaths = 256
+	// maxConnector is how long at most what a host says of itself is as JSON, in bytes.
+	// A host with many ports says some 2 KiB.
+	maxConnector = 16 << 10
 )
 
 // unconnectable are the statuses in which a volume's content is not there yet,
@@ -76,6 +82,9 @@ func (s *Service) connectionFor(tx *catalog.Tx, v block.Volume, connector map[st
 // newConnection adds a connection to a volume, by the protocol that fits both.
 func (s *Service) newConnection(tx *catalog.Tx, v block.Volume, connector map[string]any, readonly bool) (
 	block.Connection, error) {
+	if err := roomForConnection(tx, v.ID, connector); err != nil {
+		return block.Connection{}, err
+	}
 	conn := block.Connection{ID: block.NewID(), VolumeID: v.ID, Connector: connector, Readonly: readonly,
 		CreatedAt: tx.Now}
 	lends, err := s.lends(tx, v, conn)
@@ -89,6 +98,24 @@ func (s *Service) newConnection(tx *catalog.Tx, v block.Volume, connector map[st
 	how, _ := s.lending(v)
 	conn.Protocol = how.Protocol
 	return conn, first(tx.InsertConnection(conn), tx.Lend(v.ID))
+}
+
+// roomForConnection is an error where a volume has too many connections for one more, or
+// the host says more of itself than is kept.
+func roomForConnection(tx *catalog.Tx, id block.VolumeID, connector map[string]any) error {
+	text, err := json.Marshal(connector)
+	if err != nil {
+		return invalidInput("The connector can't be read.")
+	}
+	if len(text) > maxConnector {
+		return invalidInput("A connector has at most %d bytes, this one has %d.", maxConnector, len(text))
+	}
+	all, err := tx.Connections(id)
+	if err == nil && len(all) >= maxPaths {
+		err = block.Errorf(block.OverLimit, "Volume %s has %d connections already; terminate those that are not used.", id,
+			len(all))
+	}
+	return err
 }
 
 // connectionInfo tells a host how to reach a connection, and what limits it is

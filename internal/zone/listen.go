@@ -108,6 +108,10 @@ const (
 	drainTimeout  = 5 * time.Second
 )
 
+// maxHeader is how long the headers of a request are at most, in bytes: before them
+// nobody has shown a token.
+const maxHeader = 64 << 10
+
 // serveListeners starts serving on all listeners in g; they end with ctx.
 func (s *Server) serveListeners(ctx context.Context, g *errgroup.Group) {
 	if s.listeners.api != nil {
@@ -141,7 +145,8 @@ func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, 
 		l = tls.NewListener(l, config)
 	}
 	server := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
-		BaseContext: func(net.Listener) context.Context { return ctx }}
+		MaxHeaderBytes: maxHeader,
+		BaseContext:    func(net.Listener) context.Context { return ctx }}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	select {

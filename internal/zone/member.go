@@ -175,7 +175,8 @@ func (m *Member) server(ctx context.Context) (*http.Server, error) {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
 	return &http.Server{Handler: http.HandlerFunc(m.answer), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
-		TLSConfig: config, BaseContext: func(net.Listener) context.Context { return ctx }}, nil
+		MaxHeaderBytes: maxHeader,
+		TLSConfig:      config, BaseContext: func(net.Listener) context.Context { return ctx }}, nil
 }
 
 // serve answers requests until the server is shut down, or ctx ends.

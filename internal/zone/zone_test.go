@@ -274,6 +274,7 @@ func TestPathsAroundTheAPIs(t *testing.T) {
 		{"GET", "/metrics", "Bearer open", 401, false}, {"PUT", "/metrics", "Bearer sesame", 405, false},
 		{"GET", "//v2/x/volumes", "", 404, true}, {"GET", "/v2/x/../y", "", 404, true}, {"GET", "/api/kvol", "", 404, true},
 		{"GET", "/api/dr", "", 404, true}, {"GET", "/api", "", 404, true}, {"GET", "/healthz/", "", 404, true},
+		{"GET", "/healthz", strings.Repeat("x", 80<<10), 431, false},
 		{"GET", "/", "", 300, true}, {"OPTIONS", "/api/kvol/list", "", 405, true}, {"HEAD", "/api/token", "", 405, true},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), c.method, url, nil)
