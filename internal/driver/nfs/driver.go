@@ -18,6 +18,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
+	"kvol/internal/driver/program"
 )
 
 // Format is how the files of a share are made.
@@ -83,7 +84,7 @@ type Driver struct {
 	root    *os.Root // the share
 	lock    *os.File
 	files   form
-	sockets string // a directory of our own, for the moment in which a socket has a name
+	sockets program.Sockets // for the moment in which a socket has a name
 
 	structure sync.Mutex // held by changes of qcow2 files, which hang together
 
@@ -180,7 +181,7 @@ func (d *Driver) enter(ctx context.Context) (err error) {
 	if d.format, err = d.chooseFormat(); err != nil {
 		return err
 	}
-	if d.sockets, err = os.MkdirTemp("", "kvol-nfs-"); err != nil {
+	if d.sockets, err = program.NewSockets("kvol-nfs-"); err != nil {
 		return err
 	}
 	d.files = raw{d}
@@ -267,9 +268,7 @@ func (d *Driver) Close() error {
 	}
 	d.mu.Unlock()
 	var errs []error
-	if d.sockets != "" {
-		errs = append(errs, os.RemoveAll(d.sockets))
-	}
+	errs = append(errs, d.sockets.Remove())
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
 	}

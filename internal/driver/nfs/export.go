@@ -25,7 +25,7 @@ func (d *Driver) startExport(ctx context.Context, at place, readOnly bool) (*pro
 	}
 	defer c.close()
 	files := append(c[:len(c):len(c)], d.lock) // its end is waited for by who opens the share after us
-	e, err := program.Start(ctx, program.NBD{Sockets: d.sockets, Files: files,
+	e, err := program.Start(ctx, program.NBD{Sockets: d.sockets.Dir, Files: files,
 		Args: append(args, c.name(program.FirstFile))})
 	if err != nil {
 		return nil, block.Wrap(block.Unavailable, err, unanswered)

@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/driver"
+	"kvol/internal/driver/program"
 )
 
 // Options say where the images are and how long to wait for the cluster.
@@ -92,7 +92,7 @@ func (o *Options) defaults() {
 type Driver struct {
 	o       Options
 	calls   calls
-	sockets string // a directory of our own, for the moment in which a socket has a name
+	sockets program.Sockets // for the moment in which a socket has a name
 	sweeper sweeper
 
 	// unfinished is held for reading while a clone is made in several steps, and for
@@ -160,11 +160,9 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 	case err != nil:
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "kvol-rbd-")
-	if err != nil {
+	if d.sockets, err = program.NewSockets("kvol-rbd-"); err != nil {
 		return nil, err
 	}
-	d.sockets = dir
 	if o.Hosts != nil {
 		d.refreshMonitors(ctx)
 		d.relock(ctx)
@@ -185,7 +183,7 @@ func (d *Driver) Close() error {
 	}
 	d.sweeper.stop()
 	d.calls.close()
-	return os.RemoveAll(d.sockets)
+	return d.sockets.Remove()
 }
 
 const imagePrefix = "kvol-"

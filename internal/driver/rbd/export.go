@@ -18,7 +18,7 @@ func (d *Driver) startExport(ctx context.Context, image, snapshot string) (*prog
 		args = append(args, "--read-only")
 	}
 	e, err := program.Start(ctx, program.NBD{
-		Sockets: d.sockets, Args: append(args, d.qemuName(image, snapshot)), Connections: connections,
+		Sockets: d.sockets.Dir, Args: append(args, d.qemuName(image, snapshot)), Connections: connections,
 	})
 	if err != nil {
 		return nil, block.Wrap(block.Unavailable, err, silent)
