@@ -116,7 +116,8 @@ func TestLeaseOfAnotherType(t *testing.T) {
 		_, err := exportedDevice{x}.WriteAt(make([]byte, driver.BlockSize), 0)
 		return err
 	}
-	opened, opening := &exported{volume: "v", exports: &Exports{s: &Service{}}}, &exported{volume: "v", exports: &Exports{s: &Service{}}}
+	e := &Exports{s: &Service{}}
+	opened, opening := &exported{volume: "v", exports: e}, &exported{volume: "v", exports: e}
 	opened.permit(dev, false, l, nil)
 	if err := write(opened); err != nil {
 		t.Errorf("no lease is needed, and %v", err)

@@ -45,7 +45,8 @@ func (s *Service) RetypeVolume(ctx context.Context, c block.Caller, id block.Vol
 		if s.protected(v.TypeID) && v.TypeID != t.ID {
 			return invalidVolume("Volume %s is replicated as a volume of its type, which can't change.", id)
 		}
-		if err := first(checkTypeSize(&t, v.Size), mayReencrypt(tx, v, t), roomForType(tx, v, t), s.mayLease(tx, v, t)); err != nil {
+		err = first(checkTypeSize(&t, v.Size), mayReencrypt(tx, v, t), roomForType(tx, v, t), s.mayLease(tx, v, t))
+		if err != nil {
 			return err
 		}
 		if _, err := s.availabilityZone(&v.AvailabilityZone, &t); err != nil {

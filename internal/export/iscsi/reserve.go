@@ -42,9 +42,26 @@ type persistent struct {
 
 // keptState is what Reservations keeps.
 type keptState struct {
-	Keys   map[string]uint64 `json:"keys"`
-	Kind   byte              `json:"kind"`
-	Holder string            `json:"holder"`
+	Keys   map[string]uint64 `json:"keys,omitempty"`
+	Kind   byte              `json:"kind,omitempty"`
+	Holder string            `json:"holder,omitempty"`
+	Era    string            `json:"era,omitempty"` // see Forgotten
+}
+
+// Forgotten is the state of a unit all of whose reservations were taken away by who it
+// belongs to, whether they were kept or not: who logs in from then on finds none. Era is
+// a name that the unit's states never had.
+func Forgotten(era string) []byte {
+	state, _ := json.Marshal(keptState{Era: era}) // it can't fail
+	return state
+}
+
+// EraOf is the name that Forgotten gave last; "" before that. A state is to be kept only
+// if it has the era of the one that it follows: else it is of sessions from before.
+func EraOf(state []byte) string {
+	var k keptState
+	_ = json.Unmarshal(state, &k) // what isn't one has none
+	return k.Era
 }
 
 // restore takes up a state that was kept; what isn't one is none.
@@ -239,10 +256,14 @@ func reserveOut(x *exec) error {
 
 // save keeps the reservations, or that there are none; unit.mu is held.
 func (x *exec) save(p *persistent) error {
-	var state []byte
+	k := keptState{Era: x.c.unit.era}
 	if p.kept && len(p.keys) > 0 {
+		k.Keys, k.Kind, k.Holder = p.keys, p.kind, p.holder
+	}
+	var state []byte
+	if k.Era != "" || k.Keys != nil {
 		var err error
-		if state, err = json.Marshal(keptState{p.keys, p.kind, p.holder}); err != nil {
+		if state, err = json.Marshal(k); err != nil {
 			return err
 		}
 	}

@@ -133,6 +133,37 @@ func TestReservationsLast(t *testing.T) {
 	}
 }
 
+// TestReservationsForgotten: what is taken away from a unit's hosts keeps out nobody who
+// logs in from then on, whether it was to be kept or not.
+func TestReservationsForgotten(t *testing.T) {
+	for _, flags := range []byte{0, 1} {
+		store := &kept{state: map[string][]byte{}}
+		s := newShelf(t, testSize)
+		address, _ := serve(t, iscsi.Config{Targets: s, Reservations: store})
+		const unit = "a volume"
+		before := enter(t, address, iqn, 1)
+		before.reserve(0, 0, 0, 7, flags)
+		before.reserve(1, 3, 7, 0, 0)
+		state := iscsi.Forgotten("2")
+		if err := store.SaveReservations(t.Context(), unit, state); err != nil {
+			t.Fatal(err)
+		}
+		after := enter(t, address, iqn, 2)
+		if status := after.status(cdb10(0x28, 0, 1), ""); status != 0 {
+			t.Errorf("a reservation that was taken away keeps others out, APTPL=%d: %#x", flags, status)
+		}
+		before.Close()
+		after.reserve(0, 0, 0, 8, 1)
+		after.reserve(1, 3, 8, 0, 0)
+		if third := enter(t, address, iqn, 3); third.status(cdb10(0x28, 0, 1), "") != 0x18 {
+			t.Error("a new reservation does not hold")
+		}
+		if kept, _ := store.LoadReservations(t.Context(), unit); iscsi.EraOf(kept) != "2" {
+			t.Errorf("the state that is kept is of another era: %s", kept)
+		}
+	}
+}
+
 // TestCompareAndWriteIsAtomic has sessions count in one block.
 func TestCompareAndWriteIsAtomic(t *testing.T) {
 	s := newShelf(t, testSize)
