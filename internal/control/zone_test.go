@@ -50,6 +50,7 @@ type zone struct {
 	qos      map[block.VolumeID]map[string]int64 // limits on single volumes
 	now      func() time.Time                    // of control.Config
 	onRemove func(block.VolumeID)                // of control.Config
+	policies []block.Protection                  // the protections of control.Config
 	*control.Service
 
 	mu      sync.Mutex
@@ -153,7 +154,7 @@ func (z *zone) restart() {
 		ISCSIAddress: func() string { return z.iscsi },
 		Backups:      repository,
 		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, OnRemove: z.onRemove, VolumeQoS: z.qos, Now: z.now,
-		VolumeEvent: z.event,
+		VolumeEvent: z.event, Protections: func() []block.Protection { return z.policies },
 	})
 	must(z.t, err)
 }
