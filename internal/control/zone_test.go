@@ -50,7 +50,7 @@ type zone struct {
 	qos      map[block.VolumeID]map[string]int64 // limits on single volumes
 	now      func() time.Time                    // of control.Config
 	onRemove func(block.VolumeID)                // of control.Config
-	policies []block.Protection
+	policies []block.Protection                  // the protections of control.Config
 	*control.Service
 
 	mu      sync.Mutex
