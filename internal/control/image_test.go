@@ -126,6 +126,23 @@ func TestBadImages(t *testing.T) {
 	}
 }
 
+// TestCutImage: of less than the whole image no volume is made that is said to be it.
+func TestCutImage(t *testing.T) {
+	z := newZone(t)
+	file := filepath.Join(t.TempDir(), "image")
+	qemu(t, "convert", "-f", "raw", "-O", "qcow2", raw(t, 3, "boot"), file)
+	cow, err := os.ReadFile(file)
+	must(t, err)
+	z.images.lose = 512
+	for format, content := range map[string][]byte{"raw": bytes.Repeat([]byte("x"), 3<<20), "qcow2": cow} {
+		v := z.fromImage(z.images.add(control.Image{Name: "os", DiskFormat: format, Checksum: "c"}, content))
+		if reason := z.lastJob(v.ID).Error; v.Status != block.VolumeError || v.Bootable || len(v.ImageMetadata) > 0 ||
+			!strings.Contains(reason, "of them could be read") {
+			t.Errorf("%s: the volume is %s, of image %v: %s", format, v.Status, v.ImageMetadata, reason)
+		}
+	}
+}
+
 func TestWithoutQemu(t *testing.T) {
 	z := newZone(t)
 	z.qemu = "/nonexistent/qemu-img"

@@ -235,14 +235,23 @@ func (s *Service) fillFromImage(ctx context.Context, t *job.Task, v block.Volume
 	return &img, s.downloadConverted(ctx, t, v, caller, img)
 }
 
-// download opens an image for reading and closes it after use.
+// download opens an image for reading and closes it after use. What use read to the
+// end has to be all of the image: else a volume would begin as the image does, and be
+// said to be the whole of it.
 func (s *Service) download(ctx context.Context, c block.Caller, img Image, use func(*watched) error) (err error) {
 	body, err := s.cfg.Images.Open(ctx, c, img.ID)
 	if err != nil {
 		return err
 	}
 	defer closing(&err, body.Close)
-	return use(&watched{ctx: ctx, r: body})
+	w := &watched{ctx: ctx, r: body}
+	if err := use(w); err != nil {
+		return err
+	}
+	if w.done != img.Size {
+		return block.Errorf(block.Corrupt, "The image has %d bytes, and %d of them could be read.", img.Size, w.done)
+	}
+	return nil
 }
 
 // overwrite lets fn write to a new volume and flushes it. The volume reads as

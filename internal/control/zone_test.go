@@ -370,6 +370,7 @@ type memoryImages struct {
 	owner  map[string]block.ProjectID
 	bytes  map[string][]byte
 	fail   func(op string) error // asked before each call, and after it as "op!"
+	lose   int64                 // bytes at the end of images that Open leaves out
 }
 
 func newImages() *memoryImages {
@@ -423,7 +424,8 @@ func (m *memoryImages) Open(ctx context.Context, c block.Caller, id string) (io.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	zeros := io.LimitReader(zeroReader{}, m.images[id].Size-int64(len(m.bytes[id]))) // those that Upload left out
-	return io.NopCloser(io.MultiReader(&slowReader{m.bytes[id]}, zeros)), nil
+	all := io.MultiReader(&slowReader{m.bytes[id]}, zeros)
+	return io.NopCloser(io.LimitReader(all, m.images[id].Size-m.lose)), nil
 }
 
 func (m *memoryImages) Create(_ context.Context, c block.Caller, img control.Image) (control.Image, error) {
