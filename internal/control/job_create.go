@@ -270,7 +270,7 @@ func (s *Service) overwrite(ctx context.Context, v block.Volume, fn func(driver.
 
 // downloadConverted downloads an image of another format than raw to a file,
 // has it converted to raw, and writes that to the volume.
-func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Volume, c block.Caller,
+func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Volume, caller block.Caller,
 	img Image) (err error) {
 	if qemuFormats[img.DiskFormat] == "" {
 		return block.Errorf(block.Unsupported, "Images of disk format %s can't be read.", img.DiskFormat)
@@ -278,13 +278,13 @@ func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Vo
 	if _, err := s.qemuImg(); err != nil {
 		return err
 	}
-	dir, remove, err := s.scratch()
+	c, err := s.beginConversion(t, min(img.Size, v.Size*block.GiB))
 	if err != nil {
 		return err
 	}
-	defer closing(&err, remove)
-	stored, raw := filepath.Join(dir, "stored"), filepath.Join(dir, "raw")
-	err = s.download(ctx, c, img, func(r *watched) error {
+	defer closing(&err, c.end)
+	stored, raw := filepath.Join(c.dir, "stored"), filepath.Join(c.dir, "raw")
+	err = s.download(ctx, caller, img, func(r *watched) error {
 		r.each = s.progress(ctx, t, "downloading", img.Size, whileCreating...)
 		return writeFile(stored, r, v.Size*block.GiB, nil)
 	})
@@ -297,6 +297,13 @@ func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Vo
 	}
 	if info.VirtualSize > v.Size*block.GiB {
 		return tooLarge(gibs(info.VirtualSize), v.Size)
+	}
+	need, err := s.rawBytes(ctx, stored, qemuFormats[img.DiskFormat], info)
+	if err != nil {
+		return err
+	}
+	if err := c.reserve(img.Size + need); err != nil {
+		return err
 	}
 	t.Progress("converting", 0, info.VirtualSize)
 	if err := s.convert(ctx, stored, qemuFormats[img.DiskFormat], raw, "raw"); err != nil {

@@ -22,6 +22,7 @@ import (
 	"kvol/internal/driver/drivertest"
 	"kvol/internal/driver/mem"
 	"kvol/internal/job"
+	"kvol/internal/vfs"
 )
 
 // Two projects, an operator, and somebody who only reads.
@@ -46,6 +47,7 @@ type zone struct {
 	vault    *storetest.Faults // where backups are kept
 	temp     string
 	qemu     string                              // of control.Config
+	space    func(dir string) (vfs.Space, error) // of control.Config
 	otherKey byte                                // not 0 for a zone with another key
 	qos      map[block.VolumeID]map[string]int64 // limits on single volumes
 	now      func() time.Time                    // of control.Config
@@ -153,7 +155,7 @@ func (z *zone) restart() {
 		ISCSIAddress: func() string { return z.iscsi },
 		Backups:      repository,
 		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, OnRemove: z.onRemove, VolumeQoS: z.qos, Now: z.now,
-		VolumeEvent: z.event,
+		VolumeEvent: z.event, Space: z.space,
 	})
 	must(z.t, err)
 }
