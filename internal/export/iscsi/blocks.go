@@ -208,6 +208,9 @@ func compareAndWrite(x *exec) error {
 	if n == 0 {
 		return nil
 	}
+	if len(x.t.data) < 2*n {
+		return errField
+	}
 	return x.alone(n, func(old []byte) ([]byte, error) {
 		return x.t.data[n : 2*n], same(old, x.t.data)
 	})

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,7 @@ func newConn(s *Server, l *login, log *slog.Logger) *conn {
 	c := &conn{login: l, pool: &s.pool, limits: s.limits, log: log, tasks: map[uint32]*task{}}
 	c.changed.L = &c.mu
 	c.crew = line.NewCrew(s.limits.Workers, s.limits.Commands+immediateCommands, c.work)
+	c.crew.Broken = c.broken
 	c.out = newOutput(s, l)
 	var from io.Reader = l.conn
 	_, _ = l.in.in.Discard(l.in.held) // is there
@@ -247,4 +249,12 @@ func (c *conn) work(t *task) {
 	}
 	r.Sent() // never will be
 	c.out.drop(t.cost)
+}
+
+// broken ends a task that panicked without an answer, and its session.
+func (c *conn) broken(t *task, cause any) {
+	c.log.Error("a command panicked", "command", int(t.cdb[0]), "err", cause, "stack", string(debug.Stack()))
+	c.finish(t)
+	c.out.drop(t.cost)
+	c.session.end(c.member, false)
 }

@@ -168,8 +168,13 @@ func (c *conn) prepare(t *task) (err error) {
 	if t.op.access == accessWrite && (c.target.ReadOnly || c.unit.writeProtect.Load()) && t.op.medium {
 		return errProtected
 	}
-	if t.op.check == nil {
-		return nil
+	if t.op.check != nil {
+		if err := t.op.check(&exec{c: c, t: t, dev: c.target.Device, cdb: t.cdb[:]}); err != nil {
+			return err
+		}
 	}
-	return t.op.check(&exec{c: c, t: t, dev: c.target.Device, cdb: t.cdb[:]})
+	if !t.writes && t.op.out != nil && t.op.out(t.cdb[:]) > 0 {
+		return errField // it says by the W bit that it brings nothing
+	}
+	return nil
 }

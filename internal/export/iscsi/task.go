@@ -180,12 +180,7 @@ func (c *conn) start(t *task) error {
 	}
 	t.delay = c.throttled(t)
 	if t.refused != nil || c.now(t) {
-		before := c.s.now()
-		c.out.leave(c.perform(t))
-		if t.cost > 0 {
-			c.wary.Took(c.s.now().Sub(before))
-		}
-		c.finish(t)
+		c.carryOut(t)
 		return nil
 	}
 	if t.buf == nil && len(t.data) > 0 {
@@ -204,6 +199,21 @@ func (c *conn) start(t *task) error {
 		c.crew.Give(t)
 	}
 	return nil
+}
+
+// carryOut has the reader carry out a command itself.
+func (c *conn) carryOut(t *task) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			c.broken(t, cause)
+		}
+	}()
+	before := c.s.now()
+	c.out.leave(c.perform(t))
+	if t.cost > 0 {
+		c.wary.Took(c.s.now().Sub(before))
+	}
+	c.finish(t)
 }
 
 // now decides whether the reader carries out a command itself: what touches no
