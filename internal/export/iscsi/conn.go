@@ -38,6 +38,7 @@ type conn struct {
 	mu      sync.Mutex // guards below
 	changed sync.Cond  // when tasks ended
 	tasks   map[uint32]*task
+	open    int // tasks that are not over, with those that were aborted
 
 	lastTTT uint32
 	textOut []byte // of a text response that continues
@@ -242,19 +243,14 @@ func (c *conn) take(p *pdu) error {
 
 // work carries out a task that the reader gave to the crew.
 func (c *conn) work(t *task) {
-	r := c.perform(t)
-	if c.finish(t) {
+	if r := c.carryOut(t); r != nil {
 		c.out.send(r)
-		return
 	}
-	r.Sent() // never will be
-	c.out.drop(t.cost)
 }
 
 // broken ends a task that panicked without an answer, and its session.
 func (c *conn) broken(t *task, cause any) {
 	c.log.Error("a command panicked", "command", int(t.cdb[0]), "err", cause, "stack", string(debug.Stack()))
-	c.finish(t)
-	c.out.drop(t.cost)
+	c.dismiss(t)
 	c.session.end(c.member, false)
 }

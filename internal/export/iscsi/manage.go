@@ -43,10 +43,11 @@ func (c *conn) manage(p *pdu, numbered bool) {
 	others := false
 	switch function {
 	case manageAbortTask:
-		if c.find(tag) == nil {
+		found := false
+		running = c.abort(func(t *task) bool { found = found || t.tag == tag; return t.tag == tag })
+		if !found {
 			h[2] = managedNoTask // was answered: on one connection nothing comes late
 		}
-		running = c.abort(func(t *task) bool { return t.tag == tag })
 	case manageAbortTaskSet:
 		all = c.session.conns()
 	case manageClearTaskSet, manageLUNReset, manageWarmReset, manageColdReset:
@@ -76,17 +77,6 @@ func (c *conn) manage(p *pdu, numbered bool) {
 		}
 		c.out.send(r)
 	})
-}
-
-// await waits until tasks that a worker has are done.
-func (c *conn) await(running []*task) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, t := range running {
-		for c.tasks[t.tag] == t {
-			c.changed.Wait()
-		}
-	}
 }
 
 // pong answers a ping.
