@@ -102,14 +102,17 @@ func checkVerify(x *exec) error {
 	return checkTransfer(x)
 }
 
+// readBlocks reads what the initiator takes, which may be less than what the
+// CDB says.
 func readBlocks(x *exec) error {
-	n := bytesOf(x.cdb)
+	x.there = bytesOf(x.cdb)
+	n := x.t.readBytes()
 	if n == 0 {
 		return nil
 	}
 	x.buf = x.c.pool.Get(n)
 	x.answer = x.buf.Data
-	_, err := x.dev.ReadAt(x.answer[:min(n, (x.t.expected+blockBytes-1)&^(blockBytes-1))], offset(x.cdb))
+	_, err := x.dev.ReadAt(x.answer, offset(x.cdb))
 	return err
 }
 

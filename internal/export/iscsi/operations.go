@@ -43,6 +43,7 @@ type exec struct {
 	dev    driver.Device
 	cdb    []byte
 	answer []byte
+	there  int          // bytes that there are for an answer, where it was not made of all of them
 	buf    *line.Buffer // of answer, if from the pool
 }
 

@@ -72,12 +72,13 @@ func (c *conn) command(p *pdu, numbered bool) error {
 		t.want = min(t.expected, t.op.out(t.cdb[:]))
 	}
 	t.next = len(p.data)
+	if (t.unsolicited || t.next < t.want) && c.full(t.want) {
+		t.refuse(&fault{status: statusTaskSetFull})
+		t.want = 0 // nothing is asked for, and what comes all the same is dropped
+	}
 	if !t.unsolicited && t.next >= t.want {
 		t.data = p.data[:t.want]
 		return c.start(t)
-	}
-	if held := c.filling.Load(); held > 0 && held+int64(t.want) > int64(min(c.limits.InFlightBytes, c.s.share())) {
-		t.refuse(&fault{status: statusTaskSetFull})
 	}
 	if t.want > 0 {
 		c.filling.Add(int64(t.want))
@@ -90,6 +91,13 @@ func (c *conn) command(p *pdu, numbered bool) error {
 	}
 	c.letGo(t)
 	return nil
+}
+
+// full reports whether the connection has no room for so many bytes of data to
+// come. If it holds none it has, whatever its share.
+func (c *conn) full(n int) bool {
+	held := c.filling.Load()
+	return held > 0 && held+int64(n) > int64(min(c.limits.InFlightBytes, c.s.share()))
 }
 
 // refuse makes a command fail once its data has come, which is of no use.
@@ -177,8 +185,7 @@ func (c *conn) fill(t *task, p *pdu) (complete bool, err error) {
 
 // start carries a command out that has all its data, or gives it to a worker.
 func (c *conn) start(t *task) error {
-	if t.refused == nil && t.reads && t.op.in != nil {
-		cost := min(t.expected, t.op.in(t.cdb[:]))
+	if cost := t.readBytes(); cost > 0 {
 		if err := c.out.Admit(0, cost); err != nil {
 			c.dismiss(t)
 			return err
@@ -235,6 +242,15 @@ func (c *conn) carryOut(t *task) (r *reply) {
 	return nil
 }
 
+// readBytes is how many bytes of the device a command needs a buffer for: whole
+// blocks, and no more than the initiator takes.
+func (t *task) readBytes() int {
+	if t.refused != nil || !t.reads || t.op.in == nil {
+		return 0
+	}
+	return min(t.op.in(t.cdb[:]), (t.expected+blockBytes-1)&^(blockBytes-1))
+}
+
 // now decides whether the reader carries out a command itself: what touches no
 // more than memory, small writes, and small reads if none waits behind or if
 // they have been quick of late.
@@ -272,6 +288,7 @@ func (c *conn) throttled(t *task) time.Duration {
 func (c *conn) perform(t *task) *reply {
 	var data []byte
 	var buf *line.Buffer
+	there := 0
 	err := t.refused
 	if err == nil && c.gone.Load() {
 		err = &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
@@ -279,7 +296,7 @@ func (c *conn) perform(t *task) *reply {
 	if err == nil {
 		x := &exec{c: c, t: t, dev: c.target.Device, cdb: t.cdb[:]}
 		err = t.op.run(x)
-		data, buf = x.answer, x.buf
+		data, buf, there = x.answer, x.buf, max(x.there, len(x.answer))
 	}
 	if err != nil {
 		if buf != nil {
@@ -287,7 +304,7 @@ func (c *conn) perform(t *task) *reply {
 		}
 		return c.failure(t, err)
 	}
-	return c.success(t, data, buf)
+	return c.success(t, data, there, buf)
 }
 
 // faultOf makes of a device's error what the initiator is told. The cause goes
@@ -359,9 +376,9 @@ func (c *conn) failure(t *task, err error) *reply {
 }
 
 // success is the reply of a command that was carried out: its data, with the
-// status in the last Data-In.
-func (c *conn) success(t *task, data []byte, buf *line.Buffer) *reply {
-	there := t.there(len(data))
+// status in the last Data-In. there is how much there would be of it.
+func (c *conn) success(t *task, data []byte, there int, buf *line.Buffer) *reply {
+	there = t.there(there)
 	if !t.reads {
 		data = nil
 	}
