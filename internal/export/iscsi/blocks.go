@@ -159,7 +159,7 @@ func verifyBlocks(x *exec) error {
 	off := offset(x.cdb)
 	total := bytesOf(x.cdb)
 	for at := 0; at < total; at += chunk {
-		if x.c.gone.Load() {
+		if x.c.gone.Load() || x.c.wasAborted(x.t) {
 			return &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
 		}
 		got := b.Data[:min(chunk, total-at)]
@@ -309,7 +309,7 @@ func writeSame(x *exec) error {
 		copy(b.Data[i:], x.t.data)
 	}
 	for ; length > 0; off, length = off+chunk, length-chunk {
-		if x.c.gone.Load() {
+		if x.c.gone.Load() || x.c.wasAborted(x.t) {
 			return &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
 		}
 		if err := x.writeShared(b.Data[:min(length, chunk)], off); err != nil {

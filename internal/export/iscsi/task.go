@@ -293,6 +293,9 @@ func (c *conn) perform(t *task) *reply {
 	if err == nil && c.gone.Load() {
 		err = &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
 	}
+	if err == nil && c.unit.reserved.Load() && !c.unit.permits(c.session, t) {
+		err = errConflict // by a reservation that came while it waited
+	}
 	if err == nil {
 		x := &exec{c: c, t: t, dev: c.target.Device, cdb: t.cdb[:]}
 		err = t.op.run(x)

@@ -91,20 +91,22 @@ func (c *conn) dismiss(t *task) {
 }
 
 // forget aborts all tasks, since the connection ends.
-func (c *conn) forget() {
-	c.abort(func(*task) bool { return true })
-}
+func (c *conn) forget() { c.abort(everyTask) }
+
+func everyTask(*task) bool { return true }
 
 // abort aborts the tasks that are meant, which get no answer. What waits for
 // data ends at once, and what is not begun never is; those that are being
-// carried out are returned, see await. Any goroutine may call it.
-func (c *conn) abort(meant func(*task) bool) (begun []*task) {
+// carried out are returned, see await. some says that there were any. Any
+// goroutine may call it.
+func (c *conn) abort(meant func(*task) bool) (begun []*task, some bool) {
 	var idle []*task
 	c.mu.Lock()
 	for _, t := range c.tasks {
 		if !meant(t) {
 			continue
 		}
+		some = true
 		t.aborted = true
 		if t.begun {
 			begun = append(begun, t)
@@ -119,7 +121,14 @@ func (c *conn) abort(meant func(*task) bool) (begun []*task) {
 	for _, t := range idle {
 		c.finish(t)
 	}
-	return begun
+	return begun, some
+}
+
+// wasAborted has what takes long look whether it is of use still.
+func (c *conn) wasAborted(t *task) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return t.aborted
 }
 
 // await waits until tasks that were begun are done.
@@ -131,4 +140,56 @@ func (c *conn) await(begun []*task) {
 			c.changed.Wait()
 		}
 	}
+}
+
+// aborted are tasks of several connections that were being carried out when they
+// were aborted.
+type aborted []abortedBy
+
+type abortedBy struct {
+	c     *conn
+	begun []*task
+}
+
+// await waits until they are done.
+func (a aborted) await() {
+	for _, one := range a {
+		one.c.await(one.begun)
+	}
+}
+
+// abort aborts a session's tasks, and adds those that are being carried out to
+// what there is; some says that there were any.
+func (s *session) abort(a aborted) (with aborted, some bool) {
+	for _, c := range s.conns() {
+		begun, had := c.abort(everyTask)
+		if len(begun) > 0 {
+			a = append(a, abortedBy{c, begun})
+		}
+		some = some || had
+	}
+	return a, some
+}
+
+// abort aborts the tasks of the sessions that are meant, and tells those that
+// lost any, besides the one that does it. Tasks that come from now on are not
+// meant.
+func (u *unit) abort(by *session, meant func(*session) bool) (all aborted) {
+	u.mu.Lock()
+	var victims []*session
+	for s := range u.sessions {
+		if meant(s) {
+			victims = append(victims, s)
+		}
+	}
+	u.mu.Unlock()
+	for _, s := range victims {
+		var some bool
+		if all, some = s.abort(all); some && s != by {
+			u.mu.Lock()
+			s.raise(codeCleared)
+			u.mu.Unlock()
+		}
+	}
+	return all
 }
