@@ -82,6 +82,7 @@ func newConn(s *Server, l *login, log *slog.Logger) *conn {
 var (
 	errRevoked = errors.New("the target was revoked")
 	errSilent  = errors.New("the initiator does not answer")
+	errLong    = errors.New("the discovery session lasts too long")
 	errLogout  = errors.New("logout")
 )
 
