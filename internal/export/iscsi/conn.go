@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,7 @@ type conn struct {
 	mu      sync.Mutex // guards below
 	changed sync.Cond  // when tasks ended
 	tasks   map[uint32]*task
+	open    int // tasks that are not over, with those that were aborted
 
 	lastTTT uint32
 	textOut []byte // of a text response that continues
@@ -52,6 +54,7 @@ func newConn(s *Server, l *login, log *slog.Logger) *conn {
 	c := &conn{login: l, pool: &s.pool, limits: s.limits, log: log, tasks: map[uint32]*task{}}
 	c.changed.L = &c.mu
 	c.crew = line.NewCrew(s.limits.Workers, s.limits.Commands+immediateCommands, c.work)
+	c.crew.Broken = c.broken
 	c.out = newOutput(s, l)
 	var from io.Reader = l.conn
 	_, _ = l.in.in.Discard(l.in.held) // is there
@@ -79,6 +82,7 @@ func newConn(s *Server, l *login, log *slog.Logger) *conn {
 var (
 	errRevoked = errors.New("the target was revoked")
 	errSilent  = errors.New("the initiator does not answer")
+	errLong    = errors.New("the discovery session lasts too long")
 	errLogout  = errors.New("logout")
 )
 
@@ -240,11 +244,14 @@ func (c *conn) take(p *pdu) error {
 
 // work carries out a task that the reader gave to the crew.
 func (c *conn) work(t *task) {
-	r := c.perform(t)
-	if c.finish(t) {
+	if r := c.carryOut(t); r != nil {
 		c.out.send(r)
-		return
 	}
-	r.Sent() // never will be
-	c.out.drop(t.cost)
+}
+
+// broken ends a task that panicked without an answer, and its session.
+func (c *conn) broken(t *task, cause any) {
+	c.log.Error("a command panicked", "command", int(t.cdb[0]), "err", cause, "stack", string(debug.Stack()))
+	c.dismiss(t)
+	c.session.end(c.member, false)
 }

@@ -29,14 +29,19 @@ func (k *kept) SaveReservations(_ context.Context, unit string, state []byte) er
 	return nil
 }
 
-// reserve sends PERSISTENT RESERVE OUT and returns the status and the sense.
-func (w *wire) reserve(action, kind byte, key, newKey uint64, flags byte) (byte, []byte) {
-	w.Helper()
+// reservation is what PERSISTENT RESERVE OUT brings.
+func reservation(key, newKey uint64, flags byte) string {
 	p := make([]byte, 24)
 	binary.BigEndian.PutUint64(p, key)
 	binary.BigEndian.PutUint64(p[8:], newKey)
 	p[20] = flags
-	w.command([]byte{0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0}, 24, string(p), writes)
+	return string(p)
+}
+
+// reserve sends PERSISTENT RESERVE OUT and returns the status and the sense.
+func (w *wire) reserve(action, kind byte, key, newKey uint64, flags byte) (byte, []byte) {
+	w.Helper()
+	w.command([]byte{0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0}, 24, reservation(key, newKey, flags), writes)
 	status, _, sense := w.result()
 	return status, sense
 }

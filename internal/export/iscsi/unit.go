@@ -87,18 +87,16 @@ func (u *unit) tell(code uint16, meant func(*session) bool) {
 	}
 }
 
-// reset is what a reset by a session does to others. Their commands end as they
-// would have.
-func (u *unit) reset(by *session, release bool) {
+// reset is what a reset by a session does to the unit and to other sessions
+// besides aborting commands.
+func (u *unit) reset(by *session) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if release {
-		u.holder = nil
-		u.reserved.Store(u.pr.kind != 0)
-		u.descriptorSense.Store(false)
-		u.writeProtect.Store(false)
-		u.tell(codeReset, func(c *session) bool { return c != by })
-	}
+	u.holder = nil
+	u.reserved.Store(u.pr.kind != 0)
+	u.descriptorSense.Store(false)
+	u.writeProtect.Store(false)
+	u.tell(codeReset, func(c *session) bool { return c != by })
 }
 
 // ours reports whether a LUN is the unit's. Peripheral and flat addressing are

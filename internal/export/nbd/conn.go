@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,6 +60,7 @@ func newConn(s *Server, h *handshake, log *slog.Logger) *conn {
 		now: s.now, log: log,
 	}
 	c.crew = line.NewCrew(s.limits.Workers, s.limits.Requests, func(r request) { c.out.Send(c.perform(&r)) })
+	c.crew.Broken = c.broken
 	if h.chosenFor == h.export.name {
 		c.contexts = h.contexts
 	}
@@ -232,6 +234,13 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// broken ends a request that panicked without an answer, and its connection.
+func (c *conn) broken(r request, cause any) {
+	c.log.Error("a request panicked", "err", cause, "stack", string(debug.Stack()))
+	c.raw.Close()
+	c.out.Drop(1, r.cost())
 }
 
 // perform carries out a request that was checked and makes its reply.
