@@ -2,6 +2,9 @@ package logstore
 
 import (
 	"bytes"
+	"math/rand/v2"
+	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -92,4 +95,43 @@ func TestUnreadableIsNotTheEnd(t *testing.T) {
 			return
 		}
 	}
+}
+
+// TestNamesOfTheKilled kills a process that has made a segment but not synced
+// its name. The next one uses the segment: its name then survives a power cut.
+func TestNamesOfTheKilled(t *testing.T) {
+	mem := vfs.NewMem(1<<30, nil)
+	images := make(chan *vfs.Mem, 1)
+	mem.Hook = func(op vfs.Op, name string) error {
+		if names, _ := mem.List(name); op == vfs.OpSyncDir && path.Base(name) == segmentDir && len(names) > 0 {
+			select {
+			case images <- mem.Kill():
+			default:
+			}
+		}
+		return nil
+	}
+	first, err := Open(t.Context(), replayOptions(mem))
+	must(t, err)
+	first.release()
+	img, hold := <-images, make(chan struct{})
+	img.Hook = func(op vfs.Op, name string) error {
+		if op == vfs.OpCreate && ofLog(name) {
+			<-hold // no sync that a new segment needs
+		}
+		return nil
+	}
+	s, err := Open(t.Context(), replayOptions(img))
+	must(t, err)
+	used := segmentName("s", s.log.now().segment)
+	for seed := range uint64(20) {
+		cut := img.Crash(rand.New(rand.NewPCG(seed, 1)))
+		names, err := cut.List(path.Dir(used))
+		must(t, err)
+		if !slices.Contains(names, path.Base(used)) {
+			t.Fatalf("power cut %d: the log is in %s; there is %v", seed, used, names)
+		}
+	}
+	close(hold)
+	s.release()
 }
