@@ -248,6 +248,52 @@ func TestEncryptedImages(t *testing.T) {
 		" is not there.")
 }
 
+// TestImageKeyIsNotInherited: a volume of an encrypted image that became clear makes
+// clear images, with which no key is deleted.
+func TestImageKeyIsNotInherited(t *testing.T) {
+	z := newZone(t)
+	vt := z.encryptedType("hushed", block.BackEnd)
+	v := z.make(control.NewVolume{Size: ptr(int64(1)), VolumeType: &vt.Name})
+	z.atHost(v, hushed, 1)
+	upload := func(v block.Volume) control.Image {
+		t.Helper()
+		up, err := z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "i"})
+		must(t, err)
+		z.work(z.ctx)
+		img, err := z.images.Find(z.ctx, alice, up.ImageID)
+		must(t, err)
+		return img
+	}
+	golden := upload(v)
+	made := z.make(control.NewVolume{Size: ptr(int64(1)), ImageRef: &golden.ID, VolumeType: &vt.Name})
+	names := []string{"cinder_encryption_key_id", "cinder_encryption_key_deletion_policy"}
+	for _, name := range names {
+		if golden.Properties[name] == "" || made.ImageMetadata[name] != "" {
+			t.Errorf("%s is %q of the image, and %q of a volume of it", name, golden.Properties[name], made.ImageMetadata[name])
+		}
+	}
+	must(t, z.RetypeVolume(z.ctx, alice, made.ID, "fast", control.MigrateOnDemand))
+	z.work(z.ctx)
+	z.update(func(tx *catalog.Tx) error { // a volume that was made by a program that kept them
+		v, err := tx.Volume(made.ID)
+		must(t, err)
+		for _, name := range names {
+			v.ImageMetadata[name] = golden.Properties[name]
+		}
+		return tx.UpdateVolume(v)
+	})
+	clear := upload(made)
+	for _, name := range names {
+		if got := clear.Properties[name]; got != "" {
+			t.Errorf("%s of the clear image is %q", name, got)
+		}
+	}
+	if again := z.make(control.NewVolume{Size: ptr(int64(1)), ImageRef: &clear.ID, VolumeType: &vt.Name}); !strings.HasPrefix(
+		z.atHost(again, "", len(hushed)), hushed) {
+		t.Error("an encrypted volume of the clear image has another content")
+	}
+}
+
 // openedByHost reads a volume as a host does that has the key: through LUKS.
 func (z *zone) openedByHost(v block.Volume, n int) string {
 	z.t.Helper()

@@ -169,7 +169,8 @@ func (e *Exports) begin(ctx context.Context, x *exported) (nbd.Export, error) {
 
 // changes reports whether a job gives a volume other bytes now than hosts may see.
 func (e *Exports) changes(ctx context.Context, v block.Volume) (yes bool, err error) {
-	if v.Status == block.VolumeReverting || v.Status == block.VolumeDownloading {
+	switch v.Status {
+	case block.VolumeReverting, block.VolumeDownloading, block.VolumeRestoring:
 		return true, nil
 	}
 	if !v.Migrating() {

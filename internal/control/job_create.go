@@ -180,10 +180,12 @@ func (s *Service) copyIn(ctx context.Context, t *job.Task, v block.Volume, from 
 }
 
 // metadata is what a volume remembers of its image: the core fields of
-// cinder/image/glance.py, the image's own properties, and that no signature was
-// verified.
+// cinder/image/glance.py, the image's own properties but for its key, of which the
+// volume has a copy, and that no signature was verified.
 func (i Image) metadata() map[string]string {
 	m := merged(i.Properties, nil, false)
+	delete(m, imageKeyProperty)
+	delete(m, imageKeyPolicy)
 	m["image_id"], m["signature_verified"] = i.ID, "False"
 	for name, text := range map[string]string{"image_name": i.Name, "checksum": i.Checksum,
 		"container_format": i.ContainerFormat, "disk_format": i.DiskFormat} {

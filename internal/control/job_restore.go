@@ -27,12 +27,15 @@ func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
 	if err := t.Args(&args); err != nil {
 		return err
 	}
+	if over, err := s.overtakenRestore(ctx, t.Job, args); over || err != nil {
+		return err
+	}
 	v, err := s.wanted(ctx, block.VolumeID(t.Job.Subject), whileRestoring...)
 	if err == nil && v.Backend == "" {
 		err = errNoBackend
 	}
-	if err == nil {
-		err = s.stillRestorable(ctx, v.ID, args)
+	if err == nil && !args.Blank {
+		err = s.clearTheWay(ctx, t, v.ID, args)
 	}
 	if err == nil {
 		if err = s.restore(ctx, t, v, args); otherBackend(ctx, args.Place, err) {
@@ -57,12 +60,12 @@ func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
 	return s.unwantedRestore(ctx, t, args, err)
 }
 
-// stillRestorable asks mayRekey again before anything is written over: a volume
-// may be replicated by now. The transaction that gives it the backup's key asks
-// once more, and then fails the restore: the volume keeps its key, and what is read
-// with that stays readable.
-func (s *Service) stillRestorable(ctx context.Context, id block.VolumeID, args restoreArgs) error {
-	return s.catalog.View(ctx, func(tx *catalog.Tx) error {
+// clearTheWay waits for what works on a volume that is to be written over and cuts off
+// its hosts, after it asked mayRekey again: the volume may be replicated by now. The
+// transaction that gives it the backup's key asks once more, and then fails the
+// restore: the volume keeps its key, and what is read with that stays readable.
+func (s *Service) clearTheWay(ctx context.Context, t *job.Task, id block.VolumeID, args restoreArgs) error {
+	err := s.catalog.View(ctx, func(tx *catalog.Tx) error {
 		v, err := tx.Volume(id)
 		if err != nil {
 			return err
@@ -72,6 +75,39 @@ func (s *Service) stillRestorable(ctx context.Context, id block.VolumeID, args r
 			return err
 		}
 		return s.mayRekey(tx, v, b)
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.alone(ctx, id, t.Job.ID); err != nil {
+		return err
+	}
+	return s.cutOff(ctx, id)
+}
+
+// overtakenRestore is overtaken, for which changes gives the reason, and lets the
+// backup go, unless that is what is restored anew. It is open still if an
+// administrator set the volume's status meanwhile.
+func (s *Service) overtakenRestore(ctx context.Context, j block.Job, args restoreArgs) (over bool, err error) {
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		over, err = overtaken(tx, j)
+		return err
+	})
+	if !over || err != nil {
+		return false, err
+	}
+	return true, s.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		newer, err := newerOf(tx, j, []string{jobBackupRestore})
+		if err != nil {
+			return err
+		}
+		for _, other := range newer {
+			var its restoreArgs
+			if err := json.Unmarshal(other.Args, &its); err != nil || its.Backup == args.Backup {
+				return err
+			}
+		}
+		return endRestore(tx, args.Backup, block.VolumeID(j.Subject), nil)
 	})
 }
 

@@ -39,11 +39,17 @@ func (c changes) Run(ctx context.Context, t *job.Task) error {
 func overtaken(tx *catalog.Tx, j block.Job) (bool, error) {
 	after := []string{jobVolumeRetype, jobVolumeMigrate}
 	if j.Kind != jobVolumeMigrate {
-		after = append(after, jobVolumeExtend, jobVolumeUpload, jobVolumeRevert, jobVolumeReimage)
+		after = append(after, jobVolumeExtend, jobVolumeUpload, jobVolumeRevert, jobVolumeReimage, jobBackupRestore)
 	}
+	newer, err := newerOf(tx, j, after)
+	return len(newer) > 0, err
+}
+
+// newerOf lists the open jobs of a job's subject that were asked for after it.
+func newerOf(tx *catalog.Tx, j block.Job, kinds []string) ([]block.Job, error) {
 	jobs, err := tx.JobsOf(j.Subject)
-	return slices.ContainsFunc(jobs, func(other block.Job) bool {
-		return other.ID > j.ID && slices.Contains(after, other.Kind) &&
-			(other.State == block.JobReady || other.State == block.JobRunning)
+	return slices.DeleteFunc(jobs, func(other block.Job) bool {
+		return other.ID <= j.ID || !slices.Contains(kinds, other.Kind) ||
+			other.State != block.JobReady && other.State != block.JobRunning
 	}), err
 }

@@ -58,7 +58,7 @@ func (s *Service) restorable(tx *catalog.Tx, c block.Caller, b block.Backup, id 
 	if err := notStale(v); err != nil {
 		return v, err
 	}
-	if v.Status != block.VolumeAvailable {
+	if v.Status != block.VolumeAvailable || v.Migrating() { // a move waits for the restore, and the restore for it
 		return v, invalidVolume("Volume to be restored to must be available")
 	}
 	if b.Size > v.Size {

@@ -91,8 +91,9 @@ func (s *Service) runRevert(ctx context.Context, t *job.Task) error {
 	return err
 }
 
-// alone puts a job off while others work on its volume, or on volumes that are
-// being made of it.
+// alone puts a job off while others work on its volume, on volumes that are being
+// made of it, or on snapshots of it: those that were asked for before are of what
+// the volume was then.
 func (s *Service) alone(ctx context.Context, id block.VolumeID, own block.JobID) error {
 	return s.catalog.View(ctx, func(tx *catalog.Tx) error { return alone(tx, id, own) })
 }
@@ -102,10 +103,34 @@ func alone(tx *catalog.Tx, id block.VolumeID, own block.JobID) error {
 	if !works && err == nil {
 		works, err = read(tx, "source_volid", string(id))
 	}
+	if !works && err == nil {
+		works, err = named(tx, id)
+	}
 	if works && err == nil {
 		err = job.Snooze(snoozeTime, nil)
 	}
 	return err
+}
+
+// named reports whether some snapshot of a volume is being made.
+func named(tx *catalog.Tx, id block.VolumeID) (bool, error) {
+	snapshots, err := tx.SnapshotsOf(id)
+	if err != nil {
+		return false, err
+	}
+	for _, sn := range snapshots {
+		if sn.Status != block.SnapshotCreating {
+			continue
+		}
+		works, err := busy(tx, string(sn.ID), 0)
+		if sn.GroupSnapshotID != nil && !works && err == nil {
+			works, err = busy(tx, string(*sn.GroupSnapshotID), 0)
+		}
+		if works || err != nil {
+			return works, err
+		}
+	}
+	return false, nil
 }
 
 // cutOff ends the exports of a volume and waits until nobody has it open.

@@ -116,8 +116,9 @@ var coreImageFields = map[string]bool{
 
 // reservedNames begin the names of what is true of the image that a volume came
 // from, and not of one that is made of the volume (cinder/image/image_utils.py,
-// GLANCE_RESERVED_NAMESPACES).
-var reservedNames = []string{"os_glance", "img_signature", "signature_verified"}
+// GLANCE_RESERVED_NAMESPACES). An image of an encrypted volume has a key of its own,
+// with which it is deleted.
+var reservedNames = []string{"os_glance", "img_signature", "signature_verified", imageKeyProperty, imageKeyPolicy}
 
 func imageProperties(metadata map[string]string) map[string]string {
 	properties := map[string]string{}

@@ -161,14 +161,23 @@ func (s *Service) create(ctx context.Context, c block.Caller, i catalog.Image) (
 	return i, err
 }
 
-// deleteKey removes the key that was made for an encrypted image
+// keyProperty says by which key an encrypted image is opened.
+const keyProperty = "cinder_encryption_key_id"
+
+// deleteKey removes the key that was made for an encrypted image that is gone
 // (glance/location.py, cinder_encryption_key_deletion_policy). One that is in
-// use otherwise, or another project's, stays.
+// use otherwise, also by another image, or another project's, stays.
 func deleteKey(tx *catalog.Tx, i catalog.Image) error {
-	if i.Properties["cinder_encryption_key_deletion_policy"] != "on_image_deletion" {
+	id := i.Properties[keyProperty]
+	if id == "" || i.Properties["cinder_encryption_key_deletion_policy"] != "on_image_deletion" {
 		return nil
 	}
-	key, err := tx.Secret(block.SecretID(i.Properties["cinder_encryption_key_id"]))
+	others, err := tx.Images(catalog.ImageQuery{All: true, Community: true, Filters: map[string]string{keyProperty: id},
+		Limit: 1})
+	if len(others) > 0 || err != nil {
+		return err
+	}
+	key, err := tx.Secret(block.SecretID(id))
 	if err == nil && key.Project == i.Owner {
 		err = tx.DeleteSecret(key.ID)
 	}

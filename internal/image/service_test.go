@@ -445,3 +445,30 @@ func TestStaleUpload(t *testing.T) {
 		t.Errorf("the image is %s, %v", got.Status, err)
 	}
 }
+
+// TestKeyOfTwoImages: the key of an image goes with the last one that names it.
+func TestKeyOfTwoImages(t *testing.T) {
+	s := newPlace(t).open(t, Config{})
+	id := block.SecretID(block.NewID())
+	err := s.catalog.Update(t.Context(), func(tx *catalog.Tx) error {
+		return tx.InsertSecret(block.Secret{ID: id, Project: alice.Project, User: alice.User, Kind: "symmetric"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := control.Image{DiskFormat: "raw", ContainerFormat: "bare", Visibility: "private", Properties: map[string]string{
+		keyProperty: string(id), "cinder_encryption_key_deletion_policy": "on_image_deletion"}}
+	one, two := mustCreate(t, s, alice, img), mustCreate(t, s, alice, img)
+	for _, deleted := range []struct {
+		id   string
+		gone bool
+	}{{two.ID, false}, {one.ID, true}} {
+		if err := s.Delete(t.Context(), alice, deleted.id); err != nil {
+			t.Fatal(err)
+		}
+		err := s.catalog.View(t.Context(), func(tx *catalog.Tx) error { _, err := tx.Secret(id); return err })
+		if block.Is(err, block.NotFound) != deleted.gone {
+			t.Errorf("the key is gone: %v, want %t", err, deleted.gone)
+		}
+	}
+}
