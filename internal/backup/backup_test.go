@@ -55,7 +55,7 @@ func newRig(t testing.TB, store backup.Store) *rig {
 // restart forgets what the process knew.
 func (r *rig) restart() {
 	r.Helper()
-	repo, err := backup.New(r.store, backup.Options{Uploads: 4})
+	repo, err := backup.New(r.store, backup.Options{Zone: "mitaka1", Uploads: 4})
 	must(r, err)
 	r.repo = repo
 }
@@ -401,7 +401,7 @@ func TestResumes(t *testing.T) {
 		t.Errorf("a collection found %+v, %d chunks were finished", c, len(before))
 	}
 	faults.SetRule(func(op, name string) error {
-		if op == "has" && slices.Contains(before, name) {
+		if op == "get" && slices.Contains(before, name) {
 			t.Errorf("%s is dealt with again", name)
 		}
 		if op == "put" {

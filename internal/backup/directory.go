@@ -214,6 +214,11 @@ func missing(name string) error {
 	return block.Errorf(block.NotFound, "The backup's object %s is missing.", name)
 }
 
+// lacking is missing for what a backup needs, which is as bad as if it were damaged.
+func lacking(name string) error {
+	return block.Errorf(block.Corrupt, "The backup's object %s is missing.", name)
+}
+
 func tooLong(name string, limit int64) error {
 	return damaged(name, fmt.Errorf("it has more than %d bytes", limit))
 }

@@ -53,6 +53,10 @@ type Manifest struct {
 	Stored         int64 // their bytes, the manifest's excepted
 	Root           Hash  // over the whole volume; zero while it is unfinished
 
+	// Mended is how many objects were damaged that the backup needs, and were written
+	// anew. Only Write tells.
+	Mended int64
+
 	chunk      int // bytes
 	unfinished bool
 	pages      []chunkID

@@ -58,8 +58,11 @@ func (l Location) damaged() string                    { return string(l) + "/dam
 func (l Location) manifest(id block.BackupID) string  { return l.manifests() + "/" + string(id) }
 func (l Location) beginning(id block.BackupID) string { return l.unfinished() + "/" + string(id) }
 
-// Options bound what a Repository does at once.
+// Options say whose a Repository is, and bound what it does at once.
 type Options struct {
+	// Zone is whose locations are written, and mended where a restore finds them
+	// damaged. Others are only read.
+	Zone block.Zone
 	// Uploads is how many chunks of one backup or restore are under way at once;
 	// each takes about three times its length of memory: ChunkSize, and up to 4 MiB
 	// for volumes over 16 TiB. 0 for a default.
@@ -73,9 +76,14 @@ const defaultUploads = 8
 // world; any number may read.
 type Repository struct {
 	store        Store
+	zone         block.Zone
 	uploads      int
 	compressor   *zstd.Encoder
 	decompressor *zstd.Decoder
+
+	// mending is held where a damaged chunk is put away, and for reading where one is
+	// put: it guards what is in the store under the names of damaged chunks.
+	mending sync.RWMutex
 
 	mu    sync.Mutex       // guards users
 	users map[Location]int // backups that are written; -1 while chunks are collected
@@ -96,7 +104,7 @@ func New(store Store, o Options) (*Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Repository{store: store, uploads: o.Uploads, compressor: compressor, decompressor: decompressor,
+	return &Repository{store: store, zone: o.Zone, uploads: o.Uploads, compressor: compressor, decompressor: decompressor,
 		users: map[Location]int{}}, nil
 }
 
@@ -184,7 +192,7 @@ func (r *Repository) chunk(ctx context.Context, l Location, context string, id c
 	name := l.chunk(id)
 	object, err := r.store.Get(ctx, name, int64(chunkHeader+size))
 	if block.Is(err, block.NotFound) {
-		return nil, block.Wrap(block.Corrupt, err, "The backup's object %s is missing.", name)
+		return nil, lacking(name)
 	}
 	if err != nil {
 		return nil, err

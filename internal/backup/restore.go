@@ -22,8 +22,9 @@ type Order struct {
 // Restore writes a backup to a device and flushes it. What lies behind the
 // volume's size at that time stays as it is. Every object is checked against
 // its hash before it is used, and in the end all of them against the root; what
-// is missing or wrong is Corrupt, with a sentence that names the object. It may
-// be repeated after an interruption.
+// is missing or wrong is Corrupt, with a sentence that names the object, and is put
+// away where the location is the zone's own. It may be repeated after an
+// interruption.
 func (r *Repository) Restore(ctx context.Context, o Order) (*Manifest, error) {
 	m, err := r.Manifest(ctx, o.Location, o.Backup)
 	if err != nil {
@@ -63,7 +64,7 @@ func (r *Repository) restorePage(ctx context.Context, o Order, m *Manifest, i in
 	}
 	ids, err := r.page(ctx, o.Location, m.pages[i], n)
 	if err != nil {
-		return chunkID{}, err
+		return chunkID{}, r.putAway(ctx, err, o.Location, pageContext, m.pages[i], n*32)
 	}
 	found := make([]byte, n*32)
 	group, within := errgroup.WithContext(ctx)
@@ -83,9 +84,10 @@ func (r *Repository) restorePage(ctx context.Context, o Order, m *Manifest, i in
 			continue
 		}
 		group.Go(func() error {
-			content, err := r.chunk(within, o.Location, dataContext, ids[k], int(min(int64(m.chunk), m.Size-at)))
+			length := int(min(int64(m.chunk), m.Size-at))
+			content, err := r.chunk(within, o.Location, dataContext, ids[k], length)
 			if err != nil {
-				return err
+				return r.putAway(within, err, o.Location, dataContext, ids[k], length)
 			}
 			id := idOf(dataContext, content)
 			copy(found[k*32:], id[:])

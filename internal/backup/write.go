@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"iter"
 	"sync/atomic"
@@ -44,13 +45,16 @@ func (m *Manifest) Usable(size int64) bool {
 }
 
 // Write writes a backup: its chunks first, then their pages, and then the
-// manifest, by which it exists. What is in the repository already is not sent
-// again. After an interruption it is called anew and goes on from where the
-// last checkpoint was; once it has returned, it returns the same again. It is
+// manifest, by which it exists. What is in the repository already is read, and not
+// sent again unless it is damaged; of the Base that is so where something changed,
+// and the rest is taken over unseen (see CheckBase). After an interruption it is called anew and goes on from where the
+// last checkpoint was; once it has returned, it returns the same again, unless what
+// it wrote is not whole any more. It is
 // IsBusy while chunks are collected, and Invalid for more than MaxSize.
 func (r *Repository) Write(ctx context.Context, p Plan) (*Manifest, error) {
 	if size := p.Source.Size(); size < 1 || size > MaxSize {
-		return nil, block.Errorf(block.Invalid, "A volume of %d bytes can't be backed up: it must have 1 to %d.", size, MaxSize)
+		return nil, block.Errorf(block.Invalid, "A volume of %d bytes can't be backed up: it must have 1 to %d.", size,
+			MaxSize)
 	}
 	release, err := r.share(p.Location)
 	if err != nil {
@@ -59,9 +63,16 @@ func (r *Repository) Write(ctx context.Context, p Plan) (*Manifest, error) {
 	defer release()
 	m, err := r.Manifest(ctx, p.Location, p.Backup)
 	if err == nil {
-		return m, r.store.Delete(ctx, p.Location.beginning(p.Backup))
+		err = r.checkWhole(ctx, p.Location, m)
 	}
-	if !block.Is(err, block.NotFound) {
+	switch {
+	case err == nil:
+		return m, r.store.Delete(ctx, p.Location.beginning(p.Backup))
+	case block.Is(err, block.Corrupt): // whoever wrote it was late: what it names was collected before
+		if err := r.Remove(ctx, p.Location, p.Backup); err != nil {
+			return nil, err
+		}
+	case !block.Is(err, block.NotFound):
 		return nil, err
 	}
 	w := &writer{Repository: r, Plan: p, m: &Manifest{
@@ -80,7 +91,7 @@ func (r *Repository) Write(ctx context.Context, p Plan) (*Manifest, error) {
 	m = w.m
 	m.unfinished, m.Root = false, m.rootOf()
 	m.Objects = w.objects.Load() + 1
-	m.Stored = w.stored.Load()
+	m.Stored, m.Mended = w.stored.Load(), w.mended.Load()
 	if err := w.put(ctx, p.Location.manifest(p.Backup)); err != nil {
 		return nil, err
 	}
@@ -93,12 +104,16 @@ type writer struct {
 	Plan
 	m               *Manifest
 	objects, stored atomic.Int64
+	mended          atomic.Int64
 }
 
-// resume takes over what an attempt before had finished. What can't be read is
-// done again.
+// resume takes over what an attempt before had finished. What can't be read, or
+// needs a chunk that was put away, is done again.
 func (w *writer) resume(ctx context.Context) error {
 	old, err := w.readManifest(ctx, w.Location.beginning(w.Backup))
+	if err == nil {
+		err = w.CheckBase(ctx, w.Location, old)
+	}
 	if block.Is(err, block.NotFound) || block.Is(err, block.Corrupt) {
 		return nil
 	}
@@ -208,14 +223,27 @@ func (w *writer) chunk(ctx context.Context, off int64, size int) (chunkID, error
 	return w.keep(ctx, dataContext, content)
 }
 
-// keep stores a content unless it is there already, or nothing but zeros.
+// keep stores a content unless it is there already, or nothing but zeros. What is
+// there is read, since a backup must not rely on what can't be restored: what is
+// damaged is written anew, and every backup that needs it is whole again.
 func (w *writer) keep(ctx context.Context, context string, content []byte) (chunkID, error) {
 	if driver.IsZero(content) {
 		return chunkID{}, nil
 	}
 	id := idOf(context, content)
 	name := w.Location.chunk(id)
-	if has, err := w.store.Has(ctx, name); has || err != nil {
+	w.mending.RLock() // what is put here now must not be put away as what was here before
+	defer w.mending.RUnlock()
+	old, err := w.store.Get(ctx, name, int64(chunkHeader+len(content)))
+	switch {
+	case err == nil:
+		if was, err := w.unpack(old, len(content)); err == nil && bytes.Equal(was, content) {
+			return id, nil
+		}
+		w.mended.Add(1)
+	case block.Is(err, block.Corrupt):
+		w.mended.Add(1)
+	case !block.Is(err, block.NotFound):
 		return id, err
 	}
 	object := w.pack(content)

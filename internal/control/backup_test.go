@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"maps"
 	"strings"
 	"sync/atomic"
@@ -89,8 +90,8 @@ func TestBackupQuota(t *testing.T) {
 	z.backedUp(control.NewBackup{VolumeID: v.ID})
 }
 
-// TestDamagedBackup: the restore fails, the backup says which object is wrong,
-// and the volume is in error.
+// TestDamagedBackup: the restore fails, and the volume is in error. So is the backup,
+// once all that is kept with it was looked through, and it says which object is wrong.
 func TestDamagedBackup(t *testing.T) {
 	z := newZone(t)
 	v := z.filled("one")
@@ -104,9 +105,102 @@ func TestDamagedBackup(t *testing.T) {
 	must(t, err)
 	z.work(z.ctx)
 	z.wantStatus(v.ID, true, "", block.VolumeErrorRestoring)
-	b = z.wantBackup(b.ID, block.BackupAvailable)
+	b = z.wantBackup(b.ID, block.BackupError)
 	if b.FailReason == nil || *b.FailReason != "The backup's object "+name+" is damaged." {
 		t.Errorf("it says %v", b.FailReason)
+	}
+}
+
+// damageData changes the chunk of data that has a text, and returns its name.
+func (z *zone) damageData(text string) (name string) {
+	z.t.Helper()
+	for i := range 256 {
+		for object, err := range z.vault.List(z.ctx, fmt.Sprintf("mitaka1/aaaa/chunks/%02x", i)) {
+			must(z.t, err)
+			p, err := z.vault.Get(z.ctx, object, 1<<20)
+			must(z.t, err)
+			if strings.Contains(string(p), text) {
+				p[len(p)-1] ^= 1
+				must(z.t, z.vault.Put(z.ctx, object, p))
+				name = object
+			}
+		}
+	}
+	if name == "" {
+		z.t.Fatalf("no chunk has %q", text)
+	}
+	return name
+}
+
+// restores restores a backup to a new volume, and reports whether that has a text.
+func (z *zone) restores(b block.BackupID, text string) bool {
+	z.t.Helper()
+	r, err := z.RestoreBackup(z.ctx, alice, b, nil, nil)
+	must(z.t, err)
+	z.work(z.ctx)
+	v := z.volume(r.Volume)
+	return v.Status == block.VolumeAvailable && z.content(v, len(text)) == text
+}
+
+// TestDamagedData: a full backup of a volume that is whole mends a chunk that it finds
+// damaged.
+func TestDamagedData(t *testing.T) {
+	z := newZone(t)
+	v := z.filled("one")
+	old := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	z.damageData("one")
+	next := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	if !z.restores(next.ID, "one") || !z.restores(old.ID, "one") {
+		t.Error("the chunk is still damaged")
+	}
+}
+
+// TestDamagedDataSeen: when a restore has met a damaged chunk, all backups that need it
+// get into error, with a sentence that names it, and no others; none follows them
+// until a full one has mended it, and nothing is collected that they need.
+func TestDamagedDataSeen(t *testing.T) {
+	z := newZone(t)
+	v, w := z.filled("one"), z.filled("two")
+	bad := z.backedUp(control.NewBackup{VolumeID: v.ID})
+	z.write(v, []byte("more"), 1<<20)
+	next := z.backedUp(control.NewBackup{VolumeID: v.ID, Incremental: true})
+	good := z.backedUp(control.NewBackup{VolumeID: w.ID})
+	name := z.damageData("one")
+	if z.restores(bad.ID, "one") {
+		t.Error("it was restored")
+	}
+	for _, id := range []block.BackupID{bad.ID, next.ID} {
+		b := z.wantBackup(id, block.BackupError)
+		if b.FailReason == nil || *b.FailReason != "The backup's object "+name+" is missing." {
+			t.Errorf("it says %v", b.FailReason)
+		}
+	}
+	z.wantBackup(good.ID, block.BackupAvailable)
+	z.wantVault("damaged", 1)
+	_, err := z.CreateBackup(z.ctx, alice, control.NewBackup{VolumeID: v.ID, Incremental: true})
+	wantError(t, "after damaged ones", err, block.Invalid,
+		"Invalid backup: The parent backup must be available for incremental backup.")
+
+	// An operator who says that all is well is not believed: what follows is whole.
+	must(t, z.ResetBackupStatus(z.ctx, operator, next.ID, "available"))
+	last := z.backedUp(control.NewBackup{VolumeID: v.ID, Incremental: true})
+	if !z.restores(last.ID, "one") || !z.restores(next.ID, "one") || !z.restores(good.ID, "two") {
+		t.Error("the chunk is still missing")
+	}
+	must(t, z.ResetBackupStatus(z.ctx, operator, bad.ID, "available"))
+	if !z.restores(bad.ID, "one") {
+		t.Error("the first one is still damaged")
+	}
+	list, err := z.Messages(z.ctx, alice, block.ListQuery{Limit: -1})
+	must(t, err)
+	told := map[string]bool{}
+	for _, m := range list {
+		if m.EventID == "VOLUME_VOLUME_BACKUP_013_020" {
+			told[m.ResourceID] = true
+		}
+	}
+	if !maps.Equal(told, map[string]bool{string(bad.ID): true, string(next.ID): true}) {
+		t.Errorf("alice is told of %v", told)
 	}
 }
 

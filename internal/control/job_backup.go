@@ -63,7 +63,7 @@ func (s *Service) runBackup(ctx context.Context, t *job.Task) error {
 	if err != nil {
 		return s.unwantedBackup(ctx, id, err)
 	}
-	t.Evidence(map[string]any{"root": m.Root.String(), "objects": m.Objects, "bytes": m.Stored})
+	t.Evidence(map[string]any{"root": m.Root.String(), "objects": m.Objects, "bytes": m.Stored, "mended": m.Mended})
 	err = s.catalog.Update(ctx, func(tx *catalog.Tx) error {
 		b, err := backupWanted(tx, id, block.BackupCreating)
 		if err != nil {
@@ -155,6 +155,9 @@ func (s *Service) backupBase(ctx context.Context, store driver.Driver, b block.B
 		return from, release, err
 	}
 	m, err := s.cfg.Backups.Manifest(ctx, plan.Location, parent.ID)
+	if err == nil {
+		err = s.cfg.Backups.CheckBase(ctx, plan.Location, m)
+	}
 	if err != nil && !block.Is(err, block.NotFound) && !block.Is(err, block.Corrupt) {
 		return from, release, errors.Join(err, reader.Close())
 	}

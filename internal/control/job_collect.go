@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 
 	"kvol/internal/backup"
@@ -49,7 +50,7 @@ func (s *Service) runBackupCollect(ctx context.Context, t *job.Task) error {
 		}
 		t.Evidence(c)
 		if len(c.Damaged) == 0 {
-			return err
+			return first(err, s.lackingBackups(ctx, t.Job, c.Lacking))
 		}
 		strange, failed := s.damagedBackups(ctx, t.Job, c.Damaged)
 		if failed == nil {
@@ -60,6 +61,35 @@ func (s *Service) runBackupCollect(ctx context.Context, t *job.Task) error {
 		}
 		// Nothing is in the way any more, and each round has fewer manifests.
 	}
+}
+
+// lackingBackups is damagedBackups for what lacks chunks of data. It holds up nothing;
+// nobody would ask for what has no row.
+func (s *Service) lackingBackups(ctx context.Context, j block.Job, damages []backup.Damage) error {
+	if len(damages) == 0 {
+		return nil
+	}
+	s.log.Error("backups can't be restored: chunks of theirs are missing", "job", j.ID, "backups", len(damages),
+		"err", damages[0].Cause)
+	_, err := s.damagedBackups(ctx, j, damages)
+	return err
+}
+
+// gaveUpRestoring is gaveUpRestore, and has all that is kept with a damaged backup
+// looked through: others may need what that lacks.
+func (s *Service) gaveUpRestoring(tx *catalog.Tx, j block.Job, cause error) error {
+	if err := gaveUpRestore(tx, j, cause); err != nil || !block.Is(cause, block.Corrupt) {
+		return err
+	}
+	var args restoreArgs
+	if err := json.Unmarshal(j.Args, &args); err != nil {
+		return err
+	}
+	b, err := tx.Backup(args.Backup)
+	if err != nil || !backup.Location(b.Location).Of(s.cfg.Zone) {
+		return ignoring(block.NotFound, err)
+	}
+	return collectLater(tx, b.Location)
 }
 
 // putAside puts manifests that nobody knows out of the way.
@@ -80,8 +110,8 @@ func (s *Service) putAside(ctx context.Context, j block.Job, l backup.Location, 
 func (s *Service) SetAside() int64 { return s.setAside.Load() }
 
 // damagedBackups puts backups into error of which the collection found that
-// they can't be restored, and tells their projects. No chunk of the project's
-// is removed until they are deleted: an operator may still bring the objects
+// they can't be restored, and tells their projects. While it is a manifest or a page
+// that is damaged, no chunk of the project's is removed until they are deleted: an operator may still bring the objects
 // back, and set the status again. strange are the damages of backups that the
 // catalog has no row of: nobody could restore or delete them.
 func (s *Service) damagedBackups(ctx context.Context, j block.Job,

@@ -122,7 +122,7 @@ func (s *Service) Handlers() map[string]job.Handler {
 		jobGroupCreate:      handler{s.runGroupCreate, gaveUpGroupCreate},
 		jobGroupDelete:      handler{s.runGroupDelete, gaveUpGroupDelete},
 		jobBackupCreate:     handler{s.runBackup, gaveUpBackup},
-		jobBackupRestore:    handler{s.runRestore, gaveUpRestore},
+		jobBackupRestore:    handler{s.runRestore, s.gaveUpRestoring},
 		jobBackupDelete:     handler{s.runBackupDelete, gaveUpBackupDelete},
 		jobBackupImport:     handler{s.runBackupImport, gaveUpBackupImport},
 		jobBackupCollect:    handler{s.runBackupCollect, nobody},

@@ -62,7 +62,7 @@ func (z *zone) rack(change func(*control.Placing)) {
 	})
 	set, err := driver.NewSet(stores, backends)
 	must(t, err)
-	repository, err := backup.New(z.vault, backup.Options{Uploads: 2})
+	repository, err := backup.New(z.vault, backup.Options{Zone: "mitaka1", Uploads: 2})
 	must(t, err)
 	z.Service, err = control.New(control.Config{Catalog: z.catalog, Backends: set, Zone: "mitaka1", DefaultType: "fast",
 		AvailabilityZones: []string{"kr-a", "kr-b"}, Key: [32]byte{1}, TempDir: z.temp, Placing: placing, Now: z.now,

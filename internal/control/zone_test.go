@@ -147,7 +147,7 @@ func (z *zone) restart() {
 		{Name: "fast", Store: "one"}, {Name: "twin", Store: "one"}, {Name: "slow", Store: "two"},
 	})
 	must(z.t, err)
-	repository, err := backup.New(z.vault, backup.Options{Uploads: 2})
+	repository, err := backup.New(z.vault, backup.Options{Zone: "mitaka1", Uploads: 2})
 	must(z.t, err)
 	z.Service, err = control.New(control.Config{
 		Catalog: z.catalog, Backends: set, Zone: "mitaka1", Region: "kr", DefaultType: "fast",

@@ -164,7 +164,7 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		s.prover = s.newProver()
 		c.DR.Prover = s.prover
 	}
-	if c.Backups, err = s.cfg.Backup.open(s.env.Now); err != nil {
+	if c.Backups, err = s.cfg.Backup.open(s.cfg.Zone, s.env.Now); err != nil {
 		return err
 	}
 	if n := s.cfg.Nova; n.URL != "" {

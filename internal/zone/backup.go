@@ -9,6 +9,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"kvol/internal/backup"
+	"kvol/internal/block"
 )
 
 // BackupConfig says where backups are kept: in a directory or in a bucket.
@@ -55,8 +56,8 @@ func (c *BackupConfig) check() error {
 	return nil
 }
 
-// open makes the repository; nil if none is configured.
-func (c *BackupConfig) open(now func() time.Time) (*backup.Repository, error) {
+// open makes a zone's repository; nil if none is configured.
+func (c *BackupConfig) open(zone block.Zone, now func() time.Time) (*backup.Repository, error) {
 	if c == nil {
 		return nil, nil
 	}
@@ -73,7 +74,7 @@ func (c *BackupConfig) open(now func() time.Time) (*backup.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	return backup.New(store, backup.Options{Uploads: c.Uploads})
+	return backup.New(store, backup.Options{Zone: zone, Uploads: c.Uploads})
 }
 
 func openDirectory(dir string, now time.Time) (*backup.Directory, error) {

@@ -54,7 +54,7 @@ func TestBackupConfig(t *testing.T) {
 	} {
 		c, err := ParseConfig([]byte(backedUpZone+section), dir)
 		if err == nil {
-			_, err = c.Backup.open(time.Now)
+			_, err = c.Backup.open("z", time.Now)
 		}
 		switch {
 		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want)):
@@ -70,7 +70,7 @@ func TestBackupConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.Backup.open(nil)
+	r, err := c.Backup.open("z", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -143,7 +143,7 @@ func newFixture(t testing.TB, change ...func(*cinder.Config)) *fixture {
 	f.must(err)
 	vault, err := backup.NewDirectory(t.TempDir(), time.Now())
 	f.must(err)
-	backups, err := backup.New(vault, backup.Options{})
+	backups, err := backup.New(vault, backup.Options{Zone: "kr1"})
 	f.must(err)
 	f.control, err = control.New(
 		control.Config{Catalog: f.catalog, Backups: backups, Backends: backends, Zone: "kr1", Region: "KR1",
