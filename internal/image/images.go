@@ -15,9 +15,9 @@ import (
 var _ control.Images = (*Service)(nil)
 
 // Find returns an image by id, or by name if exactly one of the project's own and the
-// public ones has it; NotFound otherwise. Others' images, which community images are,
-// and all for administrators, go by their ids: whoever gave one the name of an image
-// that others use would have their servers boot it.
+// public ones has it; NotFound otherwise. Others' images, community ones and those
+// that administrators see besides, go by their ids: whoever gave one the name of an
+// image that others use would have their servers boot it.
 func (s *Service) Find(ctx context.Context, c block.Caller, idOrName string) (control.Image, error) {
 	if id, ok := block.ParseID(idOrName); ok {
 		i, err := s.get(ctx, c, id)
