@@ -342,6 +342,7 @@ func TestRights(t *testing.T) {
 		{"bob finds private", find(t, s, bob, private.ID), block.NotFound},
 		{"bob finds shared", find(t, s, bob, shared.ID), block.NotFound},
 		{"bob finds private by name", find(t, s, bob, "private"), block.NotFound},
+		{"bob finds community by name", find(t, s, bob, "community"), block.NotFound},
 		{"bob deletes private", s.Delete(t.Context(), bob, private.ID), block.NotFound},
 		{"bob deletes public", s.Delete(t.Context(), bob, public.ID), block.Forbidden},
 		{"bob uploads to community", s.Upload(t.Context(), bob, community.ID, strings.NewReader("x")), block.Forbidden},
@@ -360,7 +361,7 @@ func TestRights(t *testing.T) {
 		who block.Caller
 		id  string
 	}{{alice, private.ID}, {reader, private.ID}, {root, private.ID}, {bob, public.ID}, {bob, community.ID},
-		{bob, "community"}} {
+		{bob, "public"}, {alice, "community"}} {
 		if err := find(t, s, c.who, c.id); err != nil {
 			t.Errorf("%s finds %s: %v", c.who.UserName, c.id, err)
 		}
