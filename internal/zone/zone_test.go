@@ -266,7 +266,8 @@ func TestGuessesBehindProxy(t *testing.T) {
 	url := serve(t, t.TempDir(), "trusted_proxies: [127.0.0.0/8]")
 	login := func(client, user string) int {
 		body := `{"auth": {"passwordCredentials": {"username": "` + user + `", "password": "guess"}}}`
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/identity/v2.0/tokens", strings.NewReader(body))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/identity/v2.0/tokens",
+			strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
