@@ -48,10 +48,12 @@ type Nova struct {
 	http *http.Client
 }
 
-// New makes a client. It asks nothing yet.
+// New makes a client. It asks nothing yet. It goes where it is configured to go and
+// nowhere else: it carries a password and a token.
 func New(c Config) *Nova {
 	c.URL, c.AuthURL = strings.TrimRight(c.URL, "/"), strings.TrimRight(c.AuthURL, "/")
-	return &Nova{c: c, http: &http.Client{Timeout: callTime}}
+	return &Nova{c: c, http: &http.Client{Timeout: callTime,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
 // VolumeEvent tells servers, all in one request, that a volume which they use has

@@ -37,7 +37,7 @@ func (s *Service) readClear(ctx context.Context, v block.Volume, stored driver.R
 	if err != nil {
 		return nil, errors.Join(errNoContainer, err)
 	}
-	master, err := h.Unlock(stored, keystore.Passphrase(key))
+	master, err := h.Unlock(ctx, stored, keystore.Passphrase(key))
 	if block.Is(err, block.Forbidden) {
 		err = errors.Join(errNoContainer, err)
 	}
@@ -81,7 +81,7 @@ func (s *Service) writeClear(ctx context.Context, id block.VolumeID, e *block.Vo
 	if err != nil {
 		return nil, false, err
 	}
-	master, ok, err := openedBefore(stored, keystore.Passphrase(key))
+	master, ok, err := openedBefore(ctx, stored, keystore.Passphrase(key))
 	if err != nil {
 		return nil, false, err
 	}
@@ -105,7 +105,7 @@ func (s *Service) writeClear(ctx context.Context, id block.VolumeID, e *block.Vo
 
 // openedBefore finds the master key of a container that Format made; ok is false
 // if there is none that the passphrase opens.
-func openedBefore(stored driver.Device, passphrase []byte) (master []byte, ok bool, err error) {
+func openedBefore(ctx context.Context, stored driver.Device, passphrase []byte) (master []byte, ok bool, err error) {
 	probe := make([]byte, headerProbe)
 	if _, err := stored.ReadAt(probe, 0); err != nil {
 		return nil, false, err
@@ -114,7 +114,7 @@ func openedBefore(stored driver.Device, passphrase []byte) (master []byte, ok bo
 	if err != nil || h.PayloadOffset != luks.HeaderSize {
 		return nil, false, nil // half of it was written, or nothing
 	}
-	master, err = h.Unlock(stored, passphrase)
+	master, err = h.Unlock(ctx, stored, passphrase)
 	if block.Is(err, block.Forbidden) {
 		return nil, false, nil
 	}

@@ -30,7 +30,7 @@ func (s *Service) pour(ctx context.Context, v block.Volume, img Image, to driver
 		return fillContainer(v, key, to, from, each)
 	}
 	if sealed {
-		if from, err = openContainer(from, key); err != nil {
+		if from, err = openContainer(ctx, from, key); err != nil {
 			return err
 		}
 	}
@@ -86,7 +86,7 @@ func fillContainer(v block.Volume, key []byte, to driver.Device, from io.Reader,
 
 // openContainer reads an image's LUKS header and returns a reader of its clear
 // payload.
-func openContainer(from io.Reader, key []byte) (io.Reader, error) {
+func openContainer(ctx context.Context, from io.Reader, key []byte) (io.Reader, error) {
 	const first = 4096
 	header := make([]byte, first)
 	if _, err := io.ReadFull(from, header); err != nil {
@@ -103,7 +103,7 @@ func openContainer(from io.Reader, key []byte) (io.Reader, error) {
 	if _, err := io.ReadFull(from, header[first:]); err != nil {
 		return nil, notContainer(err)
 	}
-	master, err := h.Unlock(bytes.NewReader(header), keystore.Passphrase(key))
+	master, err := h.Unlock(ctx, bytes.NewReader(header), keystore.Passphrase(key))
 	if err != nil {
 		return nil, err
 	}

@@ -302,7 +302,7 @@ func (z *zone) openedByHost(v block.Volume, n int) string {
 	must(z.t, err)
 	_, key, err := keystore.NewService(z.catalog, z.Sealer()).Payload(z.ctx, alice, v.Encryption.Key)
 	must(z.t, err)
-	master, err := h.Unlock(bytes.NewReader(head), keystore.Passphrase(key))
+	master, err := h.Unlock(z.ctx, bytes.NewReader(head), keystore.Passphrase(key))
 	must(z.t, err)
 	c, err := luks.NewCipher(master)
 	must(z.t, err)

@@ -13,8 +13,10 @@ import (
 
 // GuessLimits bound how often passwords may be guessed. Every failed attempt
 // takes one from the user's allowance and one from the address's; each grows
-// back by one per Refill. A success takes nothing; and an address from which a
-// user has logged in is not held up by what others guess of that user. Zero
+// back by one per Refill. A success takes nothing. Where a user has logged in lately
+// from an address, neither what others guess of that user nor what was guessed of
+// others from that address holds the user up there, since many may share one: only
+// what was guessed of that user from there, as often as from an address at all. Zero
 // fields stand for DefaultGuessLimits.
 type GuessLimits struct {
 	User          int           // failures in a row for one user name
@@ -23,6 +25,9 @@ type GuessLimits struct {
 	AddressRefill time.Duration
 	Entries       int // names and addresses that are remembered, each
 }
+
+// knownTime is how long it is remembered at most from where a user has logged in.
+const knownTime = 30 * 24 * time.Hour
 
 // DefaultGuessLimits allow a person some typing errors, and a program about
 // six guesses a minute for a name.
@@ -78,7 +83,8 @@ type guard struct {
 	mu        sync.Mutex // guards the tables
 	users     allowances
 	addresses allowances
-	known     allowances // user and address of logins that succeeded; used for its order only
+	known     allowances // user and address of logins that succeeded, and when
+	there     allowances // of these users at these addresses
 }
 
 func newGuard(l GuessLimits, now func() time.Time) *guard {
@@ -88,6 +94,7 @@ func newGuard(l GuessLimits, now func() time.Time) *guard {
 		users:     newAllowances(l.User, l.UserRefill, l.Entries),
 		addresses: newAllowances(l.Address, l.AddressRefill, l.Entries),
 		known:     newAllowances(1, 0, l.Entries),
+		there:     newAllowances(l.Address, l.AddressRefill, l.Entries),
 	}
 }
 
@@ -95,32 +102,38 @@ func newGuard(l GuessLimits, now func() time.Time) *guard {
 type attempt struct {
 	g             *guard
 	user, address string
-	known         bool // the user has logged in from there before: nothing was taken from the user
+	known         bool // the user has logged in from there lately: nothing was taken from the user
 }
 
-// begin takes one from both allowances before the password is looked at, so
-// that many guesses at once pass no more than one after another would.
-// OverLimit, caused by a TooManyError, where either is used up.
+// begin takes one from each allowance that counts before the password is looked at,
+// so that many guesses at once pass no more than one after another would. OverLimit,
+// caused by a TooManyError, where one is used up.
 func (g *guard) begin(user, remote string) (*attempt, error) {
 	address := addressKey(remote)
 	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a := &attempt{g: g, user: user, address: address, known: g.known.has(user + "@" + address)}
-	wait := g.addresses.wait(address, now)
-	if !a.known {
-		wait = max(wait, g.users.wait(user, now))
+	a := &attempt{g: g, user: user, address: address}
+	last, ok := g.known.at(a.place())
+	a.known = ok && now.Sub(last) < knownTime
+	wait := max(g.addresses.wait(address, now), g.users.wait(user, now))
+	if a.known {
+		wait = g.there.wait(a.place(), now)
 	}
 	if wait > 0 {
 		return nil, block.Wrap(block.OverLimit, &TooManyError{Wait: wait},
 			"Too many failed logins. Try again in %d seconds.", seconds(wait))
 	}
 	g.addresses.take(address, now)
-	if !a.known {
+	if a.known {
+		g.there.take(a.place(), now)
+	} else {
 		g.users.take(user, now)
 	}
 	return a, nil
 }
+
+func (a *attempt) place() string { return a.user + "@" + a.address }
 
 // forgive gives back what begin took, since the password was not looked at.
 func (a *attempt) forgive() {
@@ -128,7 +141,9 @@ func (a *attempt) forgive() {
 	a.g.mu.Lock()
 	defer a.g.mu.Unlock()
 	a.g.addresses.give(a.address, now)
-	if !a.known {
+	if a.known {
+		a.g.there.give(a.place(), now)
+	} else {
 		a.g.users.give(a.user, now)
 	}
 }
@@ -139,7 +154,7 @@ func (a *attempt) succeed() {
 	a.forgive()
 	a.g.mu.Lock()
 	defer a.g.mu.Unlock()
-	a.g.known.take(a.user+"@"+a.address, a.g.now())
+	a.g.known.take(a.place(), a.g.now())
 }
 
 // seconds rounds up to whole seconds, as Retry-After wants them.
@@ -184,9 +199,13 @@ func newAllowances(burst int, refill time.Duration, limit int) allowances {
 	return allowances{burst: burst, refill: refill, limit: limit, byKey: map[string]*list.Element{}, order: list.New()}
 }
 
-func (a *allowances) has(key string) bool {
-	_, ok := a.byKey[key]
-	return ok
+// at is when a bucket that takes no time to refill was taken from last.
+func (a *allowances) at(key string) (t time.Time, ok bool) {
+	e, ok := a.byKey[key]
+	if !ok {
+		return t, false
+	}
+	return e.Value.(*allowance).full, true
 }
 
 // wait returns how long key has to wait for one more; 0 if it need not.

@@ -68,6 +68,58 @@ func TestGuessingFromOneAddress(t *testing.T) {
 	}
 }
 
+// Who has logged in from an address lately is not held up by what others guess from
+// there, as behind a proxy; but not even that user can be guessed at faster than from
+// an address at all.
+func TestSharedAddress(t *testing.T) {
+	k := newClock()
+	limits := tight
+	limits.Entries = 1000
+	g := newGuard(limits, k.now)
+	const remote = "10.0.0.1:1"
+	try, err := g.begin("operator", remote)
+	if err != nil {
+		t.Fatal(err)
+	}
+	try.succeed()
+	for i := range limits.Address {
+		if _, err := g.begin(fmt.Sprint("nobody", i), remote); err != nil {
+			t.Fatalf("guess %d: %v", i, err)
+		}
+	}
+	if _, err := g.begin("another", remote); !block.Is(err, block.OverLimit) {
+		t.Errorf("somebody who has not been there: %v", err)
+	}
+	for i := range 10 * limits.Address {
+		try, err := g.begin("operator", remote)
+		if err != nil {
+			t.Fatalf("the user who has, time %d: %v", i, err)
+		}
+		try.succeed()
+	}
+	for i := range limits.Address {
+		if _, err := g.begin("operator", remote); err != nil {
+			t.Fatalf("guess %d of that user: %v", i, err)
+		}
+	}
+	if _, err := g.begin("operator", remote); !block.Is(err, block.OverLimit) {
+		t.Errorf("one guess more: %v", err)
+	}
+	k.move(limits.AddressRefill)
+	if _, err := g.begin("operator", remote); err != nil {
+		t.Errorf("after a while: %v", err)
+	}
+	k.move(knownTime)
+	for i := range limits.User {
+		if _, err := g.begin("operator", remote); err != nil {
+			t.Fatalf("long after, guess %d: %v", i, err)
+		}
+	}
+	if _, err := g.begin("operator", remote); !block.Is(err, block.OverLimit) {
+		t.Errorf("long after it counts as a user like any: %v", err)
+	}
+}
+
 // The tables stay as small as they are allowed to be.
 func TestGuardIsBounded(t *testing.T) {
 	k := newClock()
@@ -79,9 +131,13 @@ func TestGuardIsBounded(t *testing.T) {
 		}
 		if i%2 == 0 {
 			try.succeed()
+			if _, err := g.begin(fmt.Sprint("user", i), fmt.Sprintf("10.0.%d.%d:1", i/256, i%256)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	for name, a := range map[string]allowances{"users": g.users, "addresses": g.addresses, "known": g.known} {
+	for name, a := range map[string]allowances{"users": g.users, "addresses": g.addresses, "known": g.known,
+		"there": g.there} {
 		if len(a.byKey) > tight.Entries || len(a.byKey) != a.order.Len() {
 			t.Errorf("%s: %d entries, %d in order; at most %d are allowed", name, len(a.byKey), a.order.Len(),
 				tight.Entries)

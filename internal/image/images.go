@@ -14,8 +14,10 @@ import (
 
 var _ control.Images = (*Service)(nil)
 
-// Find returns an image by id, or by name if the caller sees exactly one of
-// it; NotFound otherwise.
+// Find returns an image by id, or by name if exactly one of the project's own and the
+// public ones has it; NotFound otherwise. Others' images, community ones and those
+// that administrators see besides, go by their ids: whoever gave one the name of an
+// image that others use would have their servers boot it.
 func (s *Service) Find(ctx context.Context, c block.Caller, idOrName string) (control.Image, error) {
 	if id, ok := block.ParseID(idOrName); ok {
 		i, err := s.get(ctx, c, id)
@@ -25,8 +27,7 @@ func (s *Service) Find(ctx context.Context, c block.Caller, idOrName string) (co
 	}
 	var found []catalog.Image
 	err := s.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-		found, err = tx.Images(catalog.ImageQuery{Viewer: c.Project, All: c.Admin(),
-			Community: true, Limit: 2,
+		found, err = tx.Images(catalog.ImageQuery{Viewer: c.Project, Limit: 2,
 			Filters: map[string]string{"name": idOrName}})
 		return err
 	})

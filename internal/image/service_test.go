@@ -168,6 +168,32 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// A name means one's own images and public ones. What others call theirs stands in
+// nobody's way.
+func TestFindByName(t *testing.T) {
+	s := newPlace(t).open(t, Config{})
+	community := mustCreate(t, s, bob, control.Image{Name: "ubuntu", Visibility: "community"})
+	mustCreate(t, s, bob, control.Image{Name: "ubuntu", Visibility: "private"})
+	find := func(c block.Caller, idOrName, want string) {
+		t.Helper()
+		got, err := s.Find(t.Context(), c, idOrName)
+		if want == "" && !block.Is(err, block.NotFound) || want != "" && (err != nil || got.ID != want) {
+			t.Errorf("%s, who asks for %s, gets %q, %v; want %q", c.User, idOrName, got.ID, err, want)
+		}
+	}
+	find(alice, "ubuntu", "")
+	find(root, "ubuntu", "")
+	find(alice, community.ID, community.ID)
+	public := mustCreate(t, s, root, control.Image{Name: "ubuntu", Visibility: "public"})
+	find(alice, "ubuntu", public.ID)
+	find(root, "ubuntu", public.ID)
+	find(bob, "ubuntu", "") // has two of that name himself
+	mustCreate(t, s, alice, control.Image{Name: "ubuntu", Visibility: "private"})
+	find(alice, "ubuntu", "")
+	mine := mustCreate(t, s, alice, control.Image{Name: "mine", Visibility: "community"})
+	find(alice, "mine", mine.ID)
+}
+
 // An upload that is cut, too long, refused or cancelled leaves the image
 // queued and no file, and may be repeated.
 func TestUploadFails(t *testing.T) {
@@ -349,6 +375,7 @@ func TestRights(t *testing.T) {
 		{"bob finds private", find(t, s, bob, private.ID), block.NotFound},
 		{"bob finds shared", find(t, s, bob, shared.ID), block.NotFound},
 		{"bob finds private by name", find(t, s, bob, "private"), block.NotFound},
+		{"bob finds community by name", find(t, s, bob, "community"), block.NotFound},
 		{"bob deletes private", s.Delete(t.Context(), bob, private.ID), block.NotFound},
 		{"bob deletes public", s.Delete(t.Context(), bob, public.ID), block.Forbidden},
 		{"bob uploads to community", s.Upload(t.Context(), bob, community.ID, strings.NewReader("x")), block.Forbidden},
@@ -367,7 +394,7 @@ func TestRights(t *testing.T) {
 		who block.Caller
 		id  string
 	}{{alice, private.ID}, {reader, private.ID}, {root, private.ID}, {bob, public.ID}, {bob, community.ID},
-		{bob, "community"}} {
+		{bob, "public"}, {alice, "community"}} {
 		if err := find(t, s, c.who, c.id); err != nil {
 			t.Errorf("%s finds %s: %v", c.who.UserName, c.id, err)
 		}

@@ -27,6 +27,10 @@ const (
 
 	maxIterations = 20_000_000 // cryptsetup takes some millions on a fast machine
 	maxPayload    = 64 << 20   // where the payload begins at the latest, in bytes
+	// maxWork is how often all slots and their digests may want a hash iterated: each
+	// iteration counts once for each hash that it takes to fill the key. It is some
+	// ten seconds of a processor; whoever sends a container decides on it.
+	maxWork = 64_000_000
 )
 
 var magic = []byte{'L', 'U', 'K', 'S', 0xba, 0xbe}
@@ -116,7 +120,22 @@ func (h *Header) check() error {
 			return block.Errorf(block.Corrupt, "A key slot of a LUKS container lies at %d.", s.offset)
 		}
 	}
+	if work := h.work(); work > maxWork {
+		return block.Errorf(block.Corrupt, "The key slots of a LUKS container want %d iterations.", work)
+	}
 	return nil
+}
+
+// work is what a passphrase that opens none of the slots takes, in iterations.
+func (h *Header) work() (sum int64) {
+	size := hashes[h.Hash]().Size()
+	times := func(iterations uint32, bytes int) int64 { return int64(iterations) * int64((bytes+size-1)/size) }
+	for _, s := range h.slots {
+		if s.active {
+			sum += times(s.iterations, h.KeyBytes) + times(h.digestIter, digestSize)
+		}
+	}
+	return sum
 }
 
 // length of the key material in bytes, up to the end of its last sector.

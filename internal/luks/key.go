@@ -1,6 +1,7 @@
 package luks
 
 import (
+	"context"
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha1"
@@ -57,11 +58,15 @@ func Format(master, passphrase []byte, uuid string) ([]byte, error) {
 }
 
 // Unlock finds the master key with a passphrase in any of the slots. from is
-// the container. A passphrase that opens none is Forbidden.
-func (h *Header) Unlock(from io.ReaderAt, passphrase []byte) ([]byte, error) {
+// the container. A passphrase that opens none is Forbidden. It takes seconds for each
+// slot if the container wants it so, and looks at ctx before each.
+func (h *Header) Unlock(ctx context.Context, from io.ReaderAt, passphrase []byte) ([]byte, error) {
 	for _, s := range h.slots {
 		if !s.active {
 			continue
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
 		material := make([]byte, s.length(h.KeyBytes))
 		if _, err := from.ReadAt(material, s.offset); err != nil {

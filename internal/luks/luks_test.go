@@ -251,10 +251,10 @@ func opened(t *testing.T, path string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Unlock(f, []byte("wrong")); !block.Is(err, block.Forbidden) {
+	if _, err := h.Unlock(t.Context(), f, []byte("wrong")); !block.Is(err, block.Forbidden) {
 		t.Errorf("a wrong passphrase: %v", err)
 	}
-	master, err := h.Unlock(f, []byte(passphrase))
+	master, err := h.Unlock(t.Context(), f, []byte(passphrase))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +313,7 @@ func FuzzParse(f *testing.F) {
 			h.slots[i].iterations = min(h.slots[i].iterations, 2)
 		}
 		h.digestIter = min(h.digestIter, 2)
-		if _, err := h.Unlock(bytes.NewReader(p), []byte(passphrase)); err == nil && p[phdrSize-1] != 0 {
+		if _, err := h.Unlock(t.Context(), bytes.NewReader(p), []byte(passphrase)); err == nil && p[phdrSize-1] != 0 {
 			t.Log("opened")
 		}
 	})

@@ -101,7 +101,7 @@ func TestPayload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	master, err := h.Unlock(bytes.NewReader(content), []byte(passphrase))
+	master, err := h.Unlock(t.Context(), bytes.NewReader(content), []byte(passphrase))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,15 +15,16 @@ import (
 // Config is what a zone's configuration file says. Relative paths are taken
 // from the file's own directory. docs/operating.md explains each key.
 type Config struct {
-	Zone              block.Zone `yaml:"zone"`
-	Index             int        `yaml:"index"` // 0..63, of its own in each zone; rowkeys are drawn from it
-	Region            string     `yaml:"region"`
-	Listen            string     `yaml:"listen"`     // host:port of the APIs
-	PublicURL         string     `yaml:"public_url"` // how users reach Listen; http://Listen if empty
-	TLS               *TLSFiles  `yaml:"tls"`        // of the APIs; plain HTTP if absent
-	DataDir           string     `yaml:"data_dir"`
-	AvailabilityZones []string   `yaml:"availability_zones"`
-	DefaultVolumeType string     `yaml:"default_volume_type"` // a name
+	Zone              block.Zone     `yaml:"zone"`
+	Index             int            `yaml:"index"` // 0..63, of its own in each zone; rowkeys are drawn from it
+	Region            string         `yaml:"region"`
+	Listen            string         `yaml:"listen"`          // host:port of the APIs
+	PublicURL         string         `yaml:"public_url"`      // how users reach Listen; http://Listen if empty
+	TLS               *TLSFiles      `yaml:"tls"`             // of the APIs; plain HTTP if absent
+	TrustedProxies    TrustedProxies `yaml:"trusted_proxies"` // in front of Listen
+	DataDir           string         `yaml:"data_dir"`
+	AvailabilityZones []string       `yaml:"availability_zones"`
+	DefaultVolumeType string         `yaml:"default_volume_type"` // a name
 
 	Catalog CatalogConfig `yaml:"catalog"`
 	Process ProcessConfig `yaml:"process"` // where several serve the zone

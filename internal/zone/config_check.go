@@ -41,7 +41,8 @@ func (c *Config) check() error {
 	if _, err := time.LoadLocation(c.KvolAPI.TimeZone); err != nil {
 		return fmt.Errorf("kvol_api.time_zone: %w", err)
 	}
-	err := cmp.Or(c.Process.check(c.Catalog.URL), c.checkIdentity(), c.Nova.check(), c.Exports.Discovery.check(),
+	_, err := c.TrustedProxies.prefixes()
+	err = cmp.Or(err, c.Process.check(c.Catalog.URL), c.checkIdentity(), c.Nova.check(), c.Exports.Discovery.check(),
 		c.KeyManager.check(), c.DR.check(), c.Backup.check(), c.Placement.check(), c.checkTypes())
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ const relayed = "X-Kvol-Relayed"
 
 // relay passes requests to the process that leads. While none does, they wait: a
 // takeover is over in a lease and the time that it takes to open the stores.
-func (m *Member) relay() http.Handler {
+func (m *Member) relay(clients *clients) http.Handler {
 	transport := &leadTransport{
 		m: m,
 		base: &http.Transport{DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
@@ -41,6 +41,7 @@ func (m *Member) relay() http.Handler {
 			r.Out.Host = r.In.Host
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", "leader" // the transport knows
 			r.Out.Header.Set(relayed, m.cfg.Process.Name)
+			clients.seal(r.Out, r.In.RemoteAddr)
 		},
 		Transport: transport, FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -147,7 +148,7 @@ func (s *Server) led(h http.Handler) http.Handler {
 	if !s.follows() {
 		return h
 	}
-	relay := s.of.relay()
+	relay := s.of.relay(s.clients)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := r.URL.Path
 		if strings.Contains(p, "manage") || strings.Contains(p, "/os-services/fail") ||

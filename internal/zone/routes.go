@@ -62,7 +62,7 @@ func (s *Server) routes() http.Handler {
 	}
 	kvolTokens, processes := kvolAPI, storeAPI
 	if s.follows() { // what is known only where the zone's work is done
-		relay := s.of.relay()
+		relay := s.of.relay(s.clients)
 		kvolAPI, drAPI, storeAPI, images = relay, relay, relay, relay
 	}
 	if s.images != nil {
@@ -79,7 +79,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("/healthz", reading(s.health))
 	mux.HandleFunc("/readyz", reading(s.readiness))
 	mux.Handle("/metrics", reading(s.metrics().ServeHTTP))
-	return exactPaths(mux, plain(http.HandlerFunc(notFound)))
+	return s.clients.known(exactPaths(mux, plain(http.HandlerFunc(notFound))))
 }
 
 // documents serves what describes the front ends.

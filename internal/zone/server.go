@@ -101,6 +101,7 @@ type Server struct {
 
 	credentials peer.Credentials
 	listeners   listeners
+	clients     *clients
 	started     time.Time
 	ready       atomic.Bool
 	doubts      doubts // of a process that is alone
@@ -137,6 +138,9 @@ func (s *Server) open(ctx context.Context) error {
 		if err := s.of.sameKey(ctx, key); err != nil {
 			return err
 		}
+	}
+	if s.clients, err = newClients(s.cfg.TrustedProxies, key, s.env.Now); err != nil {
+		return err
 	}
 	if s.policy, err = s.openPolicy(); err != nil {
 		return err

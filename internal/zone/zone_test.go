@@ -260,6 +260,37 @@ func TestSecretFiles(t *testing.T) {
 	}
 }
 
+// TestGuessesBehindProxy: behind a proxy that is trusted what one client guesses holds
+// up no other one.
+func TestGuessesBehindProxy(t *testing.T) {
+	url := serve(t, t.TempDir(), "trusted_proxies: [127.0.0.0/8]")
+	login := func(client, user string) int {
+		body := `{"auth": {"passwordCredentials": {"username": "` + user + `", "password": "guess"}}}`
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/identity/v2.0/tokens",
+			strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("X-Forwarded-For", "1.1.1.1, "+client)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode
+	}
+	guesses := 0
+	for login("203.0.113.5", fmt.Sprint("user", guesses)) == http.StatusUnauthorized {
+		if guesses++; guesses > 10_000 {
+			t.Fatal("nobody minds guesses")
+		}
+	}
+	if got := login("203.0.113.6", "user0"); got != http.StatusUnauthorized {
+		t.Errorf("after %d guesses of one client another one gets %d", guesses, got)
+	}
+}
+
 // TestPathsAroundTheAPIs asks for what no front end has, and for what says how
 // the zone is.
 func TestPathsAroundTheAPIs(t *testing.T) {
