@@ -16,6 +16,7 @@ const (
 	FindRival          FindingKind = "rival"              // a volume that two zones took over
 	FindAuditBroken    FindingKind = "audit-broken"       // an audit log that is not what was written
 	FindStalePrimary   FindingKind = "stale-primary"      // a volume that lives on in another zone
+	FindRefusedRelay   FindingKind = "refused-relay"      // a relay of another zone that this one takes nothing by
 	FindOrphanReplica  FindingKind = "orphan-replica"     // a replica of no protection
 	FindOrphanVolume   FindingKind = "orphan-volume"      // bytes in a store that belong to nothing in the catalog
 	FindTemporary      FindingKind = "temporary-volume"   // a copy that a move left on another store
@@ -54,6 +55,7 @@ var FindingKinds = []FindingKind{
 	FindRival,
 	FindAuditBroken,
 	FindStalePrimary,
+	FindRefusedRelay,
 	FindOrphanReplica,
 	FindOrphanVolume,
 	FindTemporary,

@@ -136,15 +136,12 @@ func (s *Service) recoveryHandler() job.Handler {
 
 // KnownProtections are the policies of which this zone is an end: the
 // configured ones, where it is the source, and those that other zones told of,
-// where it is the destination. Backends are filled in as far as they are
+// where it is the destination. Relays are among them as far as relaysInto believes
+// them. Backends are filled in as far as they are
 // known. The slice is the caller's.
 func (s *Service) KnownProtections() []block.Protection {
-	var copies []Document
-	if err := s.book(context.Background(), func(b *peerBook) {
-		for _, d := range b.copies {
-			copies = append(copies, d)
-		}
-	}); err != nil {
+	copies, err := s.copies(context.Background())
+	if err != nil {
 		s.log.Error("the documents of peers could not be read", "err", err)
 	}
 	all := s.ownProtections()
@@ -158,12 +155,11 @@ func (s *Service) KnownProtections() []block.Protection {
 				all = append(all, p.Protection)
 			}
 		}
-		for _, p := range d.Relays {
-			if p.Destination == s.cfg.Zone && p.Via == d.Zone && p.SourceZone != s.cfg.Zone {
-				s.fillBackends(&p, copies)
-				all = append(all, p)
-			}
-		}
+	}
+	relays, _ := relaysInto(s.cfg.Zone, copies)
+	for _, p := range relays {
+		s.fillBackends(&p, copies)
+		all = append(all, p)
 	}
 	slices.SortFunc(all, bySeq)
 	return all

@@ -129,7 +129,8 @@ func (a ailment) leftover() bool {
 	switch a.Kind {
 	case block.FindDamagedSource, block.FindDamagedReplica, block.FindUnverified, block.FindUnprotected,
 		block.FindNoRecentPoint, block.FindPeerSilent, block.FindClocksApart,
-		block.FindStalePrimary, block.FindRival, block.FindAuditBroken, block.FindOrphanReplica:
+		block.FindStalePrimary, block.FindRival, block.FindAuditBroken, block.FindRefusedRelay,
+		block.FindOrphanReplica:
 		return false
 	}
 	return true
@@ -174,6 +175,9 @@ func (s *Service) examine(ctx context.Context) (*examination, error) {
 	e := &examination{s: s}
 	e.health(h)
 	if err := e.clocks(ctx, h); err != nil {
+		return nil, err
+	}
+	if err := e.relays(ctx); err != nil {
 		return nil, err
 	}
 	stored, err := e.stores(ctx)

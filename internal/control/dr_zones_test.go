@@ -8,6 +8,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/replication"
 )
 
 // pairOf is a pair in the zone's health.
@@ -95,5 +96,113 @@ func TestZonesNumberTheirProtectionsThemselves(t *testing.T) {
 	}
 	if !late["a"] || !late["b"] || late["c"] || late["d"] {
 		t.Errorf("late are %v", late)
+	}
+}
+
+// tell has a zone tell of a protection to another one, unless seq is 0, and of relays.
+func (z *healthZone) tell(zone block.Zone, seq int64, to block.Zone, relays ...block.Protection) {
+	z.t.Helper()
+	d := Document{Zone: zone, At: z.clock.now(), Relays: relays}
+	if seq != 0 {
+		d.Protections = []DocumentProtection{{Protection: block.Protection{Seq: seq, SourceZone: zone, SourceType: "t",
+			Destination: to, Backup: block.Backend{Name: "bak"}, Interval: time.Second, Enabled: true}}}
+	}
+	if _, err := z.ExchangeDocument(z.t.Context(), zone, d); err != nil {
+		z.t.Fatal(err)
+	}
+}
+
+// relay is one of via into the zone that looks.
+func relay(seq int64, source block.Zone, follows int64, via block.Zone) block.Protection {
+	return block.Protection{Seq: seq, SourceZone: source, Via: via, Follows: follows, Destination: "b",
+		Backup: block.Backend{Name: "bak"}, Interval: time.Second, Enabled: true}
+}
+
+// TestNobodySendsForAnotherZoneUnasked: zone c, a peer, says that it sends on what zone a
+// sends here itself, and then wants to have a's replica deleted.
+func TestNobodySendsForAnotherZoneUnasked(t *testing.T) {
+	z := newHealthZone(t)
+	z.well()
+	r := replication.NewReceiver(replication.ReceiverConfig{Catalog: z.catalog, Backends: z.set, Zone: "b",
+		Protections: z.KnownProtections, Now: z.clock.now})
+	z.tell("c", 0, "", relay(2, "a", 2, "c"))
+	target := r.Target("c", func() {})
+	offer := replication.Offer{Volume: theirVolume, Protection: 2, Epoch: 1}
+	if _, err := target.Offer(t.Context(), offer); !block.Is(err, block.Forbidden) {
+		t.Errorf("zone c may send volumes of zone a: %v", err)
+	}
+	if err := target.Close(); err != nil {
+		t.Error(err)
+	}
+	target = r.Target("a", func() {})
+	if have, err := target.Offer(t.Context(), offer); err != nil || have.Replica != "replica" {
+		t.Errorf("zone a may not send its own: %+v, %v", have, err)
+	}
+	if err := target.Close(); err != nil {
+		t.Error(err)
+	}
+	if p := z.pairOf("a", 2); p.Via != "" {
+		t.Errorf("%+v", p)
+	}
+}
+
+// TestRelaysThatAreTaken: what the volumes' zone and others tell decides by which relays
+// replicas are taken, and the doctor names the others.
+func TestRelaysThatAreTaken(t *testing.T) {
+	for name, c := range map[string]struct {
+		tell  func(*healthZone)
+		taken bool
+	}{
+		"as zone a tells": {func(z *healthZone) { z.tell("a", 2, "c") }, true},
+		"of a zone that was never heard": {func(z *healthZone) {
+			z.tell("c", 0, "", relay(100, "x", 5, "c"))
+		}, true},
+		"of a zone that sends nothing there": {func(z *healthZone) { z.tell("a", 2, "b") }, false},
+		"of a zone that sends it by another": {func(z *healthZone) { z.tell("a", 3, "c") }, false},
+		"whose number zone a has": {func(z *healthZone) {
+			d := Document{Zone: "a", At: z.clock.now()}
+			for seq, to := range map[int64]block.Zone{2: "c", 100: "e"} {
+				d.Protections = append(d.Protections, DocumentProtection{Protection: block.Protection{Seq: seq, SourceZone: "a",
+					SourceType: "t", Destination: to, Interval: time.Second, Enabled: true}})
+			}
+			if _, err := z.ExchangeDocument(z.t.Context(), "a", d); err != nil {
+				z.t.Fatal(err)
+			}
+		}, false},
+		"through a zone in between": {func(z *healthZone) {
+			z.tell("a", 9, "e")
+			on := relay(2, "a", 9, "e")
+			on.Destination = "c"
+			z.tell("e", 0, "", on)
+		}, true},
+		"that follows what its own zone made up": {func(z *healthZone) {
+			z.tell("a", 9, "e")
+			on := relay(2, "a", 9, "c")
+			on.Destination = "c"
+			z.tell("c", 0, "", on, relay(100, "a", 2, "c"))
+		}, false},
+		"that two zones have": {func(z *healthZone) {
+			z.tell("a", 2, "c")
+			z.tell("e", 0, "", relay(100, "a", 2, "e"))
+		}, false},
+		"of another zone's name": {func(z *healthZone) {
+			z.tell("a", 2, "c")
+			z.tell("c", 0, "", relay(100, "a", 2, "e"))
+		}, false},
+	} {
+		z := newHealthZone(t)
+		z.clock.pass(time.Second)
+		z.tell("c", 0, "", relay(100, "a", 2, "c"))
+		c.tell(z)
+		taken := slices.ContainsFunc(z.KnownProtections(), func(p block.Protection) bool { return p.Seq == 100 && p.Via != "" })
+		if taken != c.taken {
+			t.Errorf("a relay %s: it is %v that it is taken", name, taken)
+		}
+		told := slices.ContainsFunc(z.findings(everybody), func(f block.Finding) bool {
+			return f.Kind == block.FindRefusedRelay && f.Protection == 100 && f.SourceZone == "a" && f.Advice != ""
+		})
+		if told == c.taken && name != "of another zone's name" { // which is no relay at all
+			t.Errorf("a relay %s: it is %v that the doctor names it", name, told)
+		}
 	}
 }
