@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -27,11 +30,20 @@ Make the database with
 
     CREATE DATABASE kvol TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' ENCODING 'UTF8'
 
-Nothing is changed when it fails; it may be tried again. The file is kept.`,
-		Example: "  kvol catalog move /var/lib/kvol/catalog.db 'postgres://kvol:secret@db.example/kvol'",
-		Args:    cobra.ExactArgs(2),
+Nothing is changed when it fails; it may be tried again. The file is kept.
+
+A password in the URL can be seen by all who list the machine's processes, and stays
+in the shell's history. Leave it out, and have it in a file that only you can read, in
+PostgreSQL's form host:port:database:user:password, which PGPASSFILE names (~/.pgpass
+if it is not set), or in PGPASSWORD.`,
+		Example: `  PGPASSFILE=/etc/kvol/pgpass \
+      kvol catalog move /var/lib/kvol/catalog.db postgres://kvol@db.example/kvol`,
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
+			if err := isFile(args[0]); err != nil {
+				return err
+			}
 			from, err := catalog.Open(ctx, catalog.Options{Path: args[0], Alone: true})
 			if err != nil {
 				return err
@@ -55,4 +67,19 @@ Nothing is changed when it fails; it may be tried again. The file is kept.`,
 			return nil
 		},
 	}
+}
+
+// isFile refuses a path at which there is no file: a catalog would be made there.
+func isFile(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: there is no such file; a zone's catalog is catalog.db in its data_dir", path)
+	}
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no file; a zone's catalog is catalog.db in its data_dir", path)
+	}
+	return nil
 }

@@ -78,6 +78,7 @@ func withKvol(
 		if err != nil {
 			return err
 		}
+		k.Tell = func(text string) { fmt.Fprintln(c.ErrOrStderr(), text) }
 		return fn(c.Context(), c, k, args)
 	}
 }

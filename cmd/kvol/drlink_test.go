@@ -33,7 +33,7 @@ func TestWindowsAsPeopleWriteThem(t *testing.T) {
 // A link of which nothing is confirmed shows no time, not the first one of the calendar.
 func TestLinkWithoutAPoint(t *testing.T) {
 	var l client.Link
-	text := `{"volume_id": "v", "destination": "kilo1", "replicated_up_to": null, "transport": "stream", "confirmed": null}`
+	text := `{"volume_id": "v", "destination": "kilo1", "replicated_up_to": null, "transport": "stream"}`
 	if err := json.Unmarshal([]byte(text), &l); err != nil {
 		t.Fatal(err)
 	}

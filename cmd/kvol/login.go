@@ -129,6 +129,7 @@ func with(
 		if err != nil {
 			return err
 		}
+		s.Tell = func(text string) { fmt.Fprintln(c.ErrOrStderr(), text) }
 		return fn(c.Context(), c, s, args)
 	}
 }

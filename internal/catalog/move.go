@@ -25,7 +25,8 @@ const movedTo = "catalog_moved_to"
 // Move copies all of a catalog in SQLite into one in PostgreSQL that nobody has used
 // yet, reads both and compares them row by row, and then marks the first as moved, so that no
 // zone is served from it any more. told hears of each table when it is copied.
-// Both have to be open alone. When it fails, the second catalog is as it was
+// Both have to be open alone. A first one in which no zone has been is Invalid: opening
+// one makes it, wherever it is. When it fails, the second catalog is as it was
 // before and the first one as it was; it may be tried again.
 func Move(ctx context.Context, from, to *Catalog, told func(Moved)) error {
 	if _, ok := from.dialect.(*sqlite); !ok {
@@ -78,7 +79,7 @@ func moveAll(from, into *Tx, told func(Moved)) error {
 	if _, err := into.exec("SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
 		return err
 	}
-	if err := unused(into, tables); err != nil {
+	if err := begun(from, into, tables); err != nil {
 		return err
 	}
 	for _, t := range slices.Backward(tables) { // what migrations put there is in the old catalog too
@@ -108,27 +109,43 @@ func moveAll(from, into *Tx, told func(Moved)) error {
 	return nil
 }
 
-// unused refuses a catalog that holds anything but what a new one begins with: a zone
-// without volumes may still have replicas of others', and jobs, and rights.
-func unused(into *Tx, tables []table) error {
+// begun refuses a catalog to move in which no zone has been, and one to move into that
+// holds anything but what a new one begins with: a zone without volumes may still have
+// replicas of others', and jobs, and rights.
+func begun(from, into *Tx, tables []table) error {
 	fresh, err := Open(into.ctx, Options{})
 	if err != nil {
 		return err
 	}
 	err = fresh.View(into.ctx, func(begins *Tx) error {
-		for _, t := range tables {
-			same, err := t.same(begins, into)
-			if err != nil {
-				return err
-			}
-			if !same {
-				return block.Errorf(block.Conflict, "table %s of the PostgreSQL catalog is in use already; "+
-					"a catalog is moved into a database in which no zone has been", t.name)
-			}
+		used, err := firstUsed(begins, into, tables)
+		if err != nil {
+			return err
 		}
-		return nil
+		if used != "" {
+			return block.Errorf(block.Conflict, "table %s of the PostgreSQL catalog is in use already; "+
+				"a catalog is moved into a database in which no zone has been", used)
+		}
+		if used, err = firstUsed(begins, from, tables); err == nil && used == "" {
+			err = block.Errorf(block.Invalid, "the catalog to move holds nothing: no zone has been in it; is this its path?")
+		}
+		return err
 	})
 	return errors.Join(err, fresh.Close())
+}
+
+// firstUsed names a table that is not as in a new catalog; "" if there is none.
+func firstUsed(begins, tx *Tx, tables []table) (string, error) {
+	for _, t := range tables {
+		same, err := t.same(begins, tx)
+		if err != nil {
+			return "", err
+		}
+		if !same {
+			return t.name, nil
+		}
+	}
+	return "", nil
 }
 
 // goOnCounting lets columns that are filled with the next number go on after the

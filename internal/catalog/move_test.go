@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -213,6 +214,7 @@ func TestMoveTakesItsTime(t *testing.T) {
 		t.Skip("it is about both")
 	}
 	from := memory(t)
+	commit(t, from, set("moved"))
 	to, err := Open(t.Context(), Options{URL: pgserver.Start(t).Database(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -235,6 +237,43 @@ func TestMoveTakesItsTime(t *testing.T) {
 	}
 	if limit() == "0" || tables == 0 {
 		t.Errorf("after %d tables, transactions may be idle for %s", tables, limit())
+	}
+}
+
+// TestMoveOfNothing moves a catalog that nobody has used, as one is whose path was
+// mistyped: it is refused, and neither is changed.
+func TestMoveOfNothing(t *testing.T) {
+	if onPostgres() {
+		t.Skip("it is about both")
+	}
+	from := memory(t)
+	to, err := Open(t.Context(), Options{URL: pgserver.Start(t).Database(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	err = Move(t.Context(), from, to, func(m Moved) { t.Errorf("%s was moved", m.Table) })
+	if !block.Is(err, block.Invalid) || !strings.Contains(err.Error(), "no zone has been in it") {
+		t.Errorf("moved nothing: %v", err)
+	}
+	look(t, from, func(tx *Tx) error { return tx.notMoved() })
+	commit(t, from, set("begun"))
+	if err := Move(t.Context(), from, to, func(Moved) {}); err != nil {
+		t.Errorf("moved after that: %v", err)
+	}
+}
+
+// TestPasswordFile: the password need not be in the URL, which is on command lines.
+func TestPasswordFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pgpass")
+	if err := os.WriteFile(path, []byte("db.example:5432:kvol:keeper:from the file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PGPASSWORD", "")
+	t.Setenv("PGPASSFILE", path)
+	p := &postgres{url: "postgres://keeper@db.example/kvol"}
+	if c, _, err := p.config(); err != nil || c.Password != "from the file" {
+		t.Errorf("%q, %v", c.Password, err)
 	}
 }
 

@@ -93,7 +93,7 @@ func (s *Session) drCall(ctx context.Context, method, path string, in, out any) 
 		return fmt.Errorf("the block storage endpoint %s has no /v2/ in it", base)
 	}
 	_, _, err = exchange{http: s.http, method: method, url: root + "/api/dr/v1" + path, in: in, out: out,
-		header: http.Header{"X-Auth-Token": {s.Token}}}.do(ctx)
+		header: http.Header{"X-Auth-Token": {s.token()}}}.do(ctx)
 	return err
 }
 

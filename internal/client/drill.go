@@ -179,7 +179,7 @@ func (s *Session) DrillReportText(ctx context.Context, id string, page bool) ([]
 	var text bytes.Buffer
 	_, _, err = exchange{http: s.http, method: http.MethodGet, out: &text,
 		url:    root + "/api/dr/v1/drills/" + url.PathEscape(id) + "/report.html",
-		header: http.Header{"X-Auth-Token": {s.Token}}}.do(ctx)
+		header: http.Header{"X-Auth-Token": {s.token()}}}.do(ctx)
 	return text.Bytes(), err
 }
 

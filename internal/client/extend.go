@@ -17,7 +17,7 @@ func (s *Session) ExtendVolume(ctx context.Context, id string, size int64, seen 
 	}
 	x := exchange{http: s.http, method: http.MethodPost, url: base + "/volumes/" + url.PathEscape(id) + "/action",
 		in:     map[string]any{"os-extend": map[string]any{"new_size": size}},
-		header: http.Header{"X-Auth-Token": {s.Token}}}
+		header: http.Header{"X-Auth-Token": {s.token()}}}
 	answer, _, err := x.do(ctx)
 	if err != nil {
 		return Volume{}, err
@@ -53,7 +53,7 @@ func (s *Session) told(ctx context.Context, about, request string) string {
 	}
 	q := url.Values{"resource_uuid": {about}, "request_id": {request}}
 	x := exchange{http: s.http, method: http.MethodGet, url: base + "/messages?" + q.Encode(), out: &list,
-		header: http.Header{"X-Auth-Token": {s.Token}, "Openstack-Api-Version": {"volume 3.5"}}}
+		header: http.Header{"X-Auth-Token": {s.token()}, "Openstack-Api-Version": {"volume 3.5"}}}
 	if _, _, err := x.do(ctx); err != nil {
 		return ""
 	}

@@ -79,12 +79,17 @@ func (s *Session) Failovers(ctx context.Context) ([]Failover, error) {
 }
 
 // WaitFailover follows a planned failover to its end. One that went back is an
-// error. progress, if not nil, is told each state.
+// error. progress, if not nil, is told each state. It bears a zone that does not answer
+// for some minutes.
 func (s *Session) WaitFailover(ctx context.Context, id string, progress func(Failover)) (f Failover, err error) {
+	w := s.following("failover " + id)
+	defer w.stop()
 	err = Poll(ctx, 20*time.Millisecond, func() (bool, error) {
-		if f, err = s.FailoverByID(ctx, id); err != nil {
-			return false, err
+		now, err := s.FailoverByID(ctx, id)
+		if failed := w.bear(ctx, err); failed != nil || err != nil {
+			return false, failed
 		}
+		f = now
 		if progress != nil {
 			progress(f)
 		}

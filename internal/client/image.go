@@ -74,7 +74,7 @@ func (s *Session) UploadImage(ctx context.Context, id string, from io.Reader) er
 		method: http.MethodPut,
 		url:    base + "/v2/images/" + url.PathEscape(id) + "/file",
 		body:   from,
-		header: http.Header{"X-Auth-Token": {s.Token}, "Content-Type": {"application/octet-stream"}},
+		header: http.Header{"X-Auth-Token": {s.token()}, "Content-Type": {"application/octet-stream"}},
 	}.do(
 		ctx,
 	)
@@ -92,7 +92,7 @@ func (s *Session) DownloadImage(ctx context.Context, id string, to io.Writer) er
 		method: http.MethodGet,
 		url:    base + "/v2/images/" + url.PathEscape(id) + "/file",
 		out:    to,
-		header: http.Header{"X-Auth-Token": {s.Token}},
+		header: http.Header{"X-Auth-Token": {s.token()}},
 	}.do(
 		ctx,
 	)

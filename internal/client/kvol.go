@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,21 +18,32 @@ type Kvol struct {
 	http  *http.Client
 	base  string
 	user  string
-	token string
+	token atomic.Pointer[string]
+
+	// Tell is as in Session.
+	Tell func(text string)
+
+	again func(ctx context.Context) error // gets a new token
 }
 
 // KvolLogin gets a token of the kvol API; base is a zone's URL without a path.
 func KvolLogin(ctx context.Context, base, user, password string) (*Kvol, error) {
 	k := &Kvol{http: &http.Client{Timeout: time.Minute}, base: strings.TrimSuffix(base, "/"), user: user}
-	var answer struct {
-		Token string `json:"token"`
+	k.again = func(ctx context.Context) error {
+		var answer struct {
+			Token string `json:"token"`
+		}
+		_, _, err := exchange{http: k.http, method: http.MethodGet, url: k.base + "/api/token",
+			header: basic(user, password), out: &answer}.do(ctx)
+		if err != nil {
+			return fmt.Errorf("get a token of the kvol API: %w", err)
+		}
+		k.token.Store(&answer.Token)
+		return nil
 	}
-	_, _, err := exchange{http: k.http, method: http.MethodGet, url: k.base + "/api/token",
-		header: basic(user, password), out: &answer}.do(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("get a token of the kvol API: %w", err)
+	if err := k.again(ctx); err != nil {
+		return nil, err
 	}
-	k.token = answer.Token
 	return k, nil
 }
 
@@ -91,7 +103,7 @@ var ErrNoData = fmt.Errorf("no such data (204)")
 
 func (k *Kvol) get(ctx context.Context, path string, q url.Values, out any) error {
 	_, status, err := exchange{http: k.http, method: http.MethodGet, url: k.base + path + "?" + q.Encode(),
-		header: basic(k.user, k.token), out: out}.do(ctx)
+		header: basic(k.user, *k.token.Load()), out: out}.do(ctx)
 	if err == nil && status == http.StatusNoContent {
 		return ErrNoData
 	}
@@ -175,25 +187,29 @@ const unheardOf = 30 * time.Second
 // status. A job that ends in FAIL is an error with its message. Any zone can be
 // asked, and one where the job does not run gives the zone where it does only a
 // moment to answer; else it says what it was told last, and 204 before it was told
-// of the job. So that is no error until it was the only answer for half a minute.
+// of the job. So that is no error until it was the only answer for half a minute. No
+// answer at all is borne for some minutes.
 func (k *Kvol) Wait(ctx context.Context, kind string, rowkey int64, seen func(KvolJob)) (KvolJob, error) {
 	var last KvolJob
-	patience := time.NewTimer(unheardOf)
-	defer patience.Stop()
+	unheard := time.NewTimer(unheardOf)
+	defer unheard.Stop()
+	w := &following{what: fmt.Sprintf("%s %d", kind, rowkey), again: k.again, tell: k.Tell, limit: patience, pause: pause}
+	defer w.stop()
 	err := Poll(ctx, pollEvery, func() (bool, error) {
 		rows, err := k.Jobs(ctx, kind, rowkey, 0)
 		if errors.Is(err, ErrNoData) {
+			w.stop()
 			select {
-			case <-patience.C:
+			case <-unheard.C:
 				return false, err
 			default:
 				return false, nil
 			}
 		}
-		if err != nil || len(rows) == 0 {
-			return false, err
+		if failed := w.bear(ctx, err); failed != nil || err != nil || len(rows) == 0 {
+			return false, failed
 		}
-		patience.Reset(unheardOf)
+		unheard.Reset(unheardOf)
 		last = rows[0]
 		if seen != nil {
 			seen(last)

@@ -204,12 +204,20 @@ func (s *Session) durable(ctx context.Context, method, path string) (Durable, er
 
 // WaitDurable follows an operation to its end. One that did not succeed is an
 // error. progress, if not nil, is told each state. The more steps there are to
-// be told of, the less often it asks.
+// be told of, the less often it asks. It bears a zone that does not answer for some
+// minutes; after that d is what was last known.
 func (s *Session) WaitDurable(ctx context.Context, id string, progress func(Durable)) (d Durable, err error) {
+	f := s.following("operation " + id)
+	defer f.stop()
 	for {
-		if d, err = s.Durable(ctx, id); err != nil {
-			return d, err
+		now, err := s.Durable(ctx, id)
+		if failed := f.bear(ctx, err); failed != nil {
+			return d, failed
 		}
+		if err != nil {
+			continue
+		}
+		d = now
 		if progress != nil {
 			progress(d)
 		}

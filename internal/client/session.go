@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -33,6 +34,21 @@ type Session struct {
 	Roles     []string
 	Catalog   []Service
 	region    string
+
+	// Tell, if not nil, hears in a sentence that a wait goes on without an answer. It
+	// is set before the session is used.
+	Tell func(text string)
+
+	again   func(ctx context.Context) error // logs in anew
+	renewed *atomic.Pointer[string]         // the token since then
+}
+
+// token is the one that is good now.
+func (s *Session) token() string {
+	if t := s.renewed.Load(); t != nil {
+		return *t
+	}
+	return s.Token
 }
 
 // Service is an entry of the service catalog.
@@ -89,7 +105,18 @@ func LoginAs(ctx context.Context, o gophercloud.AuthOptions, region string, h *h
 	}
 	base := strings.TrimSuffix(strings.TrimSuffix(o.IdentityEndpoint, "/"), "/v3")
 	x := exchange{http: h, method: http.MethodPost, url: base + "/v3/auth/tokens", in: in}
-	return x.login(ctx, region)
+	s, err := x.login(ctx, region)
+	if err != nil {
+		return nil, err
+	}
+	s.again = func(ctx context.Context) error {
+		anew, err := x.login(ctx, region)
+		if err == nil {
+			s.renewed.Store(&anew.Token)
+		}
+		return err
+	}
+	return s, nil
 }
 
 func (x exchange) login(ctx context.Context, region string) (*Session, error) {
@@ -108,7 +135,7 @@ func (x exchange) login(ctx context.Context, region string) (*Session, error) {
 		return nil, fmt.Errorf("log in at %s: %w", x.url, err)
 	}
 	s := &Session{http: x.http, Token: header.Get("X-Subject-Token"), Expires: answer.Token.Expires, region: region,
-		ProjectID: answer.Token.Project.ID, UserID: answer.Token.User.ID, Catalog: answer.Token.Catalog}
+		renewed: &atomic.Pointer[string]{}, ProjectID: answer.Token.Project.ID, UserID: answer.Token.User.ID, Catalog: answer.Token.Catalog}
 	for _, r := range answer.Token.Roles {
 		s.Roles = append(s.Roles, r.Name)
 	}
@@ -138,7 +165,7 @@ func (s *Session) call(ctx context.Context, method, serviceType, path string, in
 		return err
 	}
 	x := exchange{http: s.http, method: method, url: base + path, in: in, out: out,
-		header: http.Header{"X-Auth-Token": {s.Token}}}
+		header: http.Header{"X-Auth-Token": {s.token()}}}
 	_, _, err = x.do(ctx)
 	return err
 }
@@ -151,6 +178,6 @@ func (s *Session) Revoke(ctx context.Context) error {
 	}
 	base = strings.TrimSuffix(base, "/v3")
 	_, _, err = exchange{http: s.http, method: http.MethodDelete, url: base + "/v3/auth/tokens",
-		header: http.Header{"X-Auth-Token": {s.Token}, "X-Subject-Token": {s.Token}}}.do(ctx)
+		header: http.Header{"X-Auth-Token": {s.token()}, "X-Subject-Token": {s.token()}}}.do(ctx)
 	return err
 }

@@ -25,22 +25,28 @@ func (s *Server) openCatalog(ctx context.Context) (err error) {
 		s.catalog = s.of.catalog
 		return nil
 	}
-	s.catalog, err = openCatalog(ctx, s.cfg, s.env.Now, s.doubts.note)
+	s.catalog, err = openCatalog(ctx, &s.cfg, s.env.Now, s.doubts.note)
 	return err
 }
 
 // openCatalog opens the catalog that a configuration names, alone or with the other
 // processes of the zone, and writes down what the configuration says. doubted hears
 // of commits of which nobody knows whether they were carried out.
-func openCatalog(ctx context.Context, cfg Config, now func() time.Time, doubted func()) (*catalog.Catalog, error) {
+func openCatalog(ctx context.Context, cfg *Config, now func() time.Time, doubted func()) (*catalog.Catalog, error) {
 	several := cfg.Process.Name != ""
 	c, err := catalog.Open(ctx, catalog.Options{Path: filepath.Join(cfg.DataDir, "catalog.db"), URL: cfg.Catalog.URL,
 		Now: now, Doubted: doubted, Alone: !several, Shared: several})
 	if err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}
-	types, limits := cfg.types()
-	if err := c.Update(ctx, func(tx *catalog.Tx) error { return tx.Configure(types, limits) }); err != nil {
+	err = c.Update(ctx, func(tx *catalog.Tx) error {
+		if err := cfg.keepTypeIDs(tx); err != nil {
+			return err
+		}
+		types, limits := cfg.types()
+		return tx.Configure(types, limits)
+	})
+	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil

@@ -179,12 +179,14 @@ type BackendConfig struct {
 
 // TypeConfig is a volume type.
 type TypeConfig struct {
-	ID          block.TypeID      `yaml:"id"`
+	ID          block.TypeID      `yaml:"id"` // any form of a UUID
 	Name        string            `yaml:"name"`
 	Description *string           `yaml:"description"`
 	Private     bool              `yaml:"private"`
 	ExtraSpecs  map[string]string `yaml:"extra_specs"`
 	QoS         map[string]int64  `yaml:"qos"` // Cinder's QoS specs, for each volume of the type
+
+	written block.TypeID // the id in the form that the file has
 }
 
 // ProtectionConfig is a policy of this zone as the source; see
@@ -298,6 +300,7 @@ func ParseConfig(text []byte, dir string) (Config, error) {
 		return Config{}, errors.New(yaml.FormatError(err, false, true))
 	}
 	c.defaults(dir)
+	c.readIDs()
 	if err := c.check(); err != nil {
 		return Config{}, err
 	}

@@ -43,7 +43,7 @@ func (c *Config) check() error {
 	}
 	_, err := c.TrustedProxies.prefixes()
 	err = cmp.Or(err, c.Process.check(c.Catalog.URL), c.checkIdentity(), c.Nova.check(), c.Exports.Discovery.check(),
-		c.KeyManager.check(), c.DR.check(), c.Backup.check(), c.Placement.check(), c.checkTypes())
+		c.KeyManager.check(), c.DR.check(), c.Backup.check(), c.Placement.check(), c.checkTypes(), c.checkValues())
 	if err != nil {
 		return err
 	}
@@ -54,6 +54,9 @@ func (c *Config) checkTypes() error {
 	stores, backends := map[string]bool{}, map[string]bool{}
 	for _, s := range c.Stores {
 		if err := s.check(); err != nil {
+			return err
+		}
+		if err := s.sizes(); err != nil {
 			return err
 		}
 		if stores[s.Name] {
@@ -181,8 +184,9 @@ func (c *Config) checkTransport(p ProtectionConfig) error {
 
 // typeNamed finds a volume type by name or id.
 func (c *Config) typeNamed(nameOrID string) (TypeConfig, bool) {
+	id, _ := block.ParseID(nameOrID)
 	for _, t := range c.VolumeTypes {
-		if t.Name == nameOrID || string(t.ID) == nameOrID {
+		if t.Name == nameOrID || string(t.ID) == id || string(t.written) == nameOrID {
 			return t, true
 		}
 	}

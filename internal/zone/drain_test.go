@@ -49,7 +49,8 @@ func newEndingZone(t *testing.T, dir string) *endingZone {
 func (z *endingZone) login() *client.Session {
 	z.t.Helper()
 	s, err := client.Login(z.t.Context(), client.Auth{URL: z.url + "/identity", User: "alice",
-		Password: "a long password", Project: "blue", HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
+		Password: "a long password", Project: "blue",
+		HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
 	if err != nil {
 		z.t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func OpenMember(ctx context.Context, cfg Config, env Environment, version string
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, err
 	}
-	if m.catalog, err = openCatalog(ctx, cfg, env.Now, m.owe); err != nil {
+	if m.catalog, err = openCatalog(ctx, &m.cfg, env.Now, m.owe); err != nil {
 		return nil, err
 	}
 	if m.listen, err = env.Listen("tcp", cfg.Listen); err != nil {
@@ -81,7 +81,7 @@ func OpenMember(ctx context.Context, cfg Config, env Environment, version string
 	}
 	m.keeper = duty.New(duty.Config{Catalog: m.catalog, Name: cfg.Process.Name, URL: m.url(), Version: version,
 		Lease: cfg.Process.Lease, Guarded: guarded, Now: env.Now, Log: m.log})
-	s, err := open(ctx, &Server{cfg: cfg, env: env, of: m})
+	s, err := open(ctx, &Server{cfg: m.cfg, env: env, of: m})
 	if err != nil {
 		return nil, err
 	}
