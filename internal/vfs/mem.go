@@ -30,7 +30,8 @@ const (
 type Mem struct {
 	// Hook, if not nil, is called before each operation, without a lock of the
 	// Mem; an error that it returns is the operation's result, and the
-	// operation is then not done. It may call Crash. Set it before use.
+	// operation is then not done, but for what a failed Sync does. It may call
+	// Crash. Set it before use.
 	Hook func(op Op, name string) error
 
 	mu       sync.Mutex // guards all below

@@ -55,12 +55,20 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
+// Sync is File.Sync. One that fails does what it does on Linux: the bytes stay
+// in memory and count as written, some are not on the disk, and no later Sync
+// writes those or tells of them again.
 func (f *memFile) Sync() error {
-	if err := f.fs.hook(OpSync, f.name); err != nil {
-		return err
-	}
+	err := f.fs.hook(OpSync, f.name)
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
+	if err != nil {
+		if f.fs.rng != nil {
+			f.node.writeBack(f.fs.rng)
+		}
+		clear(f.node.dirty)
+		return err
+	}
 	for s := range f.node.dirty {
 		f.node.persist(s)
 	}

@@ -40,7 +40,10 @@ type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
-	// Sync makes the file's bytes and size survive a power cut (fdatasync).
+	// Sync makes the file's bytes and size survive a power cut (fdatasync). If
+	// it fails, what was written since the last one is known to be on the disk
+	// only once it was written again and synced: no later Sync makes up for it,
+	// also in another process, though reading may give the bytes.
 	Sync() error
 	// Size in bytes.
 	Size() (int64, error)

@@ -308,6 +308,46 @@ func TestPowerCutAfterKill(t *testing.T) {
 	}
 }
 
+// TestFailedSync: what could not be synced is read as if it were written, also
+// after a kill, and is gone after a power cut, though a later sync succeeds;
+// until it is written again.
+func TestFailedSync(t *testing.T) {
+	m := NewMem(1<<20, nil)
+	f := make1(t, m, "d/a", "old")
+	must(t, f.Sync())
+	must(t, m.SyncDir("d"))
+	_, err := f.WriteAt([]byte("new"), 0)
+	must(t, err)
+	m.Hook = func(op Op, _ string) error {
+		if op == OpSync {
+			return syscall.EIO
+		}
+		return nil
+	}
+	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("sync: %v", err)
+	}
+	k := m.Kill()
+	f = mustOpen(t, k, "d/a")
+	must(t, f.Sync())
+	if got := content(t, k, "d/a"); got != "new" {
+		t.Errorf("it reads %q", got)
+	}
+	for _, i := range images(k, 20) {
+		if got := content(t, i, "d/a"); got != "old" {
+			t.Fatalf("after a power cut: %q", got)
+		}
+	}
+	_, err = f.WriteAt([]byte("new"), 0)
+	must(t, err)
+	must(t, f.Sync())
+	for _, i := range images(k, 20) {
+		if got := content(t, i, "d/a"); got != "new" {
+			t.Fatalf("written again, after a power cut: %q", got)
+		}
+	}
+}
+
 func mustOpen(t *testing.T, fsys FS, name string) File {
 	t.Helper()
 	f, err := fsys.Open(name)

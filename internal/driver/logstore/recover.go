@@ -17,15 +17,18 @@ func (s *Store) recover(ctx context.Context) error {
 	if fresh {
 		from.segment, from.off = 0, 0
 	}
-	// What is replayed may still be in the page cache only, after a kill; the
-	// index must not get ahead of it on the disk.
-	if err := s.syncFrom(from.segment); err != nil {
+	end, window, err := s.replay(ctx, from, nil, func(*header, []byte, position) error { return nil })
+	if err != nil {
+		return err
+	}
+	// The index must not get ahead of the log on the disk.
+	if err := s.rewrite(ctx, window); err != nil {
 		return err
 	}
 	if err := s.loadUsage(from); err != nil {
 		return err
 	}
-	end, err := s.replay(ctx, from, func(h *header, body []byte, at position) error {
+	again, _, err := s.replay(ctx, from, &end, func(h *header, body []byte, at position) error {
 		if s.tooMuch() {
 			if err := s.waitIndex(); err != nil {
 				return err
@@ -33,6 +36,9 @@ func (s *Store) recover(ctx context.Context) error {
 		}
 		return s.apply(h, body, at)
 	})
+	if err == nil && again != end {
+		err = block.Errorf(block.Unavailable, "the store's log gives other bytes each time it is read")
+	}
 	if err != nil {
 		return err
 	}
@@ -51,19 +57,50 @@ func (s *Store) recover(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) syncFrom(segment uint32) error {
-	for _, id := range s.pool.ids() {
-		if id < segment || s.hooks.is(skipReplaySync) {
-			continue
-		}
-		h, err := s.handles.get(id)
+// stretch is a part of a segment.
+type stretch struct {
+	segment  uint32
+	from, to int64
+}
+
+// rewrite writes a part of the log over itself and syncs it. After a kill it may
+// be in the page cache only; and where a sync failed before, the kernel counts
+// as written what never got to the disk, so that no sync alone would bring it
+// there. The bytes are the same: a crash meanwhile leaves what there was.
+func (s *Store) rewrite(ctx context.Context, window []stretch) error {
+	buf := make([]byte, rewriteChunk)
+	for _, w := range window {
+		file, err := s.handles.get(w.segment)
 		if err != nil {
 			return err
 		}
-		err = h.Sync()
-		s.handles.put(h)
+		err = rewriteStretch(ctx, file, w, buf)
+		if err == nil && !s.hooks.is(skipReplaySync) {
+			err = block.Wrap(block.Unavailable, file.Sync(), "the store's log can't be synced")
+		}
+		s.handles.put(file)
 		if err != nil {
-			return block.Wrap(block.Unavailable, err, "the store's log can't be synced")
+			return err
+		}
+	}
+	return nil
+}
+
+// rewriteChunk is how much of the log is in memory when it is written over
+// itself, in bytes.
+const rewriteChunk = 1 << 20
+
+func rewriteStretch(ctx context.Context, file *handle, w stretch, buf []byte) error {
+	for off := w.from; off < w.to; off += rewriteChunk {
+		if err := ctx.Err(); err != nil {
+			return block.Wrap(block.Unavailable, err, "opening the store ended")
+		}
+		p := buf[:min(rewriteChunk, w.to-off)]
+		if _, err := file.ReadAt(p, off); err != nil {
+			return unreadable(err)
+		}
+		if _, err := file.WriteAt(p, off); err != nil {
+			return block.Wrap(ioKind(err), err, "the store's log can't be written")
 		}
 	}
 	return nil
@@ -71,29 +108,34 @@ func (s *Store) syncFrom(segment uint32) error {
 
 // replay calls f for each record from a position on, in order, and returns
 // where the log ends: before the first record that is not whole, is out of
-// sequence or is of an older generation than the one before it.
-func (s *Store) replay(ctx context.Context, at position,
-	f func(h *header, body []byte, at position) error) (position, error) {
+// sequence or is of an older generation than the one before it; and what of the
+// log it went over. Where the end is known, data is not looked at.
+func (s *Store) replay(ctx context.Context, at position, known *position,
+	f func(h *header, body []byte, at position) error) (end position, window []stretch, err error) {
 	ids := s.pool.ids()
 	if at.segment != 0 && !slices.Contains(ids, at.segment) {
-		return at, block.Errorf(block.Corrupt, "the store lacks the segment %08x that its index ends in", at.segment)
+		return at, nil, block.Errorf(block.Corrupt, "the store lacks the segment %08x that its index ends in", at.segment)
 	}
+	from := at.off
 	for {
 		if at.segment != 0 {
-			var err error
-			if at, err = s.replaySegment(ctx, at, f); err != nil {
-				return at, err
+			if at, err = s.replaySegment(ctx, at, known, f); err != nil {
+				return at, nil, err
 			}
+			window = append(window, stretch{at.segment, from, at.off})
+		}
+		if known != nil && at == *known {
+			return at, window, nil
 		}
 		next, ok, err := s.successor(ids, at)
 		if err != nil || !ok {
-			return at, err
+			return at, window, err
 		}
-		at = next
+		at, from = next, 0
 	}
 }
 
-func (s *Store) replaySegment(ctx context.Context, at position,
+func (s *Store) replaySegment(ctx context.Context, at position, known *position,
 	f func(h *header, body []byte, at position) error) (position, error) {
 	file, err := s.handles.get(at.segment)
 	if err != nil {
@@ -101,7 +143,7 @@ func (s *Store) replaySegment(ctx context.Context, at position,
 	}
 	defer s.handles.put(file)
 	r := recordReader{file: file, size: int64(s.super.segmentSize), salt: s.super.salt, hooks: s.hooks}
-	for {
+	for known == nil || at != *known {
 		if err := ctx.Err(); err != nil {
 			return at, block.Wrap(block.Unavailable, err, "opening the store ended")
 		}
@@ -112,14 +154,17 @@ func (s *Store) replaySegment(ctx context.Context, at position,
 		if h == nil || !s.follows(h, at) {
 			return at, nil
 		}
-		if whole, err := r.dataWhole(h, body, at.off); err != nil || !whole {
-			return at, err
+		if known == nil {
+			if whole, err := r.dataWhole(h, body, at.off); err != nil || !whole {
+				return at, err
+			}
 		}
 		if err := f(h, body, at); err != nil {
 			return at, err
 		}
 		at.off, at.seq, at.generation = at.off+h.size(), h.seq+1, h.generation
 	}
+	return at, nil
 }
 
 func (s *Store) follows(h *header, at position) bool {
@@ -133,21 +178,30 @@ func (s *Store) successor(ids []uint32, at position) (position, bool, error) {
 		if id <= at.segment {
 			continue
 		}
-		file, err := s.handles.get(id)
+		info, ok, err := s.segmentInfo(id)
 		if err != nil {
 			return at, false, err
 		}
-		p := make([]byte, segmentHeader)
-		_, err = file.ReadAt(p, 0)
-		s.handles.put(file)
-		if isIOError(err) {
-			return at, false, block.Wrap(block.Unavailable, err, "a segment of the store can't be read")
-		}
-		info, ok := parseSegment(p, s.super.salt)
-		if ok && info.id == id && info.prev == at.segment && int64(info.prevEnd) == at.off &&
+		if ok && info.prev == at.segment && int64(info.prevEnd) == at.off &&
 			info.firstSeq == at.seq && (info.generation >= at.generation || s.hooks.is(skipGeneration)) {
 			return position{segment: id, off: segmentHeader, seq: at.seq, generation: info.generation}, true, nil
 		}
 	}
 	return at, false, nil
+}
+
+// segmentInfo reads a segment's header; ok tells whether it has one that was
+// written under its present id.
+func (s *Store) segmentInfo(id uint32) (info segmentInfo, ok bool, err error) {
+	file, err := s.handles.get(id)
+	if err != nil {
+		return info, false, err
+	}
+	defer s.handles.put(file)
+	p := make([]byte, segmentHeader)
+	if _, err = file.ReadAt(p, 0); isIOError(err) {
+		return info, false, unreadable(err)
+	}
+	info, ok = parseSegment(p, s.super.salt)
+	return info, ok && info.id == id, nil
 }

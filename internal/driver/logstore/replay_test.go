@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -134,4 +135,80 @@ func TestNamesOfTheKilled(t *testing.T) {
 	}
 	close(hold)
 	s.release()
+}
+
+// TestFailedSyncOverRestart lets a sync of the log fail, after which the kernel
+// takes what it did not write as written. The next process finds the records in
+// memory; what it builds on them survives a power cut, at any operation while it
+// opens and afterwards.
+func TestFailedSyncOverRestart(t *testing.T) {
+	mem := vfs.NewMem(1<<30, nil)
+	var fails atomic.Bool
+	mem.Hook = func(op vfs.Op, name string) error {
+		if op == vfs.OpSync && ofLog(name) && fails.Load() {
+			return syscall.EIO
+		}
+		return nil
+	}
+	s, d := filledStore(t, mem, 20) // into the second segment
+	fails.Store(true)
+	written := int64(20)
+	for ; written < 50; written++ { // the sync that a new segment begins fails too
+		if _, err := d.WriteAt(bytes.Repeat([]byte{byte(written + 1)}, blockSize), written*blockSize); err != nil {
+			break
+		}
+	}
+	if err := d.Flush(); !block.Is(err, block.Unavailable) {
+		t.Fatalf("flush: %v", err)
+	}
+	img := mem.Kill()
+	s.release()
+	cuts := powerCutsOf(img)
+	s, err := Open(t.Context(), replayOptions(img))
+	must(t, err)
+	during := cuts()
+	hasNumbered(t, s, written)
+	v, err := s.OpenVolume(t.Context(), "v")
+	must(t, err)
+	writeNumbered(t, v, written, 60)
+	must(t, v.Close())
+	for seed := range uint64(10) {
+		seeOpens(t, img.Crash(rand.New(rand.NewPCG(seed, 7))), 60)
+	}
+	s.release()
+	for _, cut := range during {
+		seeOpens(t, cut, 20)
+	}
+}
+
+// powerCutsOf cuts the power before all that is written and synced, until it is
+// asked for the images.
+func powerCutsOf(mem *vfs.Mem) (end func() []*vfs.Mem) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	var mu sync.Mutex // guards all below
+	var images []*vfs.Mem
+	ended := false
+	mem.Hook = func(op vfs.Op, _ string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !ended && op != vfs.OpRead && op != vfs.OpOpen {
+			images = append(images, mem.Crash(rng))
+		}
+		return nil
+	}
+	return func() []*vfs.Mem {
+		mu.Lock()
+		defer mu.Unlock()
+		ended = true
+		return images
+	}
+}
+
+// seeOpens sees that a store opens with the first blocks that were written.
+func seeOpens(t *testing.T, img *vfs.Mem, blocks int64) {
+	t.Helper()
+	s, err := Open(t.Context(), replayOptions(img))
+	must(t, err)
+	hasNumbered(t, s, blocks)
+	endChecked(t, s)
 }

@@ -236,6 +236,8 @@ func (s *Store) open(ctx context.Context, o Options) error {
 		if s.super, err = newSuper(o.SegmentSize); err != nil {
 			return err
 		}
+	}
+	if s.super.generation == 0 { // the first one may be in the page cache only, after a kill
 		if err := writeSuper(s.fs, s.dir, s.super); err != nil {
 			return err
 		}

@@ -70,6 +70,34 @@ func TestSuperblockNeverWritten(t *testing.T) {
 	must(t, s.Close())
 }
 
+// TestFirstSuperblockOfTheKilled kills the process that makes a store while its
+// first superblock is in memory only, and cuts the power while the next one
+// goes on: what is there then is a store, or nothing.
+func TestFirstSuperblockOfTheKilled(t *testing.T) {
+	mem := vfs.NewMem(1<<30, nil)
+	var img *vfs.Mem
+	mem.Hook = func(op vfs.Op, name string) error {
+		if op == vfs.OpSync && path.Base(name) == superName && img == nil {
+			img = mem.Kill()
+		}
+		return nil
+	}
+	s, err := Open(t.Context(), replayOptions(mem))
+	must(t, err)
+	s.release()
+	cuts := powerCutsOf(img)
+	s, err = Open(t.Context(), replayOptions(img))
+	must(t, err)
+	for i, cut := range cuts() {
+		again, err := Open(t.Context(), replayOptions(cut))
+		if err != nil {
+			t.Fatalf("power cut %d: %v", i, err)
+		}
+		again.release()
+	}
+	s.release()
+}
+
 func openFile(t *testing.T, fsys vfs.FS, name string) vfs.File {
 	t.Helper()
 	f, err := fsys.Open(name)
