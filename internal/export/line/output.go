@@ -27,6 +27,9 @@ type OutputConfig struct {
 	Share func() int
 	Stall time.Duration // see Patience
 	Now   func() time.Time
+	// Failed is called once, by whoever finds it, when the connection failed and
+	// nothing more is sent; it may use the Output. May be nil.
+	Failed func()
 }
 
 // Output gathers the answers of a connection. Whoever finds nobody sending sends
@@ -71,9 +74,10 @@ func NewOutput[A any, P Answer[A]](c OutputConfig, queued func(P)) *Output[A, P]
 	return o
 }
 
-// Admit counts requests and their bytes, and waits while there are too many.
-// Only the connection's reader calls it. A connection that holds no bytes is
-// always let in, whatever its share: none waits for another.
+// Admit counts requests and their bytes, and waits while there are too many, or
+// until the connection failed. Only the connection's reader calls it. A
+// connection that holds no bytes is always let in, whatever its share: none waits
+// for another.
 func (o *Output[A, P]) Admit(requests, n int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -91,11 +95,18 @@ func (o *Output[A, P]) Admit(requests, n int) error {
 	return o.err
 }
 
-// Ready reports whether Admit would not wait now.
-func (o *Output[A, P]) Ready(requests, n int) bool {
+// TryAdmit is Admit if that need not wait; false if it would, or would fail. A
+// reader that holds requests itself which it has not answered asks it first: in
+// Admit it would wait for itself, and the share may fall at any time.
+func (o *Output[A, P]) TryAdmit(requests, n int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.err != nil || !o.full(requests, n)
+	if o.err != nil || o.full(requests, n) {
+		return false
+	}
+	o.requests += requests
+	o.bytes += n
+	return true
 }
 
 func (o *Output[A, P]) full(requests, n int) bool {
@@ -154,7 +165,32 @@ func (o *Output[A, P]) Flush() {
 	}
 }
 
-// Drain waits until every request that was admitted is answered.
+// Fail ends the connection from outside: nothing more is sent, and who waits in
+// Admit waits no longer. Any goroutine may call it, and again.
+func (o *Output[A, P]) Fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failLocked(err)
+}
+
+// failLocked lets go of o.mu meanwhile.
+func (o *Output[A, P]) failLocked(err error) {
+	if o.err != nil {
+		return
+	}
+	o.err = err
+	o.changed.Broadcast()
+	o.mu.Unlock()
+	defer o.mu.Lock()
+	o.c.Raw.Close() // so that the reader ends too, and who sends
+	if o.c.Failed != nil {
+		o.c.Failed()
+	}
+}
+
+// Drain waits until every request that was admitted is answered. Each has to be
+// given to Leave, Send or Drop, also where the connection failed: the caller holds
+// none back himself.
 func (o *Output[A, P]) Drain() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -190,11 +226,10 @@ func (o *Output[A, P]) sendLocked() {
 		o.spare = batch
 		o.requests -= requests
 		o.bytes -= bytes
-		if err != nil && o.err == nil {
-			o.err = err
-			o.c.Raw.Close() // so that the reader ends too
-		}
 		o.changed.Broadcast()
+		if err != nil {
+			o.failLocked(err)
+		}
 	}
 	o.sending = false
 }

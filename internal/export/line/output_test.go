@@ -1,6 +1,7 @@
 package line
 
 import (
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -87,6 +88,38 @@ func TestOutputAfterFailure(t *testing.T) {
 		t.Error("a request was admitted after the client had gone")
 	}
 	o.Drain()
+}
+
+// TestFail: who waits for room waits no longer when the connection is ended from
+// outside, and what is under way then ends without anything being sent.
+func TestFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		ended := errors.New("ended")
+		failed := 0
+		var o *notes
+		o = NewOutput[note](OutputConfig{Conn: near, Requests: 2, Bytes: 10, Stall: time.Minute, Now: time.Now,
+			Failed: func() { failed++; o.Leave(note{cost: 10}) }}, nil) // it may use the Output
+		if !o.TryAdmit(1, 10) || o.TryAdmit(1, 1) {
+			t.Fatal("TryAdmit does not go by the limits")
+		}
+		admitted := make(chan error, 1)
+		go func() { admitted <- o.Admit(1, 1) }()
+		synctest.Wait()
+		o.Fail(ended)
+		o.Fail(io.EOF)
+		if err := <-admitted; !errors.Is(err, ended) || failed != 1 {
+			t.Errorf("admitted: %v; the failure was told %d times", err, failed)
+		}
+		if o.TryAdmit(0, 0) {
+			t.Error("admitted after the end")
+		}
+		if _, err := far.Read(make([]byte, 1)); err == nil {
+			t.Error("something was sent after the end")
+		}
+		o.Drain() // by the one that was left from Failed
+	})
 }
 
 // TestShare: what a connection may hold depends on how many there are, and one

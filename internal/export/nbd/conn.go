@@ -77,6 +77,7 @@ func (c *conn) run(ctx context.Context) error {
 	var watcher sync.WaitGroup
 	watcher.Go(func() { c.watch(ctx, ended) })
 	err := c.read(ctx)
+	c.writeGathered() // Drain waits for their replies
 	c.crew.Hurry()
 	c.out.Drain()
 	c.crew.Close() // all that was admitted is answered
@@ -93,13 +94,16 @@ func (c *conn) run(ctx context.Context) error {
 	return err
 }
 
-var errRevoked = errors.New("the export was revoked")
+var (
+	errRevoked = errors.New("the export was revoked")
+	errStopped = errors.New("the server stops")
+)
 
 // revoke ends the connection at once. What is under way at the device ends;
 // what only waits in buffers is not begun.
 func (c *conn) revoke() {
 	c.gone.Store(true)
-	c.raw.Close()
+	c.out.Fail(errRevoked)
 	c.crew.Hurry()
 }
 
@@ -123,7 +127,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 	case <-c.revoked:
 		c.revoke()
 	case <-timer.C:
-		c.raw.Close()
+		c.out.Fail(errStopped)
 	}
 }
 
@@ -154,11 +158,11 @@ func (c *conn) read(ctx context.Context) error {
 		if r.cmd == cmdDisc {
 			return nil
 		}
-		if len(c.together.parts) > 0 && !c.out.Ready(1, r.cost()) {
+		if !c.out.TryAdmit(1, r.cost()) {
 			c.writeGathered() // or it would wait for them
-		}
-		if err := c.out.Admit(1, r.cost()); err != nil {
-			return err
+			if err := c.out.Admit(1, r.cost()); err != nil {
+				return err
+			}
 		}
 		if err := c.take(ctx, &r); err != nil {
 			return err

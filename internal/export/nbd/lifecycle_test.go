@@ -1,9 +1,12 @@
 package nbd_test
 
 import (
+	"net"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kvol/internal/driver/drivertest"
@@ -182,6 +185,46 @@ func TestClientGoesWhileRequestsAreUnderWay(t *testing.T) {
 	if n := s.Uses.Load(); n != 0 {
 		t.Errorf("%d exports are still open", n)
 	}
+}
+
+// TestClientIsResetWhileWritesAreGathered: a reply fails while the reader holds a
+// write that waits for the one behind it. The connection ends nevertheless.
+func TestClientIsResetWhileWritesAreGathered(t *testing.T) {
+	var gate, failed chan struct{}
+	var client net.Conn
+	prepare := func(s *shelf) {
+		gate, failed = make(chan struct{}), make(chan struct{}) // of the bubble
+		s.Faults.SetRule(func(c drivertest.Call) error {
+			if c.Op == drivertest.OpRead && !c.After {
+				<-gate
+			}
+			return nil
+		})
+		var once sync.Once
+		s.throttle = func(write bool, _ int64) time.Duration {
+			if write {
+				once.Do(func() {
+					client.Close()
+					close(gate)
+					synctest.Wait() // the worker's reply has failed
+					close(failed)
+				})
+			}
+			return 0
+		}
+	}
+	pipe(t, prepare, func(t *testing.T, s *shelf, w *wire, _ func()) {
+		client = w.Conn
+		p := make([]byte, 4096)
+		w.send(reqMagic, uint16(0), uint16(0), cookie(0), int64(0), 128<<10,
+			reqMagic, uint16(0), uint16(1), cookie(1), int64(0), len(p), p,
+			reqMagic, uint16(0), uint16(1), cookie(1), int64(4096), len(p), p)
+		<-failed
+		synctest.Wait()
+		if n := s.Uses.Load(); n != 0 {
+			t.Errorf("%d exports are still open", n)
+		}
+	})
 }
 
 func TestLimitOfRequests(t *testing.T) {
