@@ -31,6 +31,7 @@ type conn struct {
 	ctx    context.Context // of run
 	failed sync.Once       // a device's failure was logged
 	gone   atomic.Bool     // revoked: nothing more may touch the device
+	broken atomic.Bool     // nothing more can be sent
 	heard  atomic.Bool     // something came since the last look
 	asked  bool            // the initiator was asked if it is there; the watcher's own
 
@@ -42,8 +43,9 @@ type conn struct {
 	textOut []byte // of a text response that continues
 
 	crew    *line.Crew[*task]
-	answers sync.WaitGroup // to task management that wait for tasks
-	pings   sync.WaitGroup // what the watcher sends; ends with the connection
+	lanes   *line.Lanes[*task] // of those that wait for the target's limits
+	answers sync.WaitGroup     // to task management that wait for tasks
+	pings   sync.WaitGroup     // what the watcher sends; ends with the connection
 	wary    line.Wary
 	filling atomic.Int64 // bytes of buffers for data from the initiator
 }
@@ -51,8 +53,10 @@ type conn struct {
 func newConn(s *Server, l *login, log *slog.Logger) *conn {
 	c := &conn{login: l, pool: &s.pool, limits: s.limits, log: log, tasks: map[uint32]*task{}}
 	c.changed.L = &c.mu
-	c.crew = line.NewCrew(s.limits.Workers, s.limits.Commands+immediateCommands, c.work)
-	c.out = newOutput(s, l)
+	// Commands with a number may come when as many without one as there may be are there.
+	c.crew = line.NewCrew(s.limits.Workers, 2*s.limits.Commands+immediateCommands, c.work)
+	c.lanes = line.NewLanes(line.LanesConfig[*task]{Ask: c.count, GiveBack: c.uncount, Due: c.crew.Give, Drop: c.discard})
+	c.out = newOutput(s, l, c.sendingFailed)
 	var from io.Reader = l.conn
 	_, _ = l.in.in.Discard(l.in.held) // is there
 	if n := l.in.in.Buffered(); n > 0 {
@@ -80,6 +84,7 @@ var (
 	errRevoked = errors.New("the target was revoked")
 	errSilent  = errors.New("the initiator does not answer")
 	errLogout  = errors.New("logout")
+	errEnded   = errors.New("the connection was ended")
 )
 
 // run serves the connection until the initiator goes, the target is revoked or
@@ -92,6 +97,9 @@ func (c *conn) run(ctx context.Context) error {
 	default:
 	}
 	c.ctx = ctx
+	if c.member.over.Load() { // before there was anything to end
+		c.out.Fail(errEnded)
+	}
 	ended := make(chan struct{})
 	var watcher sync.WaitGroup
 	watcher.Go(func() { c.watch(ctx, ended) })
@@ -99,7 +107,7 @@ func (c *conn) run(ctx context.Context) error {
 	if !c.member.alone.Load() && ctx.Err() == nil {
 		c.session.kill(c.member)
 	}
-	c.crew.Hurry()
+	c.lanes.Drop()
 	c.forget()
 	c.crew.Close()
 	c.answers.Wait()
@@ -145,6 +153,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 	c.member.alone.Store(true)                 // each ends by itself
 	c.member.over.Store(true)
 	c.window.wake()
+	c.lanes.Drop() // who waits for what they hold goes on
 	timer := time.NewTimer(c.limits.Grace)
 	defer timer.Stop()
 	select {
@@ -152,12 +161,22 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 	case <-c.target.Revoked:
 		c.revoke()
 	case <-timer.C:
-		c.conn.Close()
+		c.out.Fail(errEnded)
 	}
 }
 
+// sendingFailed ends what waits, since the connection can't be used any more.
+func (c *conn) sendingFailed() {
+	c.broken.Store(true)
+	c.window.wake()
+	c.lanes.Drop()
+}
+
+// ends reports whether the reader need not wait for anything any more.
+func (c *conn) ends() bool { return c.broken.Load() || c.member.over.Load() }
+
 // revoke ends the connection at once. What is under way at the device ends;
-// what only waits in buffers is not begun.
+// what only waits, in buffers or for its time, is not begun.
 func (c *conn) revoke() {
 	c.gone.Store(true)
 	c.session.end(c.member, false)
@@ -208,7 +227,7 @@ func (c *conn) take(p *pdu) error {
 	}
 	numbered := op != opDataOut && !p.immediate() && (op != opNopOut || p.tag() != noTag)
 	if numbered {
-		switch c.window.take(p.cmdSN(), &c.member.over) {
+		switch c.window.take(p.cmdSN(), c.ends) {
 		case outside:
 			return nil
 		case gap:

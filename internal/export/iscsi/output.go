@@ -38,10 +38,10 @@ type output struct {
 	window *window // the session's
 }
 
-func newOutput(s *Server, l *login) *output {
+func newOutput(s *Server, l *login, failed func()) *output {
 	w := &numbers{window: &l.session.window, digest: l.params.headerDigest, statSN: l.statSN}
 	return &output{window: w.window, Output: line.NewOutput[answer](line.OutputConfig{Conn: l.conn,
-		Bytes: s.limits.InFlightBytes, Share: s.share, Stall: s.limits.Stall, Now: s.now},
+		Bytes: s.limits.InFlightBytes, Share: s.share, Stall: s.limits.Stall, Now: s.now, Failed: failed},
 		func(a *answer) { w.number(a.reply) })}
 }
 

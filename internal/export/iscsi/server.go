@@ -60,6 +60,9 @@ type Target struct {
 	// how long it has to wait before it is carried out; nil for no limits.
 	// Commands that zero or give back have no bytes, flushes are not asked for.
 	Throttle func(write bool, bytes int64) time.Duration
+	// GiveBack takes back what Throttle counted, for a command that is not carried
+	// out after all; may be nil.
+	GiveBack func(write bool, bytes int64)
 }
 
 // Reservations keeps persistent reservations over restarts, for units whose

@@ -3,7 +3,6 @@ package iscsi
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/export/line"
@@ -29,8 +28,8 @@ type task struct {
 	data     []byte       // what it sent
 	buf      *line.Buffer // of data
 	cost     int          // bytes admitted for the initiator
-	delay    time.Duration
-	refused  error // what is answered, whatever comes
+	turn     line.Turn    // when the target's limits let it go
+	refused  error        // what is answered, whatever comes
 
 	unsolicited bool   // data comes without being asked for
 	next        int    // offset of the data that comes next
@@ -178,7 +177,7 @@ func (c *conn) start(t *task) error {
 			return err
 		}
 	}
-	t.delay = c.throttled(t)
+	t.turn = c.turnOf(t)
 	if t.refused != nil || c.now(t) {
 		before := c.s.now()
 		c.out.leave(c.perform(t))
@@ -198,8 +197,8 @@ func (c *conn) start(t *task) error {
 	t.running = true
 	c.tasks[t.tag] = t
 	c.mu.Unlock()
-	if t.delay > 0 {
-		c.crew.Later(t, t.delay)
+	if t.turn.Waits() {
+		c.wait(t)
 	} else {
 		c.crew.Give(t)
 	}
@@ -211,7 +210,7 @@ func (c *conn) start(t *task) error {
 // they have been quick of late.
 func (c *conn) now(t *task) bool {
 	switch {
-	case t.delay > 0:
+	case t.turn.Waits():
 		return false
 	case t.op.quick:
 		return true
@@ -223,21 +222,6 @@ func (c *conn) now(t *task) bool {
 
 // alone reports whether nothing waits behind the command that was read last.
 func (c *conn) alone() bool { return c.in.in.Buffered()-c.in.held < headerBytes && c.crew.Idle() }
-
-// throttled is how long a command has to wait for its turn.
-func (c *conn) throttled(t *task) time.Duration {
-	switch {
-	case t.refused != nil || c.target.Throttle == nil:
-		return 0
-	case t.op.code == 0x42, t.op.code == 0x41, t.op.code == 0x93: // UNMAP, WRITE SAME
-		return c.target.Throttle(true, 0)
-	case t.op.medium:
-		return c.target.Throttle(true, int64(len(t.data)))
-	case t.op.access == accessRead && !t.op.quick:
-		return c.target.Throttle(false, int64(bytesOf(t.cdb[:])))
-	}
-	return 0
-}
 
 // finish forgets a task and gives its buffer back; false if it was aborted and
 // gets no answer.
@@ -261,8 +245,8 @@ func (c *conn) forget() {
 	c.abort(func(*task) bool { return true })
 }
 
-// abort aborts the tasks that are meant. Those that wait for data end; those
-// that a worker has get no answer, and are returned.
+// abort aborts the tasks that are meant. Those that wait for data or for their
+// time end; those that a worker has get no answer, and are returned.
 func (c *conn) abort(meant func(*task) bool) (running []*task) {
 	var idle []*task
 	c.mu.Lock()
@@ -284,7 +268,7 @@ func (c *conn) abort(meant func(*task) bool) (running []*task) {
 			c.out.drop(0)
 		}
 	}
-	return running
+	return c.unwait(running)
 }
 
 // perform carries out a command and makes its reply.

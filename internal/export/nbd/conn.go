@@ -36,6 +36,7 @@ type conn struct {
 	structured bool
 	contexts   []metaContext // chosen for this export
 	throttle   func(write bool, bytes int64) time.Duration
+	giveBack   func(write bool, bytes int64)
 	revoked    <-chan struct{}
 	grace      time.Duration
 	stall      time.Duration
@@ -46,6 +47,8 @@ type conn struct {
 
 	wary line.Wary
 	crew *line.Crew[request]
+	// lanes has the requests that wait for the export's limits.
+	lanes *line.Lanes[request]
 	// together are writes that were admitted and wait for those behind them in
 	// the input buffer, which has their bytes.
 	together gathered
@@ -53,12 +56,14 @@ type conn struct {
 
 func newConn(s *Server, h *handshake, log *slog.Logger) *conn {
 	c := &conn{
-		conn: h.conn, raw: h.raw, in: bufio.NewReaderSize(h.conn, inputBuffer), out: newOutput(s, h), pool: &s.pool,
+		conn: h.conn, raw: h.raw, in: bufio.NewReaderSize(h.conn, inputBuffer), pool: &s.pool,
 		dev: h.export.Device, readOnly: h.export.ReadOnly, structured: h.structured, throttle: h.export.Throttle,
-		revoked: h.export.Revoked, grace: s.limits.Grace, stall: s.limits.Stall,
+		giveBack: h.export.GiveBack, revoked: h.export.Revoked, grace: s.limits.Grace, stall: s.limits.Stall,
 		now: s.now, log: log,
 	}
 	c.crew = line.NewCrew(s.limits.Workers, s.limits.Requests, func(r request) { c.out.Send(c.perform(&r)) })
+	c.lanes = line.NewLanes(line.LanesConfig[request]{Ask: c.count, GiveBack: c.uncount, Due: c.crew.Give, Drop: c.drop})
+	c.out = newOutput(s, h, c.lanes.Drop)
 	if h.chosenFor == h.export.name {
 		c.contexts = h.contexts
 	}
@@ -78,7 +83,12 @@ func (c *conn) run(ctx context.Context) error {
 	watcher.Go(func() { c.watch(ctx, ended) })
 	err := c.read(ctx)
 	c.writeGathered() // Drain waits for their replies
-	c.crew.Hurry()
+	switch {
+	case ctx.Err() != nil:
+		c.lanes.Hurry()
+	case err != nil:
+		c.lanes.Drop() // who takes leave gets all answers, each in its time
+	}
 	c.out.Drain()
 	c.crew.Close() // all that was admitted is answered
 	close(ended)
@@ -88,8 +98,9 @@ func (c *conn) run(ctx context.Context) error {
 		return nil
 	case c.gone.Load():
 		return errRevoked
-	case err == nil:
+	case err == nil, errors.Is(err, errHungUp):
 		c.conn.Close() // with TLS's farewell
+		return nil
 	}
 	return err
 }
@@ -97,14 +108,14 @@ func (c *conn) run(ctx context.Context) error {
 var (
 	errRevoked = errors.New("the export was revoked")
 	errStopped = errors.New("the server stops")
+	errHungUp  = errors.New("the client hung up without a word")
 )
 
 // revoke ends the connection at once. What is under way at the device ends;
-// what only waits in buffers is not begun.
+// what only waits, in buffers or for its time, is not begun.
 func (c *conn) revoke() {
 	c.gone.Store(true)
 	c.out.Fail(errRevoked)
-	c.crew.Hurry()
 }
 
 // watch ends the connection from outside: at once when the export is revoked,
@@ -119,7 +130,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 	case <-ctx.Done():
 	}
 	_ = c.conn.SetReadDeadline(line.LongAgo()) // fails only where the connection is closed
-	c.crew.Hurry()
+	c.lanes.Hurry()
 	timer := time.NewTimer(c.grace)
 	defer timer.Stop()
 	select {
@@ -140,13 +151,14 @@ func (c *conn) peek(n int) ([]byte, error) {
 	return c.in.Peek(n)
 }
 
-// read takes requests until the client ends the connection.
+// read takes requests until the client ends the connection; nil says that it took
+// leave.
 func (c *conn) read(ctx context.Context) error {
 	for {
 		h, err := c.peek(requestHeader)
 		if err != nil {
 			if errors.Is(err, io.EOF) && len(h) == 0 {
-				return nil // it hung up without a word
+				return errHungUp
 			}
 			return err
 		}
@@ -182,23 +194,25 @@ func (c *conn) take(ctx context.Context, r *request) error {
 		c.out.Leave(c.failure(r, e, ""))
 		return err
 	}
-	wait := c.pace(r)
-	if wait == 0 && r.inline() {
+	if r.inline() {
 		return c.writeInline(ctx, r)
 	}
 	c.writeGathered()
+	if r.cmd == cmdWrite {
+		if err := c.payload(ctx, r); err != nil {
+			return err
+		}
+	}
+	turn := c.turn(r)
 	switch {
-	case wait > 0:
-		return c.later(ctx, r, wait)
+	case turn.Waits():
+		c.lanes.Wait(r.lane(), *r, turn)
+		return nil
 	case r.cmd == cmdRead && r.length <= inlineBytes && c.wary.Now(c.alone):
 		before := c.now()
 		c.out.Leave(c.perform(r))
 		c.wary.Took(c.now().Sub(before))
 		return nil
-	case r.cmd == cmdWrite:
-		if err := c.payload(ctx, r); err != nil {
-			return err
-		}
 	}
 	c.crew.Give(*r)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kvol/internal/driver/drivertest"
 	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 	"kvol/internal/export/qos"
@@ -103,13 +104,43 @@ func TestThrottledEnds(t *testing.T) {
 	}
 	slow := func(s *shelf) { limited(map[string]int64{"write_iops_sec": 1})(s) }
 	t.Run("farewell", func(t *testing.T) {
-		pipe(t, slow, func(_ *testing.T, _ *shelf, w *wire, _ func()) {
+		pipe(t, slow, func(t *testing.T, _ *shelf, w *wire, _ func()) {
+			begin := time.Now()
 			fill(w)
 			w.request(2, 0, 0, 0)
 			for range 99 {
 				w.plain(1, 0)
 			}
 			w.gone()
+			if took := time.Since(begin); took != 99*time.Second {
+				t.Errorf("who takes leave has its requests carried out in %v", took)
+			}
+		})
+	})
+	t.Run("farewell, and gone", func(t *testing.T) {
+		pipe(t, slow, func(t *testing.T, s *shelf, w *wire, _ func()) {
+			begin := time.Now()
+			fill(w)
+			w.request(2, 0, 0, 0)
+			w.Close()
+			for s.Uses.Load() > 0 && time.Since(begin) < time.Hour {
+				time.Sleep(time.Second)
+			}
+			if took := time.Since(begin); took > 2*time.Second {
+				t.Errorf("the end took %v", took)
+			}
+		})
+	})
+	t.Run("hung up", func(t *testing.T) {
+		pipe(t, slow, func(t *testing.T, s *shelf, w *wire, _ func()) {
+			begin := time.Now()
+			fill(w)
+			synctest.Wait()
+			w.Close()
+			synctest.Wait()
+			if n, took, writes := s.Uses.Load(), time.Since(begin), s.Faults.Calls(drivertest.OpWrite); n != 0 || took != 0 || writes != 1 {
+				t.Errorf("%d exports are open after %v, %d writes were carried out", n, took, writes)
+			}
 		})
 	})
 	t.Run("revoked", func(t *testing.T) {

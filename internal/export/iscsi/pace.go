@@ -1,0 +1,87 @@
+package iscsi
+
+import (
+	"slices"
+	"time"
+
+	"kvol/internal/export/line"
+)
+
+// toll is what a command is counted for by the target's limits; ok is false where
+// it isn't.
+func (t *task) toll() (write bool, bytes int64, ok bool) {
+	switch {
+	case t.op.code == 0x42, t.op.code == 0x41, t.op.code == 0x93: // UNMAP, WRITE SAME
+		return true, 0, true
+	case t.op.medium:
+		return true, int64(len(t.data)), true
+	case t.op.access == accessRead && !t.op.quick:
+		return false, int64(bytesOf(t.cdb[:])), true
+	}
+	return false, 0, false
+}
+
+func (t *task) lane() line.Lane {
+	if write, _, _ := t.toll(); write {
+		return line.Changes
+	}
+	return line.Reads
+}
+
+// turnOf asks the target's limits about a command that has all its data.
+func (c *conn) turnOf(t *task) line.Turn {
+	if t.refused != nil || c.target.Throttle == nil {
+		return line.Turn{}
+	}
+	if _, _, ok := t.toll(); !ok {
+		return line.Turn{}
+	}
+	return c.lanes.Ask(t.lane(), t)
+}
+
+func (c *conn) count(t *task) time.Duration {
+	write, bytes, _ := t.toll()
+	return c.target.Throttle(write, bytes)
+}
+
+// uncount takes back what a command was counted for that is never carried out.
+func (c *conn) uncount(t *task) {
+	if c.target.GiveBack != nil {
+		write, bytes, _ := t.toll()
+		c.target.GiveBack(write, bytes)
+	}
+}
+
+// wait has a command wait for its turn.
+func (c *conn) wait(t *task) {
+	c.lanes.Wait(t.lane(), t, t.turn)
+	c.mu.Lock()
+	aborted := t.aborted
+	c.mu.Unlock()
+	if aborted { // by another connection, before there was anything to take out
+		c.unwait([]*task{t})
+	}
+}
+
+// unwait ends those of the tasks that still wait for their turn, and returns the
+// others.
+func (c *conn) unwait(tasks []*task) []*task {
+	if len(tasks) == 0 {
+		return nil
+	}
+	for _, t := range c.lanes.Take(func(t *task) bool { return slices.Contains(tasks, t) }) {
+		c.discard(t)
+		tasks = slices.DeleteFunc(tasks, func(other *task) bool { return other == t })
+	}
+	return tasks
+}
+
+// discard ends a task that is never carried out and gets no answer.
+func (c *conn) discard(t *task) {
+	c.finish(t)
+	if t.numbered {
+		c.out.drop(t.cost)
+		return
+	}
+	c.out.Drop(0, t.cost)
+}
