@@ -7,22 +7,32 @@ import (
 	"kvol/internal/export/line"
 )
 
-// toll is what a command is counted for by the target's limits; ok is false where
-// it isn't.
-func (t *task) toll() (write bool, bytes int64, ok bool) {
-	switch {
-	case t.op.code == 0x42, t.op.code == 0x41, t.op.code == 0x93: // UNMAP, WRITE SAME
-		return true, 0, true
-	case t.op.medium:
-		return true, int64(len(t.data)), true
-	case t.op.access == accessRead && !t.op.quick:
-		return false, int64(bytesOf(t.cdb[:])), true
-	}
-	return false, 0, false
+// toll is what a command is counted for by the target's limits.
+type toll struct {
+	write bool
+	bytes int64
 }
 
-func (t *task) lane() line.Lane {
-	if write, _, _ := t.toll(); write {
+// tollOf is a command's toll; ok is false where it isn't counted.
+func (c *conn) tollOf(t *task) (of toll, ok bool) {
+	switch {
+	case t.op.code == 0x42: // UNMAP
+		return toll{write: true}, true
+	case t.op.code == 0x41, t.op.code == 0x93: // WRITE SAME
+		if zeros(t.cdb[:], t.data) {
+			return toll{write: true}, true
+		}
+		return toll{true, sameLength(t.cdb[:], c.target.Device.Size())}, true
+	case t.op.medium:
+		return toll{true, int64(len(t.data))}, true
+	case t.op.access == accessRead && !t.op.quick:
+		return toll{false, int64(bytesOf(t.cdb[:]))}, true
+	}
+	return toll{}, false
+}
+
+func (t toll) lane() line.Lane {
+	if t.write {
 		return line.Changes
 	}
 	return line.Reads
@@ -33,28 +43,25 @@ func (c *conn) turnOf(t *task) line.Turn {
 	if t.refused != nil || c.target.Throttle == nil {
 		return line.Turn{}
 	}
-	if _, _, ok := t.toll(); !ok {
+	var ok bool
+	if t.toll, ok = c.tollOf(t); !ok {
 		return line.Turn{}
 	}
-	return c.lanes.Ask(t.lane(), t)
+	return c.lanes.Ask(t.toll.lane(), t)
 }
 
-func (c *conn) count(t *task) time.Duration {
-	write, bytes, _ := t.toll()
-	return c.target.Throttle(write, bytes)
-}
+func (c *conn) count(t *task) time.Duration { return c.target.Throttle(t.toll.write, t.toll.bytes) }
 
 // uncount takes back what a command was counted for that is never carried out.
 func (c *conn) uncount(t *task) {
 	if c.target.GiveBack != nil {
-		write, bytes, _ := t.toll()
-		c.target.GiveBack(write, bytes)
+		c.target.GiveBack(t.toll.write, t.toll.bytes)
 	}
 }
 
 // wait has a command wait for its turn.
 func (c *conn) wait(t *task) {
-	c.lanes.Wait(t.lane(), t, t.turn)
+	c.lanes.Wait(t.toll.lane(), t, t.turn)
 	c.mu.Lock()
 	aborted := t.aborted
 	c.mu.Unlock()

@@ -28,7 +28,8 @@ type task struct {
 	data     []byte       // what it sent
 	buf      *line.Buffer // of data
 	cost     int          // bytes admitted for the initiator
-	turn     line.Turn    // when the target's limits let it go
+	toll     toll         // what the target's limits count it for
+	turn     line.Turn    // when they let it go
 	refused  error        // what is answered, whatever comes
 
 	unsolicited bool   // data comes without being asked for

@@ -138,7 +138,8 @@ func TestThrottledEnds(t *testing.T) {
 			synctest.Wait()
 			w.Close()
 			synctest.Wait()
-			if n, took, writes := s.Uses.Load(), time.Since(begin), s.Faults.Calls(drivertest.OpWrite); n != 0 || took != 0 || writes != 1 {
+			writes := s.Faults.Calls(drivertest.OpWrite)
+			if n, took := s.Uses.Load(), time.Since(begin); n != 0 || took != 0 || writes != 1 {
 				t.Errorf("%d exports are open after %v, %d writes were carried out", n, took, writes)
 			}
 		})
@@ -170,6 +171,31 @@ func TestThrottledEnds(t *testing.T) {
 				t.Errorf("the end took %v", took)
 			}
 		})
+	})
+}
+
+// TestThrottledLeavesNoDebt: a client with a full queue puts others behind one
+// request of its own, and when it is gone, behind none.
+func TestThrottledLeavesNoDebt(t *testing.T) {
+	l := qos.NewLimiter(nil)
+	l.Set(qos.LimitsOf(map[string]int64{"read_bytes_sec": 1 << 20}))
+	prepare := func(s *shelf) { s.throttle, s.giveBack = l.Take, l.GiveBack }
+	pipe(t, prepare, func(t *testing.T, s *shelf, w *wire, _ func()) {
+		for range 60 {
+			w.request(0, 0, 0, 1<<20)
+		}
+		synctest.Wait()
+		if wait := l.Take(false, 1); wait > time.Second {
+			t.Errorf("another client waits %v", wait)
+		}
+		w.Close()
+		synctest.Wait()
+		if wait := l.Take(false, 1); wait != 0 {
+			t.Errorf("who comes after it waits %v", wait)
+		}
+		if n := s.Faults.Calls(drivertest.OpRead); n != 0 {
+			t.Errorf("%d reads were carried out", n)
+		}
 	})
 }
 
