@@ -205,6 +205,9 @@ func (c *conn) ask() bool {
 // read takes PDUs until the initiator logs out or the connection ends.
 func (c *conn) read() error {
 	for {
+		if err := c.out.Room(); err != nil {
+			return err
+		}
 		p, err := c.in.next()
 		if err != nil {
 			if errors.Is(err, io.EOF) {

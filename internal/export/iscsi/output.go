@@ -91,6 +91,14 @@ func (r *reply) Append(pieces net.Buffers) net.Buffers {
 // Cost implements line.Answer; commands are counted by the window.
 func (r *reply) Cost() (requests, bytes int) { return 0, r.cost }
 
+// Size implements line.Answer.
+func (r *reply) Size() (n int) {
+	for i := range r.pdus {
+		n += headerBytes + len(r.pdus[i].data)
+	}
+	return n
+}
+
 // Sent implements line.Answer. The reply is used for another one afterwards.
 func (r *reply) Sent() {
 	if r.buf != nil {

@@ -142,3 +142,28 @@ func TestThrottledIsAborted(t *testing.T) {
 		s.Holds(t, 4096, []byte(strings.Repeat("y", 512)))
 	})
 }
+
+// TestWhoDoesNotReadIsNotHeard: an initiator that reads nothing is not listened to
+// for long, whatever it asks for, and is cut off.
+func TestWhoDoesNotReadIsNotHeard(t *testing.T) {
+	throttled(t, iscsi.Limits{Idle: time.Hour}, func(t *testing.T, s *shelf, w *wire, _ func()) {
+		w.command(large(), 32<<20, "", reads)
+		time.Sleep(time.Minute)
+		synctest.Wait() // a worker sends: the reader finds somebody sending
+		begin := time.Now()
+		ping := packet([48]byte{0: 0x40, 1: 0x80, 19: 3, 20: 0xff, 21: 0xff, 22: 0xff, 23: 0xff}, strings.Repeat("x", 4096))
+		heard := 0
+		for ; heard < 10_000; heard++ {
+			if _, err := w.Write(ping); err != nil {
+				break
+			}
+		}
+		if heard > 400 {
+			t.Errorf("%d pings of 4 KiB were taken", heard)
+		}
+		synctest.Wait()
+		if n, took := s.Uses.Load(), time.Since(begin); n != 0 || took > 2*time.Minute {
+			t.Errorf("%d targets are open after %v", n, took)
+		}
+	})
+}

@@ -13,6 +13,7 @@ type Answer[A any] interface {
 	*A
 	Append(pieces net.Buffers) net.Buffers // its bytes, which stay as they are until Sent
 	Cost() (requests, bytes int)           // of what was admitted
+	Size() int                             // bytes that it has; more than its cost is counted, see Room
 	Sent()                                 // called once, when it was sent or never will be
 }
 
@@ -44,19 +45,27 @@ type Output[A any, P Answer[A]] struct {
 	queued func(P)
 
 	mu       sync.Mutex // guards below
-	changed  sync.Cond  // when requests or bytes fell or err was set
+	changed  sync.Cond  // when a count below fell or err was set
 	queue    []A
 	spare    []A // the other queue's store
 	sending  bool
 	requests int // admitted, not yet answered
 	bytes    int
+	unsent   int   // answers
+	surplus  int   // bytes of them that nobody admitted
 	err      error // of the connection; nothing is sent after it
 
 	vector net.Buffers // used by the sender only
 	pieces net.Buffers
 }
 
-const textBuffer = 64 << 10
+const (
+	textBuffer = 64 << 10
+	// mostUnsent and mostSurplus are how many answers, and bytes of them beyond
+	// what was admitted, a client may leave unread before its reader waits.
+	mostUnsent  = 1024
+	mostSurplus = 1 << 20
+)
 
 // NewOutput makes an Output. queued is told each answer in the order in which
 // they are sent, before they are, by one goroutine at a time; nil for none.
@@ -91,6 +100,21 @@ func (o *Output[A, P]) Admit(requests, n int) error {
 	if o.err == nil {
 		o.requests += requests
 		o.bytes += n
+	}
+	return o.err
+}
+
+// Room waits while the client leaves too many answers unread, or until the
+// connection failed. A reader asks before it takes what isn't admitted.
+func (o *Output[A, P]) Room() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.err == nil && (o.unsent > mostUnsent || o.surplus > mostSurplus) {
+		if !o.sending {
+			o.sendLocked() // what was left for later, see Leave
+			continue
+		}
+		o.changed.Wait()
 	}
 	return o.err
 }
@@ -142,9 +166,18 @@ func (o *Output[A, P]) Send(a A) {
 
 func (o *Output[A, P]) addLocked(a A) {
 	o.queue = append(o.queue, a)
+	o.unsent++
+	p := P(&o.queue[len(o.queue)-1])
+	o.surplus += surplus(p)
 	if o.queued != nil {
-		o.queued(&o.queue[len(o.queue)-1])
+		o.queued(p)
 	}
+}
+
+// surplus is how many bytes an answer has that nobody admitted.
+func surplus[A any, P Answer[A]](a P) int {
+	_, cost := a.Cost()
+	return max(0, a.Size()-cost)
 }
 
 // Drop counts something as done that was admitted and gets no answer.
@@ -214,11 +247,12 @@ func (o *Output[A, P]) sendLocked() {
 		if err == nil {
 			err = o.write(batch)
 		}
-		requests, bytes := 0, 0
+		requests, bytes, beyond := 0, 0, 0
 		for i := range batch {
 			r, n := P(&batch[i]).Cost()
 			requests += r
 			bytes += n
+			beyond += surplus(P(&batch[i]))
 			P(&batch[i]).Sent()
 		}
 		clear(batch)
@@ -226,6 +260,8 @@ func (o *Output[A, P]) sendLocked() {
 		o.spare = batch
 		o.requests -= requests
 		o.bytes -= bytes
+		o.unsent -= len(batch)
+		o.surplus -= beyond
 		o.changed.Broadcast()
 		if err != nil {
 			o.failLocked(err)

@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// note is an answer of a few bytes.
-type note struct{ cost int }
+// note is an answer of a few bytes; extra is how many it pretends to have beside.
+type note struct{ cost, extra int }
 
 const noteBytes = 16
 
 func (*note) Append(pieces net.Buffers) net.Buffers { return append(pieces, make([]byte, noteBytes)) }
 func (n *note) Cost() (requests, bytes int)         { return 1, n.cost }
+func (n *note) Size() int                           { return noteBytes + n.extra }
 func (*note) Sent()                                 {}
 
 type notes = Output[note, *note]
@@ -120,6 +121,57 @@ func TestFail(t *testing.T) {
 		}
 		o.Drain() // by the one that was left from Failed
 	})
+}
+
+// TestRoom: a reader waits while too many answers, or too large ones, are unread
+// that cost nothing; what was admitted does not count.
+func TestRoom(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer note
+		fit    int
+	}{
+		"answers":  {note{cost: noteBytes}, mostUnsent},
+		"bytes":    {note{extra: 1<<18 - noteBytes}, mostSurplus >> 18},
+		"admitted": {note{cost: 1 << 20, extra: 1 << 20}, mostUnsent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer near.Close()
+				o := outputTo(near, 10_000, 1<<40)
+				for range c.fit {
+					if err := o.Admit(1, c.answer.cost); err != nil {
+						t.Fatal(err)
+					}
+					o.Leave(c.answer)
+				}
+				go o.Flush() // nobody reads
+				synctest.Wait()
+				if err := o.Room(); err != nil {
+					t.Fatal(err)
+				}
+				_ = o.Admit(1, c.answer.cost)
+				o.Leave(c.answer)
+				room := make(chan error, 1)
+				go func() { room <- o.Room() }()
+				synctest.Wait()
+				if len(room) != 0 {
+					t.Fatal("there is room for more than may be unread")
+				}
+				if _, err := io.ReadFull(far, make([]byte, c.fit*noteBytes)); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-room; err != nil {
+					t.Error(err)
+				}
+				far.Close()
+				synctest.Wait()
+				if err := o.Room(); err == nil {
+					t.Error("there is room after the client had gone")
+				}
+			})
+		})
+	}
 }
 
 // TestShare: what a connection may hold depends on how many there are, and one

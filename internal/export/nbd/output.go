@@ -34,6 +34,14 @@ func (r *reply) Append(pieces net.Buffers) net.Buffers {
 // Cost implements line.Answer.
 func (r *reply) Cost() (requests, bytes int) { return 1, r.cost }
 
+// Size implements line.Answer.
+func (r *reply) Size() int {
+	if r.buf != nil {
+		return len(r.buf.Answer())
+	}
+	return r.n
+}
+
 // Sent implements line.Answer.
 func (r *reply) Sent() {
 	if r.buf != nil {
