@@ -8,7 +8,7 @@ import (
 )
 
 // track is lanes of jobs that wait as many seconds as their number: what was
-// counted, and what became of the jobs.
+// counted, and what became of the jobs. It is guarded by the lanes' mu.
 type track struct {
 	*Lanes[int]
 	counted, due, dropped []int
@@ -34,7 +34,9 @@ func (k *track) put(in Lane, jobs ...int) {
 		if turn := k.Ask(in, n); turn.Waits() {
 			k.Wait(in, n, turn)
 		} else {
+			k.mu.Lock()
 			k.due = append(k.due, n)
+			k.mu.Unlock()
 		}
 	}
 }
@@ -43,6 +45,8 @@ func (k *track) put(in Lane, jobs ...int) {
 func (k *track) is(t *testing.T, counted []int, due ...int) {
 	t.Helper()
 	synctest.Wait()
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if !slices.Equal(k.counted, counted) || !slices.Equal(k.due, due) {
 		t.Fatalf("%v are counted, %v went; want %v and %v", k.counted, k.due, counted, due)
 	}
