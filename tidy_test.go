@@ -87,6 +87,7 @@ var mayImport = map[string][]string{
 		"recovery",
 		"replication",
 		"rivals",
+		"vfs",
 	},
 	"api":             {"block"},
 	"api/...":         {"api", "api/openapi", "block", "control"},

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -196,15 +197,11 @@ func drReplicas(out *output) *cobra.Command {
 			var rows []table.Row
 			for _, r := range replicas {
 				newest := "none yet"
-				if n := len(r.Points); n > 0 {
-					newest = r.Points[n-1].At.UTC().Format("2006-01-02 15:04:05.000")
+				if r.Newest != nil {
+					newest = instant(r.Newest.At)
 				}
-				upTo := ""
-				if !r.ReplicatedUpTo.IsZero() {
-					upTo = r.ReplicatedUpTo.UTC().Format("2006-01-02 15:04:05.000")
-				}
-				rows = append(rows, table.Row{r.SourceZone, r.VolumeID, newest, upTo, r.Receiving, r.Transport, r.Backend,
-					r.Epoch})
+				rows = append(rows, table.Row{r.SourceZone, r.VolumeID, newest, instant(r.ReplicatedUpTo), r.Receiving,
+					r.Transport, r.Backend, r.Epoch})
 			}
 			return out.rows(c.OutOrStdout(), replicas, table.Row{"Source zone", "Volume", "Newest point (UTC)",
 				"Whole as of (UTC)", "Receiving", "By", "Backend", "Epoch"}, rows)
@@ -220,12 +217,7 @@ func drLinks(out *output) *cobra.Command {
 			}
 			var rows []table.Row
 			for _, l := range links {
-				by := ""
-				if l.Confirmed != nil {
-					by = l.Transport
-				}
-				rows = append(rows, table.Row{l.VolumeID, l.Destination, l.ReplicatedUpTo.Format("2006-01-02 15:04:05.000"),
-					by, l.LastError})
+				rows = append(rows, linkRow(l))
 			}
 			return out.rows(
 				c.OutOrStdout(),
@@ -234,4 +226,20 @@ func drLinks(out *output) *cobra.Command {
 				rows,
 			)
 		})}
+}
+
+func linkRow(l client.Link) table.Row {
+	by := ""
+	if l.Confirmed != nil {
+		by = l.Transport
+	}
+	return table.Row{l.VolumeID, l.Destination, instant(l.ReplicatedUpTo), by, l.LastError}
+}
+
+// instant is a time in UTC, as tables show it; "" for none.
+func instant(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05.000")
 }

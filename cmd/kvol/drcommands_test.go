@@ -209,7 +209,8 @@ func looks(d *desk, volume string) {
 	own.shows("Ready", "dr", "link", "progress")
 	admin.shows("Replicated up to", "dr", "link", "relays")
 	own.fails("dministrator", "dr", "link", "relays")
-	here.shows("Newest point.*"+first+".*"+volume, "dr", "replicas")
+	const at = `20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d\d\d`
+	here.shows("Newest point.*"+first+" +. "+volume+" +. "+at+" . "+at, "dr", "replicas")
 	here.shows("Root hash", "dr", "points", first, volume)
 	here.fails("could not be found", "dr", "points", first, "11111111-1111-4111-8111-111111111111")
 	own.shows(second, "dr", "list", first, zonetest.TypeID(first))

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
+
+	"kvol/internal/client"
 )
 
 func TestWindowsAsPeopleWriteThem(t *testing.T) {
@@ -22,5 +27,20 @@ func TestWindowsAsPeopleWriteThem(t *testing.T) {
 		if _, err := parseWindow(bad); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
+	}
+}
+
+// A link of which nothing is confirmed shows no time, not the first one of the calendar.
+func TestLinkWithoutAPoint(t *testing.T) {
+	var l client.Link
+	text := `{"volume_id": "v", "destination": "kilo1", "replicated_up_to": null, "transport": "stream", "confirmed": null}`
+	if err := json.Unmarshal([]byte(text), &l); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%q", linkRow(l)); got != `["v" "kilo1" "" "" ""]` {
+		t.Error(got)
+	}
+	if out, err := json.Marshal(l); err != nil || strings.Contains(string(out), "0001") {
+		t.Errorf("%s, %v", out, err)
 	}
 }

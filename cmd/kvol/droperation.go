@@ -100,5 +100,5 @@ func clock(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
-	return t.Format("2006-01-02 15:04:05.000")
+	return instant(*t)
 }

@@ -147,11 +147,8 @@ func volumeExtend(out *output) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := s.VolumeAction(ctx, v.ID, "os-extend", map[string]any{"new_size": size}, nil); err != nil {
-			return err
-		}
 		w := waiting("volume " + args[0])
-		v, err = s.WaitVolume(ctx, v.ID, w.saw, "available", "in-use")
+		v, err = s.ExtendVolume(ctx, v.ID, size, w.saw)
 		w.done(err)
 		if err != nil {
 			return err

@@ -41,7 +41,8 @@ type recordKey struct{}
 // X-Compute-Request-Id and X-Openstack-Request-Id (a caller's own
 // X-Openstack-Request-Id is logged as its global id; oslo.middleware
 // request_id), a limit on the body (a reader past it gets *http.MaxBytesError),
-// recovery from panics, one line in the access log without query, headers or
+// recovery from panics, 503 where a handler whose context ended wrote nothing, one
+// line in the access log without query, headers or
 // bodies, and metrics. The ResponseWriter that it hands on has Unwrap, so
 // http.ResponseController can hijack and flush.
 func Wrap(h http.Handler, o Options) http.Handler {
@@ -102,6 +103,15 @@ func (h *wrapped) serve(w *response, r *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
 	}()
 	h.next.ServeHTTP(w, r)
+	if w.status == 0 && r.Context().Err() != nil {
+		w.WriteHeader(http.StatusServiceUnavailable) // net/http would say 200 of what was not done
+	}
+}
+
+// Cut is the error for the user of a request that was not done since its context
+// ended: its client has gone, or the process ends.
+func Cut(cause error) error {
+	return block.Wrap(block.Unavailable, cause, "The service ends, and did not finish this request. Try again.")
 }
 
 func (h *wrapped) log(r *http.Request, rec *record, out *response, took time.Duration) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +88,22 @@ func TestPanicIsAnswered(t *testing.T) {
 		ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	if w.Code != 500 || w.Body.Len() != 0 {
 		t.Errorf("what can't be encoded: %d %s", w.Code, w.Body)
+	}
+}
+
+// What was not done since its context ended is never answered as if it were.
+func TestNothingWrittenIsNoSuccess(t *testing.T) {
+	var out bytes.Buffer
+	h := Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
+		Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
+	ctx, end := context.WithCancel(t.Context())
+	for _, want := range []int{200, 503} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/", nil))
+		if w.Code != want || !strings.Contains(out.String(), "status="+strconv.Itoa(want)) {
+			t.Errorf("%d; log %s", w.Code, out.String())
+		}
+		end()
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 )
 
 // ChunkSize is how many bytes of a volume one chunk holds, the last one of a
-// volume excepted. Manifests name it, and others are read too.
+// volume excepted. Volumes over 16 TiB have longer ones, see chunkFor; manifests
+// name the length.
 const ChunkSize = 64 << 10
 
 const (

@@ -117,7 +117,8 @@ func TestPack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, content := range [][]byte{bytes.Repeat([]byte("abc"), 9999), []byte("x"), blakeNoise(ChunkSize)} {
+	for _, content := range [][]byte{bytes.Repeat([]byte("abc"), 9999), []byte("x"), blakeNoise(ChunkSize),
+		blakeNoise(maxChunk), bytes.Repeat([]byte("abc"), maxChunk/3)} {
 		object := r.pack(content)
 		if len(object) > chunkHeader+len(content) {
 			t.Errorf("%d bytes became %d", len(content), len(object))

@@ -27,6 +27,20 @@ const (
 	maxManifest = manifestHeader + maxPages*32 + manifestSum
 )
 
+// MaxSize is how many bytes a volume may have of which there is to be a backup,
+// 1 PiB.
+const MaxSize = int64(maxPages) * pageIDs * maxChunk
+
+// chunkFor is how long the chunks are into which a volume of size bytes is cut:
+// ChunkSize, or so much more that a manifest has room for its pages.
+func chunkFor(size int64) int {
+	n := ChunkSize
+	for n < maxChunk && size > int64(maxPages)*pageIDs*int64(n) {
+		n *= 2
+	}
+	return n
+}
+
 // Manifest describes a volume as it was at one moment: the ids of its pages,
 // each of which is a list of ids of chunks. Of a backup that isn't finished it
 // describes the beginning.

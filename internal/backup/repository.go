@@ -61,7 +61,8 @@ func (l Location) beginning(id block.BackupID) string { return l.unfinished() + 
 // Options bound what a Repository does at once.
 type Options struct {
 	// Uploads is how many chunks of one backup or restore are under way at once;
-	// each takes about three times ChunkSize of memory. 0 for a default.
+	// each takes about three times its length of memory: ChunkSize, and up to 4 MiB
+	// for volumes over 16 TiB. 0 for a default.
 	Uploads int
 }
 

@@ -12,9 +12,10 @@ import (
 	"kvol/internal/driver"
 )
 
-// checkpointPages is after how many pages with changes a backup notes how far
-// it is: at most so much is read and sent again after a kill, 512 MiB of data.
-const checkpointPages = 8
+// checkpointBytes is after how many bytes of pages with changes a backup notes
+// how far it is: at most so much, or a page if that has more, is read and sent
+// again after a kill.
+const checkpointBytes = 512 << 20
 
 // Plan is a backup that is to be written.
 type Plan struct {
@@ -39,15 +40,18 @@ type Plan struct {
 // whether both are cut into the same chunks.
 func (m *Manifest) Usable(size int64) bool {
 	small := min(m.Size, size)
-	return m.chunk == ChunkSize && (m.Size == size || small%ChunkSize == 0)
+	return m.chunk == chunkFor(size) && (m.Size == size || small%int64(m.chunk) == 0)
 }
 
 // Write writes a backup: its chunks first, then their pages, and then the
 // manifest, by which it exists. What is in the repository already is not sent
 // again. After an interruption it is called anew and goes on from where the
 // last checkpoint was; once it has returned, it returns the same again. It is
-// IsBusy while chunks are collected.
+// IsBusy while chunks are collected, and Invalid for more than MaxSize.
 func (r *Repository) Write(ctx context.Context, p Plan) (*Manifest, error) {
+	if size := p.Source.Size(); size < 1 || size > MaxSize {
+		return nil, block.Errorf(block.Invalid, "A volume of %d bytes can't be backed up: it must have 1 to %d.", size, MaxSize)
+	}
 	release, err := r.share(p.Location)
 	if err != nil {
 		return nil, err
@@ -62,7 +66,7 @@ func (r *Repository) Write(ctx context.Context, p Plan) (*Manifest, error) {
 	}
 	w := &writer{Repository: r, Plan: p, m: &Manifest{
 		Backup: p.Backup, Parent: p.Parent, Volume: p.Volume, Size: p.Source.Size(), Created: p.Created.UTC(),
-		chunk: ChunkSize, unfinished: true,
+		chunk: chunkFor(p.Source.Size()), unfinished: true,
 	}}
 	if p.Base != nil && !p.Base.Usable(w.m.Size) {
 		return nil, block.Errorf(block.Internal, "the base is cut otherwise")
@@ -109,11 +113,14 @@ func (w *writer) resume(ctx context.Context) error {
 	return nil
 }
 
-// put writes the manifest as it is now.
+// put writes the manifest as it is now, unless it could not be read again.
 func (w *writer) put(ctx context.Context, name string) error {
 	p, err := w.m.encode()
 	if err != nil {
 		return err
+	}
+	if _, err := decodeManifest(p); err != nil {
+		return block.Wrap(block.Internal, err, "a manifest was made that can't be read")
 	}
 	return w.store.Put(ctx, name, p)
 }
@@ -123,7 +130,7 @@ func (w *writer) pages(ctx context.Context) error {
 	next, stop := iter.Pull2(w.Changes)
 	defer stop()
 	c := &changes{next: next}
-	written := 0
+	written, checkpoint := int64(0), max(1, checkpointBytes/w.m.pageBytes())
 	for i := range w.m.pageCount() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -143,7 +150,7 @@ func (w *writer) pages(ctx context.Context) error {
 		if changed {
 			written++
 		}
-		if changed && written%checkpointPages == 0 {
+		if changed && written%checkpoint == 0 {
 			w.m.Objects, w.m.Stored = w.objects.Load(), w.stored.Load()
 			if err := w.put(ctx, w.Location.beginning(w.Backup)); err != nil {
 				return err

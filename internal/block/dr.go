@@ -8,7 +8,7 @@ import (
 // Protection is a policy: volumes of a type in a source zone are replicated to
 // a backup backend in another zone. It is one row of `GET /api/kvol/list`.
 type Protection struct {
-	Seq         int64 // order and identity among all zones
+	Seq         int64 // order and identity among those of SourceZone; see Key
 	SourceZone  Zone
 	SourceType  TypeID
 	Source      Backend // of the source type
@@ -53,6 +53,16 @@ const (
 	MinLease = 200 * time.Millisecond
 	MaxLease = 10 * time.Minute
 )
+
+// ProtectionKey names a protection among those of all zones.
+type ProtectionKey struct {
+	SourceZone Zone
+	Seq        int64
+}
+
+// Key names the protection among those of all zones, each of which has numbers of
+// its own.
+func (p Protection) Key() ProtectionKey { return ProtectionKey{p.SourceZone, p.Seq} }
 
 // Sender is the zone from which the destination gets the points.
 func (p Protection) Sender() Zone {
@@ -144,6 +154,9 @@ type Replica struct {
 	UpdatedAt  time.Time
 	CreatedAt  time.Time
 }
+
+// Policy names the protection under which the replica is kept.
+func (r Replica) Policy() ProtectionKey { return ProtectionKey{r.SourceZone, r.Protection} }
 
 // Entry is a volume's catalog entry as it travels with its points.
 type Entry struct {

@@ -77,6 +77,11 @@ type ReplicaMark struct {
 	UpdatedAt  time.Time
 }
 
+// Policy names the protection under which the replica is kept.
+func (m ReplicaMark) Policy() block.ProtectionKey {
+	return block.ProtectionKey{SourceZone: m.SourceZone, Seq: m.Protection}
+}
+
 // ReplicaMarks lists how far the replicas of this zone are, by age.
 func (tx *Tx) ReplicaMarks() ([]ReplicaMark, error) {
 	return collect(tx, func(row scanner) (m ReplicaMark, err error) {

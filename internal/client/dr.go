@@ -34,9 +34,10 @@ type Replica struct {
 	VolumeID   string  `json:"volume_id"`
 	Backend    string  `json:"backend"`
 	Epoch      uint64  `json:"epoch"`
-	Points     []Point `json:"points"`
-	// ReplicatedUpTo is the instant of which the replica is a whole copy.
-	ReplicatedUpTo time.Time  `json:"replicated_up_to"`
+	Newest     *Point  `json:"newest"`           // nil: none yet
+	Points     []Point `json:"points,omitempty"` // of ReplicasOf only
+	// ReplicatedUpTo is the instant of which the replica is a whole copy; zero: none.
+	ReplicatedUpTo time.Time  `json:"replicated_up_to,omitzero"`
 	Transport      string     `json:"transport"` // of its protection; "" where that is not known (any more)
 	Receiving      bool       `json:"receiving"` // a point was begun and is not whole
 	Suspicion      *Suspicion `json:"suspicion"` // of ReplicasOf only
@@ -46,7 +47,7 @@ type Replica struct {
 type Link struct {
 	VolumeID       string    `json:"volume_id"`
 	Destination    string    `json:"destination"`
-	ReplicatedUpTo time.Time `json:"replicated_up_to"`
+	ReplicatedUpTo time.Time `json:"replicated_up_to,omitzero"` // zero: nothing yet
 	LastError      string    `json:"last_error"`
 	BytesSent      int64     `json:"bytes_sent"`        // on the wire, since the link was made
 	WholeReason    string    `json:"whole_copy_reason"` // why all of a recovered volume went back; "" for no reason

@@ -121,7 +121,8 @@ func oneOf(word, quoted string) bool {
 	return slices.Contains(strings.Split(quoted, ", "), "'"+strings.ToLower(word)+"'")
 }
 
-// forgetHosts removes a volume's attachments and connections.
+// forgetHosts removes a volume's attachments and connections, and what its hosts
+// reserved.
 func forgetHosts(tx *catalog.Tx, id block.VolumeID) error {
 	attachments, err := tx.Attachments(id)
 	if err != nil {
@@ -132,7 +133,7 @@ func forgetHosts(tx *catalog.Tx, id block.VolumeID) error {
 			return err
 		}
 	}
-	return forgetConnections(tx, id)
+	return first(forgetConnections(tx, id), forgetReservations(tx, id))
 }
 
 func forgetConnections(tx *catalog.Tx, id block.VolumeID) error {

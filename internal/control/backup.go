@@ -106,7 +106,7 @@ func (s *Service) CreateBackup(ctx context.Context, c block.Caller, req NewBacku
 			Metadata: merged(req.Metadata, nil, false), Location: string(backup.LocationOf(s.cfg.Zone, c.Project)),
 			Backend: v.Backend, Bootable: v.Bootable, ImageMetadata: v.ImageMetadata, Encryption: key,
 		}
-		if err := backupSourceOf(tx, c, v, req, &b); err != nil {
+		if err := first(backupSourceOf(tx, c, v, req, &b), checkBackupSize(b.Size)); err != nil {
 			return err
 		}
 		if err := checkQuota(tx, c.Project, backupDelta(b.Size)); err != nil {
@@ -145,6 +145,14 @@ func backupSourceOf(tx *catalog.Tx, c block.Caller, v block.Volume, req NewBacku
 		return invalidVolume(`Volume to be backed up must be available or in-use, but the current status is "%s".`, v.Status)
 	case v.Status == block.VolumeInUse && !req.Force:
 		return invalidVolume("Backing up an in-use volume must use the force flag.")
+	}
+	return nil
+}
+
+// checkBackupSize refuses what a manifest has no room for.
+func checkBackupSize(gib int64) error {
+	if most := backup.MaxSize / block.GiB; gib > most {
+		return invalidBackup("The volume has %d GiB, and at most %d GiB can be backed up.", gib, most)
 	}
 	return nil
 }

@@ -354,3 +354,23 @@ func TestBackupOutlivesVolume(t *testing.T) {
 	z.work(z.ctx)
 	z.wantStored(string(r.Volume))
 }
+
+// TestBackupTooLarge: a volume is refused of which no backup could be read again, and
+// stays as it was.
+func TestBackupTooLarge(t *testing.T) {
+	z := newZone(t)
+	must(t, z.SetQuotas(z.ctx, operator, alice.Project, map[string]int64{"gigabytes": -1, "backup_gigabytes": -1}))
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	must(t, z.catalog.Update(z.ctx, func(tx *catalog.Tx) error {
+		row, err := tx.Volume(v.ID)
+		row.Size = 1<<20 + 1
+		if err == nil {
+			err = tx.UpdateVolume(row)
+		}
+		return err
+	}))
+	_, err := z.CreateBackup(z.ctx, alice, control.NewBackup{VolumeID: v.ID})
+	wantError(t, "a PiB and more", err, block.Invalid,
+		"Invalid backup: The volume has 1048577 GiB, and at most 1048576 GiB can be backed up.")
+	z.wantStatus(v.ID, false, block.VolumeAvailable, "")
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -211,15 +212,22 @@ func (s *Service) TerminateConnection(ctx context.Context, c block.Caller, id bl
 	return err
 }
 
-// meant reports whether a connector names the host of a stored one: what
-// identifies a host in os-brick's connectors is equal where both have it.
+// meant reports whether a connector names the host of a stored one: of what
+// identifies a host in os-brick's connectors both have something, and nothing of that
+// differs. A connector that names no host, or is the stored one, means it, too.
 func meant(connector, stored map[string]any) bool {
+	named, agrees := false, false
 	for _, key := range []string{"host", "initiator", "nqn", "uuid", "system uuid"} {
 		a, givenA := connector[key]
 		b, givenB := stored[key]
-		if givenA && givenB && a != b {
+		named = named || givenA
+		if !givenA || !givenB {
+			continue
+		}
+		if !reflect.DeepEqual(a, b) { // whatever JSON they are
 			return false
 		}
+		agrees = true
 	}
-	return true
+	return agrees || !named || reflect.DeepEqual(connector, stored)
 }

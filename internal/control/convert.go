@@ -86,6 +86,22 @@ func (s *Service) inspect(ctx context.Context, path, format string) (qemuInfo, e
 	return info, nil
 }
 
+// rawBytes is how much a file that inspect took has at most once it is raw: what
+// holds data, or all if that can't be told.
+func (s *Service) rawBytes(ctx context.Context, path, format string, info qemuInfo) (int64, error) {
+	// Of raw itself qemu-img tells the size only. A qcow2 has what the source has, and
+	// some tables.
+	out, err := s.qemu(ctx, "measure", "--output=json", "-f", format, "-O", "qcow2", path)
+	if ctx.Err() != nil {
+		return 0, err
+	}
+	var measured struct{ Required int64 }
+	if err != nil || json.Unmarshal(out, &measured) != nil || measured.Required <= 0 {
+		return info.VirtualSize, nil
+	}
+	return min(info.VirtualSize, measured.Required), nil
+}
+
 // convert writes from, a file of one of qemu-img's formats, to another file. Where
 // that is to be qcow2 it is compressed, as by Cinder (image_compress_on_upload).
 func (s *Service) convert(ctx context.Context, from, fromFormat, to, toFormat string) error {
@@ -97,7 +113,7 @@ func (s *Service) convert(ctx context.Context, from, fromFormat, to, toFormat st
 	return err
 }
 
-// infoLimits are what `qemu-img info` may take of a header that somebody sent: a
+// infoLimits are what `qemu-img info`, and what looks at headers besides, may take of a header that somebody sent: a
 // minute of a processor, and 1 GiB of addresses (cinder/image/image_utils.py,
 // QEMU_IMG_LIMITS).
 var infoLimits = []string{"--cpu=60", "--as=1073741824"}
@@ -105,7 +121,7 @@ var infoLimits = []string{"--cpu=60", "--as=1073741824"}
 // limited is the command that runs qemu-img: under prlimit (util-linux) if it reads
 // what nobody has looked at yet.
 func limited(ctx context.Context, path string, args []string) *exec.Cmd {
-	if prlimit, err := exec.LookPath("prlimit"); err == nil && args[0] == "info" {
+	if prlimit, err := exec.LookPath("prlimit"); err == nil && args[0] != "convert" {
 		return exec.CommandContext(ctx, prlimit, slices.Concat(infoLimits, []string{path}, args)...)
 	}
 	return exec.CommandContext(ctx, path, args...)

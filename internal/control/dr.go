@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -164,8 +165,13 @@ func (s *Service) KnownProtections() []block.Protection {
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b block.Protection) int { return int(a.Seq - b.Seq) })
+	slices.SortFunc(all, bySeq)
 	return all
+}
+
+// bySeq orders protections of several zones.
+func bySeq(a, b block.Protection) int {
+	return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.SourceZone, b.SourceZone))
 }
 
 // Relays are the policies by which this zone sends replicas on, with the types of

@@ -226,7 +226,7 @@ func (e *examination) kick(volumes ...block.VolumeID) func(context.Context) erro
 
 // health takes over what the watchdog knows of volumes and pairs.
 func (e *examination) health(h Health) {
-	late := map[int64][]block.VolumeID{}
+	late := map[block.ProtectionKey][]block.VolumeID{}
 	for _, v := range h.Volumes {
 		switch v.State {
 		case block.HealthUnprotected:
@@ -239,11 +239,11 @@ func (e *examination) health(h Health) {
 			}
 			e.add(a)
 		case block.HealthStalled, block.HealthLate, block.HealthNoRoom:
-			late[v.Protection] = append(late[v.Protection], v.Volume)
+			late[v.policy()] = append(late[v.policy()], v.Volume)
 		}
 	}
 	for _, p := range h.Pairs {
-		volumes := late[p.Seq]
+		volumes := late[p.Key()]
 		if len(volumes) == 0 {
 			continue
 		}

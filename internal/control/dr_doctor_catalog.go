@@ -87,14 +87,13 @@ func (e *examination) rivals(tx *catalog.Tx) error {
 
 // replicas looks for those that no protection of a zone that was heard explains.
 func (e *examination) replicas(ctx context.Context, tx *catalog.Tx) error {
-	policies := map[int64]block.Protection{}
+	policies := map[block.ProtectionKey]bool{}
 	for _, p := range e.s.KnownProtections() {
-		policies[p.Seq] = p
+		policies[p.Key()] = p.Destination == e.s.cfg.Zone
 	}
 	marks, err := tx.ReplicaMarks()
 	for _, m := range marks {
-		p, ok := policies[m.Protection]
-		if ok && p.SourceZone == m.SourceZone && p.Destination == e.s.cfg.Zone {
+		if policies[m.Policy()] {
 			continue
 		}
 		_, _, heard, err := e.s.PeerCopy(ctx, m.SourceZone)

@@ -24,13 +24,9 @@ type drillMark struct {
 	Before     *drill.Figures `json:"before,omitempty"` // of the pair; in the first mark of each
 }
 
-// pairKey is a protection, whose numbers are the zones' own.
-type pairKey struct {
-	zone block.Zone
-	seq  int64
+func (m drillMark) pair() block.ProtectionKey {
+	return block.ProtectionKey{SourceZone: m.SourceZone, Seq: m.Protection}
 }
-
-func (m drillMark) pair() pairKey { return pairKey{m.SourceZone, m.Protection} }
 
 // The stretches of time in which a drill measures replication.
 const (
@@ -45,7 +41,7 @@ type drillMeter struct {
 	mu      sync.Mutex // guards all below
 	marks   []drillMark
 	span    int
-	samples map[pairKey]*[watchedSpans]drill.Samples
+	samples map[block.ProtectionKey]*[watchedSpans]drill.Samples
 }
 
 // start measures these from now on.
@@ -54,7 +50,7 @@ func (m *drillMeter) start(marks []drillMark) {
 	defer m.mu.Unlock()
 	m.marks = marks
 	if m.samples == nil {
-		m.samples = map[pairKey]*[watchedSpans]drill.Samples{}
+		m.samples = map[block.ProtectionKey]*[watchedSpans]drill.Samples{}
 	}
 	if len(marks) > 0 && marks[0].Before != nil {
 		m.span = max(m.span, watchedDuring) // in a former life
@@ -72,7 +68,7 @@ func (m *drillMeter) measure(s *Service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := s.now()
-	oldest := map[pairKey]time.Duration{}
+	oldest := map[block.ProtectionKey]time.Duration{}
 	s.watch.mu.Lock()
 	for _, mark := range m.marks {
 		g := s.watch.gauges[catalog.LagKey{Role: RoleTarget, SourceZone: mark.SourceZone, Volume: mark.Source,
@@ -91,7 +87,7 @@ func (m *drillMeter) measure(s *Service) {
 }
 
 // figures are those of a pair in a stretch of time.
-func (m *drillMeter) figures(pair pairKey, span int) drill.Figures {
+func (m *drillMeter) figures(pair block.ProtectionKey, span int) drill.Figures {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.samples[pair] == nil {
@@ -106,9 +102,9 @@ func (r *drillRun) watchBefore(ctx context.Context, step block.OperationStep) er
 	if err != nil || ended {
 		return err
 	}
-	targets := map[pairKey]time.Duration{}
+	targets := map[block.ProtectionKey]time.Duration{}
 	for _, p := range r.s.KnownProtections() {
-		targets[pairKey{p.SourceZone, p.Seq}] = p.RPO()
+		targets[p.Key()] = p.RPO()
 	}
 	var marks []drillMark
 	err = r.s.catalog.View(ctx, func(tx *catalog.Tx) error {
@@ -127,7 +123,7 @@ func (r *drillRun) watchBefore(ctx context.Context, step block.OperationStep) er
 			}
 			marks = append(marks, drillMark{SourceZone: one.SourceZone, Source: one.Source, Protection: one.Protection,
 				Replica: one.ID, Epoch: one.Epoch, Sequence: one.Newest.Sequence,
-				Target: targets[pairKey{one.SourceZone, one.Protection}]})
+				Target: targets[one.Policy()]})
 		}
 		return err
 	})
@@ -138,7 +134,7 @@ func (r *drillRun) watchBefore(ctx context.Context, step block.OperationStep) er
 	if err := r.rest(ctx, step); err != nil {
 		return err
 	}
-	told := map[pairKey]bool{}
+	told := map[block.ProtectionKey]bool{}
 	for i := range marks {
 		if pair := marks[i].pair(); !told[pair] {
 			told[pair] = true
@@ -197,7 +193,7 @@ func (r *drillRun) watchAfter(ctx context.Context) error {
 
 // pairs is what replication did while the drill ran.
 func (r *drillRun) pairs(tx *catalog.Tx) (all []drill.Pair, again int64, err error) {
-	at := map[pairKey]int{}
+	at := map[block.ProtectionKey]int{}
 	for _, m := range r.state.Marks {
 		i, ok := at[m.pair()]
 		if !ok {

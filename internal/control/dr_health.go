@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -95,6 +94,10 @@ type VolumeState struct {
 	recovered bool // this zone made a volume of it
 }
 
+func (v VolumeState) policy() block.ProtectionKey {
+	return block.ProtectionKey{SourceZone: v.SourceZone, Seq: v.Protection}
+}
+
 const (
 	healthFor     = time.Second // an assessment is good for answers that long
 	maxUnlinked   = 1000        // volumes that nothing replicates, in one assessment
@@ -152,9 +155,9 @@ func (s *Service) askRooms(ctx context.Context) error {
 func (s *Service) assessAsked(ctx context.Context) (Health, error) {
 	s.watch.looking.Lock()
 	defer s.watch.looking.Unlock()
-	policies := map[int64]block.Protection{}
+	policies := map[block.ProtectionKey]block.Protection{}
 	for _, p := range s.KnownProtections() {
-		policies[p.Seq] = p
+		policies[p.Key()] = p
 	}
 	a := assessment{s: s, policies: policies, now: s.now()}
 	err := s.catalog.View(ctx, func(tx *catalog.Tx) error {
@@ -189,7 +192,7 @@ func (s *Service) assessAsked(ctx context.Context) (Health, error) {
 // assessment is one look at everything.
 type assessment struct {
 	s        *Service
-	policies map[int64]block.Protection
+	policies map[block.ProtectionKey]block.Protection
 	now      time.Time
 	volumes  []VolumeState
 	rtos     []block.RTO // measured, the newest first
@@ -227,7 +230,7 @@ func (a *assessment) sources(tx *catalog.Tx) error {
 		known[o.Volume] = o
 	}
 	for _, l := range links {
-		p, ok := a.policies[l.Protection]
+		p, ok := a.policies[block.ProtectionKey{SourceZone: a.s.cfg.Zone, Seq: l.Protection}]
 		if !ok || l.Gone {
 			continue
 		}
@@ -290,8 +293,8 @@ func (a *assessment) replicas(tx *catalog.Tx) error {
 		return err
 	}
 	marks = slices.DeleteFunc(marks, func(m catalog.ReplicaMark) bool {
-		p, ok := a.policies[m.Protection]
-		return !ok || p.SourceZone != m.SourceZone || !m.DeletedAt.IsZero()
+		_, ok := a.policies[m.Policy()]
+		return !ok || !m.DeletedAt.IsZero()
 	})
 	owners, err := a.owners(tx, marks)
 	if err != nil {
@@ -306,7 +309,7 @@ func (a *assessment) replicas(tx *catalog.Tx) error {
 		recovered[f.Source] = true
 	}
 	for _, m := range marks {
-		p, ahead := a.policies[m.Protection], a.s.clockOf(m.SourceZone)
+		p, ahead := a.policies[m.Policy()], a.s.clockOf(m.SourceZone)
 		v := VolumeState{Role: RoleTarget, SourceZone: m.SourceZone, Destination: a.s.cfg.Zone, Protection: m.Protection,
 			Owner: owners[m.ID], Point: m.Newest, Unreplicated: -1, Target: p.RPO(), Sending: m.Pending, created: m.CreatedAt,
 			backend:   m.Backend,
@@ -359,10 +362,10 @@ func (a *assessment) measure(pairs []PairState) {
 	for _, g := range w.gauges {
 		g.seen = false
 	}
-	meters := map[int64][]*lag.Meter{}
+	meters := map[block.ProtectionKey][]*lag.Meter{}
 	for i := range a.volumes {
 		v := &a.volumes[i]
-		p := a.policies[v.Protection]
+		p := a.policies[v.policy()]
 		if v.State != "" || !p.Enabled {
 			continue // nothing is promised
 		}
@@ -388,16 +391,16 @@ func (a *assessment) measure(pairs []PairState) {
 			}
 		}
 		v.Lag, v.Advanced = g.meter.Report(a.now), g.advanced
-		meters[v.Protection] = append(meters[v.Protection], &g.meter)
+		meters[v.policy()] = append(meters[v.policy()], &g.meter)
 		v.Churn, v.Throughput, v.needs = g.flow.Churn(), g.flow.Throughput(), g.flow.Needs()
 		v.Forecast = lag.Predict(g.flow, p.Interval, v.Target, v.Lag.Now, max(0, v.Unreplicated), 0)
 	}
 	for i := range pairs {
-		pairs[i].Lag = lag.Together(meters[pairs[i].Seq], a.now)
+		pairs[i].Lag = lag.Together(meters[pairs[i].Key()], a.now)
 	}
 }
 
-// pairs lists the policies of which this zone is an end, by seq.
+// pairs lists the policies of which this zone is an end, by seq and source.
 func (a *assessment) pairs(ctx context.Context) ([]PairState, error) {
 	var out []PairState
 	for _, p := range a.policies {
@@ -416,6 +419,6 @@ func (a *assessment) pairs(ctx context.Context) ([]PairState, error) {
 		a.limit(&st)
 		out = append(out, st)
 	}
-	slices.SortFunc(out, func(x, y PairState) int { return cmp.Compare(x.Seq, y.Seq) })
+	slices.SortFunc(out, func(x, y PairState) int { return bySeq(x.Protection, y.Protection) })
 	return out, nil
 }

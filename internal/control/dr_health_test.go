@@ -122,6 +122,9 @@ func (z *healthZone) update(fn func(*catalog.Tx) error) {
 // look is a round of the watchdog.
 func (z *healthZone) look() {
 	z.t.Helper()
+	if err := z.askRooms(z.t.Context()); err != nil {
+		z.t.Fatal(err)
+	}
 	if err := z.lookAgain(z.t.Context()); err != nil {
 		z.t.Fatal(err)
 	}

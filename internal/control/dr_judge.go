@@ -12,14 +12,14 @@ import (
 
 // judge decides the state of each volume and of each pair.
 func (a *assessment) judge(h *Health) {
-	pairs := map[int64]*PairState{}
+	pairs := map[block.ProtectionKey]*PairState{}
 	for i := range h.Pairs {
-		pairs[h.Pairs[i].Seq] = &h.Pairs[i]
+		pairs[h.Pairs[i].Key()] = &h.Pairs[i]
 	}
 	a.share(h, pairs)
 	for i := range h.Volumes {
 		v := &h.Volumes[i]
-		pair := pairs[v.Protection]
+		pair := pairs[v.policy()]
 		if v.State == "" {
 			v.State, v.Reason = a.stateOf(v, pair)
 		}
@@ -54,11 +54,11 @@ func (a *assessment) judge(h *Health) {
 }
 
 // share sums what all volumes of a pair need of its link.
-func (a *assessment) share(h *Health, pairs map[int64]*PairState) {
+func (a *assessment) share(h *Health, pairs map[block.ProtectionKey]*PairState) {
 	const sessions = 4 // that share a link: replication.SenderConfig.Sessions
 	together := map[block.Zone]float64{}
 	for _, v := range h.Volumes {
-		if p := pairs[v.Protection]; p != nil && v.Role == RoleSource && v.Throughput > 0 {
+		if p := pairs[v.policy()]; p != nil && v.Role == RoleSource && v.Throughput > 0 {
 			p.Churn += v.Churn
 			p.Needs += v.needs
 			together[p.Destination] += v.needs
@@ -72,7 +72,7 @@ func (a *assessment) share(h *Health, pairs map[int64]*PairState) {
 	}
 	for i := range h.Volumes {
 		v := &h.Volumes[i]
-		p := pairs[v.Protection]
+		p := pairs[v.policy()]
 		if p == nil || p.Busy < 1 || !v.Forecast.Known || !v.Forecast.Holds {
 			continue
 		}

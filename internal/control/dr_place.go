@@ -161,5 +161,6 @@ func (s *Service) tryElsewhere(ctx context.Context, j block.JobID, of block.Volu
 func otherBackend(ctx context.Context, place *placement.Request, cause error) bool {
 	var failed errBackend
 	return place != nil && ctx.Err() == nil && !job.Waits(cause) && !errors.Is(cause, errUnwanted) &&
+		!errors.Is(cause, errNoScratch) &&
 		(errors.As(cause, &failed) || block.Is(cause, block.NoSpace))
 }

@@ -49,7 +49,7 @@ func (s *Service) KnownZones(ctx context.Context, c block.Caller) ([]KnownZone, 
 	return zones, nil
 }
 
-// KnownPairs lists all policies that this zone has heard of, by seq, with their
+// KnownPairs lists all policies that this zone has heard of, by seq and source, with their
 // status as far as it is known here, for administrators.
 func (s *Service) KnownPairs(ctx context.Context, c block.Caller) ([]Pair, error) {
 	if !c.Admin() {
@@ -71,7 +71,7 @@ func (s *Service) KnownPairs(ctx context.Context, c block.Caller) ([]Pair, error
 		s.fillBackends(&f.Protection, copies)
 		pairs = append(pairs, Pair{f.Protection, PairStatus(f.Protection, f.Health, s.now())})
 	}
-	slices.SortFunc(pairs, func(a, b Pair) int { return cmp.Compare(a.Seq, b.Seq) })
+	slices.SortFunc(pairs, func(a, b Pair) int { return bySeq(a.Protection, b.Protection) })
 	return pairs, nil
 }
 

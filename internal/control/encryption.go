@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"crypto/subtle"
 	"hash/fnv"
 	"strings"
 	"sync"
@@ -116,11 +117,63 @@ func (s *Service) encryptAs(tx *catalog.Tx, v *block.Volume, b block.Backup) err
 	return s.takeEncryption(tx, v, b.Encryption)
 }
 
-// rekey gives a volume to which a backup was restored the backup's key, in the
-// place of its own: until then, what was not written over has the old one.
+// mayRekey refuses a backup that has another key than the volume that it is to be
+// restored to, if anything is read with the volume's key that was written before.
+// A volume has one key: with the backup's, that would be lost.
+func (s *Service) mayRekey(tx *catalog.Tx, v block.Volume, b block.Backup) error {
+	same, err := s.sameKey(tx, v.Encryption, b.Encryption)
+	if same || err != nil {
+		return err
+	}
+	snapshots, err := tx.SnapshotsOf(v.ID)
+	if err != nil {
+		return err
+	}
+	links, err := tx.LinksOf(v.ID)
+	if err != nil {
+		return err
+	}
+	why := ""
+	switch {
+	case len(snapshots) > 0:
+		why = "has snapshots"
+	case len(links) > 0 || s.protected(v.TypeID):
+		why = "is replicated"
+	case v.Size > b.Size:
+		why = "is larger than the backup"
+	default:
+		return nil
+	}
+	return invalidVolume("Volume to be restored to has another key than the backup and %s, so that older content could "+
+		"not be read any more: restore to a new volume.", why)
+}
+
+// sameKey reports whether two are encrypted with the same bytes, whatever their
+// keys are called. What is clear has none.
+func (s *Service) sameKey(tx *catalog.Tx, a, b *block.VolumeEncryption) (bool, error) {
+	if a == nil || b == nil {
+		return a == b, nil
+	}
+	one, err := s.sealer.Key(tx, a.Key)
+	if err != nil {
+		return false, err
+	}
+	other, err := s.sealer.Key(tx, b.Key)
+	return subtle.ConstantTimeCompare(one, other) == 1, err
+}
+
+// rekey gives a volume to which a backup was restored the backup's key in the
+// place of its own, if that is another one: until then, what was not written over
+// has the old one.
 func (s *Service) rekey(tx *catalog.Tx, v block.Volume, from block.BackupID) error {
 	b, err := tx.Backup(from)
 	if err != nil || b.Encryption == nil || v.Encryption == nil {
+		return err
+	}
+	if same, err := s.sameKey(tx, v.Encryption, b.Encryption); same || err != nil {
+		return err
+	}
+	if err := s.mayRekey(tx, v, b); err != nil {
 		return err
 	}
 	old := v.Encryption.Key

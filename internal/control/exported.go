@@ -21,16 +21,16 @@ type exported struct {
 	limits     map[string]int64 // see exportQoS; set before the export is used
 	admitted   *block.Volume    // as it was when the export was let in; guarded by Exports.mu
 
-	readsOnly atomic.Bool   // it is decided, and will never write
-	ends      atomic.Bool   // ending was asked for
-	end       sync.Once     // for ending
-	ended     chan struct{} // set within end
+	readsOnly atomic.Bool             // it is decided, and will never write
+	needed    atomic.Pointer[[]int64] // protections whose lease is needed to write; nil before that is known
+	ends      atomic.Bool             // ending was asked for
+	end       sync.Once               // for ending
+	ended     chan struct{}           // set within end
 
 	mu       sync.RWMutex // read: around each use of shared; write: to change the fields below
 	shared   driver.Device
 	writable bool
 	leases   *leases // the rights of the zone
-	needed   []int64 // protections whose lease is needed to write
 	over     bool
 	released bool // its hold of shared is given back, or is about to be
 }
@@ -43,9 +43,14 @@ func (x *exported) permit(device driver.Device, readOnly bool, held *leases, nee
 	x.shared, x.writable = device, !readOnly
 	x.readsOnly.Store(readOnly)
 	if x.writable {
-		x.leases, x.needed = held, needed
+		x.leases = held
+		x.needed.CompareAndSwap(nil, &needed) // the volume may have got another type meanwhile, see need
 	}
 }
+
+// need changes which leases are needed to write. Writes that are under way are
+// acknowledged only if those are held. It waits for nothing.
+func (x *exported) need(seqs []int64) { x.needed.Store(&seqs) }
 
 // entitled is an error while a lease that is needed to write is not held.
 func (x *exported) entitled() error {
@@ -56,7 +61,11 @@ func (x *exported) entitled() error {
 
 // leaseHeld is entitled for those who use the export.
 func (x *exported) leaseHeld() error {
-	if seq := x.leases.lost(x.needed, x.volume); seq != 0 {
+	needed := x.needed.Load()
+	if x.leases == nil || needed == nil {
+		return nil
+	}
+	if seq := x.leases.lost(*needed, x.volume); seq != 0 {
 		return errLease(x.volume, seq)
 	}
 	return nil

@@ -97,3 +97,41 @@ func TestReleasedExportsAreNoUsers(t *testing.T) {
 		t.Error("the hold was not given back")
 	}
 }
+
+// TestLeaseOfAnotherType: an export that is open needs the lease of the type that its
+// volume got, also where that happens while it is opened.
+func TestLeaseOfAnotherType(t *testing.T) {
+	store := mem.New(mem.Options{})
+	if err := store.CreateVolume(t.Context(), "v", block.GiB); err != nil {
+		t.Fatal(err)
+	}
+	dev, err := store.OpenVolume(t.Context(), "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	began := time.Now()
+	l := &leases{now: func() time.Time { return began }, until: map[int64]time.Time{1: began.Add(time.Hour)}}
+	write := func(x *exported) error {
+		_, err := exportedDevice{x}.WriteAt(make([]byte, driver.BlockSize), 0)
+		return err
+	}
+	e := &Exports{s: &Service{}}
+	opened, opening := &exported{volume: "v", exports: e}, &exported{volume: "v", exports: e}
+	opened.permit(dev, false, l, nil)
+	if err := write(opened); err != nil {
+		t.Errorf("no lease is needed, and %v", err)
+	}
+	opened.need([]int64{2})
+	opening.need([]int64{2})
+	opening.permit(dev, false, l, nil)
+	for name, x := range map[string]*exported{"open": opened, "being opened": opening} {
+		if err := write(x); !block.Is(err, block.Unavailable) || x.entitled() == nil {
+			t.Errorf("an export that was %s writes without the lease: %v", name, err)
+		}
+		x.need([]int64{1})
+		if err := write(x); err != nil {
+			t.Errorf("the lease is held, and %v", err)
+		}
+	}
+}

@@ -251,6 +251,14 @@ func (e *Exports) revokeWritable(id block.VolumeID) {
 	e.tell(string(id))
 }
 
+// retyped lets the exports of a volume that has another type need the leases of that one.
+func (e *Exports) retyped(v block.Volume) {
+	for _, x := range e.meant(false, []string{string(v.ID)}) {
+		x.need(e.s.leasesOf(v))
+	}
+	e.tell(string(v.ID))
+}
+
 // revokeSnapshot is revoke for those exports that read a snapshot.
 func (e *Exports) revokeSnapshot(id block.SnapshotID) {
 	e.revokeIf(func(x *exported) bool { return x.snapshot == id })

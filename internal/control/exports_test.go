@@ -90,6 +90,38 @@ func TestExports(t *testing.T) {
 	}
 }
 
+// TestTerminateNamesItsHost: a connector ends the paths of the host that it names, by
+// whatever of it both know, and no other's.
+func TestTerminateNamesItsHost(t *testing.T) {
+	z := newZone(t)
+	v := z.make(control.NewVolume{Size: ptr(int64(1))})
+	a, _ := z.connect(v.ID, map[string]any{"host": "a"})
+	b, _ := z.connect(v.ID, map[string]any{"host": "b", "initiator": "iqn.b", "protocol": "nbd"})
+	list, _ := z.connect(v.ID, map[string]any{"host": []any{"c"}})
+	open := func(name string) error {
+		x, err := z.Exports().Open(z.ctx, name)
+		if err == nil {
+			x.Release()
+		}
+		return err
+	}
+	must(t, z.TerminateConnection(z.ctx, alice, v.ID, map[string]any{"initiator": "iqn.b"}))
+	must(t, open(a))
+	must(t, open(list))
+	if open(b) == nil {
+		t.Error("the host that was named has its path still")
+	}
+	must(t, z.TerminateConnection(z.ctx, alice, v.ID, map[string]any{"host": []any{"c"}, "initiator": "iqn.x"}))
+	must(t, open(a))
+	if open(list) == nil {
+		t.Error("a host that is named by a list has its path still")
+	}
+	must(t, z.TerminateConnection(z.ctx, alice, v.ID, map[string]any{"ip": "192.0.2.1"})) // which names no host
+	if open(a) == nil {
+		t.Error("a connector that names no host leaves paths")
+	}
+}
+
 func TestExportsEndWithTheVolume(t *testing.T) {
 	z := newZone(t)
 	v := z.make(control.NewVolume{Size: ptr(int64(1))})

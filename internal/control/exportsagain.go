@@ -28,6 +28,9 @@ func (s *Service) LookAgain(ctx context.Context, all bool, about ...string) (end
 			continue
 		}
 		v, conn, err := e.lookUp(ctx, x.connection)
+		if err == nil && v.ID == x.volume {
+			x.need(e.s.leasesOf(v))
+		}
 		switch {
 		case block.Is(err, block.NotFound):
 			ending = append(ending, x.ending())

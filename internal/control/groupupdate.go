@@ -104,7 +104,7 @@ func (s *Service) joining(tx *catalog.Tx, c block.Caller, g block.Group, members
 		if block.Is(err, block.NotFound) {
 			return nil, invalidVolume("Cannot add volume %s to group %s because volume cannot be found.", id, g.ID)
 		}
-		if err := first(err, joins(g, v), notLent(tx, v)); err != nil {
+		if err := first(err, joins(g, v), notLent(tx, v, "moments of a group can't be named for it")); err != nil {
 			return nil, err
 		}
 		if len(all) > 0 && !s.backends.Shared(all[0].Backend, v.Backend) {

@@ -147,12 +147,11 @@ func (s *Service) runHosts(ctx context.Context, t *job.Task) error {
 	return nil
 }
 
-// notLent refuses a volume that hosts use past the exports.
-func notLent(tx *catalog.Tx, v block.Volume) error {
+// notLent refuses a volume that hosts use past the exports, and says what can't be.
+func notLent(tx *catalog.Tx, v block.Volume, why string) error {
 	_, lent, err := tx.Lent(v.ID)
 	if lent && err == nil {
-		err = invalidVolume("Volume %s is used by hosts past this zone's exports; moments of a group can't be named for it.",
-			v.ID)
+		err = invalidVolume("Volume %s is used by hosts past this zone's exports; %s.", v.ID, why)
 	}
 	return err
 }

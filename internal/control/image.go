@@ -26,7 +26,9 @@ type Images interface {
 	// Find returns an image by id, or by name if the caller sees exactly one of
 	// it. An image that the caller may not see is NotFound.
 	Find(ctx context.Context, c block.Caller, idOrName string) (Image, error)
-	// Open reads an image's bytes as they are stored.
+	// Open reads an image's bytes as they are stored. Who reads to the end, and
+	// gets no error, has all of them, and those that were uploaded; where they are
+	// not, it is Corrupt.
 	Open(ctx context.Context, c block.Caller, id string) (io.ReadCloser, error)
 	// Create makes an image that waits for its bytes (status "queued"). An
 	// Image.ID that is set is the new image's id, and creating it again with

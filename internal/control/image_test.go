@@ -6,11 +6,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
 	"kvol/internal/control"
+	"kvol/internal/vfs"
 )
 
 // formats are those that need qemu-img.
@@ -122,6 +124,75 @@ func TestBadImages(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(z.temp, "*"))
 	must(t, err)
 	if len(left) > 0 {
+		t.Errorf("conversions left %v", left)
+	}
+}
+
+// TestCutImage: of less than the whole image no volume is made that is said to be it.
+func TestCutImage(t *testing.T) {
+	z := newZone(t)
+	file := filepath.Join(t.TempDir(), "image")
+	qemu(t, "convert", "-f", "raw", "-O", "qcow2", raw(t, 3, "boot"), file)
+	cow, err := os.ReadFile(file)
+	must(t, err)
+	z.images.lose = 512
+	for format, content := range map[string][]byte{"raw": bytes.Repeat([]byte("x"), 3<<20), "qcow2": cow} {
+		v := z.fromImage(z.images.add(control.Image{Name: "os", DiskFormat: format, Checksum: "c"}, content))
+		if reason := z.lastJob(v.ID).Error; v.Status != block.VolumeError || v.Bootable || len(v.ImageMetadata) > 0 ||
+			!strings.Contains(reason, "of them could be read") {
+			t.Errorf("%s: the volume is %s, of image %v: %s", format, v.Status, v.ImageMetadata, reason)
+		}
+	}
+}
+
+// TestRoomForConversion: an image that becomes far larger once it is converted fills
+// no file system. What never fits ends in error with a reason; what does later waits.
+func TestRoomForConversion(t *testing.T) {
+	z := newZone(t)
+	file := filepath.Join(t.TempDir(), "image")
+	plain := filepath.Join(t.TempDir(), "raw")
+	must(t, os.WriteFile(plain, bytes.Repeat([]byte("U"), 64<<20), 0o600))
+	qemu(t, "convert", "-c", "-f", "raw", "-O", "qcow2", plain, file)
+	stored, err := os.ReadFile(file)
+	must(t, err)
+	bomb := z.images.add(control.Image{Name: "os", DiskFormat: "qcow2"}, stored)
+	var asked atomic.Int32
+	spaceOf := func(total int64, free func(asked int32) int64) {
+		asked.Store(0)
+		z.space = func(string) (vfs.Space, error) {
+			return vfs.Space{Total: total, Free: free(asked.Add(1))}, nil
+		}
+		z.restart()
+	}
+	spaceOf(63<<20, func(int32) int64 { return 63 << 20 })
+	v := z.fromImage(bomb)
+	told, err := z.Messages(z.ctx, alice, block.ListQuery{Limit: -1})
+	must(t, err)
+	if v.Status != block.VolumeError || len(told) != 1 ||
+		!strings.HasSuffix(told[0].Text, "Image used for creating volume exceeds available space.") {
+		t.Errorf("the volume is %s (%s); its project was told %+v", v.Status, z.lastJob(v.ID).Error, told)
+	}
+	spaceOf(1<<30, func(asked int32) int64 {
+		if asked <= 2 { // the download, which fits, and the conversion, which does not
+			return 100 << 20
+		}
+		return 1 << 30
+	})
+	if v = z.fromImage(bomb); v.Status != block.VolumeAvailable || z.content(v, 3) != "UUU" || asked.Load() < 4 {
+		t.Errorf("the volume is %s; the room was looked at %d times", v.Status, asked.Load())
+	}
+	v = z.make(control.NewVolume{Size: ptr(int64(1))})
+	z.write(v, bytes.Repeat([]byte("U"), 64<<20), 0)
+	spaceOf(128<<20, func(int32) int64 { return 128 << 20 })
+	up, err := z.UploadImage(z.ctx, alice, v.ID, control.UploadRequest{ImageName: "copy", DiskFormat: "qcow2"})
+	must(t, err)
+	z.work(z.ctx)
+	if _, err := z.images.Find(z.ctx, alice, up.ImageID); !block.Is(err, block.NotFound) ||
+		z.volume(v.ID).Status != block.VolumeAvailable {
+		t.Errorf("an upload without room: %v; the volume is %s", err, z.volume(v.ID).Status)
+	}
+	left, err := filepath.Glob(filepath.Join(z.temp, "*"))
+	if must(t, err); len(left) > 0 {
 		t.Errorf("conversions left %v", left)
 	}
 }

@@ -53,8 +53,21 @@ func (r reservations) LoadReservations(ctx context.Context, unit string) (state 
 // committed.
 func (r reservations) SaveReservations(ctx context.Context, unit string, state []byte) error {
 	return r.catalog.Update(ctx, func(tx *catalog.Tx) error {
+		before, err := tx.Reservations(block.VolumeID(unit))
+		if err != nil {
+			return err
+		}
+		if iscsi.EraOf(before) != iscsi.EraOf(state) {
+			return block.Errorf(block.Conflict, "The reservations of volume %s were taken away from its hosts.", unit)
+		}
 		return tx.SetReservations(block.VolumeID(unit), state)
 	})
+}
+
+// forgetReservations takes a volume's persistent reservations away from its hosts, which
+// is to reach it no more: none of them is to keep out who comes next.
+func forgetReservations(tx *catalog.Tx, id block.VolumeID) error {
+	return tx.SetReservations(id, iscsi.Forgotten(block.NewID()))
 }
 
 // protocolFor chooses how a connector's host reaches a volume: by iSCSI if it

@@ -235,14 +235,23 @@ func (s *Service) fillFromImage(ctx context.Context, t *job.Task, v block.Volume
 	return &img, s.downloadConverted(ctx, t, v, caller, img)
 }
 
-// download opens an image for reading and closes it after use.
+// download opens an image for reading and closes it after use. What use read to the
+// end has to be all of the image: else a volume would begin as the image does, and be
+// said to be the whole of it.
 func (s *Service) download(ctx context.Context, c block.Caller, img Image, use func(*watched) error) (err error) {
 	body, err := s.cfg.Images.Open(ctx, c, img.ID)
 	if err != nil {
 		return err
 	}
 	defer closing(&err, body.Close)
-	return use(&watched{ctx: ctx, r: body})
+	w := &watched{ctx: ctx, r: body}
+	if err := use(w); err != nil {
+		return err
+	}
+	if w.done != img.Size {
+		return block.Errorf(block.Corrupt, "The image has %d bytes, and %d of them could be read.", img.Size, w.done)
+	}
+	return nil
 }
 
 // overwrite lets fn write to a new volume and flushes it. The volume reads as
@@ -261,7 +270,7 @@ func (s *Service) overwrite(ctx context.Context, v block.Volume, fn func(driver.
 
 // downloadConverted downloads an image of another format than raw to a file,
 // has it converted to raw, and writes that to the volume.
-func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Volume, c block.Caller,
+func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Volume, caller block.Caller,
 	img Image) (err error) {
 	if qemuFormats[img.DiskFormat] == "" {
 		return block.Errorf(block.Unsupported, "Images of disk format %s can't be read.", img.DiskFormat)
@@ -269,13 +278,13 @@ func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Vo
 	if _, err := s.qemuImg(); err != nil {
 		return err
 	}
-	dir, remove, err := s.scratch()
+	c, err := s.beginConversion(t, min(img.Size, v.Size*block.GiB))
 	if err != nil {
 		return err
 	}
-	defer closing(&err, remove)
-	stored, raw := filepath.Join(dir, "stored"), filepath.Join(dir, "raw")
-	err = s.download(ctx, c, img, func(r *watched) error {
+	defer closing(&err, c.end)
+	stored, raw := filepath.Join(c.dir, "stored"), filepath.Join(c.dir, "raw")
+	err = s.download(ctx, caller, img, func(r *watched) error {
 		r.each = s.progress(ctx, t, "downloading", img.Size, whileCreating...)
 		return writeFile(stored, r, v.Size*block.GiB, nil)
 	})
@@ -288,6 +297,13 @@ func (s *Service) downloadConverted(ctx context.Context, t *job.Task, v block.Vo
 	}
 	if info.VirtualSize > v.Size*block.GiB {
 		return tooLarge(gibs(info.VirtualSize), v.Size)
+	}
+	need, err := s.rawBytes(ctx, stored, qemuFormats[img.DiskFormat], info)
+	if err != nil {
+		return err
+	}
+	if err := c.reserve(img.Size + need); err != nil {
+		return err
 	}
 	t.Progress("converting", 0, info.VirtualSize)
 	if err := s.convert(ctx, stored, qemuFormats[img.DiskFormat], raw, "raw"); err != nil {

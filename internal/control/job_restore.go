@@ -32,6 +32,9 @@ func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
 		err = errNoBackend
 	}
 	if err == nil {
+		err = s.stillRestorable(ctx, v.ID, args)
+	}
+	if err == nil {
 		if err = s.restore(ctx, t, v, args); otherBackend(ctx, args.Place, err) {
 			err = s.beginElsewhere(ctx, t, v, *args.Place, whileRestoring, err)
 		}
@@ -52,6 +55,24 @@ func (s *Service) runRestore(ctx context.Context, t *job.Task) error {
 		return nil
 	}
 	return s.unwantedRestore(ctx, t, args, err)
+}
+
+// stillRestorable asks mayRekey again before anything is written over: a volume
+// may be replicated by now. The transaction that gives it the backup's key asks
+// once more, and then fails the restore: the volume keeps its key, and what is read
+// with that stays readable.
+func (s *Service) stillRestorable(ctx context.Context, id block.VolumeID, args restoreArgs) error {
+	return s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		v, err := tx.Volume(id)
+		if err != nil {
+			return err
+		}
+		b, err := tx.Backup(args.Backup)
+		if err != nil {
+			return err
+		}
+		return s.mayRekey(tx, v, b)
+	})
 }
 
 // unwantedRestore lets the backup go of a volume that went on without the job.

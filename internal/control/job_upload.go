@@ -111,18 +111,22 @@ func (s *Service) sendImage(ctx context.Context, t *job.Task, v block.Volume, ar
 	if args.Format == "raw" {
 		return s.cfg.Images.Upload(ctx, caller, args.Image, &watched{ctx: ctx, r: content, each: each})
 	}
-	return s.sendConverted(ctx, t, args, caller, content, each)
-}
-
-// sendConverted writes the content to a file, has it converted, and sends the
-// result.
-func (s *Service) sendConverted(ctx context.Context, t *job.Task, args uploadArgs, caller block.Caller,
-	content *io.SectionReader, each func(int64) error) (err error) {
-	dir, remove, err := s.scratch()
+	need, err := uploadNeed(reader)
 	if err != nil {
 		return err
 	}
-	defer closing(&err, remove)
+	c, err := s.beginConversion(t, need)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, c.end)
+	return s.sendConverted(ctx, t, args, caller, content, c.dir, each)
+}
+
+// sendConverted writes the content to a file in a directory, has it converted, and
+// sends the result.
+func (s *Service) sendConverted(ctx context.Context, t *job.Task, args uploadArgs, caller block.Caller,
+	content *io.SectionReader, dir string, each func(int64) error) (err error) {
 	raw, converted := filepath.Join(dir, "raw"), filepath.Join(dir, "converted")
 	if err := writeFile(raw, content, content.Size(), each); err != nil {
 		return err

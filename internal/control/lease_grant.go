@@ -19,14 +19,8 @@ type grants struct {
 	started time.Time
 
 	mu   sync.Mutex                      // held while a grant is made; guards below
-	last map[protectionKey]grant         // the newest of each protection
+	last map[block.ProtectionKey]grant   // the newest of each protection
 	ends map[recovery.LeaseKey]time.Time // when the last grant that does not except a volume is over
-}
-
-// protectionKey names a protection of another zone.
-type protectionKey struct {
-	source block.Zone
-	seq    int64
 }
 
 type grant struct {
@@ -35,7 +29,7 @@ type grant struct {
 }
 
 func newGrants(now time.Time) grants {
-	return grants{started: now, last: map[protectionKey]grant{}, ends: map[recovery.LeaseKey]time.Time{}}
+	return grants{started: now, last: map[block.ProtectionKey]grant{}, ends: map[recovery.LeaseKey]time.Time{}}
 }
 
 // keepEnds is how long it is remembered when a grant was over.
@@ -83,7 +77,7 @@ func (s *Service) GrantLease(ctx context.Context, from block.Zone, r LeaseReques
 	if err != nil {
 		return LeaseGrant{}, err
 	}
-	s.grants.last[protectionKey{from, r.Protection}] = grant{at: s.now(), length: r.For}
+	s.grants.last[block.ProtectionKey{SourceZone: from, Seq: r.Protection}] = grant{at: s.now(), length: r.For}
 	return g, nil
 }
 
@@ -100,7 +94,7 @@ func (s *Service) leaseLeft(k recovery.LeaseKey) time.Duration {
 			if p.SourceZone != k.Zone || p.Destination != s.cfg.Zone {
 				continue
 			}
-			last, granted := s.grants.last[protectionKey{p.SourceZone, p.Seq}]
+			last, granted := s.grants.last[p.Key()]
 			if !granted && p.Lease > 0 {
 				last = grant{at: s.grants.started, length: p.Lease}
 			}
@@ -115,7 +109,7 @@ func (s *Service) leaseLeft(k recovery.LeaseKey) time.Duration {
 // leaseOf is the lease that the source of a replica may hold; 0 for none.
 func (s *Service) leaseOf(r block.Replica) time.Duration {
 	for _, p := range s.KnownProtections() {
-		if p.Seq == r.Protection && p.SourceZone == r.SourceZone {
+		if p.Key() == r.Policy() {
 			return p.Lease
 		}
 	}

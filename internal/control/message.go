@@ -111,7 +111,7 @@ func tell(tx *catalog.Tx, project block.ProjectID, request, about, id string, wh
 		switch what {
 		case actionCreate:
 			what, why = actionSchedule, detailNoBackend
-		case actionDownload:
+		case actionDownload, actionReimage:
 			why = detailImageTooBig
 		}
 	}

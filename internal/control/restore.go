@@ -35,7 +35,7 @@ func (s *Service) RestoreBackup(ctx context.Context, c block.Caller, id block.Ba
 		if to == nil {
 			v, place, err = s.newForRestore(tx, c, b, name)
 		} else {
-			v, err = restorable(tx, c, b, *to)
+			v, err = s.restorable(tx, c, b, *to)
 		}
 		if err != nil {
 			return err
@@ -50,7 +50,7 @@ func (s *Service) RestoreBackup(ctx context.Context, c block.Caller, id block.Ba
 }
 
 // restorable returns a volume that a backup may be written to.
-func restorable(tx *catalog.Tx, c block.Caller, b block.Backup, id block.VolumeID) (block.Volume, error) {
+func (s *Service) restorable(tx *catalog.Tx, c block.Caller, b block.Backup, id block.VolumeID) (block.Volume, error) {
 	v, err := volumeOf(tx, c, id)
 	if err != nil {
 		return v, err
@@ -66,6 +66,9 @@ func restorable(tx *catalog.Tx, c block.Caller, b block.Backup, id block.VolumeI
 	}
 	if !v.Encryption.Same(b.Encryption) {
 		return v, invalidVolume("Volume to be restored to must be encrypted as the backup is, or not at all if that is not.")
+	}
+	if err := s.mayRekey(tx, v, b); err != nil {
+		return v, err
 	}
 	return tx.MoveVolume(id, block.Restore)
 }

@@ -45,7 +45,8 @@ func (s *Service) RetypeVolume(ctx context.Context, c block.Caller, id block.Vol
 		if s.protected(v.TypeID) && v.TypeID != t.ID {
 			return invalidVolume("Volume %s is replicated as a volume of its type, which can't change.", id)
 		}
-		if err := first(checkTypeSize(&t, v.Size), mayReencrypt(tx, v, t), roomForType(tx, v, t)); err != nil {
+		err = first(checkTypeSize(&t, v.Size), mayReencrypt(tx, v, t), roomForType(tx, v, t), s.mayLease(tx, v, t))
+		if err != nil {
 			return err
 		}
 		if _, err := s.availabilityZone(&v.AvailabilityZone, &t); err != nil {
@@ -168,6 +169,15 @@ func roomForType(tx *catalog.Tx, v block.Volume, t block.VolumeType) error {
 	return checkQuota(tx, v.Project, delta)
 }
 
+// mayLease refuses a volume that hosts use past the exports for a type whose volumes
+// are written to while a lease is held: nothing would keep those hosts from writing.
+func (s *Service) mayLease(tx *catalog.Tx, v block.Volume, t block.VolumeType) error {
+	if len(s.leasesOf(block.Volume{TypeID: t.ID})) == 0 {
+		return nil
+	}
+	return notLent(tx, v, "a lease, which volumes of type "+t.Name+" need, can't be kept for it")
+}
+
 // runRetype changes the type where that is all there is to do, and else moves
 // the volume to the type's backend first.
 func (s *Service) runRetype(ctx context.Context, t *job.Task) error {
@@ -183,6 +193,8 @@ func (s *Service) runRetype(ctx context.Context, t *job.Task) error {
 		return s.unwantedMove(ctx, t, err)
 	}
 	s.changed(v.ID)
+	v.TypeID = args.Type
+	s.exports.retyped(v)
 	return s.exports.retune(ctx)
 }
 
@@ -270,7 +282,7 @@ func (s *Service) giveType(tx *catalog.Tx, v *block.Volume, id block.TypeID, bac
 	if err != nil {
 		return err
 	}
-	if err := roomForType(tx, *v, t); err != nil {
+	if err := first(roomForType(tx, *v, t), s.mayLease(tx, *v, t)); err != nil {
 		return err
 	}
 	v.TypeID, v.Backend, v.Multiattach = t.ID, backend, t.ExtraSpecs["multiattach"] == isTrue

@@ -13,6 +13,7 @@ import (
 	"kvol/internal/export/iscsi"
 	"kvol/internal/keystore"
 	"kvol/internal/policy"
+	"kvol/internal/vfs"
 )
 
 // Config is what a Service works with.
@@ -59,6 +60,9 @@ type Config struct {
 	// TempDir is where images are converted, made if it is missing; what a killed
 	// process of the zone left there is removed. The system's if "".
 	TempDir string
+	// Space tells how much the file system under a directory holds; that of the system
+	// if nil.
+	Space func(dir string) (vfs.Space, error)
 	// QemuImg is the path of qemu-img, looked up in PATH if "".
 	QemuImg string
 	// OnChange, if set, is called after a commit that created or deleted a
@@ -104,7 +108,9 @@ type Service struct {
 	healing  *healing
 	guards   guards
 	stock    rooms
-	capable  map[bool]map[string]map[string][]string // of types that are protected or not, and by backend; only read
+
+	conversions conversions                             // of images, under way
+	capable     map[bool]map[string]map[string][]string // of types that are protected or not, and by backend; only read
 
 	operating operating
 	contest   contest
@@ -122,6 +128,9 @@ func New(cfg Config) (*Service, error) {
 		healing: newHealing()}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.cfg.Space == nil {
+		s.cfg.Space = vfs.System{}.Space
 	}
 	s.leases.now, s.grants = s.now, newGrants(s.now())
 	if s.log == nil {

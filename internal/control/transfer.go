@@ -198,7 +198,7 @@ func handOver(tx *catalog.Tx, c block.Caller, v block.Volume) error {
 		}
 	}
 	v.Project, v.User = c.Project, c.User
-	if err := first(tx.UpdateVolume(v), handOverKey(tx, v)); err != nil {
+	if err := first(tx.UpdateVolume(v), handOverKey(tx, v), forgetReservations(tx, v.ID)); err != nil {
 		return err
 	}
 	_, err = tx.MoveVolume(v.ID, block.EndTransfer)

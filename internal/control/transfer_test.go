@@ -2,6 +2,8 @@ package control_test
 
 import (
 	"fmt"
+	"kvol/internal/export/iscsi"
+	"strings"
 	"sync"
 	"testing"
 
@@ -82,6 +84,38 @@ func errOf[A, B any](_ A, _ B, err error) error { return err }
 
 // TestTransferWithoutSnapshots leaves a snapshot with the old tenant; the volume
 // can't be deleted under it.
+// TestReservationsAreForgotten: what hosts reserved ends where the volume becomes another
+// project's, and where an administrator forgets its hosts. A host of before that is at it
+// still keeps nothing any more.
+func TestReservationsAreForgotten(t *testing.T) {
+	for name, forget := range map[string]func(*zone, block.Volume){
+		"transfer": func(z *zone, v block.Volume) {
+			offer, key := z.offer(v, control.NewTransfer{})
+			_, err := z.AcceptTransfer(z.ctx, mallory, offer.ID, key)
+			must(t, err)
+		},
+		"reset": func(z *zone, v block.Volume) {
+			must(t, z.ResetVolumeStatus(z.ctx, operator, v.ID, control.VolumeReset{AttachStatus: ptr("detached")}))
+		},
+	} {
+		z := newZone(t)
+		v := z.make(control.NewVolume{Size: ptr(int64(1))})
+		old := []byte(`{"keys":{"host":7},"kind":3,"holder":"host"}`)
+		must(t, z.Reservations().SaveReservations(z.ctx, string(v.ID), old))
+		forget(z, v)
+		state, err := z.Reservations().LoadReservations(z.ctx, string(v.ID))
+		if err != nil || strings.Contains(string(state), "host") || iscsi.EraOf(state) == "" {
+			t.Errorf("%s: the reservations are %q, %v", name, state, err)
+		}
+		for _, late := range [][]byte{old, nil} {
+			if err := z.Reservations().SaveReservations(z.ctx, string(v.ID), late); !block.Is(err, block.Conflict) {
+				t.Errorf("%s: a session of before keeps %q: %v", name, late, err)
+			}
+		}
+		must(t, z.Reservations().SaveReservations(z.ctx, string(v.ID), state))
+	}
+}
+
 func TestTransferWithoutSnapshots(t *testing.T) {
 	z := newZone(t)
 	v := z.make(control.NewVolume{Size: ptr(int64(1))})

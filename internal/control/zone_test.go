@@ -22,6 +22,7 @@ import (
 	"kvol/internal/driver/drivertest"
 	"kvol/internal/driver/mem"
 	"kvol/internal/job"
+	"kvol/internal/vfs"
 )
 
 // Two projects, an operator, and somebody who only reads.
@@ -46,10 +47,12 @@ type zone struct {
 	vault    *storetest.Faults // where backups are kept
 	temp     string
 	qemu     string                              // of control.Config
+	space    func(dir string) (vfs.Space, error) // of control.Config
 	otherKey byte                                // not 0 for a zone with another key
 	qos      map[block.VolumeID]map[string]int64 // limits on single volumes
 	now      func() time.Time                    // of control.Config
 	onRemove func(block.VolumeID)                // of control.Config
+	policies []block.Protection                  // the protections of control.Config
 	*control.Service
 
 	mu      sync.Mutex
@@ -153,7 +156,7 @@ func (z *zone) restart() {
 		ISCSIAddress: func() string { return z.iscsi },
 		Backups:      repository,
 		TempDir:      z.temp, QemuImg: z.qemu, OnChange: z.onChange, OnRemove: z.onRemove, VolumeQoS: z.qos, Now: z.now,
-		VolumeEvent: z.event,
+		VolumeEvent: z.event, Protections: func() []block.Protection { return z.policies }, Space: z.space,
 	})
 	must(z.t, err)
 }
@@ -370,6 +373,7 @@ type memoryImages struct {
 	owner  map[string]block.ProjectID
 	bytes  map[string][]byte
 	fail   func(op string) error // asked before each call, and after it as "op!"
+	lose   int64                 // bytes at the end of images that Open leaves out
 }
 
 func newImages() *memoryImages {
@@ -423,7 +427,8 @@ func (m *memoryImages) Open(ctx context.Context, c block.Caller, id string) (io.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	zeros := io.LimitReader(zeroReader{}, m.images[id].Size-int64(len(m.bytes[id]))) // those that Upload left out
-	return io.NopCloser(io.MultiReader(&slowReader{m.bytes[id]}, zeros)), nil
+	all := io.MultiReader(&slowReader{m.bytes[id]}, zeros)
+	return io.NopCloser(io.LimitReader(all, m.images[id].Size-m.lose)), nil
 }
 
 func (m *memoryImages) Create(_ context.Context, c block.Caller, img control.Image) (control.Image, error) {

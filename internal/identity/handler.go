@@ -161,7 +161,7 @@ func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	if errors.Is(err, context.Canceled) {
-		return // nobody listens
+		err = api.Cut(err) // an empty answer would be a 200
 	}
 	status, known := statusOf[block.KindOf(err)]
 	message, say := block.UserMessage(err)

@@ -158,6 +158,20 @@ func TestAuthenticate(t *testing.T) {
 }
 
 // What takes a token's worth away does so at once, cache or not.
+// TestLoginIsCut: a login whose context ended is no success without a token.
+func TestLoginIsCut(t *testing.T) {
+	s := open(t, "", testConfig(newClock()))
+	ctx, end := context.WithCancel(t.Context())
+	end()
+	body := `{"auth": {"passwordCredentials": {"username": "demo", "password": "` + demoPassword + `"}}}`
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(ctx, "POST", "/identity/v2.0/tokens",
+		strings.NewReader(body)))
+	if w.Code != 503 || !strings.Contains(w.Body.String(), "did not finish") {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+}
+
 func TestTokenLosesItsWorth(t *testing.T) {
 	for name, do := range map[string]func(t *testing.T, s *Service, token string) error{
 		"revoked":          func(t *testing.T, s *Service, token string) error { return s.revoke(t.Context(), token) },

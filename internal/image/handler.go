@@ -78,7 +78,7 @@ func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		return // nobody listens
+		err = api.Cut(err) // an empty answer would be a 200
 	case errors.As(err, &tooLong):
 		writeError(w, http.StatusRequestEntityTooLarge, "The request's body is too long.")
 		return

@@ -39,14 +39,15 @@ func (s *Service) Find(ctx context.Context, c block.Caller, idOrName string) (co
 	return volumeView(found[0]), nil
 }
 
-// Open reads an active image's bytes. Conflict before they are there,
+// Open reads an active image's bytes; it, or reading to the end, fails as Corrupt
+// where they are not those that were uploaded. Conflict before they are there,
 // Forbidden while the image is deactivated, unless for administrators.
 func (s *Service) Open(ctx context.Context, c block.Caller, id string) (io.ReadCloser, error) {
-	f, _, err := s.open(ctx, c, id)
+	f, i, err := s.open(ctx, c, id)
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	return verify(f, i), nil
 }
 
 func (s *Service) open(ctx context.Context, c block.Caller, id string) (*os.File, catalog.Image, error) {
@@ -69,6 +70,9 @@ func (s *Service) open(ctx context.Context, c block.Caller, id string) (*os.File
 	}
 	if err != nil {
 		return nil, i, block.Wrap(block.Internal, err, "the data of image %s is missing", id)
+	}
+	if err := checkSize(f, i); err != nil {
+		return nil, i, errors.Join(err, f.Close())
 	}
 	return f, i, nil
 }

@@ -204,6 +204,39 @@ func TestUploadFails(t *testing.T) {
 }
 
 // A project's images are bounded together; other projects' are not counted.
+// TestUploadIsCut: an upload whose context ended before its client's end is no success,
+// and may be tried again.
+func TestUploadIsCut(t *testing.T) {
+	p := newPlace(t)
+	s := p.open(t, Config{})
+	i := mustCreate(t, s, alice, control.Image{Name: "cut"})
+	ctx, end := context.WithCancel(t.Context())
+	body := io.MultiReader(strings.NewReader("half"), endOnRead(end), strings.NewReader("the rest"))
+	r := httptest.NewRequestWithContext(ctx, "PUT", "/image/v2/images/"+i.ID+"/file", body)
+	r.Header.Set("X-Auth-Token", "alice")
+	r.Header.Set("Content-Type", "application/octet-stream")
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	if w.Code != 503 || !strings.Contains(w.Body.String(), "did not finish") {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+	got, err := s.get(t.Context(), alice, i.ID)
+	if err != nil || got.Status != queued {
+		t.Errorf("the image is %s, %v", got.Status, err)
+	}
+	if left := files(t, p); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// endOnRead is a reader that ends a context when it is its turn, and is at its end.
+type endOnRead context.CancelFunc
+
+func (f endOnRead) Read([]byte) (int, error) {
+	f()
+	return 0, io.EOF
+}
+
 func TestMaxAll(t *testing.T) {
 	s := newPlace(t).open(t, Config{MaxAll: 10})
 	for i, c := range []struct {

@@ -159,16 +159,16 @@ func (r *Receiver) byStore(ctx context.Context) (map[string][]block.Replica, err
 
 // tidyAll tidies replicas one after the other.
 func (r *Receiver) tidyAll(ctx context.Context, all []block.Replica) {
-	retention := map[int64]block.Retention{}
+	retention := map[block.ProtectionKey]block.Retention{}
 	for _, p := range r.cfg.Protections() {
-		retention[p.Seq] = p.Retention
+		retention[p.Key()] = p.Retention
 	}
 	for _, rep := range all {
 		release, ok := r.tryClaim(linkKey{rep.SourceZone, rep.Source, rep.Protection}, func() {})
 		if !ok {
 			continue
 		}
-		keep, known := retention[rep.Protection]
+		keep, known := retention[rep.Policy()]
 		r.tidyReplica(ctx, rep.ID, keep, known)
 		release()
 		if ctx.Err() != nil {

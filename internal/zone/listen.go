@@ -105,7 +105,8 @@ func (s *Server) publicAddress(l net.Listener) string {
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
-	drainTimeout  = 5 * time.Second
+	drainTimeout  = 5 * time.Second // for requests that are under way when the process ends
+	cutTimeout    = time.Second     // for those that took longer to say that they are not done
 )
 
 // maxHeader is how long the headers of a request are at most, in bytes: before them
@@ -125,7 +126,7 @@ func (s *Server) serveListeners(ctx context.Context, g *errgroup.Group) {
 	}
 	if s.peers != nil {
 		h := peer.NewServer(peer.ServerConfig{Service: s.control, Receiver: s.receiver, Zones: s.peers.Zones(), Log: s.log})
-		g.Go(func() error { return s.serveHTTP(ctx, s.listeners.peer, h, s.credentials.Server()) })
+		g.Go(func() error { return s.serveHTTP(ctx, s.listeners.peer, h, s.credentials.Server(), h.EndStreams) })
 	}
 	for _, l := range []net.Listener{s.listeners.nbd, s.listeners.nbdSocket} {
 		if l != nil {
@@ -140,13 +141,23 @@ func (s *Server) serveListeners(ctx context.Context, g *errgroup.Group) {
 	}
 }
 
-func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, config *tls.Config) error {
+// serveHTTP answers requests until ctx ends, and then those that are under way: what
+// users asked for is done, or they are told that it is not. stop is called when ctx
+// ends, for connections that are no requests any more. A process that led others
+// finishes nothing: another one may lead already.
+func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, config *tls.Config,
+	stop ...func()) error {
 	if config != nil {
 		l = tls.NewListener(l, config)
 	}
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	if s.of != nil {
+		requests = ctx
+	}
 	server := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader,
-		BaseContext:    func(net.Listener) context.Context { return ctx }}
+		BaseContext:    func(net.Listener) context.Context { return requests }}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	select {
@@ -154,13 +165,25 @@ func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, 
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
-		_ = server.Close() // requests that would not end
+	for _, f := range stop {
+		f()
+	}
+	if shutdown(ctx, server, drainTimeout) != nil {
+		cut()
+		if shutdown(ctx, server, cutTimeout) != nil {
+			_ = server.Close() // requests that would not end
+		}
 	}
 	<-ended
 	return nil
+}
+
+// shutdown waits for so long until all requests of a server are answered. It takes no
+// new ones. ctx may have ended.
+func shutdown(ctx context.Context, server *http.Server, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	return server.Shutdown(ctx)
 }
 
 // server makes a server's TLS configuration; nil for no files.

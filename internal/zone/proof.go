@@ -31,7 +31,7 @@ func (s *Server) newProver() *proof.Prover {
 // this in a chain.
 func (s *Server) senderOf(rep block.Replica) block.Zone {
 	for _, p := range s.control.KnownProtections() {
-		if p.SourceZone == rep.SourceZone && p.Seq == rep.Protection {
+		if p.Key() == rep.Policy() {
 			return p.Sender()
 		}
 	}

@@ -193,6 +193,49 @@ func send(t *testing.T, srv *httptest.Server, method, path, token, content strin
 	return res.StatusCode, string(body)
 }
 
+// TestTransportsOfTwoZones: how bytes are to go under a protection is not taken from
+// another zone's protection of the same number.
+func TestTransportsOfTwoZones(t *testing.T) {
+	const other = block.VolumeID("22222222-2222-4222-8222-222222222222")
+	s, tidy := service(t, func(tx *catalog.Tx) error {
+		return tx.InsertReplica(block.Replica{ID: "other", SourceZone: "kilo2", Source: other, Protection: 2, Backend: "b",
+			Epoch: 1, Entry: block.Entry{Volume: block.Volume{Project: "p"}}})
+	})
+	defer tidy()
+	d := control.Document{Zone: "kilo2", At: now, Protections: []control.DocumentProtection{{Protection: block.Protection{
+		Seq: 2, SourceZone: "kilo2", SourceType: "t", Destination: "kilo1", Backup: block.Backend{Name: "b"},
+		Interval: time.Second, Enabled: true}}}}
+	if _, err := s.ExchangeDocument(t.Context(), "kilo2", d); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(openapitest.Hold(t, dr.Document(), dr.New(dr.Config{Service: s, Auth: everybody, Now: clock})))
+	defer srv.Close()
+	want := map[string]string{string(source): "rbd-mirror", string(other): "stream"}
+	for path, list := range map[string]string{"replicas": "replicas", "health": "volumes"} {
+		_, text := get(t, srv, http.MethodGet, path, "admin")
+		var body map[string]json.RawMessage
+		var rows []struct {
+			Volume    string  `json:"volume_id"`
+			Transport *string `json:"transport"`
+		}
+		if err := errors.Join(json.Unmarshal([]byte(text), &body), json.Unmarshal(body[list], &rows)); err != nil {
+			t.Fatal(err, text)
+		}
+		found := 0
+		for _, r := range rows {
+			if w, ok := want[r.Volume]; ok {
+				found++
+				if r.Transport == nil || *r.Transport != w {
+					t.Errorf("%s: volume %s goes by %v, and its protection says %s", path, r.Volume, r.Transport, w)
+				}
+			}
+		}
+		if found != len(want) {
+			t.Errorf("%s tells %s", path, text)
+		}
+	}
+}
+
 // TestWhoSeesWhat asks every path as everybody.
 func TestWhoSeesWhat(t *testing.T) {
 	srv := serve(t)

@@ -103,21 +103,21 @@ type replicaBody struct {
 	Suspicion    *suspicionBody  `json:"suspicion,omitempty"` // with points, where it looks encrypted
 }
 
-// transportsOf is how bytes are to go, by the seq of the protection.
-func transportsOf(all []block.Protection) map[int64]*string {
-	by := make(map[int64]*string, len(all))
+// transportsOf is how bytes are to go, by the protection.
+func transportsOf(all []block.Protection) map[block.ProtectionKey]*string {
+	by := make(map[block.ProtectionKey]*string, len(all))
 	for _, p := range all {
 		text := p.Transport.String()
-		by[p.Seq] = &text
+		by[p.Key()] = &text
 	}
 	return by
 }
 
-func replicaView(r block.Replica, by map[int64]*string) replicaBody {
+func replicaView(r block.Replica, by map[block.ProtectionKey]*string) replicaBody {
 	b := replicaBody{
 		ID: r.ID, SourceZone: r.SourceZone, VolumeID: r.Source, Name: r.Entry.Volume.Name,
 		Project: r.Entry.Volume.Project, Protection: r.Protection, Backend: r.Backend, Epoch: r.Epoch,
-		ReplicatedTo: when(r.Current), Receiving: r.Pending != nil, DeletedAt: when(r.DeletedAt), Transport: by[r.Protection],
+		ReplicatedTo: when(r.Current), Receiving: r.Pending != nil, DeletedAt: when(r.DeletedAt), Transport: by[r.Policy()],
 	}
 	if r.Newest.ID != "" {
 		p := pointView(r.Newest, r.Newest.ID)
@@ -126,7 +126,7 @@ func replicaView(r block.Replica, by map[int64]*string) replicaBody {
 	return b
 }
 
-func replicaPointsView(r control.ReplicaPoints, by map[int64]*string) replicaBody {
+func replicaPointsView(r control.ReplicaPoints, by map[block.ProtectionKey]*string) replicaBody {
 	b := replicaView(r.Replica, by)
 	b.Points = each(r.Points, func(p block.Point) pointBody {
 		one := pointView(p, r.Newest.ID)

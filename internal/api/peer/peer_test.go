@@ -35,7 +35,8 @@ type echo struct {
 	from []block.Zone // guarded by mu
 }
 
-func (e *echo) ServeConn(_ context.Context, conn net.Conn, from block.Zone) error {
+func (e *echo) ServeConn(ctx context.Context, conn net.Conn, from block.Zone) error {
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	e.mu.Lock()
 	e.from = append(e.from, from)
 	e.mu.Unlock()
@@ -51,6 +52,7 @@ type fixture struct {
 	t        *testing.T
 	ca       *peer.CA
 	url      string
+	server   *peer.Server
 	receiver *echo
 	service  *control.Service
 }
@@ -76,9 +78,10 @@ func serve(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{t: t, ca: ca, receiver: &echo{}, service: s}
-	srv := httptest.NewUnstartedServer(peer.NewServer(peer.ServerConfig{
+	f.server = peer.NewServer(peer.ServerConfig{
 		Service: s, Receiver: f.receiver, Zones: []block.Zone{"mitaka1", "kilo2"},
-	}))
+	})
+	srv := httptest.NewUnstartedServer(f.server)
 	srv.TLS = f.credentials(ca, "kilo1").Server()
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	srv.StartTLS()
@@ -251,6 +254,32 @@ func TestStream(t *testing.T) {
 	defer f.receiver.mu.Unlock()
 	if !slices.Equal(f.receiver.from, []block.Zone{"mitaka1"}) {
 		t.Errorf("the receiver heard of %v", f.receiver.from)
+	}
+}
+
+// TestEndStreams: a zone that ends leaves no peer waiting for an answer on a stream,
+// and still answers what it was asked.
+func TestEndStreams(t *testing.T) {
+	f := serve(t)
+	m := f.client(f.ca, "mitaka1", "kilo1")
+	before, err := m.Replicate(t.Context(), "kilo1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	f.server.EndStreams()
+	after, err := m.Replicate(t.Context(), "kilo1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Close()
+	for _, conn := range []net.Conn{before, after} {
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("read %d bytes, %v", n, err)
+		}
+	}
+	if err := m.Call(t.Context(), "kilo1", http.MethodGet, control.PathPairs, nil, nil); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -49,11 +49,12 @@ type ServerConfig struct {
 
 // Server is the handler of a zone's peer listener. The listener must use
 // Credentials.Server; without a verified certificate of a known zone nothing is
-// answered. Streams end when the context of the request does, so the HTTP
-// server's BaseContext should be that of the zone.
+// answered. Streams end when the context of their request does, or by EndStreams.
 type Server struct {
 	cfg     ServerConfig
 	routes  *api.Router
+	ending  context.Context // of all streams
+	end     context.CancelFunc
 	streams map[block.Zone]chan struct{} // each holds a token for every stream of a zone
 }
 
@@ -63,6 +64,7 @@ func NewServer(cfg ServerConfig) *Server {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, streams: map[block.Zone]chan struct{}{}}
+	s.ending, s.end = context.WithCancel(context.Background())
 	for _, zone := range cfg.Zones {
 		s.streams[zone] = make(chan struct{}, maxStreams)
 	}
@@ -90,6 +92,10 @@ func NewServer(cfg ServerConfig) *Server {
 	s.routes.HandleFunc(post, PathReplicate, s.replicate)
 	return s
 }
+
+// EndStreams ends the streams that there are, and each that begins later: an HTTP
+// server that shuts down does not know them any more. It waits for none.
+func (s *Server) EndStreams() { s.end() }
 
 // ServeHTTP answers a request. It may be called by many at once.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -312,7 +318,10 @@ func (s *Server) replicate(w http.ResponseWriter, r *http.Request) {
 		_ = conn.Close() // the fault was the write's
 		return
 	}
-	if err := s.cfg.Receiver.ServeConn(r.Context(), withRest(conn, buffered.Reader), from); err != nil {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.ending, cancel)()
+	if err := s.cfg.Receiver.ServeConn(ctx, withRest(conn, buffered.Reader), from); err != nil {
 		s.cfg.Log.Info("a peer's stream ended", "peer", from, "err", err)
 	}
 }

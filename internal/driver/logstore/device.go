@@ -31,8 +31,8 @@ type device struct {
 func (d *device) Size() int64 { return d.volume.size.Load() }
 
 func (d *device) check(off, length int64) error {
-	if d.closed.Load() {
-		return block.Errorf(block.Unavailable, "the volume was closed")
+	if err := d.usable(); err != nil {
+		return err
 	}
 	return driver.CheckRange(off, length, d.Size())
 }
@@ -109,7 +109,7 @@ func (d *device) writeBlocks(first int64, p []byte) error {
 	l := d.stripe(first)
 	l.RLock()
 	defer l.RUnlock()
-	return d.store.write(d.volume.num, d.branch.num, first, p)
+	return d.write(first, p)
 }
 
 func (d *device) writePart(first int64, part int, p []byte) error {
@@ -122,7 +122,7 @@ func (d *device) writePart(first int64, part int, p []byte) error {
 		return err
 	}
 	copy(buf[part:], p)
-	return d.store.write(d.volume.num, d.branch.num, first, buf[:])
+	return d.write(first, buf[:])
 }
 
 var blocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
@@ -130,12 +130,24 @@ var blocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
 func getBlock() *[blockSize]byte  { return blocks.Get().(*[blockSize]byte) }
 func putBlock(b *[blockSize]byte) { blocks.Put(b) }
 
+// usable refuses a device that was closed. Whoever appends a record asks under
+// Store.mu, and keeps that until it is applied: a write that was under way while
+// the device was closed comes too late then. Its volume may be deleted or
+// rewound since, and a record of a branch that has ended fits nothing.
+func (d *device) usable() error {
+	if d.closed.Load() {
+		return block.Errorf(block.Unavailable, "the volume was closed")
+	}
+	return nil
+}
+
 // write appends whole blocks within a leaf as one record.
-func (s *Store) write(volume, branch uint64, first int64, p []byte) error {
+func (d *device) write(first int64, p []byte) error {
+	s := d.store
 	w := writers.Get().(*writer)
 	defer writers.Put(w)
 	count := len(p) / blockSize
-	w.h = header{op: opWrite, volume: volume, branch: branch, first: uint64(first), count: uint32(count)}
+	w.h = header{op: opWrite, volume: d.volume.num, branch: d.branch.num, first: uint64(first), count: uint32(count)}
 	w.crcs = w.crcs[:0]
 	for i := range count {
 		w.crcs = le.AppendUint32(w.crcs, blockCRC(p[i*blockSize:(i+1)*blockSize]))
@@ -146,7 +158,10 @@ func (s *Store) write(volume, branch uint64, first int64, p []byte) error {
 			return errClosed()
 		}
 		s.mu.Lock()
-		err := s.commit(&w.h, w.crcs, p, forWriting)
+		err := d.usable()
+		if err == nil {
+			err = s.commit(&w.h, w.crcs, p, forWriting)
+		}
 		s.mu.Unlock()
 		if again, err := s.waitFor(err, forWriting); !again {
 			return err
@@ -195,7 +210,12 @@ func (d *device) zeroBlocks(first, count int64) error {
 	d.share(of)
 	defer d.unshare(of)
 	h := header{op: opZero, volume: d.volume.num, branch: d.branch.num, first: uint64(first), count: uint32(count)}
-	return d.store.do(forTrimming, func() error { return d.store.commit(&h, nil, nil, forTrimming) })
+	return d.store.do(forTrimming, func() error {
+		if err := d.usable(); err != nil {
+			return err
+		}
+		return d.store.commit(&h, nil, nil, forTrimming)
+	})
 }
 
 // Flush syncs the log, with whoever else wants it at the moment.

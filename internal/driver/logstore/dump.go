@@ -108,7 +108,9 @@ func dumpSegment(ctx context.Context, w io.Writer, id uint32, f vfs.File, super 
 				from := parseRelocation(body)
 				fmt.Fprintf(w, " epoch %d from %08x at %d", from.epoch, from.segment, from.off)
 			}
-			if !r.dataWhole(h, body, off) {
+			if whole, err := r.dataWhole(h, body, off); err != nil {
+				fmt.Fprint(w, " DATA CAN'T BE READ")
+			} else if !whole {
 				fmt.Fprint(w, " DATA DOES NOT MATCH ITS CHECKSUMS")
 			}
 			fmt.Fprintln(w)

@@ -76,11 +76,12 @@ func (s *Store) evacuate(ctx context.Context, ids []uint32, live int64, gentle b
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
-		if v := e.victims[id]; v.dropped {
-			continue
-		} else if v.whole {
+		v, u := e.victims[id], s.usage[id]
+		switch {
+		case v.dropped:
+		case v.whole && (u == nil || !u.left):
 			empty = append(empty, id)
-		} else if u := s.usage[id]; u != nil {
+		case u != nil:
 			u.left = true
 		}
 	}
@@ -362,7 +363,8 @@ func (s *Store) relocate(m *move, data []byte) (done int, err error) {
 }
 
 // redirect points the index at copies of blocks, as far as it still points at
-// the originals. The caller holds s.mu, or is recovery.
+// the originals. Where it can't be read it stays as it is, and so do the
+// segments that the originals lie in. The caller holds s.mu, or is recovery.
 func (s *Store) redirect(
 	b *pebble.Batch,
 	branch, epoch uint64,
@@ -372,7 +374,14 @@ func (s *Store) redirect(
 ) (func(), error) {
 	key := leafKey(nil, branch, leaf, epoch)
 	var c, changed cells
-	if err := s.version(key, &c); err != nil {
+	if err := s.version(key, &c); mendable(err) {
+		for _, m := range blocks {
+			if u := s.usage[m.from.segment]; u != nil {
+				u.left = true
+			}
+		}
+		return nil, nil
+	} else if err != nil {
 		return nil, err
 	}
 	n := 0

@@ -62,7 +62,7 @@ func (d *device) writeTogether(parts []driver.Part) (done int, err error) {
 	}
 	d.share(of)
 	defer d.unshare(of)
-	return d.store.writeMany(d.volume.num, d.branch.num, parts)
+	return d.writeMany(parts)
 }
 
 // manyWriter is what several writes need beside their data.
@@ -90,19 +90,23 @@ func (w *manyWriter) fill(volume, branch uint64, parts []driver.Part) (total int
 }
 
 // writeMany appends writes that go together.
-func (s *Store) writeMany(volume, branch uint64, parts []driver.Part) (done int, err error) {
+func (d *device) writeMany(parts []driver.Part) (done int, err error) {
+	s := d.store
 	w := manyWriters.Get().(*manyWriter)
 	defer func() {
 		clear(w.records)
 		manyWriters.Put(w)
 	}()
-	s.pace.hold(w.fill(volume, branch, parts), s.now)
+	s.pace.hold(w.fill(d.volume.num, d.branch.num, parts), s.now)
 	for done < len(parts) {
 		if s.closed.Load() {
 			return done, errClosed()
 		}
 		s.mu.Lock()
-		n, err := s.commitMany(w.records[done:])
+		n, err := 0, d.usable()
+		if err == nil {
+			n, err = s.commitMany(w.records[done:])
+		}
 		s.mu.Unlock()
 		done += n
 		if err == nil {

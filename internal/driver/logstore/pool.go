@@ -68,11 +68,16 @@ func newPool(fsys vfs.FS, dir string, size, maxBytes int64, h *handles, hooks *t
 	return p
 }
 
-// load lists the segment files.
+// load lists the segment files. A process that was killed may have named some
+// whose names are not on the disk yet; they are used as those are that this one
+// names.
 func (p *pool) load() error {
 	dir := path.Join(p.dir, segmentDir)
 	if err := p.fs.MkdirAll(dir); err != nil {
 		return block.Wrap(ioKind(err), err, "the store's directory can't be made")
+	}
+	if err := p.syncDir(); err != nil {
+		return block.Wrap(ioKind(err), err, "the store's directory can't be synced")
 	}
 	names, err := p.fs.List(dir)
 	if err != nil {

@@ -70,20 +70,23 @@ func (h *header) crcs(body []byte) []byte {
 	}
 }
 
-// dataWhole reports whether a record's data is what its checksums say.
-func (r *recordReader) dataWhole(h *header, body []byte, off int64) bool {
+// dataWhole reports whether a record's data is what its checksums say. Data that
+// the disk does not give now is neither whole nor torn.
+func (r *recordReader) dataWhole(h *header, body []byte, off int64) (bool, error) {
 	if h.data == 0 || r.hooks.is(skipDataCheck) {
-		return true
+		return true, nil
 	}
 	r.data = grown(r.data, int(h.data))
-	if _, err := r.file.ReadAt(r.data, off+h.dataOff()); err != nil {
-		return false
+	if _, err := r.file.ReadAt(r.data, off+h.dataOff()); isIOError(err) {
+		return false, unreadable(err)
+	} else if err != nil {
+		return false, nil
 	}
 	crcs := h.crcs(body)
 	for i := range int(h.count) {
 		if blockCRC(r.data[i*blockSize:(i+1)*blockSize]) != le.Uint32(crcs[i*4:]) {
-			return false
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
 }

@@ -109,8 +109,11 @@ func (s *Store) replaySegment(ctx context.Context, at position,
 		if err != nil {
 			return at, err
 		}
-		if h == nil || !s.follows(h, at) || !r.dataWhole(h, body, at.off) {
+		if h == nil || !s.follows(h, at) {
 			return at, nil
+		}
+		if whole, err := r.dataWhole(h, body, at.off); err != nil || !whole {
+			return at, err
 		}
 		if err := f(h, body, at); err != nil {
 			return at, err

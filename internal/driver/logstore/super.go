@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 
 	"kvol/internal/block"
 	"kvol/internal/vfs"
@@ -60,11 +61,12 @@ func parseSuper(p []byte) (b superblock, ok bool) {
 
 // readSuper returns the newer of the two slots. found is false where no store
 // was ever made: there is no file, or none of the slots was ever written
-// whole, which happens only before the first record.
+// whole, which happens only before anything else is. It is Corrupt where there
+// was a store, which a new one would be written over.
 func readSuper(fsys vfs.FS, dir string) (b superblock, found bool, err error) {
 	f, err := fsys.Open(path.Join(dir, superName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return b, false, nil
+		return b, false, checkNothing(fsys, dir)
 	}
 	if err != nil {
 		return b, false, block.Wrap(block.Unavailable, err, "the store's superblock can't be opened")
@@ -83,8 +85,65 @@ func readSuper(fsys vfs.FS, dir string) (b superblock, found bool, err error) {
 	}
 	if found {
 		err = checkVersion(b.version)
+	} else {
+		err = checkNothing(fsys, dir)
 	}
 	return b, found, err
+}
+
+// checkNothing refuses a directory without a superblock that has an index, or a
+// segment that was written to. The superblock is on the disk before there is
+// either.
+func checkNothing(fsys vfs.FS, dir string) error {
+	lost := block.Errorf(block.Corrupt, "the store's superblock is lost, while its log or index is there; nothing was "+
+		"changed, and kvol store mend can't make it anew: put the file %s back from a copy, or recover the store's volumes "+
+		"in other zones, and begin with an empty directory", superName)
+	names, err := listed(fsys, path.Join(dir, "index"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, "MANIFEST") || strings.HasSuffix(name, ".sst") {
+			return lost
+		}
+	}
+	names, err = listed(fsys, path.Join(dir, segmentDir))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if id, ok := segmentID(name); !ok {
+			continue
+		} else if used, err := begun(fsys, segmentName(dir, id)); err != nil {
+			return err
+		} else if used {
+			return lost
+		}
+	}
+	return nil
+}
+
+// listed lists a directory that need not be there.
+func listed(fsys vfs.FS, dir string) ([]string, error) {
+	names, err := fsys.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return names, block.Wrap(block.Unavailable, err, "the store's directory can't be listed")
+}
+
+// begun reports whether a segment was ever written to.
+func begun(fsys vfs.FS, name string) (bool, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return false, block.Wrap(block.Unavailable, err, "a segment of the store can't be opened")
+	}
+	defer f.Close()
+	p := make([]byte, 4)
+	if _, err := f.ReadAt(p, 0); isIOError(err) {
+		return false, unreadable(err)
+	}
+	return le.Uint32(p) == segmentMagic, nil
 }
 
 // checkVersion refuses a store of a format that this program can't use, before

@@ -181,7 +181,7 @@ func (d *Driver) enter(ctx context.Context) (err error) {
 	if d.format, err = d.chooseFormat(); err != nil {
 		return err
 	}
-	if d.sockets, err = program.NewSockets("kvol-nfs-"); err != nil {
+	if d.sockets, err = program.NewSockets("kvol-nfs-", d.o.Now()); err != nil {
 		return err
 	}
 	d.files = raw{d}

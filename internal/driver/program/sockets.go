@@ -23,10 +23,10 @@ type Sockets struct {
 }
 
 // NewSockets makes a directory whose name begins with prefix. What killed processes left
-// of such ones is removed, as far as this user may: the lock on a directory ends with the
-// process that has it.
-func NewSockets(prefix string) (Sockets, error) {
-	removeLeft(filepath.Join(os.TempDir(), prefix))
+// of such ones is removed, as far as this user may and it is old by now: the lock on a
+// directory ends with the process that has it.
+func NewSockets(prefix string, now time.Time) (Sockets, error) {
+	removeLeft(filepath.Join(os.TempDir(), prefix), now)
 	dir, err := os.MkdirTemp("", prefix)
 	if err != nil {
 		return Sockets{}, err
@@ -47,10 +47,11 @@ func (s Sockets) Remove() error {
 	return s.remove()
 }
 
-func removeLeft(begin string) {
-	all, _ := filepath.Glob(strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`).Replace(begin) + "*") // the pattern is one
+func removeLeft(begin string, now time.Time) {
+	quoted := strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`).Replace(begin)
+	all, _ := filepath.Glob(quoted + "*") // which is a pattern
 	for _, dir := range all {
-		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || time.Since(info.ModTime()) < socketsAge {
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || now.Sub(info.ModTime()) < socketsAge {
 			continue
 		}
 		held, err := lockDir(dir)

@@ -26,7 +26,7 @@ func TestSocketsOfKilledProcesses(t *testing.T) {
 		}
 		return dir
 	}
-	used, err := NewSockets(prefix)
+	used, err := NewSockets(prefix, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestSocketsOfKilledProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	left, young, other := make(prefix+"left", old), make(prefix+"young", time.Now()), make("else", old)
-	again, err := NewSockets(prefix)
+	again, err := NewSockets(prefix, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

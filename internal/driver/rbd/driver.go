@@ -160,7 +160,7 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 	case err != nil:
 		return nil, err
 	}
-	if d.sockets, err = program.NewSockets("kvol-rbd-"); err != nil {
+	if d.sockets, err = program.NewSockets("kvol-rbd-", o.Now()); err != nil {
 		return nil, err
 	}
 	if o.Hosts != nil {

@@ -102,14 +102,17 @@ func checkVerify(x *exec) error {
 	return checkTransfer(x)
 }
 
+// readBlocks reads what the initiator takes, which may be less than what the
+// CDB says.
 func readBlocks(x *exec) error {
-	n := bytesOf(x.cdb)
+	x.there = bytesOf(x.cdb)
+	n := x.t.readBytes()
 	if n == 0 {
 		return nil
 	}
 	x.buf = x.c.pool.Get(n)
 	x.answer = x.buf.Data
-	_, err := x.dev.ReadAt(x.answer[:min(n, (x.t.expected+blockBytes-1)&^(blockBytes-1))], offset(x.cdb))
+	_, err := x.dev.ReadAt(x.answer, offset(x.cdb))
 	return err
 }
 
@@ -156,7 +159,7 @@ func verifyBlocks(x *exec) error {
 	off := offset(x.cdb)
 	total := bytesOf(x.cdb)
 	for at := 0; at < total; at += chunk {
-		if x.c.gone.Load() {
+		if x.c.gone.Load() || x.c.wasAborted(x.t) {
 			return &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
 		}
 		got := b.Data[:min(chunk, total-at)]
@@ -207,6 +210,9 @@ func compareAndWrite(x *exec) error {
 	n := bytesOf(x.cdb)
 	if n == 0 {
 		return nil
+	}
+	if len(x.t.data) < 2*n {
+		return errField
 	}
 	return x.alone(n, func(old []byte) ([]byte, error) {
 		return x.t.data[n : 2*n], same(old, x.t.data)
@@ -309,7 +315,7 @@ func writeSame(x *exec) error {
 		copy(b.Data[i:], x.t.data)
 	}
 	for ; length > 0; off, length = off+chunk, length-chunk {
-		if x.c.gone.Load() {
+		if x.c.gone.Load() || x.c.wasAborted(x.t) {
 			return &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
 		}
 		if err := x.writeShared(b.Data[:min(length, chunk)], off); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,13 +32,14 @@ type conn struct {
 	ctx    context.Context // of run
 	failed sync.Once       // a device's failure was logged
 	gone   atomic.Bool     // revoked: nothing more may touch the device
-	broken atomic.Bool     // nothing more can be sent
+	cut    atomic.Bool     // nothing more can be sent
 	heard  atomic.Bool     // something came since the last look
 	asked  bool            // the initiator was asked if it is there; the watcher's own
 
 	mu      sync.Mutex // guards below
 	changed sync.Cond  // when tasks ended
 	tasks   map[uint32]*task
+	open    int // tasks that are not over, with those that were aborted
 
 	lastTTT uint32
 	textOut []byte // of a text response that continues
@@ -55,7 +57,8 @@ func newConn(s *Server, l *login, log *slog.Logger) *conn {
 	c.changed.L = &c.mu
 	// Commands with a number may come when as many without one as there may be are there.
 	c.crew = line.NewCrew(s.limits.Workers, 2*s.limits.Commands+immediateCommands, c.work)
-	c.lanes = line.NewLanes(line.LanesConfig[*task]{Ask: c.count, GiveBack: c.uncount, Due: c.crew.Give, Drop: c.discard})
+	c.crew.Broken = c.broken
+	c.lanes = line.NewLanes(line.LanesConfig[*task]{Ask: c.count, GiveBack: c.uncount, Due: c.crew.Give, Drop: c.dismiss})
 	c.out = newOutput(s, l, c.sendingFailed)
 	var from io.Reader = l.conn
 	_, _ = l.in.in.Discard(l.in.held) // is there
@@ -83,6 +86,7 @@ func newConn(s *Server, l *login, log *slog.Logger) *conn {
 var (
 	errRevoked = errors.New("the target was revoked")
 	errSilent  = errors.New("the initiator does not answer")
+	errLong    = errors.New("the discovery session lasts too long")
 	errLogout  = errors.New("logout")
 	errEnded   = errors.New("the connection was ended")
 )
@@ -167,13 +171,13 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 
 // sendingFailed ends what waits, since the connection can't be used any more.
 func (c *conn) sendingFailed() {
-	c.broken.Store(true)
+	c.cut.Store(true)
 	c.window.wake()
 	c.lanes.Drop()
 }
 
 // ends reports whether the reader need not wait for anything any more.
-func (c *conn) ends() bool { return c.broken.Load() || c.member.over.Load() }
+func (c *conn) ends() bool { return c.cut.Load() || c.member.over.Load() }
 
 // revoke ends the connection at once. What is under way at the device ends;
 // what only waits, in buffers or for its time, is not begun.
@@ -262,11 +266,14 @@ func (c *conn) take(p *pdu) error {
 
 // work carries out a task that the reader gave to the crew.
 func (c *conn) work(t *task) {
-	r := c.perform(t)
-	if c.finish(t) {
+	if r := c.carryOut(t); r != nil {
 		c.out.send(r)
-		return
 	}
-	r.Sent() // never will be
-	c.out.drop(t.cost)
+}
+
+// broken ends a task that panicked without an answer, and its session.
+func (c *conn) broken(t *task, cause any) {
+	c.log.Error("a command panicked", "command", int(t.cdb[0]), "err", cause, "stack", string(debug.Stack()))
+	c.dismiss(t)
+	c.session.end(c.member, false)
 }

@@ -38,55 +38,36 @@ func (c *conn) manage(p *pdu, numbered bool) {
 		c.out.leave(r)
 		return
 	}
-	var running []*task // of this connection
-	var all []*conn     // of which each task is aborted
-	others := false
+	var late aborted
 	switch function {
 	case manageAbortTask:
-		if c.find(tag) == nil {
+		begun, found := c.abort(func(t *task) bool { return t.tag == tag })
+		if !found {
 			h[2] = managedNoTask // was answered: on one connection nothing comes late
 		}
-		running = c.abort(func(t *task) bool { return t.tag == tag })
+		if len(begun) > 0 {
+			late = aborted{{c, begun}}
+		}
 	case manageAbortTaskSet:
-		all = c.session.conns()
+		late, _ = c.session.abort(nil)
 	case manageClearTaskSet, manageLUNReset, manageWarmReset, manageColdReset:
-		all, others = c.session.conns(), true
+		if function != manageClearTaskSet {
+			c.unit.reset(c.session)
+		}
+		late = c.unit.abort(c.session, func(*session) bool { return true })
 	case manageReassign:
 		h[2] = managedNoReassign
 	default:
 		h[2] = managedUnsupported
 	}
-	if others {
-		c.unit.reset(c.session, function != manageClearTaskSet)
-	}
-	late := len(running) > 0
-	aborted := make([][]*task, len(all))
-	for i, o := range all {
-		aborted[i] = o.abort(func(*task) bool { return true })
-		late = late || len(aborted[i]) > 0
-	}
-	if !late {
+	if len(late) == 0 {
 		c.out.leave(r)
 		return
 	}
 	c.answers.Go(func() {
-		c.await(running)
-		for i, o := range all {
-			o.await(aborted[i])
-		}
+		late.await()
 		c.out.send(r)
 	})
-}
-
-// await waits until tasks that a worker has are done.
-func (c *conn) await(running []*task) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, t := range running {
-		for c.tasks[t.tag] == t {
-			c.changed.Wait()
-		}
-	}
 }
 
 // pong answers a ping.
@@ -140,7 +121,8 @@ func (c *conn) logout(p *pdu, numbered bool) error {
 		return nil
 	}
 	c.member.alone.Store(reason == 1)
-	c.await(c.abort(func(*task) bool { return true }))
+	begun, _ := c.abort(everyTask)
+	c.await(begun)
 	c.out.send(r)
 	return errLogout
 }

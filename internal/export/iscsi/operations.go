@@ -43,6 +43,7 @@ type exec struct {
 	dev    driver.Device
 	cdb    []byte
 	answer []byte
+	there  int          // bytes that there are for an answer, where it was not made of all of them
 	buf    *line.Buffer // of answer, if from the pool
 }
 
@@ -168,8 +169,13 @@ func (c *conn) prepare(t *task) (err error) {
 	if t.op.access == accessWrite && (c.target.ReadOnly || c.unit.writeProtect.Load()) && t.op.medium {
 		return errProtected
 	}
-	if t.op.check == nil {
-		return nil
+	if t.op.check != nil {
+		if err := t.op.check(&exec{c: c, t: t, dev: c.target.Device, cdb: t.cdb[:]}); err != nil {
+			return err
+		}
 	}
-	return t.op.check(&exec{c: c, t: t, dev: c.target.Device, cdb: t.cdb[:]})
+	if !t.writes && t.op.out != nil && t.op.out(t.cdb[:]) > 0 {
+		return errField // it says by the W bit that it brings nothing
+	}
+	return nil
 }

@@ -52,9 +52,11 @@ func (o *output) leave(r *reply) { o.Leave(answer{r}) }
 func (o *output) send(r *reply) { o.Send(answer{r}) }
 
 // drop counts a command as done that gets no answer, as aborted ones.
-func (o *output) drop(cost int) {
-	o.window.drop()
-	o.Drop(0, cost)
+func (o *output) drop(t *task) {
+	if t.numbered {
+		o.window.drop()
+	}
+	o.Drop(0, t.cost)
 }
 
 var replies = sync.Pool{New: func() any { return &reply{} }}

@@ -1,7 +1,6 @@
 package iscsi
 
 import (
-	"slices"
 	"time"
 
 	"kvol/internal/export/line"
@@ -62,33 +61,15 @@ func (c *conn) uncount(t *task) {
 // wait has a command wait for its turn.
 func (c *conn) wait(t *task) {
 	c.lanes.Wait(t.toll.lane(), t, t.turn)
-	c.mu.Lock()
-	aborted := t.aborted
-	c.mu.Unlock()
-	if aborted { // by another connection, before there was anything to take out
-		c.unwait([]*task{t})
+	if c.wasAborted(t) { // before there was anything to take out
+		c.unwait()
 	}
 }
 
-// unwait ends those of the tasks that still wait for their turn, and returns the
-// others.
-func (c *conn) unwait(tasks []*task) []*task {
-	if len(tasks) == 0 {
-		return nil
+// unwait ends the tasks that were aborted while they wait for their turn. Who
+// takes a task out of the lanes holds it.
+func (c *conn) unwait() {
+	for _, t := range c.lanes.Take(c.wasAborted) {
+		c.finish(t)
 	}
-	for _, t := range c.lanes.Take(func(t *task) bool { return slices.Contains(tasks, t) }) {
-		c.discard(t)
-		tasks = slices.DeleteFunc(tasks, func(other *task) bool { return other == t })
-	}
-	return tasks
-}
-
-// discard ends a task that is never carried out and gets no answer.
-func (c *conn) discard(t *task) {
-	c.finish(t)
-	if t.numbered {
-		c.out.drop(t.cost)
-		return
-	}
-	c.out.Drop(0, t.cost)
 }

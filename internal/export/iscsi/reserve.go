@@ -42,9 +42,26 @@ type persistent struct {
 
 // keptState is what Reservations keeps.
 type keptState struct {
-	Keys   map[string]uint64 `json:"keys"`
-	Kind   byte              `json:"kind"`
-	Holder string            `json:"holder"`
+	Keys   map[string]uint64 `json:"keys,omitempty"`
+	Kind   byte              `json:"kind,omitempty"`
+	Holder string            `json:"holder,omitempty"`
+	Era    string            `json:"era,omitempty"` // see Forgotten
+}
+
+// Forgotten is the state of a unit all of whose reservations were taken away by who it
+// belongs to, whether they were kept or not: who logs in from then on finds none. Era is
+// a name that the unit's states never had.
+func Forgotten(era string) []byte {
+	state, _ := json.Marshal(keptState{Era: era}) // it can't fail
+	return state
+}
+
+// EraOf is the name that Forgotten gave last; "" before that. A state is to be kept only
+// if it has the era of the one that it follows: else it is of sessions from before.
+func EraOf(state []byte) string {
+	var k keptState
+	_ = json.Unmarshal(state, &k) // what isn't one has none
+	return k.Era
 }
 
 // restore takes up a state that was kept; what isn't one is none.
@@ -196,12 +213,29 @@ func (p *persistent) appendStatus(b []byte, name string) []byte {
 	return append(be.AppendUint16(b, uint16(len(port))), port...)
 }
 
-// reserveOut is PERSISTENT RESERVE OUT.
+// reserveOut is PERSISTENT RESERVE OUT. PREEMPT AND ABORT is answered when nothing
+// of those who were preempted touches the medium any more, nor will.
 func reserveOut(x *exec) error {
+	victims, err := x.changeReservations()
+	if err != nil || x.cdb[1]&0x1f != prPreemptAbort || len(victims) == 0 {
+		return err
+	}
+	for _, one := range x.c.unit.abort(x.c.session, func(s *session) bool { return slices.Contains(victims, s.nexus) }) {
+		// What is about reservations touches no medium, and may wait here itself.
+		one.c.await(slices.DeleteFunc(one.begun, func(t *task) bool {
+			return t.op != nil && t.op.access == accessKeep
+		}))
+	}
+	return nil
+}
+
+// changeReservations does what PERSISTENT RESERVE OUT says, and returns the
+// initiator ports that it preempted.
+func (x *exec) changeReservations() (preempted []string, err error) {
 	be, b := binary.BigEndian, x.t.data
 	action, scope, kind := int(x.cdb[1]&0x1f), x.cdb[2]>>4, x.cdb[2]&0x0f
 	if be.Uint32(x.cdb[5:]) != registerBytes || len(b) != registerBytes {
-		return errLength
+		return nil, errLength
 	}
 	key, newKey, flags := be.Uint64(b), be.Uint64(b[8:]), b[20]
 	u := x.c.unit
@@ -210,7 +244,7 @@ func reserveOut(x *exec) error {
 	p := &u.pr
 	before := persistent{keys: maps.Clone(p.keys), kind: p.kind, holder: p.holder, kept: p.kept,
 		generation: p.generation}
-	err := error(errConflict)
+	err = errConflict
 	switch mine, known := p.keys[x.c.nexus]; {
 	case action == prRegister || action == prRegisterAnyway:
 		err = u.register(x, key, newKey, flags)
@@ -226,7 +260,7 @@ func reserveOut(x *exec) error {
 		p.generation++
 		err = nil
 	default:
-		err = u.preempt(x.c.session, scope, kind, newKey)
+		preempted, err = u.preempt(x.c.session, scope, kind, newKey)
 	}
 	if err == nil && (p.kept || before.kept) && x.c.s.reservations != nil {
 		if err = x.save(p); err != nil {
@@ -234,15 +268,19 @@ func reserveOut(x *exec) error {
 		}
 	}
 	u.reserved.Store(p.kind != 0 || u.holder != nil)
-	return err
+	return preempted, err
 }
 
 // save keeps the reservations, or that there are none; unit.mu is held.
 func (x *exec) save(p *persistent) error {
-	var state []byte
+	k := keptState{Era: x.c.unit.era}
 	if p.kept && len(p.keys) > 0 {
+		k.Keys, k.Kind, k.Holder = p.keys, p.kind, p.holder
+	}
+	var state []byte
+	if k.Era != "" || k.Keys != nil {
 		var err error
-		if state, err = json.Marshal(keptState{p.keys, p.kind, p.holder}); err != nil {
+		if state, err = json.Marshal(k); err != nil {
 			return err
 		}
 	}
@@ -325,18 +363,17 @@ func (u *unit) release(by *session, scope, kind byte) error {
 }
 
 // preempt takes registrations with a key away, and the reservation if they held
-// it. Commands of theirs that are under way end as they would have.
-func (u *unit) preempt(by *session, scope, kind byte, victim uint64) error {
+// it. It returns whose they were.
+func (u *unit) preempt(by *session, scope, kind byte, victim uint64) (gone []string, err error) {
 	p := &u.pr
 	all := p.kind == writeExclusiveAll || p.kind == exclusiveAll
 	takes := p.kind != 0 && (all && victim == 0 || !all && p.keys[p.holder] == victim)
 	if victim == 0 && !takes {
-		return errParameter
+		return nil, errParameter
 	}
 	if takes && (scope != 0 || !validKind(kind)) {
-		return errField
+		return nil, errField
 	}
-	var gone []string
 	found := false
 	for name, key := range p.keys {
 		meant := key == victim || takes && victim == 0
@@ -346,7 +383,7 @@ func (u *unit) preempt(by *session, scope, kind byte, victim uint64) error {
 		}
 	}
 	if !found {
-		return errConflict
+		return nil, errConflict
 	}
 	p.generation++
 	u.tell(codeRegistration, func(c *session) bool { return slices.Contains(gone, c.nexus) })
@@ -363,5 +400,5 @@ func (u *unit) preempt(by *session, scope, kind byte, victim uint64) error {
 		}
 		p.kind, p.holder = kind, by.nexus
 	}
-	return nil
+	return gone, nil
 }

@@ -29,14 +29,19 @@ func (k *kept) SaveReservations(_ context.Context, unit string, state []byte) er
 	return nil
 }
 
-// reserve sends PERSISTENT RESERVE OUT and returns the status and the sense.
-func (w *wire) reserve(action, kind byte, key, newKey uint64, flags byte) (byte, []byte) {
-	w.Helper()
+// reservation is what PERSISTENT RESERVE OUT brings.
+func reservation(key, newKey uint64, flags byte) string {
 	p := make([]byte, 24)
 	binary.BigEndian.PutUint64(p, key)
 	binary.BigEndian.PutUint64(p[8:], newKey)
 	p[20] = flags
-	w.command([]byte{0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0}, 24, string(p), writes)
+	return string(p)
+}
+
+// reserve sends PERSISTENT RESERVE OUT and returns the status and the sense.
+func (w *wire) reserve(action, kind byte, key, newKey uint64, flags byte) (byte, []byte) {
+	w.Helper()
+	w.command([]byte{0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0}, 24, reservation(key, newKey, flags), writes)
 	status, _, sense := w.result()
 	return status, sense
 }
@@ -129,6 +134,37 @@ func TestReservationsLast(t *testing.T) {
 		other = enter(t, address, iqn, 2)
 		if status, want := other.status(cdb10(0x28, 0, 1), ""), 0x18*flags; status != want {
 			t.Errorf("after a restart, APTPL=%d: %#x, want %#x", flags, status, want)
+		}
+	}
+}
+
+// TestReservationsForgotten: what is taken away from a unit's hosts keeps out nobody who
+// logs in from then on, whether it was to be kept or not.
+func TestReservationsForgotten(t *testing.T) {
+	for _, flags := range []byte{0, 1} {
+		store := &kept{state: map[string][]byte{}}
+		s := newShelf(t, testSize)
+		address, _ := serve(t, iscsi.Config{Targets: s, Reservations: store})
+		const unit = "a volume"
+		before := enter(t, address, iqn, 1)
+		before.reserve(0, 0, 0, 7, flags)
+		before.reserve(1, 3, 7, 0, 0)
+		state := iscsi.Forgotten("2")
+		if err := store.SaveReservations(t.Context(), unit, state); err != nil {
+			t.Fatal(err)
+		}
+		after := enter(t, address, iqn, 2)
+		if status := after.status(cdb10(0x28, 0, 1), ""); status != 0 {
+			t.Errorf("a reservation that was taken away keeps others out, APTPL=%d: %#x", flags, status)
+		}
+		before.Close()
+		after.reserve(0, 0, 0, 8, 1)
+		after.reserve(1, 3, 8, 0, 0)
+		if third := enter(t, address, iqn, 3); third.status(cdb10(0x28, 0, 1), "") != 0x18 {
+			t.Error("a new reservation does not hold")
+		}
+		if kept, _ := store.LoadReservations(t.Context(), unit); iscsi.EraOf(kept) != "2" {
+			t.Errorf("the state that is kept is of another era: %s", kept)
 		}
 	}
 }

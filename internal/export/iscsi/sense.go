@@ -43,6 +43,7 @@ const (
 	codeReleased      = 0x2a04
 	codeRegistration  = 0x2a05 // registrations preempted
 	codeCapacity      = 0x2a09
+	codeCleared       = 0x2f00 // commands cleared by another initiator
 	codeSaving        = 0x3900
 	codeInconsistent  = 0x0c0d // not enough unsolicited data
 	codeSequence      = 0x4705 // protocol service CRC error, used for data out of sequence

@@ -15,6 +15,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"kvol/internal/driver"
@@ -77,8 +78,9 @@ type Reservations interface {
 // default.
 type Limits struct {
 	Connections       int           // at once, over all listeners; 1024
-	ClientConnections int           // at once, of one host by its IP address; as many as Connections
+	ClientConnections int           // at once, of one host by its IP address; a quarter of Connections
 	Login             time.Duration // from accept to the full feature phase; 15 s
+	Discovery         time.Duration // of a discovery session, in all; 30 s
 	Commands          int           // under way in one session, the width of the CmdSN window; 128
 	InFlightBytes     int           // of data under way in one connection; 64 MiB, at least the largest transfer
 	// ServerBytes is what the data of all connections may hold together, in each
@@ -93,6 +95,14 @@ type Limits struct {
 	Grace   time.Duration // for what is under way when the server stops; 5 s
 	Units   int           // whose reservations are kept while nobody is logged in; 4096
 }
+
+// Those who have not shown that they may be here, as in a login or in a discovery
+// session that needs no secret, have these parts of Connections and of
+// ClientConnections: they can't keep hosts from what those are attached to.
+const (
+	strangersPart       = 2
+	clientStrangersPart = 4
+)
 
 // maxTransfer is the most bytes that one command may move, as told in the
 // block limits page.
@@ -119,6 +129,7 @@ type Server struct {
 	limits       Limits
 	now          func() time.Time
 	door         line.Door
+	strangers    line.Door // of connections that are not authenticated
 	pool         line.Buffers
 	sessions     registry
 	units        shelf
@@ -129,10 +140,11 @@ type Server struct {
 func New(c Config) *Server {
 	l := c.Limits
 	l.Connections = cmp.Or(l.Connections, 1024)
-	l.ClientConnections = cmp.Or(l.ClientConnections, l.Connections)
+	l.ClientConnections = cmp.Or(l.ClientConnections, partOf(l.Connections, 4))
 	l.ServerBytes = cmp.Or(l.ServerBytes, 1<<30)
 	l.Stall = cmp.Or(l.Stall, 30*time.Second)
 	l.Login = cmp.Or(l.Login, 15*time.Second)
+	l.Discovery = cmp.Or(l.Discovery, 30*time.Second)
 	l.Commands = cmp.Or(l.Commands, 128)
 	l.InFlightBytes = max(l.InFlightBytes, cmp.Or(l.InFlightBytes, 64<<20), maxTransfer)
 	l.Workers = cmp.Or(l.Workers, 16)
@@ -149,11 +161,16 @@ func New(c Config) *Server {
 		s.now = time.Now
 	}
 	s.door.Most, s.door.PerHost, s.door.Log = l.Connections, l.ClientConnections, s.log
+	s.strangers.Most = partOf(l.Connections, strangersPart)
+	s.strangers.PerHost = partOf(l.ClientConnections, clientStrangersPart)
 	s.operations = newOperations()
 	s.sessions.all = map[string]*session{}
 	s.units.all = map[string]*unit{}
 	return s
 }
+
+// partOf is one of some parts of n, at least 1.
+func partOf(n, parts int) int { return (n + parts - 1) / parts }
 
 // Serve accepts connections until ctx ends; then it closes l, lets what is
 // under way finish for Limits.Grace, and returns nil when all connections have
@@ -168,6 +185,13 @@ func (s *Server) share() int { return s.door.Share(s.limits.ServerBytes) }
 // serve runs one connection to its end.
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	log := s.log.With("remote", nc.RemoteAddr())
+	leave, full := s.strangers.Enter(nc)
+	if full != "" {
+		log.Warn("connection refused: too many have not logged in")
+		return
+	}
+	known := sync.OnceFunc(leave)
+	defer known()
 	l, err := s.login(ctx, nc)
 	if l.session != nil {
 		defer s.leave(l)
@@ -175,6 +199,16 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	if err != nil {
 		log.Debug("login ended", "err", err)
 		return
+	}
+	if !l.discovery || l.creds.Secret != "" {
+		known()
+	}
+	if l.discovery {
+		timer := time.AfterFunc(s.limits.Discovery, func() {
+			log.Info("session ends", "err", errLong)
+			l.session.end(l.member, false)
+		})
+		defer timer.Stop()
 	}
 	c := newConn(s, l, log)
 	log.Debug("session begins", "discovery", l.discovery, "readonly", l.target.ReadOnly)

@@ -38,8 +38,11 @@ type task struct {
 	dataSN      uint32 // of the next Data-Out
 	r2tSN       uint32
 	ttt         uint32
-	running     bool // with a worker; guarded by conn.mu
-	aborted     bool // guarded by conn.mu
+
+	held    bool // by the reader or a worker, who ends it; guarded, as all below, by conn.mu
+	begun   bool // it is being carried out
+	aborted bool // it gets no answer, and is not begun any more
+	over    bool
 }
 
 // command begins a SCSI command.
@@ -56,23 +59,26 @@ func (c *conn) command(p *pdu, numbered bool) error {
 		return fmt.Errorf("%w: %d bytes of immediate data", errProtocol, len(p.data))
 	case t.unsolicited && c.params.initialR2T:
 		return fmt.Errorf("%w: unsolicited data where R2T was agreed on", errProtocol)
-	case c.find(t.tag) != nil:
-		return fmt.Errorf("%w: task tag %#x is in use", errProtocol, t.tag)
-	case !numbered && c.pending() >= c.limits.Commands+immediateCommands:
+	}
+	switch err := c.enter(t); {
+	case errors.Is(err, errImmediate):
 		c.out.leave(c.reject(p, rejectImmediate))
 		return nil
+	case err != nil:
+		return err
 	}
 	t.refused = c.prepare(t)
 	if t.refused == nil && t.writes && t.op.out != nil {
 		t.want = min(t.expected, t.op.out(t.cdb[:]))
 	}
 	t.next = len(p.data)
+	if (t.unsolicited || t.next < t.want) && c.full(t.want) {
+		t.refuse(&fault{status: statusTaskSetFull})
+		t.want = 0 // nothing is asked for, and what comes all the same is dropped
+	}
 	if !t.unsolicited && t.next >= t.want {
 		t.data = p.data[:t.want]
 		return c.start(t)
-	}
-	if held := c.filling.Load(); held > 0 && held+int64(t.want) > int64(min(c.limits.InFlightBytes, c.s.share())) {
-		t.refuse(&fault{status: statusTaskSetFull})
 	}
 	if t.want > 0 {
 		c.filling.Add(int64(t.want))
@@ -80,13 +86,18 @@ func (c *conn) command(p *pdu, numbered bool) error {
 		t.data = t.buf.Data
 		copy(t.data, p.data)
 	}
-	c.mu.Lock()
-	c.tasks[t.tag] = t
-	c.mu.Unlock()
 	if !t.unsolicited {
 		c.solicit(t)
 	}
+	c.letGo(t)
 	return nil
+}
+
+// full reports whether the connection has no room for so many bytes of data to
+// come. If it holds none it has, whatever its share.
+func (c *conn) full(n int) bool {
+	held := c.filling.Load()
+	return held > 0 && held+int64(n) > int64(min(c.limits.InFlightBytes, c.s.share()))
 }
 
 // refuse makes a command fail once its data has come, which is of no use.
@@ -94,18 +105,6 @@ func (t *task) refuse(err error) {
 	if t.refused == nil {
 		t.refused = err
 	}
-}
-
-func (c *conn) find(tag uint32) *task {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.tasks[tag]
-}
-
-func (c *conn) pending() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.tasks)
 }
 
 // solicit asks for the next burst of data.
@@ -138,12 +137,26 @@ var errDataSequence = &fault{status: statusCheck, key: keyAborted, code: codeSeq
 
 // dataOut takes data of a command. Data of commands that are gone is dropped.
 func (c *conn) dataOut(p *pdu) error {
-	t := c.find(p.tag())
-	if t == nil || t.running || !t.unsolicited && p.transferTag() != t.ttt {
+	t := c.hold(p.tag())
+	if t == nil {
 		return nil
 	}
+	complete, err := c.fill(t, p)
+	if err != nil || !complete {
+		c.letGo(t)
+		return err
+	}
+	return c.start(t)
+}
+
+// fill takes data of a command that the reader holds; complete says that there
+// is all of it.
+func (c *conn) fill(t *task, p *pdu) (complete bool, err error) {
+	if !t.unsolicited && p.transferTag() != t.ttt {
+		return false, nil
+	}
 	if t.unsolicited && p.transferTag() != noTag {
-		return fmt.Errorf("%w: solicited data nobody asked for", errProtocol)
+		return false, fmt.Errorf("%w: solicited data nobody asked for", errProtocol)
 	}
 	if p.word(36) != t.dataSN || int64(p.word(40)) != int64(t.next) {
 		t.refuse(errDataSequence)
@@ -155,37 +168,33 @@ func (c *conn) dataOut(p *pdu) error {
 	t.next += len(p.data)
 	switch {
 	case t.unsolicited && t.next > max(c.params.firstBurst, len(p.data)):
-		return fmt.Errorf("%w: %d bytes of unsolicited data", errProtocol, t.next)
+		return false, fmt.Errorf("%w: %d bytes of unsolicited data", errProtocol, t.next)
 	case !t.unsolicited && (t.next > t.burst || p.final() && t.next < t.burst):
 		t.refuse(errDataSequence)
 	}
 	if !p.final() {
-		return nil
+		return false, nil
 	}
 	t.unsolicited = false
 	if t.refused == nil && t.next < t.want {
 		c.solicit(t)
-		return nil
+		return false, nil
 	}
-	return c.start(t)
+	return true, nil
 }
 
 // start carries a command out that has all its data, or gives it to a worker.
 func (c *conn) start(t *task) error {
-	if t.refused == nil && t.reads && t.op.in != nil {
-		t.cost = min(t.expected, t.op.in(t.cdb[:]))
-		if err := c.out.Admit(0, t.cost); err != nil {
+	if cost := t.readBytes(); cost > 0 {
+		if err := c.out.Admit(0, cost); err != nil {
+			c.dismiss(t)
 			return err
 		}
+		t.cost = cost
 	}
 	t.turn = c.turnOf(t)
 	if t.refused != nil || c.now(t) {
-		before := c.s.now()
-		c.out.leave(c.perform(t))
-		if t.cost > 0 {
-			c.wary.Took(c.s.now().Sub(before))
-		}
-		c.finish(t)
+		c.inline(t)
 		return nil
 	}
 	if t.buf == nil && len(t.data) > 0 {
@@ -194,16 +203,52 @@ func (c *conn) start(t *task) error {
 		t.data = t.buf.Data
 		c.filling.Add(int64(len(t.data)))
 	}
-	c.mu.Lock()
-	t.running = true
-	c.tasks[t.tag] = t
-	c.mu.Unlock()
 	if t.turn.Waits() {
 		c.wait(t)
 	} else {
 		c.crew.Give(t)
 	}
 	return nil
+}
+
+// inline has the reader carry out a command itself.
+func (c *conn) inline(t *task) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			c.broken(t, cause)
+		}
+	}()
+	before := c.s.now()
+	if r := c.carryOut(t); r != nil {
+		c.out.leave(r)
+	}
+	if t.cost > 0 {
+		c.wary.Took(c.s.now().Sub(before))
+	}
+}
+
+// carryOut carries out a command, whose holder calls it, and makes its reply;
+// nil if it was aborted.
+func (c *conn) carryOut(t *task) (r *reply) {
+	if c.begin(t) {
+		r = c.perform(t)
+	}
+	if c.finish(t) {
+		return r
+	}
+	if r != nil {
+		r.Sent() // never will be
+	}
+	return nil
+}
+
+// readBytes is how many bytes of the device a command needs a buffer for: whole
+// blocks, and no more than the initiator takes.
+func (t *task) readBytes() int {
+	if t.refused != nil || !t.reads || t.op.in == nil {
+		return 0
+	}
+	return min(t.op.in(t.cdb[:]), (t.expected+blockBytes-1)&^(blockBytes-1))
 }
 
 // now decides whether the reader carries out a command itself: what touches no
@@ -224,66 +269,22 @@ func (c *conn) now(t *task) bool {
 // alone reports whether nothing waits behind the command that was read last.
 func (c *conn) alone() bool { return c.in.in.Buffered()-c.in.held < headerBytes && c.crew.Idle() }
 
-// finish forgets a task and gives its buffer back; false if it was aborted and
-// gets no answer.
-func (c *conn) finish(t *task) (answer bool) {
-	if t.buf != nil {
-		c.filling.Add(-int64(len(t.buf.Data)))
-		t.buf.Free()
-		t.buf = nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.tasks[t.tag] == t {
-		delete(c.tasks, t.tag)
-		c.changed.Broadcast()
-	}
-	return !t.aborted
-}
-
-// forget drops the tasks that wait for data which won't come.
-func (c *conn) forget() {
-	c.abort(func(*task) bool { return true })
-}
-
-// abort aborts the tasks that are meant. Those that wait for data or for their
-// time end; those that a worker has get no answer, and are returned.
-func (c *conn) abort(meant func(*task) bool) (running []*task) {
-	var idle []*task
-	c.mu.Lock()
-	for _, t := range c.tasks {
-		switch {
-		case !meant(t):
-		case t.running:
-			t.aborted = true
-			running = append(running, t)
-		default:
-			t.aborted = true
-			idle = append(idle, t)
-		}
-	}
-	c.mu.Unlock()
-	for _, t := range idle {
-		c.finish(t)
-		if t.numbered {
-			c.out.drop(0)
-		}
-	}
-	return c.unwait(running)
-}
-
 // perform carries out a command and makes its reply.
 func (c *conn) perform(t *task) *reply {
 	var data []byte
 	var buf *line.Buffer
+	there := 0
 	err := t.refused
 	if err == nil && c.gone.Load() {
 		err = &fault{status: statusCheck, key: keyNotReady, code: codeNotReady}
 	}
+	if err == nil && c.unit.reserved.Load() && !c.unit.permits(c.session, t) {
+		err = errConflict // by a reservation that came while it waited
+	}
 	if err == nil {
 		x := &exec{c: c, t: t, dev: c.target.Device, cdb: t.cdb[:]}
 		err = t.op.run(x)
-		data, buf = x.answer, x.buf
+		data, buf, there = x.answer, x.buf, max(x.there, len(x.answer))
 	}
 	if err != nil {
 		if buf != nil {
@@ -291,7 +292,7 @@ func (c *conn) perform(t *task) *reply {
 		}
 		return c.failure(t, err)
 	}
-	return c.success(t, data, buf)
+	return c.success(t, data, there, buf)
 }
 
 // faultOf makes of a device's error what the initiator is told. The cause goes
@@ -363,9 +364,9 @@ func (c *conn) failure(t *task, err error) *reply {
 }
 
 // success is the reply of a command that was carried out: its data, with the
-// status in the last Data-In.
-func (c *conn) success(t *task, data []byte, buf *line.Buffer) *reply {
-	there := t.there(len(data))
+// status in the last Data-In. there is how much there would be of it.
+func (c *conn) success(t *task, data []byte, there int, buf *line.Buffer) *reply {
+	there = t.there(there)
 	if !t.reads {
 		data = nil
 	}

@@ -12,6 +12,7 @@ const maxAttentions = 16 // that wait for one session
 // pages and who has to hear of what.
 type unit struct {
 	name string
+	era  string // of its reservations, see Forgotten
 	// io is held shared by what writes, and alone by what compares and writes.
 	io sync.RWMutex
 
@@ -36,17 +37,18 @@ func (h *shelf) join(ctx context.Context, s *Server, c *session) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	name := c.target.Unit
-	u := h.all[name]
-	if u == nil {
-		u = &unit{name: name, sessions: map[*session]struct{}{}, pr: persistent{keys: map[string]uint64{}}}
-		if s.reservations != nil {
-			state, err := s.reservations.LoadReservations(ctx, name)
-			if err != nil {
-				return err
-			}
-			u.pr.restore(state)
-			u.reserved.Store(u.pr.kind != 0)
+	var state []byte
+	if s.reservations != nil {
+		var err error
+		if state, err = s.reservations.LoadReservations(ctx, name); err != nil {
+			return err
 		}
+	}
+	u := h.all[name]
+	if u == nil || u.era != EraOf(state) { // sessions from before have the old one until they end
+		u = &unit{name: name, era: EraOf(state), sessions: map[*session]struct{}{}, pr: persistent{keys: map[string]uint64{}}}
+		u.pr.restore(state)
+		u.reserved.Store(u.pr.kind != 0)
 		h.all[name] = u
 	}
 	u.mu.Lock()
@@ -71,7 +73,7 @@ func (h *shelf) leave(s *Server, c *session) {
 		u.holder = nil
 		u.reserved.Store(u.pr.kind != 0)
 	}
-	if len(u.sessions) == 0 && (len(u.pr.keys) == 0 || len(h.all) > s.limits.Units) {
+	if h.all[u.name] == u && len(u.sessions) == 0 && (len(u.pr.keys) == 0 || len(h.all) > s.limits.Units) {
 		delete(h.all, u.name)
 	}
 }
@@ -85,18 +87,16 @@ func (u *unit) tell(code uint16, meant func(*session) bool) {
 	}
 }
 
-// reset is what a reset by a session does to others. Their commands end as they
-// would have.
-func (u *unit) reset(by *session, release bool) {
+// reset is what a reset by a session does to the unit and to other sessions
+// besides aborting commands.
+func (u *unit) reset(by *session) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if release {
-		u.holder = nil
-		u.reserved.Store(u.pr.kind != 0)
-		u.descriptorSense.Store(false)
-		u.writeProtect.Store(false)
-		u.tell(codeReset, func(c *session) bool { return c != by })
-	}
+	u.holder = nil
+	u.reserved.Store(u.pr.kind != 0)
+	u.descriptorSense.Store(false)
+	u.writeProtect.Store(false)
+	u.tell(codeReset, func(c *session) bool { return c != by })
 }
 
 // ours reports whether a LUN is the unit's. Peripheral and flat addressing are

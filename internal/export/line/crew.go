@@ -15,6 +15,11 @@ type Crew[T any] struct {
 	joined sync.WaitGroup
 	queued atomic.Int32 // with the workers
 
+	// Broken is told of a job that panicked, and has to end it and its
+	// connection: a fault in one must not end all others with the process. It is
+	// set before the first job; nil lets panics go on.
+	Broken func(job T, cause any)
+
 	mu      sync.Mutex // guards below
 	started int
 }
@@ -45,10 +50,21 @@ func (c *Crew[T]) employ() {
 	c.started++
 	c.joined.Go(func() {
 		for job := range c.work {
-			c.do(job)
-			c.queued.Add(-1)
+			c.carryOut(job)
 		}
 	})
+}
+
+func (c *Crew[T]) carryOut(job T) {
+	defer c.queued.Add(-1)
+	if c.Broken != nil {
+		defer func() {
+			if cause := recover(); cause != nil {
+				c.Broken(job, cause)
+			}
+		}()
+	}
+	c.do(job)
 }
 
 // Close waits until all is done that was given. It is called once, after the last

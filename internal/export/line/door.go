@@ -47,7 +47,7 @@ func (d *Door) Serve(ctx context.Context, l net.Listener, serve func(context.Con
 			pause(ctx, acceptPause)
 			continue
 		}
-		leave, refused := d.enter(nc)
+		leave, refused := d.Enter(nc)
 		if refused != "" {
 			nc.Close()
 			d.Log.Warn(refused, "remote", nc.RemoteAddr())
@@ -64,8 +64,10 @@ func (d *Door) Serve(ctx context.Context, l net.Listener, serve func(context.Con
 	}
 }
 
-// enter counts a connection, or says why it is refused.
-func (d *Door) enter(nc net.Conn) (leave func(), refused string) {
+// Enter counts a connection until leave is called, or says why it is refused.
+// Serve does so with each; a door that is none of listeners counts those that are
+// of a kind.
+func (d *Door) Enter(nc net.Conn) (leave func(), refused string) {
 	if d.open.Add(1) > int64(d.Most) {
 		d.open.Add(-1)
 		return nil, "connection refused: there are too many"

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,6 +63,7 @@ func newConn(s *Server, h *handshake, log *slog.Logger) *conn {
 		now: s.now, log: log,
 	}
 	c.crew = line.NewCrew(s.limits.Workers, s.limits.Requests, func(r request) { c.out.Send(c.perform(&r)) })
+	c.crew.Broken = c.broken
 	c.lanes = line.NewLanes(line.LanesConfig[request]{Ask: c.count, GiveBack: c.uncount, Due: c.crew.Give, Drop: c.drop})
 	c.out = newOutput(s, h, c.lanes.Drop)
 	if h.chosenFor == h.export.name {
@@ -250,6 +252,13 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// broken ends a request that panicked without an answer, and its connection.
+func (c *conn) broken(r request, cause any) {
+	c.log.Error("a request panicked", "err", cause, "stack", string(debug.Stack()))
+	c.raw.Close()
+	c.out.Drop(1, r.cost())
 }
 
 // perform carries out a request that was checked and makes its reply.

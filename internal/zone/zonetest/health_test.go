@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"kvol/internal/block"
 	"kvol/internal/client"
+	"kvol/internal/zone"
 	"kvol/internal/zone/zonetest"
 )
 
@@ -76,6 +78,44 @@ func TestBothEndsTellTheTruth(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMetricsOfZonesThatNumberAlike: each zone's protections are 1 and 2, and every zone
+// tells of all four pairs of which it is an end.
+func TestMetricsOfZonesThatNumberAlike(t *testing.T) {
+	t.Parallel()
+	c := zonetest.NewWith(t, func(cfg *zone.Config) {
+		for i := range cfg.Protections {
+			cfg.Protections[i].Seq = int64(i + 1)
+		}
+	})
+	for _, name := range zonetest.Names {
+		v, err := c.Session(name, zonetest.Alice).CreateVolume(t.Context(), client.NewVolume{Name: "of " + name, Size: 1})
+		if err != nil {
+			t.Fatal(v, err)
+		}
+	}
+	for _, name := range zonetest.Names {
+		var text string
+		err := client.Poll(t.Context(), 100*time.Millisecond, func() (bool, error) {
+			text = metricsOf(t, c.URL(name))
+			return strings.Count(text, "\nkvol_pair_replicated_up_to_timestamp_seconds{") == 4 &&
+				strings.Count(text, "\nkvol_pair_transport_info{") == 4 &&
+				strings.Count(text, "\nkvol_replicated_up_to_timestamp_seconds{") == 4, nil
+		})
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, text)
+		}
+		report, err := c.Session(name, zonetest.Admin).Doctor(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range report.Findings {
+			if f.Kind == string(block.FindOrphanReplica) {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
 	}
 }
 
