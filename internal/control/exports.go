@@ -198,7 +198,7 @@ func (e *Exports) export(x *exported, v block.Volume, giveBack func() error) nbd
 		}),
 	}
 	if l := e.limiter(v.ID, x.limits); l != nil {
-		out.Throttle = l.Take
+		out.Throttle, out.GiveBack = l.Take, l.GiveBack
 	}
 	return out
 }

@@ -156,7 +156,7 @@ func (t targets) Open(ctx context.Context, iqn, initiator string) (iscsi.Target,
 		return iscsi.Target{}, err
 	}
 	return iscsi.Target{Device: x.Device, LUN: targetLUN, Unit: string(v.ID), ReadOnly: x.ReadOnly,
-		Revoked: x.Revoked, Release: x.Release, Throttle: x.Throttle}, nil
+		Revoked: x.Revoked, Release: x.Release, Throttle: x.Throttle, GiveBack: x.GiveBack}, nil
 }
 
 // find finds a target's connection. For other initiators there is none.

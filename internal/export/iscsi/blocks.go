@@ -264,13 +264,20 @@ func sameBytes(cdb []byte) int {
 	return blockBytes
 }
 
-// sameSpan is the range of a WRITE SAME; no blocks mean all from the first on.
-func sameSpan(x *exec) (off, length int64) {
-	_, blocks := span(x.cdb)
+// zeros reports whether a WRITE SAME writes zeros.
+func zeros(cdb, data []byte) bool {
+	zero := [blockBytes]byte{}
+	return noData(cdb) || bytes.Equal(data, zero[:])
+}
+
+// sameLength is how much a WRITE SAME changes of a device of a size; no blocks
+// mean all from the first on.
+func sameLength(cdb []byte, size int64) int64 {
+	_, blocks := span(cdb)
 	if blocks == 0 {
-		return offset(x.cdb), x.dev.Size() - offset(x.cdb)
+		return size - offset(cdb)
 	}
-	return offset(x.cdb), int64(blocks) << blockShift
+	return int64(blocks) << blockShift
 }
 
 func checkSame(x *exec) error {
@@ -280,7 +287,7 @@ func checkSame(x *exec) error {
 	if err := checkSpan(x); err != nil {
 		return err
 	}
-	if _, length := sameSpan(x); length > maxWriteSame<<blockShift {
+	if sameLength(x.cdb, x.dev.Size()) > maxWriteSame<<blockShift {
 		return errField
 	}
 	if !noData(x.cdb) && x.t.expected != blockBytes {
@@ -290,12 +297,11 @@ func checkSame(x *exec) error {
 }
 
 func writeSame(x *exec) error {
-	off, length := sameSpan(x)
+	off, length := offset(x.cdb), sameLength(x.cdb, x.dev.Size())
 	if length == 0 {
 		return nil
 	}
-	zero := [blockBytes]byte{}
-	if noData(x.cdb) || bytes.Equal(x.t.data, zero[:]) {
+	if zeros(x.cdb, x.t.data) {
 		x.c.unit.io.RLock()
 		defer x.c.unit.io.RUnlock()
 		return x.dev.Zero(off, length)

@@ -32,6 +32,7 @@ type conn struct {
 	ctx    context.Context // of run
 	failed sync.Once       // a device's failure was logged
 	gone   atomic.Bool     // revoked: nothing more may touch the device
+	cut    atomic.Bool     // nothing more can be sent
 	heard  atomic.Bool     // something came since the last look
 	asked  bool            // the initiator was asked if it is there; the watcher's own
 
@@ -44,8 +45,9 @@ type conn struct {
 	textOut []byte // of a text response that continues
 
 	crew    *line.Crew[*task]
-	answers sync.WaitGroup // to task management that wait for tasks
-	pings   sync.WaitGroup // what the watcher sends; ends with the connection
+	lanes   *line.Lanes[*task] // of those that wait for the target's limits
+	answers sync.WaitGroup     // to task management that wait for tasks
+	pings   sync.WaitGroup     // what the watcher sends; ends with the connection
 	wary    line.Wary
 	filling atomic.Int64 // bytes of buffers for data from the initiator
 }
@@ -53,9 +55,11 @@ type conn struct {
 func newConn(s *Server, l *login, log *slog.Logger) *conn {
 	c := &conn{login: l, pool: &s.pool, limits: s.limits, log: log, tasks: map[uint32]*task{}}
 	c.changed.L = &c.mu
-	c.crew = line.NewCrew(s.limits.Workers, s.limits.Commands+immediateCommands, c.work)
+	// Commands with a number may come when as many without one as there may be are there.
+	c.crew = line.NewCrew(s.limits.Workers, 2*s.limits.Commands+immediateCommands, c.work)
 	c.crew.Broken = c.broken
-	c.out = newOutput(s, l)
+	c.lanes = line.NewLanes(line.LanesConfig[*task]{Ask: c.count, GiveBack: c.uncount, Due: c.crew.Give, Drop: c.dismiss})
+	c.out = newOutput(s, l, c.sendingFailed)
 	var from io.Reader = l.conn
 	_, _ = l.in.in.Discard(l.in.held) // is there
 	if n := l.in.in.Buffered(); n > 0 {
@@ -84,6 +88,7 @@ var (
 	errSilent  = errors.New("the initiator does not answer")
 	errLong    = errors.New("the discovery session lasts too long")
 	errLogout  = errors.New("logout")
+	errEnded   = errors.New("the connection was ended")
 )
 
 // run serves the connection until the initiator goes, the target is revoked or
@@ -96,6 +101,9 @@ func (c *conn) run(ctx context.Context) error {
 	default:
 	}
 	c.ctx = ctx
+	if c.member.over.Load() { // before there was anything to end
+		c.out.Fail(errEnded)
+	}
 	ended := make(chan struct{})
 	var watcher sync.WaitGroup
 	watcher.Go(func() { c.watch(ctx, ended) })
@@ -103,7 +111,7 @@ func (c *conn) run(ctx context.Context) error {
 	if !c.member.alone.Load() && ctx.Err() == nil {
 		c.session.kill(c.member)
 	}
-	c.crew.Hurry()
+	c.lanes.Drop()
 	c.forget()
 	c.crew.Close()
 	c.answers.Wait()
@@ -149,6 +157,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 	c.member.alone.Store(true)                 // each ends by itself
 	c.member.over.Store(true)
 	c.window.wake()
+	c.lanes.Drop() // who waits for what they hold goes on
 	timer := time.NewTimer(c.limits.Grace)
 	defer timer.Stop()
 	select {
@@ -156,12 +165,22 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 	case <-c.target.Revoked:
 		c.revoke()
 	case <-timer.C:
-		c.conn.Close()
+		c.out.Fail(errEnded)
 	}
 }
 
+// sendingFailed ends what waits, since the connection can't be used any more.
+func (c *conn) sendingFailed() {
+	c.cut.Store(true)
+	c.window.wake()
+	c.lanes.Drop()
+}
+
+// ends reports whether the reader need not wait for anything any more.
+func (c *conn) ends() bool { return c.cut.Load() || c.member.over.Load() }
+
 // revoke ends the connection at once. What is under way at the device ends;
-// what only waits in buffers is not begun.
+// what only waits, in buffers or for its time, is not begun.
 func (c *conn) revoke() {
 	c.gone.Store(true)
 	c.session.end(c.member, false)
@@ -190,6 +209,9 @@ func (c *conn) ask() bool {
 // read takes PDUs until the initiator logs out or the connection ends.
 func (c *conn) read() error {
 	for {
+		if err := c.out.Room(); err != nil {
+			return err
+		}
 		p, err := c.in.next()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
@@ -212,7 +234,7 @@ func (c *conn) take(p *pdu) error {
 	}
 	numbered := op != opDataOut && !p.immediate() && (op != opNopOut || p.tag() != noTag)
 	if numbered {
-		switch c.window.take(p.cmdSN(), &c.member.over) {
+		switch c.window.take(p.cmdSN(), c.ends) {
 		case outside:
 			return nil
 		case gap:

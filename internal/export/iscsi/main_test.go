@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,8 @@ const (
 type shelf struct {
 	*exporttest.Volume
 	throttle func(write bool, bytes int64) time.Duration
+	giveBack func(write bool, bytes int64)
+	counted  atomic.Int64 // for a test's throttle
 }
 
 func newShelf(t testing.TB, size int64) *shelf {
@@ -62,7 +65,7 @@ func (s *shelf) Credentials(_ context.Context, name, _ string) (iscsi.Credential
 
 func (s *shelf) Open(_ context.Context, name, _ string) (iscsi.Target, error) {
 	t := iscsi.Target{Device: s.Device, LUN: 1, Unit: "a volume", ReadOnly: name == iqn+"-ro", Revoked: s.Revoked,
-		Throttle: s.throttle}
+		Throttle: s.throttle, GiveBack: s.giveBack}
 	t.Release = s.Use()
 	return t, nil
 }

@@ -38,10 +38,10 @@ type output struct {
 	window *window // the session's
 }
 
-func newOutput(s *Server, l *login) *output {
+func newOutput(s *Server, l *login, failed func()) *output {
 	w := &numbers{window: &l.session.window, digest: l.params.headerDigest, statSN: l.statSN}
 	return &output{window: w.window, Output: line.NewOutput[answer](line.OutputConfig{Conn: l.conn,
-		Bytes: s.limits.InFlightBytes, Share: s.share, Stall: s.limits.Stall, Now: s.now},
+		Bytes: s.limits.InFlightBytes, Share: s.share, Stall: s.limits.Stall, Now: s.now, Failed: failed},
 		func(a *answer) { w.number(a.reply) })}
 }
 
@@ -92,6 +92,14 @@ func (r *reply) Append(pieces net.Buffers) net.Buffers {
 
 // Cost implements line.Answer; commands are counted by the window.
 func (r *reply) Cost() (requests, bytes int) { return 0, r.cost }
+
+// Size implements line.Answer.
+func (r *reply) Size() (n int) {
+	for i := range r.pdus {
+		n += headerBytes + len(r.pdus[i].data)
+	}
+	return n
+}
 
 // Sent implements line.Answer. The reply is used for another one afterwards.
 func (r *reply) Sent() {

@@ -59,8 +59,12 @@ type Target struct {
 	Release func() // called once, when nothing uses Device any more; may be nil
 	// Throttle counts a read, or a change (write), of some bytes, and returns
 	// how long it has to wait before it is carried out; nil for no limits.
-	// Commands that zero or give back have no bytes, flushes are not asked for.
+	// Commands that zero or give back have no bytes, those that fill a range with
+	// a block have the range's; flushes are not asked for.
 	Throttle func(write bool, bytes int64) time.Duration
+	// GiveBack takes back what Throttle counted, for a command that is not carried
+	// out after all; may be nil.
+	GiveBack func(write bool, bytes int64)
 }
 
 // Reservations keeps persistent reservations over restarts, for units whose

@@ -49,6 +49,9 @@ func (s *session) end(m *member, alone bool) {
 	m.alone.Store(alone)
 	m.over.Store(true)
 	m.close()
+	if c := m.c.Load(); c != nil { // one that isn't there yet looks at over
+		c.out.Fail(errEnded)
+	}
 	s.window.wake()
 }
 

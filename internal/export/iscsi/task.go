@@ -3,7 +3,6 @@ package iscsi
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/export/line"
@@ -29,8 +28,9 @@ type task struct {
 	data     []byte       // what it sent
 	buf      *line.Buffer // of data
 	cost     int          // bytes admitted for the initiator
-	delay    time.Duration
-	refused  error // what is answered, whatever comes
+	toll     toll         // what the target's limits count it for
+	turn     line.Turn    // when they let it go
+	refused  error        // what is answered, whatever comes
 
 	unsolicited bool   // data comes without being asked for
 	next        int    // offset of the data that comes next
@@ -192,7 +192,7 @@ func (c *conn) start(t *task) error {
 		}
 		t.cost = cost
 	}
-	t.delay = c.throttled(t)
+	t.turn = c.turnOf(t)
 	if t.refused != nil || c.now(t) {
 		c.inline(t)
 		return nil
@@ -203,8 +203,8 @@ func (c *conn) start(t *task) error {
 		t.data = t.buf.Data
 		c.filling.Add(int64(len(t.data)))
 	}
-	if t.delay > 0 {
-		c.crew.Later(t, t.delay)
+	if t.turn.Waits() {
+		c.wait(t)
 	} else {
 		c.crew.Give(t)
 	}
@@ -256,7 +256,7 @@ func (t *task) readBytes() int {
 // they have been quick of late.
 func (c *conn) now(t *task) bool {
 	switch {
-	case t.delay > 0:
+	case t.turn.Waits():
 		return false
 	case t.op.quick:
 		return true
@@ -268,21 +268,6 @@ func (c *conn) now(t *task) bool {
 
 // alone reports whether nothing waits behind the command that was read last.
 func (c *conn) alone() bool { return c.in.in.Buffered()-c.in.held < headerBytes && c.crew.Idle() }
-
-// throttled is how long a command has to wait for its turn.
-func (c *conn) throttled(t *task) time.Duration {
-	switch {
-	case t.refused != nil || c.target.Throttle == nil:
-		return 0
-	case t.op.code == 0x42, t.op.code == 0x41, t.op.code == 0x93: // UNMAP, WRITE SAME
-		return c.target.Throttle(true, 0)
-	case t.op.medium:
-		return c.target.Throttle(true, int64(len(t.data)))
-	case t.op.access == accessRead && !t.op.quick:
-		return c.target.Throttle(false, int64(bytesOf(t.cdb[:])))
-	}
-	return 0
-}
 
 // perform carries out a command and makes its reply.
 func (c *conn) perform(t *task) *reply {

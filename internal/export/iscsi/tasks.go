@@ -96,11 +96,12 @@ func (c *conn) forget() { c.abort(everyTask) }
 func everyTask(*task) bool { return true }
 
 // abort aborts the tasks that are meant, which get no answer. What waits for
-// data ends at once, and what is not begun never is; those that are being
+// data or for its turn ends at once, and what is not begun never is; those that are being
 // carried out are returned, see await. some says that there were any. Any
 // goroutine may call it.
 func (c *conn) abort(meant func(*task) bool) (begun []*task, some bool) {
 	var idle []*task
+	waits := false
 	c.mu.Lock()
 	for _, t := range c.tasks {
 		if !meant(t) {
@@ -116,10 +117,14 @@ func (c *conn) abort(meant func(*task) bool) (begun []*task, some bool) {
 		if !t.held { // nobody will from now on
 			idle = append(idle, t)
 		}
+		waits = waits || t.held
 	}
 	c.mu.Unlock()
 	for _, t := range idle {
 		c.finish(t)
+	}
+	if waits { // maybe for its turn
+		c.unwait()
 	}
 	return begun, some
 }

@@ -34,9 +34,9 @@ const (
 )
 
 // take counts a command with this CmdSN. Where the session has several
-// connections it waits for those before it, which come by others; over ends
-// that.
-func (w *window) take(sn uint32, over *atomic.Bool) verdict {
+// connections it waits for those before it, which come by others, until over, who
+// tells that by wake.
+func (w *window) take(sn uint32, over func() bool) verdict {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
@@ -50,7 +50,7 @@ func (w *window) take(sn uint32, over *atomic.Bool) verdict {
 				w.moved.Broadcast()
 			}
 			return inOrder
-		case !w.several.Load() || over.Load():
+		case !w.several.Load() || over():
 			return gap
 		}
 		w.moved.Wait()

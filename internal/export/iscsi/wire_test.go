@@ -416,9 +416,10 @@ func TestThrottle(t *testing.T) {
 	w.read(cdb10(0x28, 0, 2), 1024)
 	w.write(cdb10(0x2a, 0, 1), strings.Repeat("x", 512))
 	w.write(cdb10(0x41, 0, 8), strings.Repeat("x", 512))
+	w.write(cdb10(0x41, 0, 8), strings.Repeat("\x00", 512))
 	w.write(cdb10(0x35, 0, 0), "")
 	mu.Lock()
-	if got := strings.Join(counted, ","); got != "false 1024,true 512,true 0" {
+	if got := strings.Join(counted, ","); got != "false 1024,true 512,true 4096,true 0" {
 		t.Errorf("counted %s", got)
 	}
 	wait = time.Hour

@@ -7,15 +7,13 @@ import (
 )
 
 // Crew is a connection's workers: goroutines that are started as they are
-// needed, and wait for more until Close. Give, Later and Close are for one
-// goroutine, the connection's reader.
+// needed, and wait for more until Close.
 type Crew[T any] struct {
-	most    int
-	do      func(T)
-	work    chan T
-	started int
-	joined  sync.WaitGroup
-	queued  atomic.Int32 // with the workers, or waiting for their time
+	most   int
+	do     func(T)
+	work   chan T
+	joined sync.WaitGroup
+	queued atomic.Int32 // with the workers
 
 	// Broken is told of a job that panicked, and has to end it and its
 	// connection: a fault in one must not end all others with the process. It is
@@ -23,8 +21,7 @@ type Crew[T any] struct {
 	Broken func(job T, cause any)
 
 	mu      sync.Mutex // guards below
-	waiting map[*time.Timer]T
-	over    bool // the connection ends: nothing waits any more
+	started int
 }
 
 // NewCrew makes a crew of at most so many, who do what they are given. There
@@ -33,7 +30,7 @@ func NewCrew[T any](most, room int, do func(T)) *Crew[T] {
 	return &Crew[T]{most: most, do: do, work: make(chan T, room)}
 }
 
-// Give gives a job to the crew. It does not wait.
+// Give gives a job to the crew. It does not wait, and any goroutine may call it.
 func (c *Crew[T]) Give(job T) {
 	c.employ()
 	c.work <- job
@@ -45,6 +42,8 @@ func (c *Crew[T]) Idle() bool { return c.queued.Load() == 0 }
 // employ counts a job that the crew will get, and starts one more if all have
 // something to do.
 func (c *Crew[T]) employ() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if int(c.queued.Add(1)) <= c.started || c.started == c.most {
 		return
 	}
@@ -68,46 +67,8 @@ func (c *Crew[T]) carryOut(job T) {
 	c.do(job)
 }
 
-// Later is Give after a while. No goroutine waits meanwhile, so that other jobs
-// go past.
-func (c *Crew[T]) Later(job T, wait time.Duration) {
-	c.employ()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.over {
-		c.work <- job
-		return
-	}
-	if c.waiting == nil {
-		c.waiting = map[*time.Timer]T{}
-	}
-	var timer *time.Timer
-	timer = time.AfterFunc(wait, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if _, still := c.waiting[timer]; still {
-			delete(c.waiting, timer)
-			c.work <- job // there is room; held, so that Close does not come between
-		}
-	})
-	c.waiting[timer] = job
-}
-
-// Hurry lets all go on that wait, since the connection ends. It may be called by
-// any goroutine, before Close, and again.
-func (c *Crew[T]) Hurry() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.over = true
-	for timer, job := range c.waiting {
-		timer.Stop()
-		c.work <- job // there is room
-	}
-	clear(c.waiting)
-}
-
-// Close waits until all is done that was given. It is called once, after Hurry
-// and after the last Give.
+// Close waits until all is done that was given. It is called once, after the last
+// Give.
 func (c *Crew[T]) Close() {
 	close(c.work)
 	c.joined.Wait()

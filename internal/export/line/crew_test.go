@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// TestCrewLater: a job waits its time without a worker, others go past it, and
-// none is lost when the connection ends meanwhile.
-func TestCrewLater(t *testing.T) {
+// TestCrew: all that is given is done, by no more at once than there may be, and
+// Close waits for it.
+func TestCrew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var done atomic.Int64
-		c := NewCrew(1, 8, func(n int64) { done.Add(n) })
-		begin := time.Now()
-		c.Later(100, time.Hour)
-		c.Give(1)
-		synctest.Wait()
-		if done.Load() != 1 || c.Idle() {
-			t.Fatalf("done %d; a job that waits held another up, or is forgotten", done.Load())
+		gate := make(chan struct{})
+		c := NewCrew(2, 8, func(n int64) { <-gate; done.Add(n) })
+		for _, n := range []int64{1, 10, 100, 1000} {
+			go c.Give(n)
 		}
-		time.Sleep(time.Hour) // of the bubble's clock
 		synctest.Wait()
-		if done.Load() != 101 || !c.Idle() {
-			t.Fatalf("done %d after its time", done.Load())
+		if c.Idle() {
+			t.Error("idle with jobs")
 		}
-		c.Later(1000, time.Hour)
-		c.Hurry()
-		c.Later(10_000, time.Hour) // over: at once
+		gate <- struct{}{}
+		gate <- struct{}{}
+		synctest.Wait()
+		if n := done.Load(); n == 0 || n == 1111 {
+			t.Errorf("done %d", n)
+		}
+		close(gate)
 		c.Close()
-		if done.Load() != 11_101 || time.Since(begin) != time.Hour {
-			t.Fatalf("done %d after %v", done.Load(), time.Since(begin))
+		if n := done.Load(); n != 1111 || !c.Idle() {
+			t.Errorf("done %d at the end", n)
 		}
 	})
 }

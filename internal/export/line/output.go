@@ -13,6 +13,7 @@ type Answer[A any] interface {
 	*A
 	Append(pieces net.Buffers) net.Buffers // its bytes, which stay as they are until Sent
 	Cost() (requests, bytes int)           // of what was admitted
+	Size() int                             // bytes that it has; more than its cost is counted, see Room
 	Sent()                                 // called once, when it was sent or never will be
 }
 
@@ -27,6 +28,9 @@ type OutputConfig struct {
 	Share func() int
 	Stall time.Duration // see Patience
 	Now   func() time.Time
+	// Failed is called once, by whoever finds it, when the connection failed and
+	// nothing more is sent; it may use the Output. May be nil.
+	Failed func()
 }
 
 // Output gathers the answers of a connection. Whoever finds nobody sending sends
@@ -41,19 +45,27 @@ type Output[A any, P Answer[A]] struct {
 	queued func(P)
 
 	mu       sync.Mutex // guards below
-	changed  sync.Cond  // when requests or bytes fell or err was set
+	changed  sync.Cond  // when a count below fell or err was set
 	queue    []A
 	spare    []A // the other queue's store
 	sending  bool
 	requests int // admitted, not yet answered
 	bytes    int
+	unsent   int   // answers
+	surplus  int   // bytes of them that nobody admitted
 	err      error // of the connection; nothing is sent after it
 
 	vector net.Buffers // used by the sender only
 	pieces net.Buffers
 }
 
-const textBuffer = 64 << 10
+const (
+	textBuffer = 64 << 10
+	// mostUnsent and mostSurplus are how many answers, and bytes of them beyond
+	// what was admitted, a client may leave unread before its reader waits.
+	mostUnsent  = 1024
+	mostSurplus = 1 << 20
+)
 
 // NewOutput makes an Output. queued is told each answer in the order in which
 // they are sent, before they are, by one goroutine at a time; nil for none.
@@ -71,9 +83,10 @@ func NewOutput[A any, P Answer[A]](c OutputConfig, queued func(P)) *Output[A, P]
 	return o
 }
 
-// Admit counts requests and their bytes, and waits while there are too many.
-// Only the connection's reader calls it. A connection that holds no bytes is
-// always let in, whatever its share: none waits for another.
+// Admit counts requests and their bytes, and waits while there are too many, or
+// until the connection failed. Only the connection's reader calls it. A
+// connection that holds no bytes is always let in, whatever its share: none waits
+// for another.
 func (o *Output[A, P]) Admit(requests, n int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -91,11 +104,33 @@ func (o *Output[A, P]) Admit(requests, n int) error {
 	return o.err
 }
 
-// Ready reports whether Admit would not wait now.
-func (o *Output[A, P]) Ready(requests, n int) bool {
+// Room waits while the client leaves too many answers unread, or until the
+// connection failed. A reader asks before it takes what isn't admitted.
+func (o *Output[A, P]) Room() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.err != nil || !o.full(requests, n)
+	for o.err == nil && (o.unsent > mostUnsent || o.surplus > mostSurplus) {
+		if !o.sending {
+			o.sendLocked() // what was left for later, see Leave
+			continue
+		}
+		o.changed.Wait()
+	}
+	return o.err
+}
+
+// TryAdmit is Admit if that need not wait; false if it would, or would fail. A
+// reader that holds requests itself which it has not answered asks it first: in
+// Admit it would wait for itself, and the share may fall at any time.
+func (o *Output[A, P]) TryAdmit(requests, n int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil || o.full(requests, n) {
+		return false
+	}
+	o.requests += requests
+	o.bytes += n
+	return true
 }
 
 func (o *Output[A, P]) full(requests, n int) bool {
@@ -131,9 +166,18 @@ func (o *Output[A, P]) Send(a A) {
 
 func (o *Output[A, P]) addLocked(a A) {
 	o.queue = append(o.queue, a)
+	o.unsent++
+	p := P(&o.queue[len(o.queue)-1])
+	o.surplus += surplus(p)
 	if o.queued != nil {
-		o.queued(&o.queue[len(o.queue)-1])
+		o.queued(p)
 	}
+}
+
+// surplus is how many bytes an answer has that nobody admitted.
+func surplus[A any, P Answer[A]](a P) int {
+	_, cost := a.Cost()
+	return max(0, a.Size()-cost)
 }
 
 // Drop counts something as done that was admitted and gets no answer.
@@ -154,7 +198,32 @@ func (o *Output[A, P]) Flush() {
 	}
 }
 
-// Drain waits until every request that was admitted is answered.
+// Fail ends the connection from outside: nothing more is sent, and who waits in
+// Admit waits no longer. Any goroutine may call it, and again.
+func (o *Output[A, P]) Fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failLocked(err)
+}
+
+// failLocked lets go of o.mu meanwhile.
+func (o *Output[A, P]) failLocked(err error) {
+	if o.err != nil {
+		return
+	}
+	o.err = err
+	o.changed.Broadcast()
+	o.mu.Unlock()
+	defer o.mu.Lock()
+	o.c.Raw.Close() // so that the reader ends too, and who sends
+	if o.c.Failed != nil {
+		o.c.Failed()
+	}
+}
+
+// Drain waits until every request that was admitted is answered. Each has to be
+// given to Leave, Send or Drop, also where the connection failed: the caller holds
+// none back himself.
 func (o *Output[A, P]) Drain() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -178,11 +247,12 @@ func (o *Output[A, P]) sendLocked() {
 		if err == nil {
 			err = o.write(batch)
 		}
-		requests, bytes := 0, 0
+		requests, bytes, beyond := 0, 0, 0
 		for i := range batch {
 			r, n := P(&batch[i]).Cost()
 			requests += r
 			bytes += n
+			beyond += surplus(P(&batch[i]))
 			P(&batch[i]).Sent()
 		}
 		clear(batch)
@@ -190,11 +260,12 @@ func (o *Output[A, P]) sendLocked() {
 		o.spare = batch
 		o.requests -= requests
 		o.bytes -= bytes
-		if err != nil && o.err == nil {
-			o.err = err
-			o.c.Raw.Close() // so that the reader ends too
-		}
+		o.unsent -= len(batch)
+		o.surplus -= beyond
 		o.changed.Broadcast()
+		if err != nil {
+			o.failLocked(err)
+		}
 	}
 	o.sending = false
 }

@@ -1,6 +1,7 @@
 package line
 
 import (
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -8,13 +9,14 @@ import (
 	"time"
 )
 
-// note is an answer of a few bytes.
-type note struct{ cost int }
+// note is an answer of a few bytes; extra is how many it pretends to have beside.
+type note struct{ cost, extra int }
 
 const noteBytes = 16
 
 func (*note) Append(pieces net.Buffers) net.Buffers { return append(pieces, make([]byte, noteBytes)) }
 func (n *note) Cost() (requests, bytes int)         { return 1, n.cost }
+func (n *note) Size() int                           { return noteBytes + n.extra }
 func (*note) Sent()                                 {}
 
 type notes = Output[note, *note]
@@ -87,6 +89,89 @@ func TestOutputAfterFailure(t *testing.T) {
 		t.Error("a request was admitted after the client had gone")
 	}
 	o.Drain()
+}
+
+// TestFail: who waits for room waits no longer when the connection is ended from
+// outside, and what is under way then ends without anything being sent.
+func TestFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		ended := errors.New("ended")
+		failed := 0
+		var o *notes
+		o = NewOutput[note](OutputConfig{Conn: near, Requests: 2, Bytes: 10, Stall: time.Minute, Now: time.Now,
+			Failed: func() { failed++; o.Leave(note{cost: 10}) }}, nil) // it may use the Output
+		if !o.TryAdmit(1, 10) || o.TryAdmit(1, 1) {
+			t.Fatal("TryAdmit does not go by the limits")
+		}
+		admitted := make(chan error, 1)
+		go func() { admitted <- o.Admit(1, 1) }()
+		synctest.Wait()
+		o.Fail(ended)
+		o.Fail(io.EOF)
+		if err := <-admitted; !errors.Is(err, ended) || failed != 1 {
+			t.Errorf("admitted: %v; the failure was told %d times", err, failed)
+		}
+		if o.TryAdmit(0, 0) {
+			t.Error("admitted after the end")
+		}
+		if _, err := far.Read(make([]byte, 1)); err == nil {
+			t.Error("something was sent after the end")
+		}
+		o.Drain() // by the one that was left from Failed
+	})
+}
+
+// TestRoom: a reader waits while too many answers, or too large ones, are unread
+// that cost nothing; what was admitted does not count.
+func TestRoom(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer note
+		fit    int
+	}{
+		"answers":  {note{cost: noteBytes}, mostUnsent},
+		"bytes":    {note{extra: 1<<18 - noteBytes}, mostSurplus >> 18},
+		"admitted": {note{cost: 1 << 20, extra: 1 << 20}, mostUnsent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer near.Close()
+				o := outputTo(near, 10_000, 1<<40)
+				for range c.fit {
+					if err := o.Admit(1, c.answer.cost); err != nil {
+						t.Fatal(err)
+					}
+					o.Leave(c.answer)
+				}
+				go o.Flush() // nobody reads
+				synctest.Wait()
+				if err := o.Room(); err != nil {
+					t.Fatal(err)
+				}
+				_ = o.Admit(1, c.answer.cost)
+				o.Leave(c.answer)
+				room := make(chan error, 1)
+				go func() { room <- o.Room() }()
+				synctest.Wait()
+				if len(room) != 0 {
+					t.Fatal("there is room for more than may be unread")
+				}
+				if _, err := io.ReadFull(far, make([]byte, c.fit*noteBytes)); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-room; err != nil {
+					t.Error(err)
+				}
+				far.Close()
+				synctest.Wait()
+				if err := o.Room(); err == nil {
+					t.Error("there is room after the client had gone")
+				}
+			})
+		})
+	}
 }
 
 // TestShare: what a connection may hold depends on how many there are, and one

@@ -37,6 +37,7 @@ type conn struct {
 	structured bool
 	contexts   []metaContext // chosen for this export
 	throttle   func(write bool, bytes int64) time.Duration
+	giveBack   func(write bool, bytes int64)
 	revoked    <-chan struct{}
 	grace      time.Duration
 	stall      time.Duration
@@ -47,6 +48,8 @@ type conn struct {
 
 	wary line.Wary
 	crew *line.Crew[request]
+	// lanes has the requests that wait for the export's limits.
+	lanes *line.Lanes[request]
 	// together are writes that were admitted and wait for those behind them in
 	// the input buffer, which has their bytes.
 	together gathered
@@ -54,13 +57,15 @@ type conn struct {
 
 func newConn(s *Server, h *handshake, log *slog.Logger) *conn {
 	c := &conn{
-		conn: h.conn, raw: h.raw, in: bufio.NewReaderSize(h.conn, inputBuffer), out: newOutput(s, h), pool: &s.pool,
+		conn: h.conn, raw: h.raw, in: bufio.NewReaderSize(h.conn, inputBuffer), pool: &s.pool,
 		dev: h.export.Device, readOnly: h.export.ReadOnly, structured: h.structured, throttle: h.export.Throttle,
-		revoked: h.export.Revoked, grace: s.limits.Grace, stall: s.limits.Stall,
+		giveBack: h.export.GiveBack, revoked: h.export.Revoked, grace: s.limits.Grace, stall: s.limits.Stall,
 		now: s.now, log: log,
 	}
 	c.crew = line.NewCrew(s.limits.Workers, s.limits.Requests, func(r request) { c.out.Send(c.perform(&r)) })
 	c.crew.Broken = c.broken
+	c.lanes = line.NewLanes(line.LanesConfig[request]{Ask: c.count, GiveBack: c.uncount, Due: c.crew.Give, Drop: c.drop})
+	c.out = newOutput(s, h, c.lanes.Drop)
 	if h.chosenFor == h.export.name {
 		c.contexts = h.contexts
 	}
@@ -79,7 +84,13 @@ func (c *conn) run(ctx context.Context) error {
 	var watcher sync.WaitGroup
 	watcher.Go(func() { c.watch(ctx, ended) })
 	err := c.read(ctx)
-	c.crew.Hurry()
+	c.writeGathered() // Drain waits for their replies
+	switch {
+	case ctx.Err() != nil:
+		c.lanes.Hurry()
+	case err != nil:
+		c.lanes.Drop() // who takes leave gets all answers, each in its time
+	}
 	c.out.Drain()
 	c.crew.Close() // all that was admitted is answered
 	close(ended)
@@ -89,20 +100,24 @@ func (c *conn) run(ctx context.Context) error {
 		return nil
 	case c.gone.Load():
 		return errRevoked
-	case err == nil:
+	case err == nil, errors.Is(err, errHungUp):
 		c.conn.Close() // with TLS's farewell
+		return nil
 	}
 	return err
 }
 
-var errRevoked = errors.New("the export was revoked")
+var (
+	errRevoked = errors.New("the export was revoked")
+	errStopped = errors.New("the server stops")
+	errHungUp  = errors.New("the client hung up without a word")
+)
 
 // revoke ends the connection at once. What is under way at the device ends;
-// what only waits in buffers is not begun.
+// what only waits, in buffers or for its time, is not begun.
 func (c *conn) revoke() {
 	c.gone.Store(true)
-	c.raw.Close()
-	c.crew.Hurry()
+	c.out.Fail(errRevoked)
 }
 
 // watch ends the connection from outside: at once when the export is revoked,
@@ -117,7 +132,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 	case <-ctx.Done():
 	}
 	_ = c.conn.SetReadDeadline(line.LongAgo()) // fails only where the connection is closed
-	c.crew.Hurry()
+	c.lanes.Hurry()
 	timer := time.NewTimer(c.grace)
 	defer timer.Stop()
 	select {
@@ -125,7 +140,7 @@ func (c *conn) watch(ctx context.Context, ended <-chan struct{}) {
 	case <-c.revoked:
 		c.revoke()
 	case <-timer.C:
-		c.raw.Close()
+		c.out.Fail(errStopped)
 	}
 }
 
@@ -138,13 +153,14 @@ func (c *conn) peek(n int) ([]byte, error) {
 	return c.in.Peek(n)
 }
 
-// read takes requests until the client ends the connection.
+// read takes requests until the client ends the connection; nil says that it took
+// leave.
 func (c *conn) read(ctx context.Context) error {
 	for {
 		h, err := c.peek(requestHeader)
 		if err != nil {
 			if errors.Is(err, io.EOF) && len(h) == 0 {
-				return nil // it hung up without a word
+				return errHungUp
 			}
 			return err
 		}
@@ -156,11 +172,11 @@ func (c *conn) read(ctx context.Context) error {
 		if r.cmd == cmdDisc {
 			return nil
 		}
-		if len(c.together.parts) > 0 && !c.out.Ready(1, r.cost()) {
+		if !c.out.TryAdmit(1, r.cost()) {
 			c.writeGathered() // or it would wait for them
-		}
-		if err := c.out.Admit(1, r.cost()); err != nil {
-			return err
+			if err := c.out.Admit(1, r.cost()); err != nil {
+				return err
+			}
 		}
 		if err := c.take(ctx, &r); err != nil {
 			return err
@@ -180,23 +196,25 @@ func (c *conn) take(ctx context.Context, r *request) error {
 		c.out.Leave(c.failure(r, e, ""))
 		return err
 	}
-	wait := c.pace(r)
-	if wait == 0 && r.inline() {
+	if r.inline() {
 		return c.writeInline(ctx, r)
 	}
 	c.writeGathered()
+	if r.cmd == cmdWrite {
+		if err := c.payload(ctx, r); err != nil {
+			return err
+		}
+	}
+	turn := c.turn(r)
 	switch {
-	case wait > 0:
-		return c.later(ctx, r, wait)
+	case turn.Waits():
+		c.lanes.Wait(r.lane(), *r, turn)
+		return nil
 	case r.cmd == cmdRead && r.length <= inlineBytes && c.wary.Now(c.alone):
 		before := c.now()
 		c.out.Leave(c.perform(r))
 		c.wary.Took(c.now().Sub(before))
 		return nil
-	case r.cmd == cmdWrite:
-		if err := c.payload(ctx, r); err != nil {
-			return err
-		}
 	}
 	c.crew.Give(*r)
 	return nil

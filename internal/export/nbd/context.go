@@ -97,13 +97,16 @@ func (h *handshake) metaContext(ctx context.Context, opt option, data []byte) er
 	for i := range all[1:] {
 		all[i+1] = changedPrefix + all[i+1]
 	}
-	h.chosenFor = name
+	set := opt == optSetMetaContext // a list changes nothing that was chosen
+	if set {
+		h.chosenFor = name
+	}
 	for _, found := range all {
-		if !asked(found, queries, opt == optListMetaContext) || len(h.contexts) == maxContexts {
+		if !asked(found, queries, !set) || set && len(h.contexts) == maxContexts {
 			continue
 		}
 		id := uint32(0)
-		if opt == optSetMetaContext {
+		if set {
 			if err := h.choose(ctx, found); err != nil {
 				h.contexts = nil
 				return h.refuse(opt, err)

@@ -19,7 +19,7 @@ func (r *request) inline() bool {
 }
 
 // writeInline writes from the input buffer: at once, or together with the
-// writes behind it that are there too.
+// writes behind it that are there too. One that has to wait gets a buffer.
 func (c *conn) writeInline(ctx context.Context, r *request) error {
 	done := c.expect(ctx, int64(r.length))
 	p, err := c.in.Peek(int(r.length)) // replies that were left can wait: the client is sending it
@@ -27,6 +27,14 @@ func (c *conn) writeInline(ctx context.Context, r *request) error {
 	if err != nil {
 		c.out.Leave(c.failure(r, errInvalid, ""))
 		return noEOF(err)
+	}
+	if turn := c.turn(r); turn.Waits() {
+		r.buf = c.pool.Get(len(p))
+		copy(r.buf.Data, p)
+		_, _ = c.in.Discard(len(p)) // is there
+		c.writeGathered()
+		c.lanes.Wait(r.lane(), *r, turn)
+		return nil
 	}
 	g := &c.together
 	g.requests, g.parts = append(g.requests, *r), append(g.parts, driver.Part{Off: int64(r.off), Data: p})

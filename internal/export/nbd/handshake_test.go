@@ -193,6 +193,33 @@ func TestMetaContexts(t *testing.T) {
 	}
 }
 
+// TestListedContextsAreNotChosen: a list changes nothing of what was chosen, nor
+// for which export.
+func TestListedContextsAreNotChosen(t *testing.T) {
+	path, _ := serve(t, nbd.Config{Exports: newShelf(t, testSize)})
+	for _, c := range []struct {
+		export string
+		kind   uint16
+	}{{"vol", 5}, {"vol-ro", 1<<15 + 1}} {
+		w := dial(t, path)
+		w.greet(3)
+		w.option(8)
+		w.answer(8, 1)
+		w.option(10, named("vol"), 1, named("base:allocation"))
+		w.answer(10, 4)
+		w.answer(10, 1)
+		w.option(9, named("vol-ro"), 0)
+		w.answer(9, 4)
+		w.answer(9, 1)
+		w.option(7, named(c.export), uint16(0))
+		w.answer(7, 3)
+		w.answer(7, 1)
+		w.request(7, 0, 0, 4096)
+		w.chunk(7, c.kind)
+		w.Close()
+	}
+}
+
 func TestConnectionLimit(t *testing.T) {
 	path, _ := serve(t, nbd.Config{Exports: newShelf(t, testSize), Limits: nbd.Limits{Connections: 2}})
 	a, b := enter(t, path, "vol", false), enter(t, path, "vol", false)

@@ -4,8 +4,10 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"kvol/internal/driver"
 	"kvol/internal/driver/drivertest"
 	"kvol/internal/export/nbd"
 )
@@ -182,6 +184,52 @@ func TestClientGoesWhileRequestsAreUnderWay(t *testing.T) {
 	if n := s.Uses.Load(); n != 0 {
 		t.Errorf("%d exports are still open", n)
 	}
+}
+
+// telling is a device that tells when its size is asked for, as each request does
+// before it is carried out.
+type telling struct {
+	driver.Device
+	asked func()
+}
+
+func (d *telling) Size() int64 {
+	d.asked()
+	return d.Device.Size()
+}
+
+// TestClientIsResetWhileWritesAreGathered: a reply fails while the reader holds a
+// write that waits for the one behind it. The connection ends nevertheless.
+func TestClientIsResetWhileWritesAreGathered(t *testing.T) {
+	asked := func() {}
+	prepare := func(s *shelf) { s.Device = &telling{s.Device, func() { asked() }} }
+	pipe(t, prepare, func(t *testing.T, s *shelf, w *wire, _ func()) {
+		gate, failed := make(chan struct{}), make(chan struct{})
+		s.Faults.SetRule(func(c drivertest.Call) error {
+			if c.Op == drivertest.OpRead && !c.After {
+				<-gate
+			}
+			return nil
+		})
+		n := 0
+		asked = func() {
+			if n++; n == 2 { // by the first write
+				w.Close()
+				close(gate)
+				synctest.Wait() // the worker's reply has failed
+				close(failed)
+			}
+		}
+		p := make([]byte, 4096)
+		w.send(reqMagic, uint16(0), uint16(0), cookie(0), int64(0), 128<<10,
+			reqMagic, uint16(0), uint16(1), cookie(1), int64(0), len(p), p,
+			reqMagic, uint16(0), uint16(1), cookie(1), int64(4096), len(p), p)
+		<-failed
+		synctest.Wait()
+		if n := s.Uses.Load(); n != 0 {
+			t.Errorf("%d exports are still open", n)
+		}
+	})
 }
 
 func TestLimitOfRequests(t *testing.T) {

@@ -28,6 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type shelf struct {
 	*exporttest.Volume
 	throttle func(write bool, bytes int64) time.Duration
+	giveBack func(write bool, bytes int64)
 	changed  map[string][]driver.Extent // by earlier moment
 }
 
@@ -39,7 +40,8 @@ func newShelf(t testing.TB, size int64) *shelf {
 }
 
 func (s *shelf) Open(_ context.Context, name string) (nbd.Export, error) {
-	e := nbd.Export{Device: s.Device, Description: "a test", Revoked: s.Revoked, Throttle: s.throttle}
+	e := nbd.Export{Device: s.Device, Description: "a test", Revoked: s.Revoked, Throttle: s.throttle,
+		GiveBack: s.giveBack}
 	if s.changed != nil {
 		e.Since, e.Changed = slices.Sorted(maps.Keys(s.changed)), s.changes
 	}

@@ -17,10 +17,10 @@ type reply struct {
 
 type output = line.Output[reply, *reply]
 
-func newOutput(s *Server, h *handshake) *output {
+func newOutput(s *Server, h *handshake, failed func()) *output {
 	share := func() int { return s.door.Share(s.limits.ServerBytes) }
 	return line.NewOutput[reply](line.OutputConfig{Conn: h.conn, Raw: h.raw, Requests: s.limits.Requests,
-		Bytes: s.limits.InFlightBytes, Share: share, Stall: s.limits.Stall, Now: s.now}, nil)
+		Bytes: s.limits.InFlightBytes, Share: share, Stall: s.limits.Stall, Now: s.now, Failed: failed}, nil)
 }
 
 // Append implements line.Answer.
@@ -33,6 +33,14 @@ func (r *reply) Append(pieces net.Buffers) net.Buffers {
 
 // Cost implements line.Answer.
 func (r *reply) Cost() (requests, bytes int) { return 1, r.cost }
+
+// Size implements line.Answer.
+func (r *reply) Size() int {
+	if r.buf != nil {
+		return len(r.buf.Answer())
+	}
+	return r.n
+}
 
 // Sent implements line.Answer.
 func (r *reply) Sent() {

@@ -7,37 +7,63 @@ import (
 	"kvol/internal/export/line"
 )
 
-// pace asks the export's limits about a request that is about to be carried
-// out.
-func (c *conn) pace(r *request) time.Duration {
-	if c.throttle == nil {
-		return 0
-	}
+// toll is what a request is counted for by the export's limits; ok is false where
+// it isn't.
+func (r *request) toll() (write bool, bytes int64, ok bool) {
 	switch r.cmd {
 	case cmdRead, cmdWrite:
-		return c.throttle(r.cmd == cmdWrite, int64(r.length))
+		return r.cmd == cmdWrite, int64(r.length), true
 	case cmdCache:
-		return c.throttle(false, min(int64(r.length), cacheMost))
+		return false, min(int64(r.length), cacheMost), true
 	case cmdTrim:
-		return c.throttle(true, 0)
+		return true, 0, true
 	case cmdWriteZeroes:
 		if r.flags&flagNoHole != 0 {
-			return c.throttle(true, int64(r.length))
+			return true, int64(r.length), true
 		}
-		return c.throttle(true, 0)
+		return true, 0, true
 	}
-	return 0
+	return false, 0, false
 }
 
-// later gives a request to the workers after a while.
-func (c *conn) later(ctx context.Context, r *request, wait time.Duration) error {
-	if r.cmd == cmdWrite {
-		if err := c.payload(ctx, r); err != nil {
-			return err
-		}
+func (r *request) lane() line.Lane {
+	if write, _, _ := r.toll(); write {
+		return line.Changes
 	}
-	c.crew.Later(*r, wait)
-	return nil
+	return line.Reads
+}
+
+// turn asks the export's limits about a request of which everything is there.
+func (c *conn) turn(r *request) line.Turn {
+	if c.throttle == nil {
+		return line.Turn{}
+	}
+	if _, _, ok := r.toll(); !ok {
+		return line.Turn{}
+	}
+	return c.lanes.Ask(r.lane(), *r)
+}
+
+func (c *conn) count(r request) time.Duration {
+	write, bytes, _ := r.toll()
+	return c.throttle(write, bytes)
+}
+
+// uncount takes back what a request was counted for that is never carried out.
+func (c *conn) uncount(r request) {
+	if c.giveBack != nil {
+		write, bytes, _ := r.toll()
+		c.giveBack(write, bytes)
+	}
+}
+
+// drop answers a request that waited for its time when the connection ended. A
+// client that only closed its side is told that it was not carried out.
+func (c *conn) drop(r request) {
+	if r.buf != nil {
+		r.buf.Free()
+	}
+	c.out.Send(c.failure(&r, errShutdown, ""))
 }
 
 // expect limits how long the client may take for n more bytes of a request,

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kvol/internal/driver/drivertest"
 	"kvol/internal/export/exporttest"
 	"kvol/internal/export/nbd"
 	"kvol/internal/export/qos"
@@ -103,13 +104,44 @@ func TestThrottledEnds(t *testing.T) {
 	}
 	slow := func(s *shelf) { limited(map[string]int64{"write_iops_sec": 1})(s) }
 	t.Run("farewell", func(t *testing.T) {
-		pipe(t, slow, func(_ *testing.T, _ *shelf, w *wire, _ func()) {
+		pipe(t, slow, func(t *testing.T, _ *shelf, w *wire, _ func()) {
+			begin := time.Now()
 			fill(w)
 			w.request(2, 0, 0, 0)
 			for range 99 {
 				w.plain(1, 0)
 			}
 			w.gone()
+			if took := time.Since(begin); took != 99*time.Second {
+				t.Errorf("who takes leave has its requests carried out in %v", took)
+			}
+		})
+	})
+	t.Run("farewell, and gone", func(t *testing.T) {
+		pipe(t, slow, func(t *testing.T, s *shelf, w *wire, _ func()) {
+			begin := time.Now()
+			fill(w)
+			w.request(2, 0, 0, 0)
+			w.Close()
+			for s.Uses.Load() > 0 && time.Since(begin) < time.Hour {
+				time.Sleep(time.Second)
+			}
+			if took := time.Since(begin); took > 2*time.Second {
+				t.Errorf("the end took %v", took)
+			}
+		})
+	})
+	t.Run("hung up", func(t *testing.T) {
+		pipe(t, slow, func(t *testing.T, s *shelf, w *wire, _ func()) {
+			begin := time.Now()
+			fill(w)
+			synctest.Wait()
+			w.Close()
+			synctest.Wait()
+			writes := s.Faults.Calls(drivertest.OpWrite)
+			if n, took := s.Uses.Load(), time.Since(begin); n != 0 || took != 0 || writes != 1 {
+				t.Errorf("%d exports are open after %v, %d writes were carried out", n, took, writes)
+			}
 		})
 	})
 	t.Run("revoked", func(t *testing.T) {
@@ -139,6 +171,31 @@ func TestThrottledEnds(t *testing.T) {
 				t.Errorf("the end took %v", took)
 			}
 		})
+	})
+}
+
+// TestThrottledLeavesNoDebt: a client with a full queue puts others behind one
+// request of its own, and when it is gone, behind none.
+func TestThrottledLeavesNoDebt(t *testing.T) {
+	l := qos.NewLimiter(nil)
+	l.Set(qos.LimitsOf(map[string]int64{"read_bytes_sec": 1 << 20}))
+	prepare := func(s *shelf) { s.throttle, s.giveBack = l.Take, l.GiveBack }
+	pipe(t, prepare, func(t *testing.T, s *shelf, w *wire, _ func()) {
+		for range 60 {
+			w.request(0, 0, 0, 1<<20)
+		}
+		synctest.Wait()
+		if wait := l.Take(false, 1); wait > time.Second {
+			t.Errorf("another client waits %v", wait)
+		}
+		w.Close()
+		synctest.Wait()
+		if wait := l.Take(false, 1); wait != 0 {
+			t.Errorf("who comes after it waits %v", wait)
+		}
+		if n := s.Faults.Calls(drivertest.OpRead); n != 0 {
+			t.Errorf("%d reads were carried out", n)
+		}
 	})
 }
 

@@ -46,6 +46,9 @@ type Export struct {
 	// how long it has to wait before it is carried out; nil for no limits. Trims
 	// and zeros without data have no bytes, flushes are not asked for.
 	Throttle func(write bool, bytes int64) time.Duration
+	// GiveBack takes back what Throttle counted, for a request that is not carried
+	// out after all; may be nil.
+	GiveBack func(write bool, bytes int64)
 	// Since names the earlier moments of which the export knows what changed
 	// since; each is a context of block status. The device must not change then.
 	Since []string

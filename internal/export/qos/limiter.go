@@ -24,21 +24,36 @@ func NewLimiter(now func() time.Time) *Limiter {
 	return &Limiter{now: now}
 }
 
-// Set changes the limits. What was taken before still counts.
+// Set changes the limits. What was taken before still counts, but no more of it
+// than the new limits let through at once: what came in a burst of the old ones
+// does not have to be waited for at a lower rate.
 func (l *Limiter) Set(limits Limits) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.limits = limits
+	now := l.now()
 	for i, k := range []Kind{limits.Total, limits.Read, limits.Write} {
-		l.buckets[0][i].set(k.Requests)
-		l.buckets[1][i].set(k.Bytes)
+		l.buckets[0][i].set(now, k.Requests)
+		l.buckets[1][i].set(now, k.Bytes)
 	}
 }
 
 // Take counts a request of some bytes, and returns how long it has to wait
 // before it is carried out. Requests that wait are counted already, so that
-// later ones wait longer: in the order of the calls, none is starved.
-func (l *Limiter) Take(write bool, bytes int64) time.Duration {
+// later ones wait longer, in the order of the calls. Who has many should ask for
+// one after the other, so that it does not put the others behind all of them.
+func (l *Limiter) Take(write bool, bytes int64) (wait time.Duration) {
+	l.each(write, bytes, func(b *bucket, n int64) { wait = max(wait, b.take(n)) })
+	return wait
+}
+
+// GiveBack takes back what Take counted, for a request that is not carried out.
+func (l *Limiter) GiveBack(write bool, bytes int64) {
+	l.each(write, bytes, func(b *bucket, n int64) { b.level = max(0, b.level-float64(n)) })
+}
+
+// each calls do with what a request is for each bucket that counts it.
+func (l *Limiter) each(write bool, bytes int64, do func(b *bucket, n int64)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
@@ -50,11 +65,14 @@ func (l *Limiter) Take(write bool, bytes int64) time.Duration {
 	if write {
 		kind = 2
 	}
-	var wait time.Duration
 	for i, n := range []int64{requests, bytes} {
-		wait = max(wait, l.buckets[i][0].take(now, n), l.buckets[i][kind].take(now, n))
+		for _, k := range []int{0, kind} {
+			if b := &l.buckets[i][k]; b.rate > 0 && n > 0 {
+				b.leak(now)
+				do(b, n)
+			}
+		}
 	}
-	return wait
 }
 
 // bucket leaks at a rate. What does not fit into it waits until it does.
@@ -65,19 +83,25 @@ type bucket struct {
 	at    time.Time // when level was right
 }
 
-func (b *bucket) set(r Rate) {
-	b.rate = float64(r.PerSecond)
-	b.depth = max(b.rate/10, float64(r.Burst), 1)
+func (b *bucket) set(now time.Time, r Rate) {
+	rate, depth := float64(r.PerSecond), max(float64(r.PerSecond)/10, float64(r.Burst), 1)
+	if rate == b.rate && depth == b.depth { // an export was opened
+		return
+	}
+	if b.rate > 0 {
+		b.leak(now)
+	}
+	b.rate, b.depth, b.level = rate, depth, min(b.level, depth)
 }
 
-func (b *bucket) take(now time.Time, n int64) time.Duration {
-	if b.rate == 0 || n == 0 {
-		return 0
-	}
+func (b *bucket) leak(now time.Time) {
 	if passed := now.Sub(b.at); passed > 0 {
 		b.level = max(0, b.level-b.rate*passed.Seconds())
 		b.at = now
 	}
+}
+
+func (b *bucket) take(n int64) time.Duration {
 	b.level += float64(n)
 	over := b.level - b.depth
 	if over <= 0 {

@@ -115,3 +115,50 @@ func TestOtherKindsAreNotLimited(t *testing.T) {
 		t.Errorf("without limits a write waits %v", wait)
 	}
 }
+
+// TestGiveBack: what is given back is as if it had never been taken, and never
+// lets through more than that.
+func TestGiveBack(t *testing.T) {
+	clock := &clock{time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
+	l := qos.NewLimiter(clock.now)
+	l.Set(qos.LimitsOf(specs{"read_bytes_sec": 100, "write_iops_sec": 1, "size_iops_sec": 50}))
+	l.Take(false, 10) // what goes at once
+	for range 3 {
+		if wait := l.Take(false, 6000); wait != time.Minute {
+			t.Errorf("a read waits %v", wait)
+		}
+		l.GiveBack(false, 6000)
+		l.Take(true, 1)
+		if wait := l.Take(true, 101); wait != 3*time.Second { // counts as three
+			t.Errorf("a write waits %v", wait)
+		}
+		l.GiveBack(true, 101)
+		l.GiveBack(true, 1)
+	}
+	clock.Time = clock.Add(time.Hour)
+	l.Take(false, 500)
+	clock.Time = clock.Add(4 * time.Second)
+	l.GiveBack(false, 500) // 100 were still there
+	l.Take(false, 10)
+	if wait := l.Take(false, 100); wait != time.Second {
+		t.Errorf("after more was given back than is there, a read waits %v", wait)
+	}
+}
+
+// TestLowerLimits: a burst that the limits let through is not waited for at a
+// lower rate; opening one more export, which sets the same limits, forgets nothing.
+func TestLowerLimits(t *testing.T) {
+	clock := &clock{time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
+	l := qos.NewLimiter(clock.now)
+	limits := qos.LimitsOf(specs{"total_bytes_sec": 1000, "total_bytes_sec_max": 1_000_000})
+	l.Set(limits)
+	l.Take(true, 1_000_000)
+	l.Set(limits)
+	if wait := l.Take(true, 5000); wait != 5*time.Second {
+		t.Errorf("after the burst one waits %v", wait)
+	}
+	l.Set(qos.LimitsOf(specs{"total_bytes_sec": 10}))
+	if wait := l.Take(true, 10); wait != time.Second {
+		t.Errorf("at the lower rate one waits %v", wait)
+	}
+}
