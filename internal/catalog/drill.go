@@ -73,11 +73,11 @@ func (tx *Tx) InsertDrillReport(r block.DrillReport, keep int) error {
 	old, err := collect(tx, scanText, `SELECT operation_id FROM drill_reports WHERE project_id = $1
 		ORDER BY at DESC, operation_id LIMIT 9223372036854775807 OFFSET $2`, string(r.Project), keep)
 	for _, id := range old {
-		for _, query := range []string{`DELETE FROM dr_operation_steps WHERE operation_id = $1`,
-			`DELETE FROM dr_operations WHERE id = $1`, `DELETE FROM drill_reports WHERE operation_id = $1`} {
-			if _, err := tx.exec(query, id); err != nil {
-				return err
-			}
+		if err := tx.forgetOperation(id); err != nil {
+			return err
+		}
+		if _, err := tx.exec(`DELETE FROM drill_reports WHERE operation_id = $1`, id); err != nil {
+			return err
 		}
 	}
 	return err

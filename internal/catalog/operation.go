@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"kvol/internal/block"
@@ -56,14 +58,51 @@ func (tx *Tx) OperationWithKey(project block.ProjectID, key string) (block.Opera
 }
 
 // Operations lists operations, the newest first, at most limit: of a project,
-// or all for "".
-func (tx *Tx) Operations(project block.ProjectID, limit int) ([]block.Operation, error) {
-	if project == "" {
-		return collect(tx, scanOperation, `SELECT operation FROM dr_operations ORDER BY created_at DESC, id LIMIT $1`,
-			limit)
+// or all for "", and of a kind, or all for "".
+func (tx *Tx) Operations(project block.ProjectID, kind block.OperationKind, limit int) ([]block.Operation, error) {
+	var where []string
+	var args []any
+	if project != "" {
+		args = append(args, string(project))
+		where = append(where, fmt.Sprintf("project_id = $%d", len(args)))
 	}
-	return collect(tx, scanOperation, `SELECT operation FROM dr_operations WHERE project_id = $1
-		ORDER BY created_at DESC, id LIMIT $2`, string(project), limit)
+	if kind != "" {
+		args = append(args, string(kind))
+		where = append(where, fmt.Sprintf("kind = $%d", len(args)))
+	}
+	query := `SELECT operation FROM dr_operations`
+	if len(where) > 0 {
+		query += ` WHERE ` + strings.Join(where, ` AND `)
+	}
+	args = append(args, limit)
+	return collect(tx, scanOperation, query+fmt.Sprintf(` ORDER BY created_at DESC, id LIMIT $%d`, len(args)), args...)
+}
+
+// forgotten is how many operations are forgotten at most in one transaction.
+const forgotten = 100
+
+// ForgetOperations deletes the oldest operations of a project that ended, with their
+// steps, where there are more of a kind than keep; at most a hundred at once.
+func (tx *Tx) ForgetOperations(project block.ProjectID, kind block.OperationKind, keep int) error {
+	old, err := collect(tx, scanText, `SELECT id FROM dr_operations WHERE project_id = $1 AND kind = $2
+		AND status IN ('succeeded', 'partly', 'failed', 'canceled')
+		ORDER BY created_at DESC, id LIMIT $3 OFFSET $4`, string(project), string(kind), forgotten, keep)
+	for _, id := range old {
+		if err := tx.forgetOperation(id); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (tx *Tx) forgetOperation(id string) error {
+	for _, query := range []string{`DELETE FROM dr_operation_steps WHERE operation_id = $1`,
+		`DELETE FROM dr_operations WHERE id = $1`} {
+		if _, err := tx.exec(query, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // OperationsIn lists operations in a status that were begun until a time, the

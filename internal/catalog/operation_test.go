@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"encoding/json"
 	"reflect"
 	"slices"
@@ -44,8 +45,8 @@ func TestOperations(t *testing.T) {
 				t.Errorf("no key: %v", err)
 			}
 		}
-		all, err := tx.Operations("", 10)
-		own, ownErr := tx.Operations("p", 2)
+		all, err := tx.Operations("", "", 10)
+		own, ownErr := tx.Operations("p", "", 2)
 		if len(all) != 4 || len(own) != 2 || err != nil || ownErr != nil {
 			t.Errorf("%d, %v and %d, %v", len(all), err, len(own), ownErr)
 		}
@@ -132,6 +133,70 @@ func TestOperationsInAStatus(t *testing.T) {
 	})
 }
 
+// TestOperationsOfAKind: however many there are of others, they are all listed, and the
+// oldest of a kind that ended are forgotten with their steps.
+func TestOperationsOfAKind(t *testing.T) {
+	now := time.Date(2018, 9, 11, 2, 37, 41, 0, time.UTC)
+	c, err := Open(t.Context(), optionsAt(t, func() time.Time { return now }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, op := range []block.Operation{{ID: "r1", Kind: block.OperationRecover}, {ID: "v1", Status: block.OperationRunning},
+		{ID: "v2"}, {ID: "other", Project: "q"}, {ID: "v3"}, {ID: "v4"}, {ID: "v5"}} {
+		now = now.Add(time.Second)
+		op.Project, op.Kind = cmp.Or(op.Project, "p"), cmp.Or(op.Kind, block.OperationVerify)
+		op.Status = cmp.Or(op.Status, block.OperationSucceeded)
+		update(t, c, func(tx *Tx) error {
+			return tx.InsertOperation(&op, []block.OperationStep{{Status: block.StepSucceeded}})
+		})
+	}
+	list := func(project block.ProjectID, kind block.OperationKind, limit int) (ids []string) {
+		t.Helper()
+		update(t, c, func(tx *Tx) error {
+			all, err := tx.Operations(project, kind, limit)
+			ids = nil
+			for _, op := range all {
+				ids = append(ids, op.ID)
+			}
+			return err
+		})
+		return ids
+	}
+	for _, l := range []struct {
+		project block.ProjectID
+		kind    block.OperationKind
+		limit   int
+		want    []string
+	}{
+		{"", block.OperationRecover, 1, []string{"r1"}},
+		{"p", block.OperationRecover, 1, []string{"r1"}},
+		{"q", block.OperationRecover, 1, nil},
+		{"", block.OperationVerify, 4, []string{"v5", "v4", "v3", "other"}},
+		{"q", "", 9, []string{"other"}},
+	} {
+		if ids := list(l.project, l.kind, l.limit); !slices.Equal(ids, l.want) {
+			t.Errorf("%+v: %v", l, ids)
+		}
+	}
+	update(t, c, func(tx *Tx) error { return tx.ForgetOperations("p", block.OperationVerify, 2) })
+	if ids, want := list("", "", 9), []string{"v5", "v4", "other", "v1", "r1"}; !slices.Equal(ids, want) {
+		t.Errorf("left are %v, and should be %v", ids, want)
+	}
+	update(t, c, func(tx *Tx) error {
+		for id, want := range map[string]int{"v2": 0, "v3": 0, "v4": 1, "v1": 1} {
+			if steps, err := tx.OperationSteps(id); err != nil || len(steps) != want {
+				t.Errorf("%s has %d steps, %v", id, len(steps), err)
+			}
+		}
+		return nil
+	})
+}
+
 // TestOperationsAreFoundByIndexes: an operation of ten thousand steps is not
 // read through to find its next one.
 func TestOperationsAreFoundByIndexes(t *testing.T) {
@@ -143,7 +208,11 @@ func TestOperationsAreFoundByIndexes(t *testing.T) {
 				"ORDER BY stage, seq LIMIT 1": "by_status",
 			"SELECT operation FROM dr_operations ORDER BY created_at DESC, id LIMIT 9": "newest",
 			"SELECT operation FROM dr_operations WHERE project_id = 'p' " +
-				"ORDER BY created_at DESC, id LIMIT 9": "dr_operations_of",
+				"ORDER BY created_at DESC, id LIMIT 9": "dr_operations_of ",
+			"SELECT operation FROM dr_operations WHERE kind = 'k' " +
+				"ORDER BY created_at DESC, id LIMIT 9": "dr_operations_of_kind",
+			"SELECT operation FROM dr_operations WHERE project_id = 'p' AND kind = 'k' " +
+				"ORDER BY created_at DESC, id LIMIT 9": "dr_operations_of_project_kind",
 			"SELECT operation FROM dr_operations WHERE project_id = 'p' AND idempotency_key = 'k' " +
 				"AND idempotency_key <> ''": "once",
 			"SELECT operation FROM dr_operations WHERE status = 's' AND created_at <= 1 " +

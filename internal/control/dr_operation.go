@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -101,10 +100,10 @@ func (s *Service) Operations(ctx context.Context, c block.Caller, kind block.Ope
 		project = ""
 	}
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
-		list, err = tx.Operations(project, MaxOperations)
+		list, err = tx.Operations(project, kind, MaxOperations)
 		return err
 	})
-	return slices.DeleteFunc(list, func(op block.Operation) bool { return kind != "" && op.Kind != kind }), err
+	return list, err
 }
 
 // Operation returns an operation that the caller may see, with its steps as

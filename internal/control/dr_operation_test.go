@@ -6,6 +6,7 @@ import (
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
+	"kvol/internal/control"
 )
 
 // operationMethods are all that a caller can ask of an operation.
@@ -53,6 +54,29 @@ func TestOthersOperations(t *testing.T) {
 	}
 	if list, err := z.Operations(z.ctx, alice, block.OperationDrill); err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// TestOperationsOfAKindAreNotHidden: a recovery is listed as one, however many
+// verifications came after it.
+func TestOperationsOfAKindAreNotHidden(t *testing.T) {
+	z := newZone(t)
+	op := z.operation(alice.Project)
+	must(t, z.catalog.Update(z.ctx, func(tx *catalog.Tx) error {
+		for range control.MaxOperations {
+			v := block.Operation{ID: block.NewID(), Kind: block.OperationVerify, Project: alice.Project, User: "u",
+				Status: block.OperationRunning, Request: json.RawMessage("{}")}
+			if err := tx.InsertOperation(&v, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	for _, c := range []block.Caller{alice, operator} {
+		list, err := z.Operations(z.ctx, c, block.OperationRecover)
+		if err != nil || len(list) != 1 || list[0].ID != op.ID {
+			t.Errorf("%d operations, %v", len(list), err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -105,6 +106,14 @@ func TestVerifyNow(t *testing.T) {
 		block.Forbidden) {
 		t.Errorf("a reader: %v", err)
 	}
+	for i := range keepVerifications { // that ended
+		z.update(func(tx *catalog.Tx) error {
+			old := block.Operation{ID: fmt.Sprintf("old %d", i), Kind: block.OperationVerify, Project: "q",
+				Status: block.OperationSucceeded}
+			return tx.InsertOperation(&old, nil)
+		})
+		z.clock.pass(time.Second)
+	}
 	op, err := z.StartVerify(ctx, keepOwner, req)
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +138,11 @@ func TestVerifyNow(t *testing.T) {
 	}
 	if err != nil || v.Status != block.OperationSucceeded || len(v.Steps) != 1 {
 		t.Fatalf("%+v, %v", v, err)
+	}
+	for id, want := range map[string]bool{"old 0": false, "old 1": true} {
+		if _, err := z.Operation(ctx, keepOwner, id); (err == nil) != want {
+			t.Errorf("%s: %v", id, err)
+		}
 	}
 	var e VerifyEvidence
 	if err := json.Unmarshal(v.Steps[0].Evidence, &e); err != nil || e.Point != "point" || e.Points != 1 ||

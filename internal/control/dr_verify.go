@@ -54,6 +54,9 @@ type VerifiedSource struct {
 	Seconds float64        `json:"seconds"`
 }
 
+// keepVerifications is how many verifications of a project are kept that ended.
+const keepVerifications = 200
+
 // StartVerify begins to read all replicas in this zone of a volume, and the
 // volume's own bytes where its zone answers.
 func (s *Service) StartVerify(ctx context.Context, c block.Caller, req VerifyRequest) (op block.Operation, err error) {
@@ -139,7 +142,8 @@ func (s *Service) runVerify(ctx context.Context, t *job.Task) error {
 				op.Status, op.Message = block.OperationCanceled, "It was canceled."
 			}
 		}
-		return first(tx.UpdateOperation(op), auditOperation(tx, op.User, string(op.Status), op, ""))
+		return first(tx.UpdateOperation(op), auditOperation(tx, op.User, string(op.Status), op, ""),
+			tx.ForgetOperations(op.Project, op.Kind, keepVerifications))
 	})
 }
 
