@@ -142,7 +142,7 @@ func (s *Service) planVolume(tx *catalog.Tx, c block.Caller, req NewVolume,
 		zones = []string{v.AvailabilityZone}
 	}
 	at.request, at.placed, err = s.placeNew(tx, c, req, &v, t, origin, zones)
-	return v, t, at, first(err, s.encrypt(tx, &v, t, origin, image))
+	return v, t, at, first(err, s.encrypt(tx, c, &v, t, origin, image))
 }
 
 // newPlace is what place a new volume wants, and which it got.

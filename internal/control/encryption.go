@@ -39,7 +39,8 @@ func wantedEncryption(tx *catalog.Tx, t *block.VolumeType) (*block.VolumeEncrypt
 // transaction that writes the volume's row. What is made of an encrypted source
 // is encrypted like that, with a copy of its key
 // (cinder/volume/flows/api/create_volume.py, _get_encryption_key_id).
-func (s *Service) encrypt(tx *catalog.Tx, v *block.Volume, t *block.VolumeType, from origin, image *Image) error {
+func (s *Service) encrypt(tx *catalog.Tx, c block.Caller, v *block.Volume, t *block.VolumeType, from origin,
+	image *Image) error {
 	e, err := wantedEncryption(tx, t)
 	if err != nil {
 		return err
@@ -59,7 +60,7 @@ func (s *Service) encrypt(tx *catalog.Tx, v *block.Volume, t *block.VolumeType, 
 		return err
 	}
 	if image != nil {
-		key, err := imageKey(tx, v.Project, *image)
+		key, err := imageKey(tx, c, *image)
 		if err == nil {
 			err = checkEncryptedImage(e, *image, v.Size)
 		}
@@ -223,14 +224,15 @@ const (
 )
 
 // imageKey is the key of an image that is encrypted, "" for another one. It has
-// to be a key of the project.
-func imageKey(tx *catalog.Tx, project block.ProjectID, image Image) (block.SecretID, error) {
+// to be a key of the caller's project that the caller may read: a volume of the
+// image gets a copy, which the whole project may.
+func imageKey(tx *catalog.Tx, c block.Caller, image Image) (block.SecretID, error) {
 	id := block.SecretID(image.Properties[imageKeyProperty])
 	if id == "" {
 		return "", nil
 	}
-	secret, err := tx.Secret(id)
-	if block.Is(err, block.NotFound) || err == nil && secret.Project != project {
+	err := keystore.OwnKey(tx, c, id)
+	if block.Is(err, block.NotFound) || block.Is(err, block.Forbidden) {
 		return "", invalidInput("The key of image %s is not there.", image.ID)
 	}
 	return id, err

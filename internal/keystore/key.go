@@ -3,6 +3,7 @@ package keystore
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"time"
 
 	"kvol/internal/block"
 	"kvol/internal/catalog"
@@ -10,6 +11,9 @@ import (
 
 // octets is the content type of keys.
 const octets = "application/octet-stream"
+
+// symmetric is the kind of secrets that keys are.
+const symmetric = "symmetric"
 
 const (
 	defaultBits = 256
@@ -35,12 +39,25 @@ func (s *Sealer) NewKey(tx *catalog.Tx, project block.ProjectID, user block.User
 func (s *Sealer) AddKey(tx *catalog.Tx, project block.ProjectID, user block.UserID, algorithm string,
 	key []byte) (block.SecretID, error) {
 	id, bits := block.SecretID(block.NewID()), int64(len(key)*8)
-	return id, tx.InsertSecret(block.Secret{ID: id, Project: project, User: user, Kind: "symmetric",
+	return id, tx.InsertSecret(block.Secret{ID: id, Project: project, User: user, Kind: symmetric,
 		Algorithm: &algorithm, BitLength: &bits, ContentType: octets, Sealed: s.seal(id, key)})
 }
 
+// OwnKey reports by its error whether a caller may have a key of its project, as
+// Service.Payload does. Other secrets than keys, and what is not there yet or any
+// more, are NotFound too.
+func OwnKey(tx *catalog.Tx, c block.Caller, id block.SecretID) error {
+	secret, err := readable(tx, c, id)
+	if err == nil && (secret.Project != c.Project || secret.Kind != symmetric || secret.ContentType == "") {
+		err = block.Errorf(block.NotFound, "Secret %s is no key of project %s.", id, c.Project)
+	}
+	return err
+}
+
 // CopyKey gives a project a copy of a key under an id of its own, as Cinder does
-// for each new user of one, so that each may be deleted by itself.
+// for each new user of one, so that each may be deleted by itself. The copy is the
+// project's, and there until it is deleted: it has neither the name nor the access
+// list of the first one, and does not expire.
 func (s *Sealer) CopyKey(tx *catalog.Tx, from block.SecretID, project block.ProjectID,
 	user block.UserID) (block.SecretID, error) {
 	id := block.SecretID(block.NewID())
@@ -58,6 +75,7 @@ func (s *Sealer) CopyKeyAs(tx *catalog.Tx, id, from block.SecretID, project bloc
 		return err
 	}
 	made.ID, made.Project, made.User, made.Sealed = id, project, user, s.seal(id, key)
+	made.Name, made.ACL, made.ExpiresAt = nil, nil, time.Time{}
 	return tx.InsertSecret(made)
 }
 

@@ -16,7 +16,7 @@ const (
 )
 
 // Kinds are those of Barbican's secrets.
-var Kinds = map[string]bool{"symmetric": true, "opaque": true, "passphrase": true, "public": true, "private": true,
+var Kinds = map[string]bool{symmetric: true, "opaque": true, "passphrase": true, "public": true, "private": true,
 	"certificate": true}
 
 // Service lets callers work with the secrets of their projects, and read those
@@ -122,6 +122,18 @@ func secretOf(tx *catalog.Tx, c block.Caller, id block.SecretID) (block.Secret, 
 	return secret, nil
 }
 
+// readable is secretOf for a secret of which the caller may see the payload.
+func readable(tx *catalog.Tx, c block.Caller, id block.SecretID) (block.Secret, error) {
+	secret, err := secretOf(tx, c, id)
+	if err != nil {
+		return secret, err
+	}
+	if err := mayWrite(c); err != nil && !listed(c, secret) {
+		return block.Secret{}, err
+	}
+	return secret, nil
+}
+
 // Secret returns what is known of a secret.
 func (s *Service) Secret(ctx context.Context, c block.Caller, id block.SecretID) (secret block.Secret, err error) {
 	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
@@ -145,11 +157,12 @@ func (s *Service) Secrets(ctx context.Context, c block.Caller, name string, offs
 // Payload opens a secret.
 func (s *Service) Payload(ctx context.Context, c block.Caller, id block.SecretID) (secret block.Secret, payload []byte,
 	err error) {
-	if secret, err = s.Secret(ctx, c, id); err != nil {
+	err = s.catalog.View(ctx, func(tx *catalog.Tx) error {
+		secret, err = readable(tx, c, id)
+		return err
+	})
+	if err != nil {
 		return secret, nil, err
-	}
-	if err := mayWrite(c); err != nil && !listed(c, secret) {
-		return block.Secret{}, nil, err
 	}
 	payload, err = s.sealer.payload(secret)
 	return secret, payload, err
