@@ -13,6 +13,7 @@ import (
 	"kvol/internal/catalog"
 	"kvol/internal/compute"
 	"kvol/internal/control"
+	"kvol/internal/driver/fenced"
 	"kvol/internal/export/nbd"
 	"kvol/internal/identity"
 	"kvol/internal/image"
@@ -170,7 +171,11 @@ func (s *Server) openControl(ctx context.Context, key [32]byte) (err error) {
 		s.prover = s.newProver()
 		c.DR.Prover = s.prover
 	}
-	if c.Backups, err = s.cfg.Backup.open(s.cfg.Zone, s.env.Now); err != nil {
+	var turn fenced.Turn
+	if s.turn != nil { // a nil *duty.Turn is not a nil Turn
+		turn = s.turn
+	}
+	if c.Backups, err = s.cfg.Backup.open(s.cfg.Zone, turn, s.env.Now); err != nil {
 		return err
 	}
 	if n := s.cfg.Nova; n.URL != "" {

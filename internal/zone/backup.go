@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"kvol/internal/backup"
 	"kvol/internal/block"
+	"kvol/internal/driver/fenced"
 )
 
 // BackupConfig says where backups are kept: in a directory or in a bucket.
@@ -56,8 +58,9 @@ func (c *BackupConfig) check() error {
 	return nil
 }
 
-// open makes a zone's repository; nil if none is configured.
-func (c *BackupConfig) open(zone block.Zone, now func() time.Time) (*backup.Repository, error) {
+// open makes a zone's repository, which is changed in a process's turn; at any time if
+// that is nil. It makes none if none is configured.
+func (c *BackupConfig) open(zone block.Zone, turn fenced.Turn, now func() time.Time) (*backup.Repository, error) {
 	if c == nil {
 		return nil, nil
 	}
@@ -73,6 +76,9 @@ func (c *BackupConfig) open(zone block.Zone, now func() time.Time) (*backup.Repo
 	}
 	if err != nil {
 		return nil, err
+	}
+	if turn != nil {
+		store = backup.InTurn(store, func(ctx context.Context, do func() error) error { return fenced.In(ctx, turn, do) })
 	}
 	return backup.New(store, backup.Options{Zone: zone, Uploads: c.Uploads})
 }

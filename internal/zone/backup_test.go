@@ -1,12 +1,17 @@
 package zone
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"kvol/internal/backup"
+	"kvol/internal/block"
 )
 
 const backedUpZone = `
@@ -54,7 +59,7 @@ func TestBackupConfig(t *testing.T) {
 	} {
 		c, err := ParseConfig([]byte(backedUpZone+section), dir)
 		if err == nil {
-			_, err = c.Backup.open("z", time.Now)
+			_, err = c.Backup.open("z", nil, time.Now)
 		}
 		switch {
 		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want)):
@@ -70,7 +75,7 @@ func TestBackupConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.Backup.open("z", nil)
+	r, err := c.Backup.open("z", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,5 +83,33 @@ func TestBackupConfig(t *testing.T) {
 		if strings.Contains(text, secret) {
 			t.Errorf("the secret is printed: %s", text)
 		}
+	}
+}
+
+// over is a turn that another process has by now.
+type over struct{}
+
+func (over) Enter(context.Context) error { return errors.New("it is over") }
+func (over) Leave()                      {}
+
+// TestRepositoryInTurn: a process whose turn is over changes nothing in the zone's
+// repository.
+func TestRepositoryInTurn(t *testing.T) {
+	dir := t.TempDir()
+	l, id := backup.LocationOf("z", "p"), block.BackupID(block.NewID())
+	name := filepath.Join(dir, string(l), "manifests", string(id))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c := &BackupConfig{Directory: dir}
+	r, err := c.open("z", over{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Remove(t.Context(), l, id); !block.Is(err, block.Unavailable) {
+		t.Errorf("removed out of turn: %v", err)
+	}
+	if _, err := os.Stat(name); err != nil {
+		t.Error(err)
 	}
 }

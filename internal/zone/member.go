@@ -76,7 +76,7 @@ func OpenMember(ctx context.Context, cfg Config, env Environment, version string
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	guarded := leadDuty
-	if cfg.Process.Unguarded || !slices.ContainsFunc(cfg.Stores, StoreConfig.reached) {
+	if cfg.Process.Unguarded || cfg.Backup == nil && !slices.ContainsFunc(cfg.Stores, StoreConfig.reached) {
 		guarded = ""
 	}
 	m.keeper = duty.New(duty.Config{Catalog: m.catalog, Name: cfg.Process.Name, URL: m.url(), Version: version,
