@@ -77,6 +77,7 @@ func (l *appendLog) append(h *header, body, data []byte, keep reserve) (position
 		return position{}, err
 	}
 	h.seq, h.generation = l.end.seq, l.end.generation
+	h.notSynced(l.synced)
 	at := l.end
 	if err := l.write(h, body, data); err != nil {
 		return position{}, block.Wrap(ioKind(err), err, "the store's log can't be written")
@@ -100,6 +101,7 @@ func (l *appendLog) appendMany(records []record, keep reserve) (at position, n i
 	for n < len(records) && end.off+records[n].size() <= l.size {
 		r := &records[n]
 		r.seq, r.generation = end.seq, end.generation
+		r.notSynced(l.synced)
 		start := len(l.buf)
 		l.buf = append(append(l.buf, make([]byte, headerSize)...), r.crcs...)
 		putHeader(l.buf[start:], &r.header, l.salt)

@@ -147,19 +147,21 @@ func TestBothEndsOfARecycledSegmentTorn(t *testing.T) {
 	ctx := context.Background()
 	h := newHistory(1, plot{}, nil)
 	o := crashOptions(h.fs, nil)
-	o.indexEvery, o.idle = 1<<30, true
+	o.indexEvery, o.idle, o.CacheBytes = 1<<30, true, 0
 	s, err := Open(ctx, o)
 	must(t, err)
 	defer endChecked(t, s)
 	h.store = s
 	seg := intoRecycledSegment(t, h)
 	defer s.reclaiming.Unlock()
+	letSync := holdSyncs(s) // what was synced is never torn
 	before := h.fs.Kill()
 	floor := len(h.states) - 1
 	for s.log.now().segment == seg {
 		must(t, h.write("b", h.now()["b"]))
 	}
 	after := h.fs.Kill()
+	letSync()
 	name := segmentName("s", seg)
 	rng := rand.New(rand.NewPCG(5, 5))
 	const sectors = crashSegment / 512
@@ -215,6 +217,22 @@ func intoRecycledSegment(t *testing.T, h *history) uint32 {
 		fill("b", 1)
 	}
 	return s.log.now().segment
+}
+
+// holdSyncs waits for a sync of the log that is under way and holds all others.
+func holdSyncs(s *Store) (let func()) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	for s.log.syncing {
+		s.log.idle.Wait()
+	}
+	s.log.syncing = true
+	return func() {
+		s.log.mu.Lock()
+		defer s.log.mu.Unlock()
+		s.log.syncing = false
+		s.log.idle.Broadcast()
+	}
 }
 
 // restore puts a sector back to what it was in another image.

@@ -47,7 +47,26 @@ type header struct {
 	count      uint32 // blocks
 	body       uint32 // bytes between header and data
 	data       uint32 // bytes of data
+	behind     uint32 // 1 + how many records before it were not known to be on the disk; 0: not said
 	crc        uint32 // of header and body, salted
+}
+
+// notSynced sets behind, as it is when all records below a sequence are on the
+// disk.
+func (h *header) notSynced(synced uint64) {
+	h.behind = 0
+	if n := h.seq - min(h.seq, synced); n < 1<<32-1 {
+		h.behind = uint32(n) + 1
+	}
+}
+
+// proves returns the sequence below which all records were on the disk when h
+// was appended, as far as it says so.
+func (h *header) proves() uint64 {
+	if h.behind == 0 {
+		return 0
+	}
+	return h.seq + 1 - min(h.seq+1, uint64(h.behind))
 }
 
 // size is the record's length in bytes.
@@ -76,7 +95,7 @@ func putHeader(p []byte, h *header, salt uint64) {
 	le.PutUint32(p[48:], h.count)
 	le.PutUint32(p[52:], h.body)
 	le.PutUint32(p[56:], h.data)
-	le.PutUint32(p[60:], 0)
+	le.PutUint32(p[60:], h.behind)
 	h.crc = headerCRC(p[:headerSize+int(h.body)], salt)
 	le.PutUint32(p[4:], h.crc)
 }
@@ -96,7 +115,7 @@ func parseHeader(p []byte) (h header, ok bool) {
 	h = header{
 		crc: le.Uint32(p[4:]), seq: le.Uint64(p[8:]), generation: le.Uint32(p[16:]), op: op(p[20]),
 		volume: le.Uint64(p[24:]), branch: le.Uint64(p[32:]), first: le.Uint64(p[40:]),
-		count: le.Uint32(p[48:]), body: le.Uint32(p[52:]), data: le.Uint32(p[56:]),
+		count: le.Uint32(p[48:]), body: le.Uint32(p[52:]), data: le.Uint32(p[56:]), behind: le.Uint32(p[60:]),
 	}
 	if h.op == 0 || h.op > opLast || h.body > maxBody {
 		return h, false

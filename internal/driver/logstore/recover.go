@@ -18,6 +18,9 @@ func (s *Store) recover(ctx context.Context) error {
 		from.segment, from.off = 0, 0
 	}
 	end, window, err := s.replay(ctx, from, nil, func(*header, []byte, position) error { return nil })
+	if err == nil {
+		err = s.checkEnd(ctx, end)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,11 +181,12 @@ func (s *Store) successor(ids []uint32, at position) (position, bool, error) {
 		if id <= at.segment {
 			continue
 		}
-		info, ok, err := s.segmentInfo(id)
+		p, err := s.readSegmentHeader(id)
 		if err != nil {
 			return at, false, err
 		}
-		if ok && info.prev == at.segment && int64(info.prevEnd) == at.off &&
+		info, ok := parseSegment(p, s.super.salt)
+		if ok && info.id == id && info.prev == at.segment && int64(info.prevEnd) == at.off &&
 			info.firstSeq == at.seq && (info.generation >= at.generation || s.hooks.is(skipGeneration)) {
 			return position{segment: id, off: segmentHeader, seq: at.seq, generation: info.generation}, true, nil
 		}
@@ -190,18 +194,16 @@ func (s *Store) successor(ids []uint32, at position) (position, bool, error) {
 	return at, false, nil
 }
 
-// segmentInfo reads a segment's header; ok tells whether it has one that was
-// written under its present id.
-func (s *Store) segmentInfo(id uint32) (info segmentInfo, ok bool, err error) {
+// readSegmentHeader reads the first bytes of a segment.
+func (s *Store) readSegmentHeader(id uint32) ([]byte, error) {
 	file, err := s.handles.get(id)
 	if err != nil {
-		return info, false, err
+		return nil, err
 	}
 	defer s.handles.put(file)
 	p := make([]byte, segmentHeader)
 	if _, err = file.ReadAt(p, 0); isIOError(err) {
-		return info, false, unreadable(err)
+		return nil, unreadable(err)
 	}
-	info, ok = parseSegment(p, s.super.salt)
-	return info, ok && info.id == id, nil
+	return p, nil
 }

@@ -67,6 +67,7 @@ func ofLog(name string) bool { return strings.Contains(name, segmentDir+"/") }
 
 // TestUnreadableIsNotTheEnd lets each read of the log fail once while a killed
 // store is opened: it is refused, or has everything; and has it the next time.
+// Where the log was never written, nothing need be read.
 func TestUnreadableIsNotTheEnd(t *testing.T) {
 	mem := vfs.NewMem(1<<30, nil)
 	s, _ := filledStore(t, mem, 10)
@@ -82,8 +83,8 @@ func TestUnreadableIsNotTheEnd(t *testing.T) {
 		}
 		s, err := Open(t.Context(), replayOptions(img))
 		met := reads.Load() >= at
-		if met {
-			if !block.Is(err, block.Unavailable) {
+		if err != nil {
+			if !met || !block.Is(err, block.Unavailable) {
 				t.Fatalf("read %d failed: %v, want Unavailable", at, err)
 			}
 			s, err = Open(t.Context(), replayOptions(img))
@@ -211,4 +212,125 @@ func seeOpens(t *testing.T, img *vfs.Mem, blocks int64) {
 	must(t, err)
 	hasNumbered(t, s, blocks)
 	endChecked(t, s)
+}
+
+// TestRotIsNotTheEnd changes bytes of what was flushed, record by record, in
+// headers and in data, and the header of a segment: the store is refused
+// while anything tells that it was on the disk, and is whole when it is put
+// back. Of the last record nothing tells.
+func TestRotIsNotTheEnd(t *testing.T) {
+	mem := vfs.NewMem(1<<30, nil)
+	s, d := filledStore(t, mem, 0)
+	const records = 40
+	var at []position
+	for i := range int64(records) {
+		before := s.log.now()
+		writeNumbered(t, d, i, i+1)
+		if now := s.log.now(); now.segment != before.segment {
+			before.segment, before.off = now.segment, segmentHeader
+		}
+		at = append(at, before)
+	}
+	killed := mem.Kill()
+	s.release()
+	if at[0].segment == at[records-1].segment {
+		t.Fatal("one segment")
+	}
+	rotten := func(segment uint32, off int64) (open error) {
+		img := killed.Kill()
+		f := openFile(t, img, segmentName("s", segment))
+		flipByte(t, f, off)
+		s, err := Open(t.Context(), replayOptions(img))
+		if err == nil {
+			hasNumbered(t, s, records-1)
+			s.release()
+			return nil
+		}
+		flipByte(t, f, off)
+		seeOpens(t, img, records)
+		return err
+	}
+	for i, p := range at {
+		for _, off := range []int64{1, 9, 60, headerSize + 1, headerSize + 4 + blockSize/2} {
+			if err := rotten(p.segment, p.off+off); i < records-1 && !block.Is(err, block.Corrupt) {
+				t.Errorf("record %d, byte %d: %v, want Corrupt", i, off, err)
+			} else if i == records-1 && err != nil {
+				t.Errorf("the last record, byte %d: %v", off, err)
+			}
+		}
+	}
+	if err := rotten(at[records-1].segment, 9); !block.Is(err, block.Corrupt) {
+		t.Errorf("the header of the last segment: %v, want Corrupt", err)
+	}
+}
+
+// TestRotBeforeWritesTogether: writes that go into the log together tell what was
+// synced too.
+func TestRotBeforeWritesTogether(t *testing.T) {
+	mem := vfs.NewMem(1<<30, nil)
+	s, d := filledStore(t, mem, 4)
+	end := s.log.now()
+	writeNumbered(t, d, 4, 5)
+	p := bytes.Repeat([]byte{6}, blockSize)
+	_, err := driver.WriteMany(d, []driver.Part{{Data: p, Off: 5 * blockSize}, {Data: p, Off: 6 * blockSize}})
+	must(t, err)
+	img := mem.Kill()
+	s.release()
+	flipByte(t, openFile(t, img, segmentName("s", end.segment)), end.off+100)
+	if _, err := Open(t.Context(), replayOptions(img)); !block.Is(err, block.Corrupt) {
+		t.Errorf("opened: %v, want Corrupt", err)
+	}
+}
+
+func flipByte(t *testing.T, f vfs.File, off int64) {
+	t.Helper()
+	p := make([]byte, 1)
+	_, err := f.ReadAt(p, off)
+	must(t, err)
+	p[0] ^= 0x55
+	_, err = f.WriteAt(p, off)
+	must(t, err)
+	must(t, f.Sync())
+}
+
+// TestLostGeneration takes the first record of a generation, which no later one
+// tells of: the superblock does.
+func TestLostGeneration(t *testing.T) {
+	mem := vfs.NewMem(1<<30, nil)
+	s, _ := filledStore(t, mem, 5)
+	img := mem.Kill()
+	s.release()
+	end := s.log.now()
+	s, err := Open(t.Context(), replayOptions(img))
+	must(t, err)
+	killed := img.Kill()
+	s.release()
+	flipByte(t, openFile(t, killed, segmentName("s", end.segment)), end.off+9)
+	if _, err := Open(t.Context(), replayOptions(killed)); !block.Is(err, block.Corrupt) {
+		t.Fatalf("opened: %v, want Corrupt", err)
+	}
+	flipByte(t, openFile(t, killed, segmentName("s", end.segment)), end.off+9)
+	seeOpens(t, killed, 5)
+}
+
+// TestTornIsTheEnd tears records that were not synced, while later ones are
+// whole, after some that were: the log ends there, and the store opens.
+func TestTornIsTheEnd(t *testing.T) {
+	const flushed, more = 5, 6
+	mem := vfs.NewMem(1<<30, nil)
+	s, d := filledStore(t, mem, flushed)
+	letSync := holdSyncs(s)
+	begun := s.log.now()
+	for i := range int64(more) {
+		_, err := d.WriteAt(bytes.Repeat([]byte{byte(flushed + i + 1)}, blockSize), (flushed+i)*blockSize)
+		must(t, err)
+	}
+	killed := mem.Kill()
+	letSync()
+	s.release()
+	for torn := range int64(more) {
+		img := killed.Kill()
+		flipByte(t, openFile(t, img, segmentName("s", begun.segment)), begun.off+torn*(headerSize+4+blockSize)+100)
+		seeOpens(t, img, flushed+torn)
+	}
 }
