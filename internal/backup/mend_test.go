@@ -139,7 +139,8 @@ func TestPutAway(t *testing.T) {
 			t.Errorf("%s: %d bytes were put away of %d, %v", how, len(kept), len(now), err)
 		}
 		for m, usable := range map[*backup.Manifest]bool{good: true, bad: how == "gone", also: how == "gone"} {
-			if err := r.repo.CheckBase(t.Context(), mine, m); usable != (err == nil) || !usable && !block.Is(err, block.Corrupt) {
+			err := r.repo.CheckBase(t.Context(), mine, m)
+			if usable != (err == nil) || !usable && !block.Is(err, block.Corrupt) {
 				t.Errorf("%s: as a base: %v", how, err)
 			}
 		}
