@@ -135,7 +135,8 @@ func (x exchange) login(ctx context.Context, region string) (*Session, error) {
 		return nil, fmt.Errorf("log in at %s: %w", x.url, err)
 	}
 	s := &Session{http: x.http, Token: header.Get("X-Subject-Token"), Expires: answer.Token.Expires, region: region,
-		renewed: &atomic.Pointer[string]{}, ProjectID: answer.Token.Project.ID, UserID: answer.Token.User.ID, Catalog: answer.Token.Catalog}
+		renewed:   &atomic.Pointer[string]{},
+		ProjectID: answer.Token.Project.ID, UserID: answer.Token.User.ID, Catalog: answer.Token.Catalog}
 	for _, r := range answer.Token.Roles {
 		s.Roles = append(s.Roles, r.Name)
 	}
