@@ -50,7 +50,9 @@ func (s *Server) routes() http.Handler {
 	}
 	kvolAPI := plain(kvol.New(kvol.Config{Service: s.control, Tokens: s.kvol, Users: s.kvolUsers(),
 		TimeZone: location, InternalStatus: s.cfg.KvolAPI.InternalErrorStatus, Now: s.env.Now, Log: s.log}))
-	drAPI := plain(dr.New(dr.Config{Service: s.control, Auth: s.auth, Log: s.log}))
+	recovering := options
+	recovering.MaxBody = dr.MaxBody
+	drAPI := api.Wrap(dr.New(dr.Config{Service: s.control, Auth: s.auth, Log: s.log}), recovering)
 	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.auth, Placements: s.placements,
 		Log: s.log}))
 	documents := plain(documents(blocks))
