@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -54,6 +56,33 @@ func asker(t *testing.T, url, user, project string) func(method, path, body stri
 			t.Fatal(err)
 		}
 		return answer.StatusCode, string(text)
+	}
+}
+
+// TestEveryFrontEndKnowsWhoIsAdministrator: the operator's rule is that of all of them,
+// not of the block storage API alone, whose own rules may let others in, too.
+func TestEveryFrontEndKnowsWhoIsAdministrator(t *testing.T) {
+	dir := t.TempDir()
+	rule := `"context_is_admin": "role:admin and project_id:10000000000000000000000000000002"`
+	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(rule), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	url := serveConfig(t, dir, fmt.Sprintf(twoAdmins, "policy: {file: policy.yaml}"))
+	boss, root := asker(t, url, "boss", "blue"), asker(t, url, "root", "ops")
+	const public = `{"name": "i", "visibility": "public", "disk_format": "raw", "container_format": "bare"}`
+	for _, c := range []struct{ method, path, body string }{
+		{"GET", "/api/dr/v1/zones", ""},
+		{"GET", "/api/store/v1/stores", ""},
+		{"GET", "/api/store/v1/processes", ""},
+		{"GET", "/api/store/v1/placements", ""},
+		{"POST", "/image/v2/images", public},
+	} {
+		if code, text := root(c.method, c.path, c.body); code/100 != 2 {
+			t.Errorf("%s %s, whom the rule makes an administrator: %d %s", c.method, c.path, code, text)
+		}
+		if code, text := boss(c.method, c.path, c.body); code != http.StatusForbidden {
+			t.Errorf("%s %s, whom the rule makes none: %d %s", c.method, c.path, code, text)
+		}
 	}
 }
 
