@@ -59,6 +59,34 @@ func AuthenticateAnyScope(a Authenticator, r *http.Request, token string) (block
 	return c, nil
 }
 
+// Admitting is an Authenticator for a front end that knows no rules of the zone: each
+// caller is as admit makes it, once it is known who asks.
+func Admitting(a Authenticator, admit func(block.Caller) block.Caller) RequestAuthenticator {
+	return &admitting{a, admit}
+}
+
+type admitting struct {
+	inner Authenticator
+	admit func(block.Caller) block.Caller
+}
+
+// Authenticate implements Authenticator.
+func (a *admitting) Authenticate(ctx context.Context, token string) (block.Caller, error) {
+	return a.admitted(a.inner.Authenticate(ctx, token))
+}
+
+// AuthenticateRequest implements RequestAuthenticator.
+func (a *admitting) AuthenticateRequest(r *http.Request, token string) (block.Caller, error) {
+	return a.admitted(AuthenticateAnyScope(a.inner, r, token))
+}
+
+func (a *admitting) admitted(c block.Caller, err error) (block.Caller, error) {
+	if err != nil {
+		return block.Caller{}, err
+	}
+	return a.admit(c), nil
+}
+
 // SetRetryAfter writes the header Retry-After, in seconds, if an error knows how
 // long its caller is to wait.
 func SetRetryAfter(h http.Header, err error) {

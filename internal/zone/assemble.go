@@ -118,7 +118,7 @@ func (s *Server) openImages(ctx context.Context) (control.Images, error) {
 	}
 	var err error
 	s.images, err = image.New(ctx, s.catalog, image.Config{Dir: filepath.Join(s.cfg.SharedDir, "images"),
-		Elsewhere: s.follows(), PublicURL: s.cfg.PublicURL, Authenticator: s.auth,
+		Elsewhere: s.follows(), PublicURL: s.cfg.PublicURL, Authenticator: s.admitting(),
 		Unauthorized: s.unauthorized, Log: s.log})
 	return s.images, err
 }

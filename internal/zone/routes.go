@@ -18,6 +18,7 @@ import (
 	"kvol/internal/api/kvol"
 	"kvol/internal/api/openapi"
 	"kvol/internal/api/store"
+	"kvol/internal/block"
 	"kvol/internal/identity"
 	"kvol/internal/job"
 	"kvol/internal/keystore"
@@ -50,8 +51,10 @@ func (s *Server) routes() http.Handler {
 	}
 	kvolAPI := plain(kvol.New(kvol.Config{Service: s.control, Tokens: s.kvol, Users: s.kvolUsers(),
 		TimeZone: location, InternalStatus: s.cfg.KvolAPI.InternalErrorStatus, Now: s.env.Now, Log: s.log}))
-	drAPI := plain(dr.New(dr.Config{Service: s.control, Auth: s.auth, Log: s.log}))
-	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.auth, Placements: s.placements,
+	recovering := options
+	recovering.MaxBody = dr.MaxBody
+	drAPI := api.Wrap(dr.New(dr.Config{Service: s.control, Auth: s.auth, Log: s.log}), recovering)
+	storeAPI := plain(store.New(store.Config{Service: s.upkeep, Auth: s.admitting(), Placements: s.placements,
 		Log: s.log}))
 	documents := plain(documents(blocks))
 	keyManager := plain(keymanager.New(keymanager.Config{Service: keystore.NewService(s.catalog, s.control.Sealer()),
@@ -80,6 +83,12 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("/readyz", reading(s.readiness))
 	mux.Handle("/metrics", reading(s.metrics().ServeHTTP))
 	return s.clients.known(exactPaths(mux, plain(http.HandlerFunc(notFound))))
+}
+
+// admitting answers for tokens where a front end asks who is an administrator and does
+// not ask the control service.
+func (s *Server) admitting() api.Authenticator {
+	return api.Admitting(s.auth, func(c block.Caller) block.Caller { return s.control.Admit(c) })
 }
 
 // documents serves what describes the front ends.

@@ -3,6 +3,7 @@ package dr
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -10,15 +11,18 @@ import (
 	"kvol/internal/control"
 )
 
-// maxRecovery is how long the body of a recovery or of a plan may be, in bytes:
-// enough for ten thousand ids.
-const maxRecovery = 1 << 20
+// MaxBody is how long the body of a recovery or of a plan may be, in bytes: enough for
+// ten thousand ids. Whatever stands before a Server must let as much through.
+const MaxBody = 1 << 20
 
 // decode reads the body of a request; what is not known in it is refused.
 func decode(r *http.Request, into any) error {
-	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxRecovery))
+	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, MaxBody))
 	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	var long *http.MaxBytesError
+	if err := d.Decode(into); errors.As(err, &long) {
+		return block.Wrap(block.OverLimit, err, "The request is longer than %d bytes.", long.Limit)
+	} else if err != nil {
 		return block.Wrap(block.Invalid, err, "The request is no JSON of the documented form.")
 	}
 	if d.More() {
