@@ -234,7 +234,7 @@ func TestMoveOnDamagedIndex(t *testing.T) {
 	must(t, s.putBack(&old, 0, want[int64(leaf*leafBlocks+i)]))
 	must(t, s.log.flush())
 	moved := mem.Kill()
-	s.release()
+	endChecked(t, s)
 	opened := func(mem *vfs.Mem, part int64) (*Store, error) {
 		o.FS = mem.Kill()
 		for _, name := range tablesOf(t, mem) {

@@ -97,7 +97,7 @@ func (p *pool) load() error {
 func (p *pool) adopt(last uint32) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id := range p.all {
+	for _, id := range slices.Sorted(maps.Keys(p.all)) {
 		if id <= last {
 			continue
 		}
@@ -106,6 +106,9 @@ func (p *pool) adopt(last uint32) error {
 			return err
 		}
 		size, err := h.Size()
+		if err == nil && size == p.size {
+			err = h.Sync() // a process that was killed may have filled it with zeros, and no more
+		}
 		p.handles.put(h)
 		if err != nil {
 			return block.Wrap(block.Unavailable, err, "a segment of the store can't be read")
@@ -120,7 +123,6 @@ func (p *pool) adopt(last uint32) error {
 		}
 		delete(p.all, id)
 	}
-	slices.Sort(p.ready)
 	return nil
 }
 

@@ -71,7 +71,7 @@ func ofLog(name string) bool { return strings.Contains(name, segmentDir+"/") }
 func TestUnreadableIsNotTheEnd(t *testing.T) {
 	mem := vfs.NewMem(1<<30, nil)
 	s, _ := filledStore(t, mem, 10)
-	s.release()
+	endChecked(t, s)
 	for at := int32(1); ; at++ {
 		img := mem.Kill()
 		var reads atomic.Int32
@@ -91,7 +91,7 @@ func TestUnreadableIsNotTheEnd(t *testing.T) {
 		}
 		must(t, err)
 		hasNumbered(t, s, 10)
-		must(t, s.Close())
+		endChecked(t, s)
 		if !met {
 			t.Logf("%d reads", at-1)
 			return
@@ -115,7 +115,7 @@ func TestNamesOfTheKilled(t *testing.T) {
 	}
 	first, err := Open(t.Context(), replayOptions(mem))
 	must(t, err)
-	first.release()
+	endChecked(t, first)
 	img, hold := <-images, make(chan struct{})
 	img.Hook = func(op vfs.Op, name string) error {
 		if op == vfs.OpCreate && ofLog(name) {
@@ -135,7 +135,7 @@ func TestNamesOfTheKilled(t *testing.T) {
 		}
 	}
 	close(hold)
-	s.release()
+	endChecked(t, s)
 }
 
 // TestFailedSyncOverRestart lets a sync of the log fail, after which the kernel
@@ -176,7 +176,7 @@ func TestFailedSyncOverRestart(t *testing.T) {
 	for seed := range uint64(10) {
 		seeOpens(t, img.Crash(rand.New(rand.NewPCG(seed, 7))), 60)
 	}
-	s.release()
+	endChecked(t, s)
 	for _, cut := range during {
 		seeOpens(t, cut, 20)
 	}
@@ -232,7 +232,7 @@ func TestRotIsNotTheEnd(t *testing.T) {
 		at = append(at, before)
 	}
 	killed := mem.Kill()
-	s.release()
+	endChecked(t, s)
 	if at[0].segment == at[records-1].segment {
 		t.Fatal("one segment")
 	}
@@ -243,7 +243,7 @@ func TestRotIsNotTheEnd(t *testing.T) {
 		s, err := Open(t.Context(), replayOptions(img))
 		if err == nil {
 			hasNumbered(t, s, records-1)
-			s.release()
+			endChecked(t, s)
 			return nil
 		}
 		flipByte(t, f, off)
@@ -275,7 +275,7 @@ func TestRotBeforeWritesTogether(t *testing.T) {
 	_, err := driver.WriteMany(d, []driver.Part{{Data: p, Off: 5 * blockSize}, {Data: p, Off: 6 * blockSize}})
 	must(t, err)
 	img := mem.Kill()
-	s.release()
+	endChecked(t, s)
 	flipByte(t, openFile(t, img, segmentName("s", end.segment)), end.off+100)
 	if _, err := Open(t.Context(), replayOptions(img)); !block.Is(err, block.Corrupt) {
 		t.Errorf("opened: %v, want Corrupt", err)
@@ -299,12 +299,12 @@ func TestLostGeneration(t *testing.T) {
 	mem := vfs.NewMem(1<<30, nil)
 	s, _ := filledStore(t, mem, 5)
 	img := mem.Kill()
-	s.release()
+	endChecked(t, s)
 	end := s.log.now()
 	s, err := Open(t.Context(), replayOptions(img))
 	must(t, err)
 	killed := img.Kill()
-	s.release()
+	endChecked(t, s)
 	flipByte(t, openFile(t, killed, segmentName("s", end.segment)), end.off+9)
 	if _, err := Open(t.Context(), replayOptions(killed)); !block.Is(err, block.Corrupt) {
 		t.Fatalf("opened: %v, want Corrupt", err)
@@ -327,7 +327,7 @@ func TestTornIsTheEnd(t *testing.T) {
 	}
 	killed := mem.Kill()
 	letSync()
-	s.release()
+	endChecked(t, s)
 	for torn := range int64(more) {
 		img := killed.Kill()
 		flipByte(t, openFile(t, img, segmentName("s", begun.segment)), begun.off+torn*(headerSize+4+blockSize)+100)

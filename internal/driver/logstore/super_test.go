@@ -49,7 +49,7 @@ func TestLostSuperblock(t *testing.T) {
 			s, err := Open(t.Context(), replayOptions(img))
 			must(t, err)
 			hasNumbered(t, s, 10)
-			must(t, s.Close())
+			endChecked(t, s)
 		}
 	}
 }
@@ -67,7 +67,7 @@ func TestSuperblockNeverWritten(t *testing.T) {
 	s, err := Open(t.Context(), replayOptions(mem))
 	must(t, err)
 	must(t, s.CreateVolume(t.Context(), "v", crashSize))
-	must(t, s.Close())
+	endChecked(t, s)
 }
 
 // TestFirstSuperblockOfTheKilled kills the process that makes a store while its
@@ -84,7 +84,7 @@ func TestFirstSuperblockOfTheKilled(t *testing.T) {
 	}
 	s, err := Open(t.Context(), replayOptions(mem))
 	must(t, err)
-	s.release()
+	endChecked(t, s)
 	cuts := powerCutsOf(img)
 	s, err = Open(t.Context(), replayOptions(img))
 	must(t, err)
@@ -93,9 +93,9 @@ func TestFirstSuperblockOfTheKilled(t *testing.T) {
 		if err != nil {
 			t.Fatalf("power cut %d: %v", i, err)
 		}
-		again.release()
+		endChecked(t, again)
 	}
-	s.release()
+	endChecked(t, s)
 }
 
 func openFile(t *testing.T, fsys vfs.FS, name string) vfs.File {
