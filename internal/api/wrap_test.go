@@ -97,6 +97,7 @@ func TestNothingWrittenIsNoSuccess(t *testing.T) {
 	h := Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
 		Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
 	ctx, end := context.WithCancel(t.Context())
+	defer end()
 	for _, want := range []int{200, 503} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/", nil))

@@ -91,8 +91,8 @@ func (e *examination) relays(ctx context.Context) error {
 	_, refused := relaysInto(e.s.cfg.Zone, copies)
 	for _, r := range refused {
 		e.add(ailment{Finding: block.Finding{Kind: block.FindRefusedRelay, SourceZone: r.SourceZone, Peer: r.Via,
-			Protection: r.Seq, Text: fmt.Sprintf("Zone %s tells of relay %d by which it would send volumes of zone %s here, and "+
-				"nothing is taken by it: %s.", r.Via, r.Seq, r.SourceZone, r.why),
+			Protection: r.Seq, Text: fmt.Sprintf("Zone %s tells of relay %d by which it would send volumes of zone %s here, "+
+				"and nothing is taken by it: %s.", r.Via, r.Seq, r.SourceZone, r.why),
 			Advice: fmt.Sprintf("Ask who configured zone %s. Give the relay a seq that no protection of zone %s and no other "+
 				"relay of its volumes has, and let it follow the one by which they come to zone %s.", r.Via, r.SourceZone,
 				r.Via)}})

@@ -40,8 +40,8 @@ func TestZonesNumberTheirProtectionsThemselves(t *testing.T) {
 	z.hear("c")
 	at := z.clock.now()
 	z.update(func(tx *catalog.Tx) error {
-		return tx.InsertReplica(block.Replica{ID: "of c", SourceZone: "c", Source: ofC, Protection: 2, Backend: "bak", Epoch: 1,
-			Newest: block.Point{ID: "point", Volume: ofC, Epoch: 1, Sequence: 1, At: at, Size: 4096}, Current: at,
+		return tx.InsertReplica(block.Replica{ID: "of c", SourceZone: "c", Source: ofC, Protection: 2, Backend: "bak",
+			Epoch: 1, Newest: block.Point{ID: "point", Volume: ofC, Epoch: 1, Sequence: 1, At: at, Size: 4096}, Current: at,
 			Entry: block.Entry{Volume: block.Volume{Project: "q"}}})
 	})
 	z.look()
@@ -194,7 +194,9 @@ func TestRelaysThatAreTaken(t *testing.T) {
 		z.clock.pass(time.Second)
 		z.tell("c", 0, "", relay(100, "a", 2, "c"))
 		c.tell(z)
-		taken := slices.ContainsFunc(z.KnownProtections(), func(p block.Protection) bool { return p.Seq == 100 && p.Via != "" })
+		taken := slices.ContainsFunc(z.KnownProtections(), func(p block.Protection) bool {
+			return p.Seq == 100 && p.Via != ""
+		})
 		if taken != c.taken {
 			t.Errorf("a relay %s: it is %v that it is taken", name, taken)
 		}

@@ -288,8 +288,8 @@ func TestImageKeyIsNotInherited(t *testing.T) {
 			t.Errorf("%s of the clear image is %q", name, got)
 		}
 	}
-	if again := z.make(control.NewVolume{Size: ptr(int64(1)), ImageRef: &clear.ID, VolumeType: &vt.Name}); !strings.HasPrefix(
-		z.atHost(again, "", len(hushed)), hushed) {
+	again := z.make(control.NewVolume{Size: ptr(int64(1)), ImageRef: &clear.ID, VolumeType: &vt.Name})
+	if !strings.HasPrefix(z.atHost(again, "", len(hushed)), hushed) {
 		t.Error("an encrypted volume of the clear image has another content")
 	}
 }

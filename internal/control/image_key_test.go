@@ -30,13 +30,14 @@ func TestKeyOfAnImageIsItsCallers(t *testing.T) {
 		who     block.Caller
 		ok      bool
 	}{
-		"the project's":     {secret: key, who: alice, ok: true},
-		"bob's, for bob":    {secret: key, private: true, who: bob, ok: true},
-		"bob's, for alice":  {secret: key, private: true, who: alice},
-		"a password":        {secret: with(func(n *keystore.NewSecret) { n.Kind = "passphrase" }), who: alice},
-		"no payload":        {secret: with(func(n *keystore.NewSecret) { n.Payload, n.ContentType = nil, "" }), who: alice},
-		"expired":           {secret: with(func(n *keystore.NewSecret) { n.ExpiresAt = now.Add(-time.Hour) }), who: alice},
-		"expires some time": {secret: with(func(n *keystore.NewSecret) { n.ExpiresAt = now.Add(time.Hour) }), who: alice, ok: true},
+		"the project's":    {secret: key, who: alice, ok: true},
+		"bob's, for bob":   {secret: key, private: true, who: bob, ok: true},
+		"bob's, for alice": {secret: key, private: true, who: alice},
+		"a password":       {secret: with(func(n *keystore.NewSecret) { n.Kind = "passphrase" }), who: alice},
+		"no payload":       {secret: with(func(n *keystore.NewSecret) { n.Payload, n.ContentType = nil, "" }), who: alice},
+		"expired":          {secret: with(func(n *keystore.NewSecret) { n.ExpiresAt = now.Add(-time.Hour) }), who: alice},
+		"expires some time": {secret: with(func(n *keystore.NewSecret) { n.ExpiresAt = now.Add(time.Hour) }), who: alice,
+			ok: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := keys.Create(z.ctx, bob, tt.secret)

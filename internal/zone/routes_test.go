@@ -99,7 +99,8 @@ func TestLongRecoveries(t *testing.T) {
 	if code, text := root("POST", "/api/dr/v1/recoveries", body); code == http.StatusRequestEntityTooLarge ||
 		strings.Contains(text, "JSON") || strings.Contains(text, "documented form") {
 		t.Errorf("%d %.300s", code, text)
-	} else if code != http.StatusAccepted && code != http.StatusOK && code != http.StatusNotFound && code != http.StatusConflict {
+	} else if code != http.StatusAccepted && code != http.StatusOK && code != http.StatusNotFound &&
+		code != http.StatusConflict {
 		t.Errorf("%d %.300s", code, text)
 	}
 	body = `{"dry_run": true, "scope": {"volumes": ["` + strings.Repeat("x", 1<<20) + `"]}}`

@@ -208,7 +208,8 @@ func TestTransportsOfTwoZones(t *testing.T) {
 	if _, err := s.ExchangeDocument(t.Context(), "kilo2", d); err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(openapitest.Hold(t, dr.Document(), dr.New(dr.Config{Service: s, Auth: everybody, Now: clock})))
+	h := dr.New(dr.Config{Service: s, Auth: everybody, Now: clock})
+	srv := httptest.NewServer(openapitest.Hold(t, dr.Document(), h))
 	defer srv.Close()
 	want := map[string]string{string(source): "rbd-mirror", string(other): "stream"}
 	for path, list := range map[string]string{"replicas": "replicas", "health": "volumes"} {

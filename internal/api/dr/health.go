@@ -220,8 +220,9 @@ func volumeHealthView(v control.VolumeState, by map[block.ProtectionKey]*string)
 	b := volumeHealthBody{VolumeID: v.Volume, Name: v.Name, Project: v.Project, Protection: v.Protection, Role: v.Role,
 		SourceZone: v.SourceZone, Destination: v.Destination, State: v.State, Reason: v.Reason, Advice: v.Advice,
 		UpTo: when(v.UpTo), Advanced: when(v.Advanced), BehindAsOf: when(v.UnreplicatedAt),
-		BehindSince: when(v.UnreplicatedSince), LastError: v.Error, Transport: by[block.ProtectionKey{SourceZone: v.SourceZone, Seq: v.Protection}],
-		RPO: rpoView(v.Target, v.Lag), SLO: sloView(v.Lag),
+		BehindSince: when(v.UnreplicatedSince), LastError: v.Error,
+		Transport: by[block.ProtectionKey{SourceZone: v.SourceZone, Seq: v.Protection}],
+		RPO:       rpoView(v.Target, v.Lag), SLO: sloView(v.Lag),
 		Forecast: forecastBody{v.Forecast.Known, v.Forecast.Holds, v.Churn, v.Throughput, v.Forecast.Expected.Seconds(),
 			secondsOrNull(v.Forecast.BreachIn), secondsOrNull(v.Forecast.CatchUp)}}
 	if v.Point.ID != "" {

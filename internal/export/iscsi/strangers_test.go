@@ -13,7 +13,8 @@ func discover(t testing.TB, address string) (w *wire, ok bool) {
 	t.Helper()
 	w = dial(t, address)
 	h := loginRequest(1, 3, 1, w.cmdSN)
-	_, _ = w.Write(packet(h, text("InitiatorName=iqn.2025-01.test:nobody", "SessionType=Discovery"))) // fails where refused
+	login := packet(h, text("InitiatorName=iqn.2025-01.test:nobody", "SessionType=Discovery"))
+	_, _ = w.Write(login) // fails where refused
 	n, _ := w.Read(make([]byte, 48))
 	return w, n > 0
 }
