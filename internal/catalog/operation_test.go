@@ -147,7 +147,8 @@ func TestOperationsOfAKind(t *testing.T) {
 		}
 	})
 	for _, op := range []block.Operation{{ID: "r1", Kind: block.OperationRecover},
-		{ID: "v1", Status: block.OperationRunning}, {ID: "v2"}, {ID: "other", Project: "q"}, {ID: "v3"}, {ID: "v4"}, {ID: "v5"}} {
+		{ID: "v1", Status: block.OperationRunning}, {ID: "v2"}, {ID: "other", Project: "q"},
+		{ID: "v3"}, {ID: "v4"}, {ID: "v5"}} {
 		now = now.Add(time.Second)
 		op.Project, op.Kind = cmp.Or(op.Project, "p"), cmp.Or(op.Kind, block.OperationVerify)
 		op.Status = cmp.Or(op.Status, block.OperationSucceeded)
