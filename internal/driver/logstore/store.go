@@ -37,9 +37,11 @@ type Options struct {
 
 	hooks      *testHooks
 	indexEvery int64
-	wait       func(context.Context, time.Duration) error // of the scrubber; sleeps if nil
-	sweepBatch int
-	idle       bool // no housekeeping
+	// indexPatience is how long writing the index may fail.
+	indexPatience time.Duration
+	wait          func(context.Context, time.Duration) error // of the scrubber; sleeps if nil
+	sweepBatch    int
+	idle          bool // no housekeeping
 }
 
 const (
@@ -72,6 +74,7 @@ type Store struct {
 	stop    context.CancelFunc
 	tasks   sync.WaitGroup
 	keeping chan struct{} // wakes the housekeeper
+	serving atomic.Bool   // it is open
 	closed  atomic.Bool
 	census  census
 	// reclaiming lets one census and one compaction run at a time.
@@ -203,6 +206,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.indexEvery == 0 {
 		o.indexEvery = defaultIndexEvery
 	}
+	if o.indexPatience == 0 {
+		o.indexPatience = indexPatience
+	}
 	if o.sweepBatch == 0 {
 		o.sweepBatch = defaultSweepBatch
 	}
@@ -252,7 +258,9 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	s.log = newLog(s.fs, s.dir, size, s.super.salt, s.handles, s.pool, s.hooks)
 	exists := s.super.generation > 0
 	s.db, err = openIndex(s.fs, s.dir, exists, o.CacheBytes, s.slog, indexEvents{beforeTable: s.beforeTable,
-		flushed: s.tableWritten, damaged: s.suspect, fatal: s.indexFailed})
+		flushed: s.tableWritten, damaged: s.suspect, fatal: s.indexFailed,
+		writes: &patience{most: o.indexPatience, now: s.now, log: s.slog, closing: s.closing,
+			forRoom: func() bool { return s.serving.Load() && !s.closed.Load() }}})
 	if err != nil {
 		return err
 	}
@@ -294,6 +302,7 @@ func (s *Store) start() error {
 	if err := writeSuper(s.fs, s.dir, s.super); err != nil {
 		return err
 	}
+	s.serving.Store(true)
 	if !s.idle {
 		s.tasks.Go(func() { s.keepHouse(ctx) })
 	}
