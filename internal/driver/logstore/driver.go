@@ -234,11 +234,11 @@ func (s *Store) Revert(ctx context.Context, to driver.SnapshotRef) error {
 
 // OpenVolume is driver.Driver's.
 func (s *Store) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Device, error) {
-	if err := s.usable(ctx); err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.usable(ctx); err != nil { // Close holds s.mu, too
+		return nil, err
+	}
 	v, err := s.volume(id)
 	if err != nil {
 		return nil, err
@@ -252,11 +252,11 @@ func (s *Store) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Devic
 
 // OpenSnapshot is driver.Driver's.
 func (s *Store) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driver.Reader, error) {
-	if err := s.usable(ctx); err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.usable(ctx); err != nil { // Close holds s.mu, too
+		return nil, err
+	}
 	_, snap, err := s.snapshot(ref)
 	if err != nil {
 		return nil, err

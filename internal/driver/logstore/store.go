@@ -400,20 +400,16 @@ func (s *Store) change(ctx context.Context, keep reserve, f func() error) error 
 }
 
 // Close writes the index out and ends the use of the store. It is Conflict
-// while a volume is open.
+// while a volume or a snapshot is open.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	for _, v := range s.volumes {
-		if v.open {
-			s.mu.Unlock()
-			return block.Errorf(block.Conflict, "volume %s is open", v.id)
-		}
-	}
+	err := s.inUse()
+	again := err == nil && s.closed.Swap(true) // nothing is opened from here on
 	s.mu.Unlock()
-	if s.closed.Swap(true) {
-		return nil
+	if err != nil || again {
+		return err
 	}
-	err := s.log.flush()
+	err = s.log.flush()
 	if err == nil {
 		err = s.flushIndex()
 	}
@@ -424,6 +420,22 @@ func (s *Store) Close() error {
 	}
 	s.release()
 	return err
+}
+
+// inUse returns a Conflict while a volume or a snapshot is open. The caller holds
+// s.mu.
+func (s *Store) inUse() error {
+	for _, v := range s.volumes {
+		if v.open {
+			return block.Errorf(block.Conflict, "volume %s is open", v.id)
+		}
+		for snap := range v.snapshots.all() {
+			if snap.readers > 0 {
+				return block.Errorf(block.Conflict, "snapshot %s of volume %s is open", snap.name, v.id)
+			}
+		}
+	}
+	return nil
 }
 
 // flushIndex makes the index durable as it is now. Pebble would try for ever
