@@ -70,7 +70,7 @@ type Driver interface {
 	Snapshots(ctx context.Context, id block.VolumeID) ([]SnapshotInfo, error)
 	// Capacity tells how much the store holds.
 	Capacity(ctx context.Context) (Capacity, error)
-	// Close ends the use of the store. Devices must be closed before.
+	// Close ends the use of the store. Devices and Readers must be closed before.
 	Close() error
 }
 

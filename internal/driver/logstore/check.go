@@ -316,7 +316,7 @@ func (c *segmentCheck) walk(ctx context.Context, read func(n int) error) error {
 			return err
 		}
 	}
-	if end != 0 && w.end < end || c.counted && c.found != c.want {
+	if w.unread != nil || end != 0 && w.end < end || c.counted && c.found != c.want {
 		return c.missing(ctx, w)
 	}
 	return nil
@@ -344,7 +344,8 @@ func (c *segmentCheck) blocks(w *segmentWalk, l *liveRun) {
 }
 
 // missing looks for what the index has in the segment where no record that
-// can be read has it: a header is damaged, and hides all that follows it.
+// can be read has it: a header is damaged or on a bad sector, and hides all
+// that follows it.
 func (c *segmentCheck) missing(ctx context.Context, w *segmentWalk) error {
 	byLeaf := map[versionID][]placed{}
 	for _, g := range w.groups() {
@@ -372,8 +373,10 @@ func (c *segmentCheck) missing(ctx context.Context, w *segmentWalk) error {
 			l := liveRun{branch: branch, epoch: epoch, leaf: leaf, first: r.first, count: r.count, off: r.off, crcs: r.crcs}
 			_ = cut(l, group, func(l liveRun) error {
 				if l.record == nil {
-					c.damages = append(c.damages, c.store.damaged(branch, l.block(0), l.crcs, c.id, l.off,
-						"no whole record holds a block that the index has"))
+					d := c.store.damaged(branch, l.block(0), l.crcs, c.id, l.off,
+						"no whole record holds a block that the index has")
+					d.cause = w.unread
+					c.damages = append(c.damages, d)
 				}
 				return nil
 			})

@@ -60,11 +60,22 @@ func (s *Store) compact(ctx context.Context, full bool) error {
 			return err
 		}
 		s.pace.finish(s.now())
-		if err := s.setFree(dead); err != nil || len(dead) == 0 || outOfRoom || full {
+		if err := s.setFree(dead); err != nil || outOfRoom || full && len(dead) > 0 {
 			return err
+		}
+		if len(dead) == 0 && !s.someLeft(victims) {
+			return nil
 		}
 		s.pace.end(s.now())
 	}
+}
+
+// someLeft tells whether some of these segments could not be emptied, so that
+// the next round picks others.
+func (s *Store) someLeft(ids []uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(ids, func(id uint32) bool { return s.usage[id] != nil && s.usage[id].left })
 }
 
 // spare is the part of the free room that writers can have.

@@ -62,3 +62,30 @@ func TestWriteUnderWayWhileClosed(t *testing.T) {
 		endChecked(t, s)
 	}
 }
+
+// TestCloseWhileRead: a store is not closed under whoever reads a snapshot, and
+// a reader that is still there when it ended without being asked is told so.
+func TestCloseWhileRead(t *testing.T) {
+	s := openTest(t, crashOptions(vfs.NewMem(1<<30, nil), nil))
+	ref := driver.SnapshotRef{Volume: "v", Name: "p"}
+	must(t, s.CreateVolume(t.Context(), "v", crashSize))
+	must(t, s.CreateSnapshot(t.Context(), ref))
+	r, err := s.OpenSnapshot(t.Context(), ref)
+	must(t, err)
+	if err := s.Close(); !block.Is(err, block.Conflict) {
+		t.Errorf("closing: %v", err)
+	}
+	extents := func() (err error) {
+		for _, e := range r.(driver.ExtentReader).Extents(0, r.Size()) {
+			err = e
+		}
+		return err
+	}
+	must(t, extents())
+	must(t, s.Check(t.Context()))
+	s.release()
+	if err := extents(); !block.Is(err, block.Unavailable) {
+		t.Errorf("extents of a store that ended: %v", err)
+	}
+	must(t, r.Close())
+}

@@ -124,7 +124,8 @@ func (s *Store) CreateSnapshot(ctx context.Context, ref driver.SnapshotRef) erro
 }
 
 // CreateSnapshots is driver.GroupSnapshotter's: one record for all, so one
-// instant.
+// instant. Two names for one volume are Invalid: the index keeps one snapshot
+// of an instant.
 func (s *Store) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) error {
 	return s.change(ctx, forWriting, func() error {
 		if there, err := s.groupThere(refs); err != nil || there {
@@ -155,10 +156,15 @@ func (s *Store) CreateSnapshots(ctx context.Context, refs []driver.SnapshotRef) 
 func (s *Store) groupThere(refs []driver.SnapshotRef) (bool, error) {
 	var there []driver.SnapshotRef
 	missing := false
+	names := map[block.VolumeID]block.PointID{}
 	for _, ref := range refs {
 		if ref.Name == "" {
 			return false, block.Errorf(block.Invalid, "a snapshot needs a name")
 		}
+		if name, twice := names[ref.Volume]; twice && name != ref.Name {
+			return false, block.Errorf(block.Invalid, "volume %s can't have two snapshots of one instant", ref.Volume)
+		}
+		names[ref.Volume] = ref.Name
 		v, err := s.volume(ref.Volume)
 		switch {
 		case err != nil:
@@ -228,11 +234,11 @@ func (s *Store) Revert(ctx context.Context, to driver.SnapshotRef) error {
 
 // OpenVolume is driver.Driver's.
 func (s *Store) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Device, error) {
-	if err := s.usable(ctx); err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.usable(ctx); err != nil { // Close holds s.mu, too
+		return nil, err
+	}
 	v, err := s.volume(id)
 	if err != nil {
 		return nil, err
@@ -246,11 +252,11 @@ func (s *Store) OpenVolume(ctx context.Context, id block.VolumeID) (driver.Devic
 
 // OpenSnapshot is driver.Driver's.
 func (s *Store) OpenSnapshot(ctx context.Context, ref driver.SnapshotRef) (driver.Reader, error) {
-	if err := s.usable(ctx); err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.usable(ctx); err != nil { // Close holds s.mu, too
+		return nil, err
+	}
 	_, snap, err := s.snapshot(ref)
 	if err != nil {
 		return nil, err

@@ -98,6 +98,9 @@ func (e *evacuation) add(ctx context.Context, id uint32) error {
 	whole := u != nil && u.end != 0 && int64(u.end) == w.end
 	e.mu.Unlock()
 	e.victims[id] = &victim{walk: w, whole: whole}
+	if w.unread != nil {
+		e.slog.Warn("a segment of the store can't be emptied as a whole", "err", w.unread)
+	}
 	return nil
 }
 
@@ -185,12 +188,23 @@ func (e *evacuation) moveLeaf(records []resident) error {
 	return nil
 }
 
-// moveVersions moves what is live of one leaf under one branch's number.
+// moveVersions moves what is live of one leaf under one branch's number. Where
+// the index can't be read its blocks stay, and so do the segments that they may
+// lie in; all others are emptied.
 func (e *evacuation) moveVersions(m move, groups map[uint32][]placed) error {
+	unread := func(err error) error {
+		if !mendable(err) {
+			return err
+		}
+		for id := range groups {
+			e.victims[id].whole = false
+		}
+		return nil
+	}
 	lower := leafKey(nil, m.branch, m.leaf, head)
 	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: next(lower[:len(lower)-8])})
 	if err != nil {
-		return indexError(err)
+		return unread(indexError(err))
 	}
 	defer it.Close()
 	c := leafBuffers.Get().(*cells)
@@ -199,17 +213,17 @@ func (e *evacuation) moveVersions(m move, groups map[uint32][]placed) error {
 		_, _, m.epoch, _ = parseLeafKey(it.Key())
 		v, err := it.ValueAndErr()
 		if err != nil {
-			return indexError(err)
+			return unread(indexError(err))
 		}
 		*c = cells{}
 		if err := c.decode(v); err != nil {
-			return err
+			return unread(err)
 		}
 		if err := e.moveCells(m, c, groups); err != nil {
 			return err
 		}
 	}
-	return indexError(it.Error())
+	return unread(indexError(it.Error()))
 }
 
 // moveCells moves those blocks of a version of a leaf that lie in victims.

@@ -211,3 +211,21 @@ func oneOfMany(ctx context.Context, s *Store, v, rounds int) ([]byte, error) {
 	}
 	return want, d.Flush()
 }
+
+// TestTwoNamesOfOneInstant: a volume can't get two snapshots by one call. It
+// would have one of them only after the store was opened again.
+func TestTwoNamesOfOneInstant(t *testing.T) {
+	ctx := context.Background()
+	s := openTest(t, crashOptions(vfs.NewMem(1<<30, nil), nil))
+	must(t, s.CreateVolume(ctx, "v", crashSize))
+	must(t, s.CreateVolume(ctx, "w", crashSize))
+	a, b, other := driver.SnapshotRef{Volume: "v", Name: "a"}, driver.SnapshotRef{Volume: "v", Name: "b"},
+		driver.SnapshotRef{Volume: "w", Name: "a"}
+	if err := s.CreateSnapshots(ctx, []driver.SnapshotRef{a, other, b}); !block.Is(err, block.Invalid) {
+		t.Errorf("two names of one volume: %v", err)
+	}
+	if all, err := s.Snapshots(ctx, "v"); err != nil || len(all) != 0 {
+		t.Errorf("snapshots after that: %v, %v", all, err)
+	}
+	must(t, s.CreateSnapshots(ctx, []driver.SnapshotRef{a, other, a}))
+}

@@ -110,9 +110,6 @@ func (l indexLogger) Fatalf(format string, args ...any) {
 	l.fatal(block.Errorf(block.Unavailable, format, args...))
 }
 
-// maxIndexFailures is how often in a row Pebble may fail to write a table.
-const maxIndexFailures = 20
-
 // maxIndexDamages is how often in a row Pebble may meet damage when it joins
 // tables. It leaves tables alone for minutes then, but for the newest ones.
 const maxIndexDamages = 1000
@@ -125,6 +122,7 @@ type indexEvents struct {
 	flushed     func()                   // a table was written
 	damaged     func(first, last []byte) // a table with these first and last keys can't be read; any lock may be held
 	fatal       func(error)              // the index can't go on
+	writes      *patience
 }
 
 // readFailed tells whether tables could not be read, rather than written.
@@ -148,23 +146,27 @@ func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog
 	if err := fsys.SyncDir(dir); err != nil {
 		return nil, block.Wrap(ioKind(err), err, "the store's directory can't be synced")
 	}
-	files := &indexFS{fs: fsys, beforeTable: events.beforeTable, fatal: events.fatal}
-	var failures, damages atomic.Int32
+	files := &indexFS{fs: fsys, beforeTable: events.beforeTable, fatal: events.fatal, writes: events.writes}
+	var damages atomic.Int32
 	opts := &pebble.Options{
 		FS: files,
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
-				if read := readFailed(err); !read && failures.Add(1) > maxIndexFailures ||
-					read && damages.Add(1) > maxIndexDamages {
+				if read := readFailed(err); !read && files.writes.failed(err) || read && damages.Add(1) > maxIndexDamages {
 					files.breakOff(err)
 				}
 			},
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
 				events.damaged(info.Bounds.Start, info.Bounds.End.Key)
 			},
+			CompactionEnd: func(info pebble.CompactionInfo) {
+				if info.Err == nil {
+					files.writes.well()
+				}
+			},
 			FlushEnd: func(info pebble.FlushInfo) {
 				if info.Err == nil {
-					failures.Store(0)
+					files.writes.well()
 					damages.Store(0)
 				}
 				events.flushed()
@@ -187,5 +189,6 @@ func openIndex(fsys vfs.FS, dir string, exists bool, cacheBytes int64, log *slog
 		DisableTableStats:           true,
 	}
 	db, err := pebble.Open(dir, opts)
+	files.opened.Store(err == nil)
 	return db, block.Wrap(ioKind(err), err, "the store's index can't be opened")
 }

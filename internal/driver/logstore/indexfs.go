@@ -25,6 +25,8 @@ type indexFS struct {
 	// that; so it is told that all is well, and is not let change anything
 	// after.
 	broken atomic.Pointer[error]
+	writes *patience
+	opened atomic.Bool
 }
 
 func (f *indexFS) state() error {
@@ -48,6 +50,7 @@ func (f *indexFS) Create(name string, _ pvfs.DiskWriteCategory) (pvfs.File, erro
 		return nil, err
 	}
 	if strings.HasSuffix(name, ".sst") {
+		f.writes.pause()
 		if err := f.beforeTable(); err != nil {
 			return nil, err
 		}
@@ -55,7 +58,35 @@ func (f *indexFS) Create(name string, _ pvfs.DiskWriteCategory) (pvfs.File, erro
 	if strings.HasPrefix(path.Base(name), "marker.") {
 		return f.createMarker(name)
 	}
-	return f.file(name)(f.fs.Create(name))
+	return f.file(name)(f.create(name))
+}
+
+func (f *indexFS) create(name string) (file vfs.File, err error) {
+	err = f.insist(name, func() error {
+		file, err = f.fs.Create(name)
+		return err
+	})
+	return file, err
+}
+
+// insist does again what fails to be done to a manifest or its marker. A table
+// is written anew by Pebble; after a manifest that it can't write it can't go
+// on. What opening lacks is told at once.
+func (f *indexFS) insist(name string, do func() error) error {
+	base, failed := path.Base(name), false
+	for {
+		err := do()
+		if err == nil && failed {
+			f.writes.well()
+		}
+		if err == nil || !f.opened.Load() || !strings.HasPrefix(base, "MANIFEST-") && !strings.HasPrefix(base, "marker.") {
+			return err
+		}
+		if failed = true; f.writes.failed(err) || f.writes.over() || f.state() != nil {
+			return err
+		}
+		f.writes.pause()
+	}
 }
 
 // createMarker makes an (empty) marker, which says what manifest counts. The
@@ -66,7 +97,7 @@ func (f *indexFS) createMarker(name string) (pvfs.File, error) {
 	if err := f.fs.SyncDir(path.Dir(name)); err != nil {
 		return nil, err
 	}
-	file, err := f.fs.Create(name)
+	file, err := f.create(name)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +206,11 @@ func (f *indexFile) Write(p []byte) (int, error) {
 	if err := f.fs.state(); err != nil {
 		return 0, err
 	}
-	n, err := f.WriteAt(p, f.written.Load())
+	var n int
+	err := f.fs.insist(f.name, func() (err error) {
+		n, err = f.WriteAt(p, f.written.Load())
+		return err
+	})
 	f.written.Add(int64(n))
 	return n, err
 }

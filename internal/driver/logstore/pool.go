@@ -2,6 +2,8 @@ package logstore
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -237,7 +239,11 @@ func (p *pool) wantsMore() bool {
 // reclaiming sets free.
 func (p *pool) addReady(ctx context.Context) error {
 	if ids := p.takeFree(); len(ids) > 0 {
-		return p.recycle(ids...)
+		err := p.recycle(ids...)
+		if err == nil || p.count() >= readyTarget || p.grow(ctx) != nil {
+			return err
+		}
+		return nil
 	}
 	err := p.grow(ctx)
 	if err == nil || block.KindOf(err) != block.NoSpace {
@@ -269,32 +275,55 @@ func (p *pool) takeFree() []uint32 {
 // the sequence and the salt keep them from being taken for records. None is
 // used before the directory with its new name is on the disk: the log would
 // end where a power cut took the name back.
+//
+// One that can't be renamed stays free, and so do all, under the names that
+// they have by then, where the directory can't be synced.
 func (p *pool) recycle(dead ...uint32) error {
-	ids := make([]uint32, len(dead))
-	var err error
-	for i, old := range dead {
+	var ids, renamed []uint32
+	var failed error
+	for _, old := range dead {
 		p.mu.Lock()
-		ids[i] = p.next
+		id := p.next
 		p.next++
 		p.mu.Unlock()
 		p.handles.drop(old)
-		if err == nil {
-			err = p.fs.Rename(segmentName(p.dir, old), segmentName(p.dir, ids[i]))
+		err := p.fs.Rename(segmentName(p.dir, old), segmentName(p.dir, id))
+		switch {
+		case err == nil:
+			ids, renamed = append(ids, id), append(renamed, old)
+		case errors.Is(err, fs.ErrNotExist): // an earlier failure was none
+			renamed = append(renamed, old)
+		default:
+			p.addToFree(old)
+			failed = err
 		}
 	}
-	if err == nil {
-		err = p.syncDir()
+	if err := p.syncDir(); err != nil {
+		p.addToFree(ids...)
+		ids, failed = nil, err
 	}
-	if err != nil {
-		return block.Wrap(ioKind(err), err, "a segment of the store can't be reused")
+	for _, id := range ids {
+		p.addToReady(id)
 	}
-	for i, old := range dead {
-		p.addToReady(ids[i])
+	for _, old := range renamed {
 		if err := p.gone(old); err != nil {
 			return err
 		}
 	}
-	return nil
+	if len(ids) > 0 || failed == nil {
+		return nil
+	}
+	return block.Wrap(ioKind(failed), failed, "a segment of the store can't be reused")
+}
+
+// addToFree puts free segments back, to be taken again after all others.
+func (p *pool) addToFree(ids ...uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
+		p.all[id] = true
+	}
+	p.free = append(slices.Clone(ids), p.free...)
 }
 
 // shrink gives empty segments back to the file system but for some, of which

@@ -115,6 +115,10 @@ func (s *Store) extents(br *branch, bound uint64, off, length int64, yield func(
 	if length == 0 {
 		return
 	}
+	if s.closed.Load() {
+		yield(driver.Extent{}, errClosed())
+		return
+	}
 	out := extentWriter{yield: func(e driver.Extent) bool { return yield(e, nil) }, from: off, to: off + length}
 	var c cells
 	var failed error

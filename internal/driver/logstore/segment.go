@@ -102,6 +102,9 @@ func (t *handles) get(id uint32) (*handle, error) {
 }
 
 func (t *handles) put(h *handle) {
+	if h == nil { // it could not be opened
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h.users--

@@ -37,9 +37,11 @@ type Options struct {
 
 	hooks      *testHooks
 	indexEvery int64
-	wait       func(context.Context, time.Duration) error // of the scrubber; sleeps if nil
-	sweepBatch int
-	idle       bool // no housekeeping
+	// indexPatience is how long writing the index may fail.
+	indexPatience time.Duration
+	wait          func(context.Context, time.Duration) error // of the scrubber; sleeps if nil
+	sweepBatch    int
+	idle          bool // no housekeeping
 }
 
 const (
@@ -72,6 +74,7 @@ type Store struct {
 	stop    context.CancelFunc
 	tasks   sync.WaitGroup
 	keeping chan struct{} // wakes the housekeeper
+	serving atomic.Bool   // it is open
 	closed  atomic.Bool
 	census  census
 	// reclaiming lets one census and one compaction run at a time.
@@ -203,6 +206,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.indexEvery == 0 {
 		o.indexEvery = defaultIndexEvery
 	}
+	if o.indexPatience == 0 {
+		o.indexPatience = indexPatience
+	}
 	if o.sweepBatch == 0 {
 		o.sweepBatch = defaultSweepBatch
 	}
@@ -252,7 +258,9 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	s.log = newLog(s.fs, s.dir, size, s.super.salt, s.handles, s.pool, s.hooks)
 	exists := s.super.generation > 0
 	s.db, err = openIndex(s.fs, s.dir, exists, o.CacheBytes, s.slog, indexEvents{beforeTable: s.beforeTable,
-		flushed: s.tableWritten, damaged: s.suspect, fatal: s.indexFailed})
+		flushed: s.tableWritten, damaged: s.suspect, fatal: s.indexFailed,
+		writes: &patience{most: o.indexPatience, now: s.now, log: s.slog, closing: s.closing,
+			forRoom: func() bool { return s.serving.Load() && !s.closed.Load() }}})
 	if err != nil {
 		return err
 	}
@@ -294,6 +302,7 @@ func (s *Store) start() error {
 	if err := writeSuper(s.fs, s.dir, s.super); err != nil {
 		return err
 	}
+	s.serving.Store(true)
 	if !s.idle {
 		s.tasks.Go(func() { s.keepHouse(ctx) })
 	}
@@ -391,20 +400,16 @@ func (s *Store) change(ctx context.Context, keep reserve, f func() error) error 
 }
 
 // Close writes the index out and ends the use of the store. It is Conflict
-// while a volume is open.
+// while a volume or a snapshot is open.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	for _, v := range s.volumes {
-		if v.open {
-			s.mu.Unlock()
-			return block.Errorf(block.Conflict, "volume %s is open", v.id)
-		}
-	}
+	err := s.inUse()
+	again := err == nil && s.closed.Swap(true) // nothing is opened from here on
 	s.mu.Unlock()
-	if s.closed.Swap(true) {
-		return nil
+	if err != nil || again {
+		return err
 	}
-	err := s.log.flush()
+	err = s.log.flush()
 	if err == nil {
 		err = s.flushIndex()
 	}
@@ -415,6 +420,22 @@ func (s *Store) Close() error {
 	}
 	s.release()
 	return err
+}
+
+// inUse returns a Conflict while a volume or a snapshot is open. The caller holds
+// s.mu.
+func (s *Store) inUse() error {
+	for _, v := range s.volumes {
+		if v.open {
+			return block.Errorf(block.Conflict, "volume %s is open", v.id)
+		}
+		for snap := range v.snapshots.all() {
+			if snap.readers > 0 {
+				return block.Errorf(block.Conflict, "snapshot %s of volume %s is open", snap.name, v.id)
+			}
+		}
+	}
+	return nil
 }
 
 // flushIndex makes the index durable as it is now. Pebble would try for ever

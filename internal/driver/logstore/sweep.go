@@ -257,12 +257,39 @@ func (s *Store) sweepEpoch(ctx context.Context, br *branch, epoch, into uint64) 
 		if err := s.waitIndex(); err != nil {
 			return err
 		}
+		if err := s.foresee(br, epoch, into, leaf); err != nil {
+			return err
+		}
 		var err error
 		if leaf, more, err = s.sweepLeaves(br, epoch, into, leaf); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// foresee reads what sweepLeaves needs next into the index's cache, while nobody
+// waits for it: on a disk that is slow, a batch of leaves takes a second to read.
+func (s *Store) foresee(br *branch, epoch, into uint64, from uint32) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{
+		LowerBound: changedKey(nil, br.num, epoch, from), UpperBound: changedKey(nil, br.num, epoch+1, 0)})
+	if err != nil {
+		return indexError(err)
+	}
+	defer it.Close()
+	for ok, n := it.First(), 0; ok && n < s.sweepBatch; ok, n = it.Next(), n+1 {
+		_, _, leaf, good := parseChangedKey(it.Key())
+		if !good {
+			return errIndexValue
+		}
+		for _, e := range []uint64{epoch, into} {
+			var c cells
+			if err := s.version(leafKey(nil, br.num, leaf, e), &c); err != nil {
+				return err
+			}
+		}
+	}
+	return indexError(it.Error())
 }
 
 func (s *Store) sweepLeaves(br *branch, epoch, into uint64, from uint32) (next uint32, more bool, err error) {

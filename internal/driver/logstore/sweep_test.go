@@ -2,8 +2,11 @@ package logstore
 
 import (
 	"context"
+	"path"
+	"sync/atomic"
 	"testing"
 
+	"kvol/internal/block"
 	"kvol/internal/driver"
 	"kvol/internal/vfs"
 )
@@ -60,4 +63,50 @@ func sweepAroundSnapshot(t *testing.T, bounded bool) (kept bool) {
 	_, err = r.ReadAt(got, 0)
 	must(t, err)
 	return got[0] == 2
+}
+
+// TestSweepReadsUnlocked: what the sweeper needs of the index comes from the
+// disk while others can use the store.
+func TestSweepReadsUnlocked(t *testing.T) {
+	const leaves = 200
+	ctx := context.Background()
+	mem := vfs.NewMem(1<<30, nil)
+	o := Options{FS: mem, Dir: "s", SegmentSize: 1 << 20, CacheBytes: 16 << 20, Log: quiet(), idle: true}
+	s := openTest(t, o)
+	d := openVolume(t, s, "v", leaves*leafBlocks)
+	p := make([]byte, blockSize)
+	for _, name := range []block.PointID{"a", "b", "c"} {
+		for i := range int64(leaves * 4) {
+			p[0]++
+			_, err := d.WriteAt(p, i*leafSize/4)
+			must(t, err)
+		}
+		must(t, s.CreateSnapshot(ctx, driver.SnapshotRef{Volume: "v", Name: name}))
+	}
+	must(t, d.Close())
+	must(t, s.db.Compact(ctx, []byte{0}, []byte{0xff}, false)) // nobody does later
+	must(t, s.Close())
+	var store atomic.Pointer[Store]
+	var locked, unlocked atomic.Int32
+	mem.Hook = func(op vfs.Op, name string) error {
+		s := store.Load()
+		if s == nil || op != vfs.OpRead || path.Ext(name) != ".sst" {
+			return nil
+		}
+		if s.mu.TryLock() {
+			s.mu.Unlock()
+			unlocked.Add(1)
+		} else {
+			locked.Add(1)
+		}
+		return nil
+	}
+	s = openTest(t, o)
+	must(t, s.DeleteSnapshot(ctx, driver.SnapshotRef{Volume: "v", Name: "b"}))
+	store.Store(s)
+	must(t, s.sweepAll(ctx))
+	store.Store(nil)
+	if locked.Load() > 0 || unlocked.Load() == 0 {
+		t.Errorf("%d reads while the store was locked, %d while it was not", locked.Load(), unlocked.Load())
+	}
 }

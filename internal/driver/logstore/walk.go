@@ -44,6 +44,7 @@ type segmentWalk struct {
 	id      uint32
 	records []placed
 	end     int64  // before what is no record that follows
+	unread  error  // why the disk does not give what is there; nil where it does
 	last    header // the last record's
 	shape   uint64 // of the store's branches, as the records' lines are
 }
@@ -72,10 +73,15 @@ func (s *Store) lineOf(branch uint64) uint64 {
 	return branch
 }
 
-// walkSegment reads the headers of a segment's records. The handle is to be
-// put back by the caller.
+// walkSegment reads the headers of a segment's records. Where the disk does not
+// give one the walk ends before it: the rest of the segment is hidden then, and
+// no reason to stop those who go over many segments. The handle is to be put
+// back by the caller.
 func (s *Store) walkSegment(ctx context.Context, id uint32) (*segmentWalk, error) {
 	file, err := s.handles.get(id)
+	if mendable(err) {
+		return &segmentWalk{id: id, unread: err, shape: s.shape.Load()}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +93,9 @@ func (s *Store) walkSegment(ctx context.Context, id uint32) (*segmentWalk, error
 			return nil, block.Wrap(block.Unavailable, err, "the walk over the store's log ended")
 		}
 		h, _, err := w.read(w.end)
-		if err != nil {
+		if mendable(err) {
+			w.unread = err
+		} else if err != nil {
 			s.handles.put(file)
 			return nil, err
 		}
