@@ -16,14 +16,14 @@ import (
 const (
 	spaceMargin  = 4  // segments' worth of the file system left to the index and others, at least
 	marginTables = 16 // of the index's memory tables: those that wait, and joining what they become
-	marginShare  = 2  // of the index, one in so many: what joining tables takes meanwhile
+	passingShare = 2  // of the margin, one in so many: what the index may have of it for a while
 )
 
 // margin is what the pool knows of the room that is left to the index, in
 // bytes.
 type margin struct {
 	size    int64
-	passing int64 // taken by the index for a while only: it counts as free
+	passing int64 // taken by the index for a while only: it counts as free, up to a half of size
 	lack    int64 // of size, what is not there; not above 0 where all is
 }
 
@@ -31,10 +31,13 @@ type margin struct {
 // may make the index grow.
 func (m margin) scarce() bool { return m.lack > m.size/2 }
 
+// room is what is free beyond the margin; negative where it lacks something.
+func (m margin) room(free int64) int64 { return free + m.passing - m.size }
+
 // grows returns by how many bytes the log can grow where so many are free in
 // the file system; negative where it has to shrink.
 func (m margin) grows(free, segment int64) int64 {
-	room := free + m.passing - m.size
+	room := m.room(free)
 	if room < 0 {
 		return room
 	}
@@ -54,8 +57,10 @@ func (p *pool) look() error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	size := max(spaceMargin*p.size, marginTables*p.memTable, index/marginShare)
-	p.margin = margin{size: size, passing: passing, lack: size - space.Free - passing}
+	// Joining tables may write all of the index anew before the old ones go.
+	size := max(spaceMargin*p.size, marginTables*p.memTable, index)
+	p.margin = margin{size: size, passing: min(passing, size/passingShare)}
+	p.margin.lack = -p.margin.room(space.Free)
 	if p.margin.lack <= 0 {
 		p.change.Broadcast()
 	}
