@@ -315,7 +315,7 @@ func (s *Store) Snapshots(ctx context.Context, id block.VolumeID) ([]driver.Snap
 }
 
 // Capacity is driver.Driver's. Free counts whole segments that are empty or can
-// still be made, less the reserve for deletion.
+// still be made, less the reserve for deletion and what the index lacks.
 func (s *Store) Capacity(ctx context.Context) (driver.Capacity, error) {
 	if err := s.usable(ctx); err != nil {
 		return driver.Capacity{}, err
@@ -326,8 +326,8 @@ func (s *Store) Capacity(ctx context.Context) (driver.Capacity, error) {
 	}
 	size := int64(s.super.segmentSize)
 	all, empty := s.pool.counts()
-	grow := max(0, space.Free-(1+spaceMargin)*size)
-	total := int64(all)*size + grow
+	grow := s.pool.marginNow().grows(space.Free, size)
+	total := max(0, int64(all)*size+grow)
 	if s.pool.max > 0 {
 		total = min(total, s.pool.max)
 		grow = min(grow, max(0, s.pool.max-int64(all)*size))

@@ -21,38 +21,71 @@ type Lost struct {
 // stays. It may be called by many goroutines at once.
 type Healer func(ctx context.Context, want Lost) ([]byte, error)
 
+// healTimeout bounds how long one read waits for others in all, and a pass over
+// the store for one block.
 const healTimeout = 10 * time.Second
 
-// mend deals with a block that can't be read, as seen from a branch below a
-// bound: it raises the alarm, gets the bytes from the healer and writes them
-// to the log again. Without a healer it returns cause. Wrong bytes are never
-// served.
-func (s *Store) mend(br *branch, bound uint64, blk int64, c cell, p []byte, cause error) error {
-	owner, found, err := s.locate(br, bound, blk, c)
-	if err != nil || !found {
-		return errors.Join(cause, err) // moved meanwhile: whoever asks again finds it there
-	}
-	if c.segment == lostSegment { // nor is it known what checksum it has
-		s.alarm(s.lostIn(owner, uint32(blk/leafBlocks)))
-		return cause
-	}
-	what := "a block does not match its checksum"
-	if !block.Is(cause, block.Corrupt) {
-		what = "a block can't be read from the disk"
-	}
-	d := s.damaged(owner, uint64(blk), le.AppendUint32(nil, c.crc), c.segment, c.off, what)
-	s.alarm(d)
+// damagedBlock says which block of what was asked for can't be read.
+type damagedBlock struct {
+	blk   int64
+	cell  cell
+	cause error
+}
+
+func (d *damagedBlock) Error() string { return d.cause.Error() }
+func (d *damagedBlock) Unwrap() error { return d.cause }
+
+// readMending is what read does from the first damaged block on. Who has a copy
+// is asked between the parts of it and not within, where segments can't be
+// reused meanwhile and writers would wait for their room.
+func (s *Store) readMending(r *request, p []byte, off int64, err error) error {
 	ctx, stop := context.WithTimeout(context.Background(), healTimeout)
 	defer stop()
+	r.mended = map[cell][]byte{}
+	for {
+		var d *damagedBlock
+		if !errors.As(err, &d) {
+			return err
+		}
+		data, err2 := s.mend(ctx, r, d)
+		if err2 != nil {
+			return err2
+		}
+		r.mended[d.cell] = data
+		var n int
+		if n, err = s.readOn(r, p, off); err == nil {
+			return nil
+		}
+		p, off = p[n:], off+int64(n)
+	}
+}
+
+// mend deals with a block that can't be read: it raises the alarm, gets the
+// bytes from the healer and writes them to the log again. Without a healer it
+// returns the cause. Wrong bytes are never served.
+func (s *Store) mend(ctx context.Context, r *request, b *damagedBlock) ([]byte, error) {
+	owner, found, err := s.locate(r.br, r.bound, b.blk, b.cell)
+	if err != nil || !found {
+		return nil, errors.Join(b.cause, err) // moved meanwhile: whoever asks again finds it there
+	}
+	if b.cell.segment == lostSegment { // nor is it known what checksum it has
+		s.alarm(s.lostIn(owner, uint32(b.blk/leafBlocks)))
+		return nil, b.cause
+	}
+	what := "a block does not match its checksum"
+	if !block.Is(b.cause, block.Corrupt) {
+		what = "a block can't be read from the disk"
+	}
+	d := s.damaged(owner, uint64(b.blk), le.AppendUint32(nil, b.cell.crc), b.cell.segment, b.cell.off, what)
+	s.alarm(d)
 	data, err := s.fetch(ctx, &d, 0)
 	if err != nil {
 		d.Reason = reasonOf(err)
 		s.alarm(d)
-		return errors.Join(cause, err)
+		return nil, errors.Join(b.cause, err)
 	}
-	copy(p, data)
 	s.settle(&d, s.putBack(&d, 0, data))
-	return nil
+	return data, nil
 }
 
 // heal tries to get back what a pass over the store found damaged. A block that
@@ -141,8 +174,8 @@ func (s *Store) versionOf(branch, bound uint64, blk int64, want cell) (epoch uin
 }
 
 // putBack writes block i of what is damaged anew, where the index still looks
-// for it in the damaged place. It does not wait for room: whoever reads keeps
-// segments from being reused, and room may come of that only.
+// for it in the damaged place. It does not wait for room: whoever reads has the
+// bytes already.
 func (s *Store) putBack(d *Damage, i int, data []byte) error {
 	for {
 		err := s.tryPutBack(d, i, data)

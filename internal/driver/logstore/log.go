@@ -149,11 +149,10 @@ func (l *appendLog) advance(end position) {
 // Moving may fill the present segment but for the part that deleting needs.
 // The caller holds mu.
 func (l *appendLog) roomFor(n int64, keep reserve) bool {
-	ready := l.pool.count()
 	if keep == forMoving && l.file != nil && l.end.off+n <= l.size-l.size/8 {
 		return true
 	}
-	return ready >= int(keep)
+	return l.pool.hasNow(keep)
 }
 
 // write puts a record at the log's end. Whole pages of much data go as they

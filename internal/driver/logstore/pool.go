@@ -18,7 +18,6 @@ const (
 	readyMost   = 32        // used ones that are made ready ahead of that, at most
 	readyBytes  = 128 << 20 // and how many bytes they may have
 	zeroChunk   = 1 << 20   // bytes zeroed by one write
-	spaceMargin = 4         // segments' worth of the file system left to the index and others
 )
 
 // reserve is how many ready segments must be left for a record to be written,
@@ -47,11 +46,15 @@ type pool struct {
 	reclaim func(ctx context.Context) error
 	grew    func()                // is told when segments were used up
 	gone    func(id uint32) error // is told of a segment that has no file any more
-	handles *handles
-	hooks   *testHooks
+	// index tells how many bytes the index has on the disk, and for a while only.
+	index    func() (size, passing int64)
+	memTable int64 // bytes of one of the index's memory tables
+	handles  *handles
+	hooks    *testHooks
 
 	mu      sync.Mutex // guards all below
-	change  *sync.Cond // on mu: ready, full, or closed changed
+	change  *sync.Cond // on mu: ready, margin, full, or closed changed
+	margin  margin
 	all     map[uint32]bool
 	ready   []uint32 // in order of use
 	free    []uint32 // nothing live, index durable: may be overwritten
@@ -166,14 +169,14 @@ func (p *pool) signal() {
 func (p *pool) wait(keep reserve) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.ready) < max(1, int(keep)) && p.failed == nil && p.full == nil {
+	for !p.has(max(1, keep)) && p.failed == nil && p.full == nil {
 		p.signal()
 		p.change.Wait()
 	}
 	if p.failed != nil {
 		return p.failed
 	}
-	if len(p.ready) < max(1, int(keep)) {
+	if !p.has(max(1, keep)) {
 		p.signal() // the file system may have room again
 		return p.full
 	}
@@ -219,8 +222,12 @@ func (p *pool) run(ctx context.Context) {
 }
 
 // mayBeReady is how many used segments are made ready ahead: each costs a
-// rename, and all of them together one sync of the directory.
+// rename, and all of them together one sync of the directory. The caller holds
+// mu.
 func (p *pool) mayBeReady() int {
+	if p.margin.lack > 0 {
+		return p.readyGoal()
+	}
 	n := min(readyMost, int(readyBytes/p.size))
 	if p.max > 0 {
 		n = min(n, int(p.max/p.size/16))
@@ -230,13 +237,14 @@ func (p *pool) mayBeReady() int {
 
 // wantsMore tells whether run has something to do.
 func (p *pool) wantsMore() bool {
+	_ = p.look() // what can't be told is as it was; making segments tells why
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.ready) < readyTarget || len(p.free) > 0 && len(p.ready) < p.mayBeReady()
+	return p.margin.lack > 0 || len(p.ready) < p.readyGoal() || len(p.free) > 0 && len(p.ready) < p.mayBeReady()
 }
 
 // addReady gets more segments ready: recycled ones, a new file, or those that
-// reclaiming sets free.
+// reclaiming sets free. Where the index lacks room, it gives some back instead.
 func (p *pool) addReady(ctx context.Context) error {
 	if ids := p.takeFree(); len(ids) > 0 {
 		err := p.recycle(ids...)
@@ -244,6 +252,9 @@ func (p *pool) addReady(ctx context.Context) error {
 			return err
 		}
 		return nil
+	}
+	if gave, err := p.giveRoom(); gave || err != nil {
+		return err
 	}
 	err := p.grow(ctx)
 	if err == nil || block.KindOf(err) != block.NoSpace {
@@ -254,6 +265,9 @@ func (p *pool) addReady(ctx context.Context) error {
 	}
 	if ids := p.takeFree(); len(ids) > 0 {
 		return p.recycle(ids...)
+	}
+	if gave, gerr := p.giveRoom(); gave || gerr != nil {
+		return gerr
 	}
 	return err
 }
@@ -327,8 +341,7 @@ func (p *pool) addToFree(ids ...uint32) {
 }
 
 // shrink gives empty segments back to the file system but for some, of which
-// readyTarget stay ready. The directory need not be synced: a file that is
-// there again after a power cut is as empty as it was.
+// readyTarget stay ready.
 func (p *pool) shrink(keep int) error {
 	for {
 		p.mu.Lock()
@@ -336,20 +349,9 @@ func (p *pool) shrink(keep int) error {
 			p.mu.Unlock()
 			return nil
 		}
-		var id uint32
-		if len(p.free) > 0 {
-			id, p.free = p.free[0], p.free[1:]
-		} else {
-			last := len(p.ready) - 1
-			id, p.ready = p.ready[last], p.ready[:last]
-		}
-		delete(p.all, id)
+		id := p.takeEmpty()
 		p.mu.Unlock()
-		p.handles.drop(id)
-		if err := p.fs.Remove(segmentName(p.dir, id)); err != nil {
-			return block.Wrap(ioKind(err), err, "a segment of the store can't be removed")
-		}
-		if err := p.gone(id); err != nil {
+		if err := p.remove(id); err != nil {
 			return err
 		}
 	}
@@ -384,7 +386,7 @@ func (p *pool) grow(ctx context.Context) error {
 	if err != nil {
 		return block.Wrap(ioKind(err), err, "a segment of the store can't be made")
 	}
-	err = p.fill(ctx, f)
+	err = fill(ctx, f, p.size, make([]byte, min(zeroChunk, p.size)))
 	f.Close()
 	if err == nil {
 		err = p.syncDir()
@@ -395,36 +397,6 @@ func (p *pool) grow(ctx context.Context) error {
 	}
 	p.addToReady(id)
 	return nil
-}
-
-func (p *pool) roomToGrow() error {
-	p.mu.Lock()
-	used := int64(len(p.all)) * p.size
-	p.mu.Unlock()
-	if p.max > 0 && used+p.size > p.max {
-		return block.Errorf(block.NoSpace, "the store is full")
-	}
-	space, err := p.fs.Space(p.dir)
-	if err != nil {
-		return block.Wrap(block.Unavailable, err, "the file system's free space can't be told")
-	}
-	if space.Free < (1+spaceMargin)*p.size {
-		return block.Errorf(block.NoSpace, "the store is full: its file system has no room for another segment")
-	}
-	return nil
-}
-
-func (p *pool) fill(ctx context.Context, f vfs.File) error {
-	zeros := make([]byte, min(zeroChunk, p.size))
-	for off := int64(0); off < p.size; off += zeroChunk {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if _, err := f.WriteAt(zeros[:min(zeroChunk, p.size-off)], off); err != nil {
-			return err
-		}
-	}
-	return f.Sync()
 }
 
 // setFree says that segments have nothing live and that the durable index

@@ -7,37 +7,55 @@ import (
 	"kvol/internal/driver"
 )
 
+// request is what one read is about: a branch as seen below a bound, and the
+// blocks that were mended on the way.
+type request struct {
+	br     *branch
+	bound  uint64
+	mended map[cell][]byte // nil where nothing is damaged, as nearly always
+}
+
 // read reads bytes of a branch as seen below a bound. It takes no lock that is
 // held during input or output.
 func (s *Store) read(br *branch, bound uint64, p []byte, off int64) error {
 	if s.closed.Load() {
 		return errClosed()
 	}
+	r := request{br: br, bound: bound}
+	n, err := s.readOn(&r, p, off)
+	if err == nil {
+		return nil
+	}
+	return s.readMending(&r, p[n:], off+int64(n), err)
+}
+
+// readOn reads until something is damaged, and tells how far it came. Segments
+// are not reused while it runs, so it waits for nobody.
+func (s *Store) readOn(r *request, p []byte, off int64) (done int, err error) {
 	turn := s.grace.enter()
 	defer s.grace.leave(turn)
 	for len(p) > 0 {
 		first, part := off/blockSize, int(off%blockSize)
 		var n int
-		var err error
 		if part != 0 || len(p) < blockSize {
 			n = min(blockSize-part, len(p))
-			err = s.readPart(br, bound, first, part, p[:n])
+			err = s.readPart(r, first, part, p[:n])
 		} else {
 			n = int(min(int64(len(p)/blockSize), leafBlocks-first%leafBlocks)) * blockSize
-			err = s.readBlocks(br, bound, first, p[:n])
+			err = s.readBlocks(r, first, p[:n])
 		}
 		if err != nil {
-			return err
+			return done, err
 		}
-		p, off = p[n:], off+int64(n)
+		p, off, done = p[n:], off+int64(n), done+n
 	}
-	return nil
+	return done, nil
 }
 
-func (s *Store) readPart(br *branch, bound uint64, first int64, part int, p []byte) error {
+func (s *Store) readPart(r *request, first int64, part int, p []byte) error {
 	buf := getBlock()
 	defer putBlock(buf)
-	if err := s.readBlocks(br, bound, first, buf[:]); err != nil {
+	if err := s.readBlocks(r, first, buf[:]); err != nil {
 		return err
 	}
 	copy(p, buf[part:])
@@ -47,42 +65,45 @@ func (s *Store) readPart(br *branch, bound uint64, first int64, part int, p []by
 var leafBuffers = sync.Pool{New: func() any { return new(cells) }}
 
 // readBlocks reads whole blocks within one leaf.
-func (s *Store) readBlocks(br *branch, bound uint64, first int64, p []byte) error {
+func (s *Store) readBlocks(r *request, first int64, p []byte) error {
 	c := leafBuffers.Get().(*cells)
 	defer leafBuffers.Put(c)
 	from := int(first % leafBlocks)
 	to := from + len(p)/blockSize
-	if err := s.lookup(br, bound, uint32(first/leafBlocks), from, to, c); err != nil {
+	if err := s.lookup(r.br, r.bound, uint32(first/leafBlocks), from, to, c); err != nil {
 		return err
 	}
 	g := gathers.Get().(*gather)
 	defer gathers.Put(g)
 	g.plan(c[from:to], p)
 	if len(g.groups) == 1 { // as nearly always; without garbage
-		return s.readSure(br, bound, first, g.blocks, g.groups[0].direct, p)
+		return s.readSure(r, first, g.blocks, g.groups[0].direct, p)
 	}
-	return g.each(func(w []wanted, direct bool) error { return s.readSure(br, bound, first, w, direct, p) })
+	return g.each(func(w []wanted, direct bool) error { return s.readSure(r, first, w, direct, p) })
 }
 
 // readSure reads what one operation reads, or block by block where that fails.
-func (s *Store) readSure(br *branch, bound uint64, first int64, w []wanted, direct bool, p []byte) error {
+func (s *Store) readSure(r *request, first int64, w []wanted, direct bool, p []byte) error {
 	err := s.readGroup(w, direct, p)
 	if mendable(err) {
-		return s.readEach(br, bound, first, w, p)
+		return s.readEach(r, first, w, p)
 	}
 	return err
 }
 
-// readEach reads blocks one by one, where reading them together failed, and
-// mends those that are damaged.
-func (s *Store) readEach(br *branch, bound uint64, first int64, w []wanted, p []byte) error {
+// readEach reads blocks one by one, where reading them together failed, until
+// one is damaged that was not mended yet.
+func (s *Store) readEach(r *request, first int64, w []wanted, p []byte) error {
 	for i := range w {
 		index := w[i].index
 		err := s.readGroup(w[i:i+1], true, p)
 		if mendable(err) {
-			err = s.mend(br, bound, first+int64(index), w[i].cell, p[index*blockSize:(index+1)*blockSize], err)
-		}
-		if err != nil {
+			data := r.mended[w[i].cell]
+			if data == nil {
+				return &damagedBlock{blk: first + int64(index), cell: w[i].cell, cause: err}
+			}
+			copy(p[index*blockSize:], data)
+		} else if err != nil {
 			return err
 		}
 	}

@@ -31,6 +31,9 @@ func (s *Store) recover(ctx context.Context) error {
 	if err := s.loadUsage(from); err != nil {
 		return err
 	}
+	if err := s.makeRoom(); err != nil {
+		return err
+	}
 	again, _, err := s.replay(ctx, from, &end, func(h *header, body []byte, at position) error {
 		if s.tooMuch() {
 			if err := s.waitIndex(); err != nil {

@@ -106,7 +106,7 @@ func (s *Store) level(st Status) Level {
 func (p *pool) isFull() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.full != nil && len(p.ready) < int(forWriting) && block.Is(p.full, block.NoSpace)
+	return p.full != nil && !p.has(forWriting) && block.Is(p.full, block.NoSpace)
 }
 
 // levelEvery is how often the housekeeper looks at the level at least.

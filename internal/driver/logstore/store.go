@@ -156,7 +156,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeHolder(o.FS, o.Dir, o.Holder); err != nil {
+	err = giveUpEmergency(o.FS, o.Dir, memTable(o.CacheBytes), o.Log)
+	if err == nil {
+		err = writeHolder(o.FS, o.Dir, o.Holder)
+	}
+	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	s := &Store{
@@ -252,15 +256,20 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	size := int64(s.super.segmentSize)
 	s.pool = newPool(s.fs, s.dir, size, o.MaxBytes, s.handles, s.hooks)
 	s.pool.reclaim, s.pool.grew, s.pool.gone = s.reclaim, s.wakeHousekeeper, s.forgetSegment
+	s.pool.index, s.pool.memTable = s.indexRoom, s.memTable
 	if err := s.pool.load(); err != nil {
 		return err
 	}
 	s.log = newLog(s.fs, s.dir, size, s.super.salt, s.handles, s.pool, s.hooks)
 	exists := s.super.generation > 0
 	s.db, err = openIndex(s.fs, s.dir, exists, o.CacheBytes, s.slog, indexEvents{beforeTable: s.beforeTable,
+<<<<<<< HEAD
 		flushed: s.tableWritten, damaged: s.suspect, fatal: s.indexFailed,
 		writes: &patience{most: o.indexPatience, now: s.now, log: s.slog, closing: s.closing,
 			forRoom: func() bool { return s.serving.Load() && !s.closed.Load() }}})
+=======
+		flushed: s.indexWrote, damaged: s.suspect, fatal: s.indexFailed})
+>>>>>>> 0ff97bf3ec0f7dbecbb1e6b5f77343e436128996
 	if err != nil {
 		return err
 	}
@@ -305,6 +314,7 @@ func (s *Store) start() error {
 	s.serving.Store(true)
 	if !s.idle {
 		s.tasks.Go(func() { s.keepHouse(ctx) })
+		s.tasks.Go(func() { s.keepRoom(ctx) })
 	}
 	if s.scrubRate > 0 {
 		s.tasks.Go(func() { s.keepScrubbing(ctx, s.scrubRate) })
