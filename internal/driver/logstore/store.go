@@ -263,13 +263,9 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	s.log = newLog(s.fs, s.dir, size, s.super.salt, s.handles, s.pool, s.hooks)
 	exists := s.super.generation > 0
 	s.db, err = openIndex(s.fs, s.dir, exists, o.CacheBytes, s.slog, indexEvents{beforeTable: s.beforeTable,
-<<<<<<< HEAD
-		flushed: s.tableWritten, damaged: s.suspect, fatal: s.indexFailed,
+		flushed: s.indexWrote, damaged: s.suspect, fatal: s.indexFailed,
 		writes: &patience{most: o.indexPatience, now: s.now, log: s.slog, closing: s.closing,
 			forRoom: func() bool { return s.serving.Load() && !s.closed.Load() }}})
-=======
-		flushed: s.indexWrote, damaged: s.suspect, fatal: s.indexFailed})
->>>>>>> 0ff97bf3ec0f7dbecbb1e6b5f77343e436128996
 	if err != nil {
 		return err
 	}
