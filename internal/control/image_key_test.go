@@ -24,6 +24,7 @@ func TestKeyOfAnImageIsItsCallers(t *testing.T) {
 		Kind: "symmetric"}
 	request := control.NewVolume{Size: ptr(int64(1)), VolumeType: &vt.Name}
 	with := func(change func(*keystore.NewSecret)) keystore.NewSecret { n := key; change(&n); return n }
+	until := func(at time.Time) keystore.NewSecret { return with(func(n *keystore.NewSecret) { n.ExpiresAt = at }) }
 	for name, tt := range map[string]struct {
 		secret  keystore.NewSecret
 		private bool
@@ -35,9 +36,8 @@ func TestKeyOfAnImageIsItsCallers(t *testing.T) {
 		"bob's, for alice": {secret: key, private: true, who: alice},
 		"a password":       {secret: with(func(n *keystore.NewSecret) { n.Kind = "passphrase" }), who: alice},
 		"no payload":       {secret: with(func(n *keystore.NewSecret) { n.Payload, n.ContentType = nil, "" }), who: alice},
-		"expired":          {secret: with(func(n *keystore.NewSecret) { n.ExpiresAt = now.Add(-time.Hour) }), who: alice},
-		"expires some time": {secret: with(func(n *keystore.NewSecret) { n.ExpiresAt = now.Add(time.Hour) }), who: alice,
-			ok: true},
+		"expired":          {secret: until(now.Add(-time.Hour)), who: alice},
+		"expires later":    {secret: until(now.Add(time.Hour)), who: alice, ok: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := keys.Create(z.ctx, bob, tt.secret)
