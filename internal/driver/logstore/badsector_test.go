@@ -183,4 +183,5 @@ func TestEvacuateUnreadIndex(t *testing.T) {
 	if err != nil || len(all) < 10 || len(empty) > len(all)/2 || !s.someLeft(all) {
 		t.Errorf("%d of %d segments are empty; %v", len(empty), len(all), err)
 	}
+	must(t, s.Check(t.Context()))
 }
