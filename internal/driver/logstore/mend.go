@@ -55,7 +55,8 @@ func Mend(ctx context.Context, o Options) (done Mended, err error) {
 	}
 	defer lock.Close()
 	db, err := openIndex(o.FS, o.Dir, true, o.CacheBytes, slog.New(slog.DiscardHandler), indexEvents{
-		beforeTable: func() error { return nil }, flushed: func() {}, damaged: func(_, _ []byte) {}, fatal: func(error) {}})
+		beforeTable: func() error { return nil }, flushed: func() {}, damaged: func(_, _ []byte) {}, fatal: func(error) {},
+		writes: impatient()})
 	if err != nil {
 		return done, err
 	}
@@ -202,7 +203,7 @@ func (m *mender) rows(from, to []byte, f func(k, v []byte) error) error {
 // rewrite puts a new table in the place of all that the index has in a span. The
 // manifest changes from the old to the new in one step.
 func (m *mender) rewrite(ctx context.Context, span pebble.KeyRange) error {
-	files := &indexFS{fs: m.fs, beforeTable: func() error { return nil }, fatal: func(error) {}}
+	files := &indexFS{fs: m.fs, beforeTable: func() error { return nil }, fatal: func(error) {}, writes: impatient()}
 	name := path.Join(m.dir, "index", "mended.sst")
 	f, err := files.Create(name, pvfs.WriteCategoryUnspecified)
 	if err != nil {

@@ -33,6 +33,12 @@ type patience struct {
 	delay       time.Duration
 }
 
+// impatient is of who mends an index: the first failure ends that.
+func impatient() *patience {
+	never := func() bool { return false }
+	return &patience{now: func() time.Time { return time.Time{} }, log: slog.New(slog.DiscardHandler), forRoom: never}
+}
+
 // failed notes a failure and tells whether it was one too many. It is called
 // with Pebble's locks held.
 func (p *patience) failed(err error) (over bool) {
