@@ -16,6 +16,10 @@ import (
 // healCall is how long one zone is waited for when it is asked for a block.
 const healCall = 4 * time.Second
 
+// healSilence is how long a zone that gave no answer is not asked for blocks
+// again, unless it is heard of before. Who reads waits for each of them.
+const healSilence = time.Minute
+
 // BlockWanted asks another zone for a block of which this one has no whole
 // copy.
 type BlockWanted struct {
@@ -36,15 +40,17 @@ type BlockFound struct {
 // damaged its own copy is.
 type healing struct {
 	mu      sync.Mutex
-	serving map[BlockWanted]int // guarded by mu
-	turns   chan struct{}       // holds a token for each request of a peer that is worked on
+	serving map[BlockWanted]int      // guarded by mu, as the next
+	silent  map[block.Zone]time.Time // until when a zone is not asked
+	turns   chan struct{}            // holds a token for each request of a peer that is worked on
 }
 
 // maxHealing is how many requests of peers are worked on at once.
 const maxHealing = 4
 
 func newHealing() *healing {
-	return &healing{serving: map[BlockWanted]int{}, turns: make(chan struct{}, maxHealing)}
+	return &healing{serving: map[BlockWanted]int{}, silent: map[block.Zone]time.Time{},
+		turns: make(chan struct{}, maxHealing)}
 }
 
 func (h *healing) enter(ctx context.Context, want BlockWanted) (leave func(), err error) {
@@ -77,6 +83,21 @@ func (h *healing) busy(want BlockWanted) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.serving[want] > 0
+}
+
+func (h *healing) isSilent(zone block.Zone, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return now.Before(h.silent[zone])
+}
+
+// heard notes whether a zone answered.
+func (h *healing) heard(zone block.Zone, answered bool, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if delete(h.silent, zone); !answered {
+		h.silent[zone] = now.Add(healSilence)
+	}
 }
 
 var crc32c = crc32.MakeTable(crc32.Castagnoli)
@@ -139,10 +160,16 @@ func (s *Service) blocksWanted(
 
 // askForBlock asks one zone, and says why it did not help.
 func (s *Service) askForBlock(ctx context.Context, zone block.Zone, want BlockWanted) (data []byte, why string) {
-	ctx, cancel := context.WithTimeout(ctx, healCall)
+	if s.healing.isSilent(zone, s.now()) {
+		return nil, fmt.Sprintf("zone %s could not be asked a moment ago.", zone)
+	}
+	limited, cancel := context.WithTimeout(ctx, healCall)
 	defer cancel()
 	var found BlockFound
-	err := s.cfg.DR.Peers.Call(ctx, zone, http.MethodPost, PathBlock, want, &found)
+	err := s.cfg.DR.Peers.Call(limited, zone, http.MethodPost, PathBlock, want, &found)
+	if silent := block.Is(err, block.Unavailable); !silent || ctx.Err() == nil {
+		s.healing.heard(zone, !silent, s.now())
+	}
 	switch {
 	case block.Is(err, block.NotFound) || block.Is(err, block.Forbidden):
 		return nil, fmt.Sprintf("zone %s has no copy of volume %s.", zone, want.Volume)

@@ -294,6 +294,7 @@ func (s *Service) exchange(ctx context.Context, zone block.Zone) error {
 		return err
 	}
 	s.clockAnswer(zone, asked, s.now(), theirs.At)
+	s.healing.heard(zone, true, s.now())
 	if err := s.keepDocument(ctx, zone, theirs); err != nil {
 		return err
 	}
