@@ -30,11 +30,11 @@ func (m *Member) relay(clients *clients) http.Handler {
 		base: &http.Transport{DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
 			TLSHandshakeTimeout: headerTimeout, MaxIdleConnsPerHost: 64, IdleConnTimeout: idleTimeout / 2},
 	}
-	roots, err := m.cfg.Process.roots()
-	if err != nil {
+	var err error
+	if transport.base.TLSClientConfig, err = m.relayTLS(); err != nil {
+		m.log.Error("requests can't be passed to the process that leads", "err", err)
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { noLeader(w, err) })
 	}
-	transport.base.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetXForwarded()
@@ -56,6 +56,24 @@ func (m *Member) relay(clients *clients) http.Handler {
 		}
 		proxy.ServeHTTP(w, r)
 	})
+}
+
+// relayTLS is how processes speak TLS to each other. Where clients need certificates, they
+// show the one that they serve with.
+func (m *Member) relayTLS() (*tls.Config, error) {
+	roots, err := m.cfg.Process.roots()
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	if f := m.cfg.TLS; f != nil && f.ClientCA != "" {
+		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		if err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
 }
 
 func noLeader(w http.ResponseWriter, _ error) {
