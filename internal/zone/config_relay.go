@@ -11,7 +11,7 @@ import (
 // RelayConfig is a policy by which this zone sends the replicas that it has under
 // a protection of another zone on to a third one.
 type RelayConfig struct {
-	Seq           int64             `yaml:"seq"`         // among protections and relays of all zones
+	Seq           int64             `yaml:"seq"`         // that no protection of the source zone has, nor any of this one
 	SourceZone    block.Zone        `yaml:"source_zone"` // of the volumes
 	Follows       int64             `yaml:"follows"`     // the protection, or relay, by which they come here
 	Destination   block.Zone        `yaml:"destination"`
