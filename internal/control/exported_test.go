@@ -10,9 +10,9 @@ import (
 	"kvol/internal/driver/mem"
 )
 
-// TestLeaseEndsWithinWrites: of writes that are carried out together none is
-// acknowledged if the lease ends meanwhile.
-func TestLeaseEndsWithinWrites(t *testing.T) {
+// openedInMemory opens a new volume until the test ends.
+func openedInMemory(t *testing.T) driver.Device {
+	t.Helper()
 	store := mem.New(mem.Options{})
 	if err := store.CreateVolume(t.Context(), "v", block.GiB); err != nil {
 		t.Fatal(err)
@@ -21,7 +21,14 @@ func TestLeaseEndsWithinWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dev.Close()
+	t.Cleanup(func() { _ = dev.Close() }) // nothing is kept
+	return dev
+}
+
+// TestLeaseEndsWithinWrites: of writes that are carried out together none is
+// acknowledged if the lease ends meanwhile.
+func TestLeaseEndsWithinWrites(t *testing.T) {
+	dev := openedInMemory(t)
 	began, looks := time.Now(), 0
 	l := &leases{now: func() time.Time { looks++; return began.Add(time.Duration(looks) * time.Second) },
 		until: map[int64]time.Time{1: began.Add(1500 * time.Millisecond)}}
@@ -37,15 +44,7 @@ func TestLeaseEndsWithinWrites(t *testing.T) {
 // TestReadsEndWithTheLead: what was read from the volume after another process took
 // the exports over is not answered: by then the volume may be somebody else's.
 func TestReadsEndWithTheLead(t *testing.T) {
-	store := mem.New(mem.Options{})
-	if err := store.CreateVolume(t.Context(), "v", block.GiB); err != nil {
-		t.Fatal(err)
-	}
-	dev, err := store.OpenVolume(t.Context(), "v")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
+	dev := openedInMemory(t)
 	asked := 0
 	leash := func() error {
 		if asked++; asked > 1 {
@@ -55,7 +54,7 @@ func TestReadsEndWithTheLead(t *testing.T) {
 	}
 	x := &exported{volume: "v", exports: &Exports{s: &Service{cfg: Config{Leash: leash}}}}
 	x.permit(dev, true, nil, nil)
-	_, err = exportedDevice{x}.ReadAt(make([]byte, driver.BlockSize), 0)
+	_, err := exportedDevice{x}.ReadAt(make([]byte, driver.BlockSize), 0)
 	if !block.Is(err, block.Unavailable) || asked != 2 {
 		t.Errorf("a read that ended after the lead did is answered: %v, after %d looks", err, asked)
 	}
@@ -65,15 +64,7 @@ func TestReadsEndWithTheLead(t *testing.T) {
 // volume's device from before it gives its hold back, or another borrower's would be
 // taken for it, and its device exchanged under it.
 func TestReleasedExportsAreNoUsers(t *testing.T) {
-	store := mem.New(mem.Options{})
-	if err := store.CreateVolume(t.Context(), "v", block.GiB); err != nil {
-		t.Fatal(err)
-	}
-	dev, err := store.OpenVolume(t.Context(), "v")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
+	dev := openedInMemory(t)
 	x := &exported{volume: "v", revoked: make(chan struct{})}
 	e := &Exports{s: &Service{}, open: map[*exported]struct{}{x: {}}}
 	x.permit(dev, false, nil, nil)
@@ -101,15 +92,7 @@ func TestReleasedExportsAreNoUsers(t *testing.T) {
 // TestLeaseOfAnotherType: an export that is open needs the lease of the type that its
 // volume got, also where that happens while it is opened.
 func TestLeaseOfAnotherType(t *testing.T) {
-	store := mem.New(mem.Options{})
-	if err := store.CreateVolume(t.Context(), "v", block.GiB); err != nil {
-		t.Fatal(err)
-	}
-	dev, err := store.OpenVolume(t.Context(), "v")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
+	dev := openedInMemory(t)
 	began := time.Now()
 	l := &leases{now: func() time.Time { return began }, until: map[int64]time.Time{1: began.Add(time.Hour)}}
 	write := func(x *exported) error {
